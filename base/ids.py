@@ -1,0 +1,30 @@
+"""Public identifiers: a prefix that says the kind, then a ULID, so that ids sort by the time they were made.
+
+The text after the prefix is a ULID (48 bits of milliseconds, 80 random bits) in lower-case Crockford base 32.
+"""
+
+from datetime import datetime
+
+from base.clock import Clock
+from base.entropy import Entropy
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_LENGTH = 26
+"""Characters after the prefix: 128 bits at five bits each, rounded up."""
+
+
+def new_id(prefix: str, clock: Clock, entropy: Entropy) -> str:
+    """A fresh id such as `wdr_01jd3v...`, ordered by `clock` to the millisecond."""
+    return f"{prefix}_{_ulid(clock.now(), entropy.draw(10))}"
+
+
+def is_id(prefix: str, text: str) -> bool:
+    """Whether `text` has the form of an id with this prefix."""
+    head, _, tail = text.partition("_")
+    return head == prefix and len(tail) == _LENGTH and all(c in _ALPHABET for c in tail)
+
+
+def _ulid(instant: datetime, tail: bytes) -> str:
+    milliseconds = int(instant.timestamp() * 1000)
+    number = (milliseconds << 80) | int.from_bytes(tail, "big")
+    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
