@@ -1,7 +1,7 @@
 """Child processes that never outlive us: the kernel ends them when we die, however we die.
 
-Linux only: uses prctl(PR_SET_PDEATHSIG). Start children from the main thread, since the kernel watches the *thread* that
-forked, and hand a wrapper's real program, since a wrapper's own child would not be covered.
+Linux only: uses prctl(PR_SET_PDEATHSIG). Start children from the main thread, since the kernel watches the *thread*
+that forked, and hand a wrapper's real program, since a wrapper's own child would not be covered.
 """
 
 import ctypes
@@ -46,9 +46,7 @@ def start_child(
     if isinstance(log, Path):
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as stream:
-            return start_child(
-                command, log=stream, env=env, cwd=cwd, user=user, group=group, death_signal=death_signal
-            )
+            return start_child(command, log=stream, env=env, cwd=cwd, user=user, group=group, death_signal=death_signal)
     return subprocess.Popen(
         [str(part) for part in command],
         stdin=subprocess.DEVNULL,
