@@ -1,0 +1,170 @@
+"""Commands: the only way to change a book. Immutable values; what each does is in `ledger.core`.
+
+A command's `id` makes a repeat harmless: same id and same content give the first outcome again. `subject` names the
+resource that it's about (`wdr_...`) and comes back with the outcome, also on a repeat. `evidence` says what outside the
+book caused the command; a freeze stops intents, never evidence.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from ledger.riders import Rider
+
+
+@dataclass(frozen=True, slots=True)
+class ChainEvidence:
+    """A block, and where in it. Hashes are lower-case hex with 0x; `place` is `log:n`, `value`, `trace:path` or `gas`."""
+
+    network: str
+    block_number: int
+    block_hash: str
+    tx_hash: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class BankEvidence:
+    """A line of a bank statement: our bank account's name, the statement's id, the line's number from 1."""
+
+    account: str
+    statement: str
+    line: int
+
+
+Evidence = ChainEvidence | BankEvidence
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """`amount` of `asset` from the debit account to the credit account.
+
+    With `debit_rest`, the debit account gives only what it has available and `debit_rest` the remainder; with
+    `credit_rest`, the credit account takes only what it owes (its debit balance) and `credit_rest` the remainder. The
+    split is made under the book's lock and the outcome's lines tell it.
+    """
+
+    debit: str
+    credit: str
+    asset: str
+    amount: int
+    debit_rest: str | None = None
+    credit_rest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Common:
+    id: str
+    subject: str | None = None
+    evidence: Evidence | None = None
+    effective_at: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAccount(_Common):
+    """Open `account` (an id from `ledger.accounts`). Opening what is open already is accepted and changes nothing."""
+
+    account: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseAccount(_Common):
+    """Close an account whose balance and pending counters are zero."""
+
+    account: str
+
+
+class FreezeScope(StrEnum):
+    ACCOUNT = "account"
+    OWNER = "owner"
+    ASSET = "asset"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freeze(_Common):
+    """Stop intents that touch an account, an owner's accounts or an asset's accounts."""
+
+    scope: FreezeScope
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfreeze(_Common):
+    """Lift a freeze."""
+
+    scope: FreezeScope
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetCreditLine(_Common):
+    """Let a limited account owe up to `cap` smallest units."""
+
+    account: str
+    cap: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Post(_Common):
+    """Book an entry: all its postings, in order, or none."""
+
+    postings: tuple[Posting, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold(_Common):
+    """Set value aside by pending postings. The hold's id is this command's id.
+
+    Without `expires_at` it stays until it's settled or voided.
+    """
+
+    postings: tuple[Posting, ...]
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle(_Common):
+    """Post a part of a hold, or all of it.
+
+    `amounts` are (posting's index from 0, amount) pairs; None means all that remains. `close` releases the rest.
+    """
+
+    hold: str
+    amounts: tuple[tuple[int, int], ...] | None = None
+    close: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Void(_Common):
+    """Release all that remains of a hold."""
+
+    hold: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expire(_Common):
+    """Release all that remains of a hold whose `expires_at` has come."""
+
+    hold: str
+
+
+Command = OpenAccount | CloseAccount | Freeze | Unfreeze | SetCreditLine | Post | Hold | Settle | Void | Expire
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Commands that succeed or fail together and see each other's effects in order, and the rows that ride with them.
+
+    `content` is the SHA-256 of what the caller sent; None takes the hash of each command itself.
+    """
+
+    commands: tuple[Command, ...]
+    riders: tuple[Rider, ...] = ()
+    content: bytes | None = None
+
+
+def alone(command: Command, *riders: Rider, content: bytes | None = None) -> Group:
+    """A group of one command."""
+    return Group((command,), riders, content)

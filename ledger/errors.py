@@ -1,0 +1,49 @@
+"""What the ledger raises. What it *refuses* is an `Outcome`, not an error: see `ledger.outcomes`.
+
+OnebookError
+├── Rejected
+│   ├── InvalidAmount     a decimal string that is no exact amount of its asset
+│   ├── InvalidCommand    a command that could not be meant by anybody (no postings, a repeated id in a group)
+│   ├── UnknownAsset      no asset has this code
+│   ├── AssetRedefined    an asset exists with another kind or scale; both are fixed at creation
+│   └── RefusedByBook     a caller that needs an accepted outcome was given a refusal
+├── Unavailable
+│   ├── BookBusy          the queue of waiting commands is full; nothing was written
+│   └── OutcomeUnknown    the database went away while committing; send the same id again
+└── BrokenInvariant
+    └── BookCorrupt       stored rows contradict each other
+"""
+
+from base.errors import BrokenInvariant, Rejected, Unavailable
+
+
+class InvalidAmount(Rejected):
+    default_code = "invalid_amount"
+
+
+class InvalidCommand(Rejected):
+    default_code = "invalid_command"
+
+
+class UnknownAsset(Rejected):
+    default_code = "unknown_asset"
+
+
+class AssetRedefined(Rejected):
+    default_code = "asset_redefined"
+
+
+class RefusedByBook(Rejected):
+    default_code = "refused"
+
+
+class BookBusy(Unavailable):
+    default_code = "book_busy"
+
+
+class OutcomeUnknown(Unavailable):
+    default_code = "outcome_unknown"
+
+
+class BookCorrupt(BrokenInvariant):
+    default_code = "book_corrupt"

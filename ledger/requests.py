@@ -1,0 +1,33 @@
+"""Command ids and content hashes for what users ask and workers do (LEDGER: one id space per book, kept for ever)."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """What makes a request repeatable: the id its command gets, and the hash of what was sent."""
+
+    id: str
+    content: bytes
+
+
+def request_key(*, owner: str, route: str, key: str, body: object) -> RequestKey:
+    """The key of a user's request: its id from (owner, route, idempotency key), its content from the body as sent.
+
+    `body` is plain JSON; numbers in it must be integers.
+    """
+    name = hashlib.sha256("\0".join((owner, route, key)).encode()).hexdigest()
+    return RequestKey(id=f"req:{name}", content=content_hash(body))
+
+
+def worker_id(source: str, attempt: int | str) -> str:
+    """The id of a worker's command. The prefix is one that `request_key` never gives, so no user can reach it."""
+    return f"wrk:{source}:{attempt}"
+
+
+def content_hash(body: object) -> bytes:
+    """SHA-256 of `body` as canonical JSON (sorted keys, no spaces)."""
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).digest()
