@@ -15,7 +15,7 @@ from ledger.riders import Rider
 
 @dataclass(frozen=True, slots=True)
 class ChainEvidence:
-    """A block, and where in it. Hashes are lower-case hex with 0x; `place` is `log:n`, `value`, `trace:path` or `gas`."""
+    """A block, and where in it. Hashes are hex with 0x; `place` is `log:n`, `value`, `trace:path` or `gas`."""
 
     network: str
     block_number: int

@@ -1,4 +1,4 @@
-"""What an engine of the book offers. Two exist: `ledger.memory` (the specification) and `ledger.service` (PostgreSQL)."""
+"""What an engine of the book offers. There are two: `ledger.memory` (the model) and `ledger.service` (PostgreSQL)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -93,6 +93,6 @@ class Ledger(Protocol):
     ) -> list[Movement]:
         """Lines that touch the owner's or the account's accounts, newest first (oldest first with `after`).
 
-        `since` is inclusive and `until` exclusive, by booking time. `before` and `after` are (seq, line) keys, exclusive.
+        `since` is inclusive and `until` exclusive, by booking time. `before` and `after` are (seq, line) keys.
         """
         ...
