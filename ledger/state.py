@@ -1,0 +1,105 @@
+"""What a decision may look at, in layers: a decision writes into a layer of its own and the one below never changes.
+
+Pure. An engine fills the lowest layer (a book, or what a batch touches of one), `ledger.core` decides on layers
+above it, and the engine keeps the result or drops it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from ledger.accounts import Account
+from ledger.commands import FreezeScope
+from ledger.outcomes import Outcome
+from ledger.riders import Row
+
+
+class HoldState(StrEnum):
+    OPEN = "open"
+    SETTLED = "settled"
+    VOIDED = "voided"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPosting:
+    """A pending posting; `remaining` of its `amount` is still held."""
+
+    debit: str
+    credit: str
+    asset: str
+    amount: int
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRecord:
+    """A hold: open until its remainder is zero, or it's closed, voided or expired."""
+
+    id: str
+    state: HoldState
+    expires_at: datetime | None
+    postings: tuple[HeldPosting, ...]
+
+    def without(self, index: int, amount: int) -> "HoldRecord":
+        """The hold with `amount` less remaining on the posting at `index`."""
+        posting = self.postings[index]
+        lessened = replace(posting, remaining=posting.remaining - amount)
+        return replace(self, postings=(*self.postings[:index], lessened, *self.postings[index + 1 :]))
+
+
+RowKey = tuple[str, tuple[tuple[str, object], ...]]
+"""A rider's row: its table and its key's columns with their values, sorted by name."""
+
+
+def row_key(table: str, key: Row) -> RowKey:
+    return table, tuple(sorted(key.items()))
+
+
+@dataclass(slots=True)
+class State:
+    """A layer of a book's state. `seq` and `booked_at` are those of the last command decided."""
+
+    seq: int
+    booked_at: datetime
+    below: "State | None" = None
+    accounts: dict[str, Account] = field(default_factory=dict)
+    holds: dict[str, HoldRecord] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    frozen: dict[tuple[FreezeScope, str], bool] = field(default_factory=dict)
+    rows: dict[RowKey, Row | None] = field(default_factory=dict)
+
+    def layer(self) -> "State":
+        """A layer above this one, empty, that reads through to it."""
+        return State(seq=self.seq, booked_at=self.booked_at, below=self)
+
+    def absorb(self, above: "State") -> None:
+        """Take over all that a layer directly above this one has written."""
+        self.seq, self.booked_at = above.seq, above.booked_at
+        self.accounts.update(above.accounts)
+        self.holds.update(above.holds)
+        self.outcomes.update(above.outcomes)
+        self.frozen.update(above.frozen)
+        self.rows.update(above.rows)
+
+    def account(self, account: str) -> Account | None:
+        found = self.accounts.get(account)
+        return found if found is not None or self.below is None else self.below.account(account)
+
+    def hold(self, hold: str) -> HoldRecord | None:
+        found = self.holds.get(hold)
+        return found if found is not None or self.below is None else self.below.hold(hold)
+
+    def outcome(self, command: str) -> Outcome | None:
+        found = self.outcomes.get(command)
+        return found if found is not None or self.below is None else self.below.outcome(command)
+
+    def is_frozen(self, scope: FreezeScope, target: str) -> bool:
+        found = self.frozen.get((scope, target))
+        return bool(found) if found is not None or self.below is None else self.below.is_frozen(scope, target)
+
+    def row(self, key: RowKey) -> Mapping[str, object] | None:
+        if key in self.rows or self.below is None:
+            return self.rows.get(key)
+        return self.below.row(key)
