@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
 
-from ledger.accounts import Account, new_account
+from ledger.accounts import Account, new_account, split_account_id
 from ledger.canonical import command_content, kind_of
 from ledger.commands import (
     CloseAccount,
@@ -43,17 +43,30 @@ class _Refuse(Exception):  # control flow inside this module only; callers see a
 def apply(state: State, now: datetime, groups: Iterable[Group]) -> tuple[State, list[tuple[Outcome, ...]]]:
     """Decide `groups` in order: a layer above `state` that holds all they changed, and each group's outcomes.
 
-    `now` is the clock's instant; a book's time never falls (LEDGER rule 10: booked_at = max(clock, last booked_at)).
-    Raises InvalidCommand for a group without commands or with one id twice.
+    `now` is the clock's instant; a book's time never falls: booked_at = max(clock, last booked_at). The groups have
+    passed `check_group`.
     """
     layer = state.layer()
     return layer, [_decide_group(layer, now, group) for group in groups]
 
 
-def _decide_group(state: State, now: datetime, group: Group) -> tuple[Outcome, ...]:
+def check_group(group: Group) -> None:
+    """Raise InvalidCommand for what nobody can mean, before it's queued beside others' commands."""
     ids = [command.id for command in group.commands]
     if not ids or len(set(ids)) != len(ids):
         raise InvalidCommand("a group needs at least one command, and each an id of its own")
+    for command in group.commands:
+        texts = (command.id, command.subject or "", *command.metadata.keys(), *command.metadata.values())
+        if not command.id or any("\0" in said for said in texts):
+            raise InvalidCommand("an id can't be empty, and no text of a command may hold a NUL character")
+        if isinstance(command, OpenAccount):
+            split_account_id(command.account)
+        if isinstance(command, Hold) and any(p.debit_rest or p.credit_rest for p in command.postings):
+            raise InvalidCommand("a hold's postings name both accounts; only an entry may leave a rest")
+
+
+def _decide_group(state: State, now: datetime, group: Group) -> tuple[Outcome, ...]:
+    ids = [command.id for command in group.commands]
     contents = [group.content or command_content(command) for command in group.commands]
     known = [state.outcome(command) for command in ids]
     if any(known):
@@ -300,8 +313,6 @@ def _overlaps(debits: list[tuple[str, int]], credits_: list[tuple[str, int]]) ->
 
 
 def _hold(state: State, command: Hold) -> tuple[Line, ...]:
-    if any(posting.debit_rest or posting.credit_rest for posting in command.postings):
-        raise InvalidCommand("a hold's postings name both accounts; only an entry may leave a rest")
     _check_postings(state, command.postings, is_evidence=command.evidence is not None)
     if command.expires_at is not None and command.expires_at <= state.booked_at:
         raise _Refuse(Refused.EXPIRES_IN_PAST, booked_at=state.booked_at.isoformat())

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from base.clock import Clock
 from ledger.accounts import Account, new_account, split_account_id
 from ledger.commands import Command, Group, OpenAccount
-from ledger.core import apply
+from ledger.core import apply, check_group
 from ledger.engine import Movement
 from ledger.errors import AssetRedefined, UnknownAsset
 from ledger.money import Asset
@@ -31,6 +31,8 @@ class MemoryLedger:
     known_assets: dict[str, Asset] = field(default_factory=dict)
 
     async def submit(self, *groups: Group) -> list[tuple[Outcome, ...]]:
+        for group in groups:
+            check_group(group)
         layer, decided = apply(self.state, self.clock.now(), groups)
         for group in groups:
             for command in group.commands:
