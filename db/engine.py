@@ -1,0 +1,104 @@
+"""Connections and tx: one pool per process, READ COMMITTED, bounded waits, foreign errors turned into ours."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from base.errors import ConfigError
+from db.errors import SerializationConflict, translate
+
+CONNECT_SECONDS = 10
+"""Longest wait for a new connection."""
+
+Result = TypeVar("Result")
+
+
+def create_engine(
+    url: str,
+    *,
+    pool_size: int = 10,
+    pool_seconds: float = 5,
+    statement_seconds: float = 30,
+    lock_seconds: float = 10,
+    idle_seconds: float = 60,
+    application_name: str = "onebook",
+) -> AsyncEngine:
+    """An engine over asyncpg for a plain `postgresql://` address. It connects when first used.
+
+    At most `pool_size` connections; a tx waits `pool_seconds` for one, then raises `PoolExhausted`. A statement, a wait
+    for a lock, and a tx left idle end after their seconds, as `DatabaseUnavailable`. Raises `ConfigError` for an
+    address of something else.
+    """
+    return create_async_engine(
+        asyncpg_url(url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=pool_seconds,
+        pool_pre_ping=True,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "timeout": CONNECT_SECONDS,
+            "server_settings": {
+                "application_name": application_name,
+                "timezone": "UTC",
+                "statement_timeout": _milliseconds(statement_seconds),
+                "lock_timeout": _milliseconds(lock_seconds),
+                "idle_in_transaction_session_timeout": _milliseconds(idle_seconds),
+            },
+        },
+    )
+
+
+@asynccontextmanager
+async def tx(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """One database tx: commits at the end of the block, rolls back on any error, raises errors of `db.errors`.
+
+    When the connection is lost during COMMIT, `DatabaseUnavailable` doesn't say whether the tx took effect.
+    """
+    try:
+        async with engine.begin() as connection:
+            yield connection
+    except Exception as error:
+        ours = translate(error)
+        if ours is None or ours is error:
+            raise
+        raise ours from error
+
+
+async def retrying(work: Callable[[], Awaitable[Result]], *, attempts: int = 5) -> Result:
+    """The result of `work`, a whole tx, run again after a deadlock or serialization failure, at most `attempts` times.
+
+    Raises `SerializationConflict` when the last attempt failed too. `work` must have no effect outside the database.
+    """
+    policy = AsyncRetrying(
+        stop=stop_after_attempt(attempts),
+        wait=wait_random_exponential(multiplier=0.01, max=0.5),
+        retry=retry_if_exception_type(SerializationConflict),
+        reraise=True,
+    )
+    async for attempt in policy:
+        with attempt:
+            return await work()
+    raise AssertionError("unreachable: tenacity raises the last error")
+
+
+def asyncpg_url(url: str) -> URL:
+    """`url` for SQLAlchemy over asyncpg: `sslmode=` becomes `ssl=`. Raises `ConfigError` for other databases."""
+    try:
+        parsed = make_url(url)
+    except Exception as error:
+        raise ConfigError("the database address can't be read; write postgresql://user:password@host/name") from error
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise ConfigError(f"the database must be PostgreSQL, not {parsed.get_backend_name()}")
+    query = dict(parsed.query)
+    if "sslmode" in query:
+        query["ssl"] = query.pop("sslmode")
+    return parsed.set(drivername="postgresql+asyncpg", query=query)
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))

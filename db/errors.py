@@ -1,0 +1,162 @@
+"""What can go wrong with the database, and how foreign errors (SQLAlchemy, asyncpg, the OS) become these, once.
+
+Unavailable
+├── DatabaseUnavailable      no connection, connection lost, server starting or stopping, statement or lock timed out
+│   ├── PoolExhausted        every connection of this process is in use
+│   └── DiskFull             the server can't write (disk, memory or connection slots used up)
+├── SerializationConflict    a deadlock or a serialization failure: nothing was written, the tx may run again
+└── ServerInUse              another process runs the server of this folder
+ConfigError
+├── NoServerBinaries         no PostgreSQL server program fits
+├── ServerFailed             the server doesn't start; carries the end of its log
+└── AccessRefused            wrong password, unknown role or database, missing privilege
+BrokenInvariant
+├── NotAnAmount              something other than a whole number (or an instant, or a digest) was bound as one
+├── AppendOnly               an UPDATE, DELETE or TRUNCATE on rows that are never changed
+├── ConstraintBroken         a constraint refused a row; `facts["constraint"]` names it
+│   └── UniqueBroken         ... because such a row is there already
+└── QueryBroken              any other refusal of a statement: a bug
+Rejected
+└── AmountOutOfRange         a whole number outside the bounds of its type
+"""
+
+import errno
+from collections.abc import Iterator
+
+import asyncpg
+from sqlalchemy import exc as sql
+
+from base.errors import BrokenInvariant, ConfigError, OnebookError, Rejected, Unavailable
+
+APPEND_ONLY_STATE = "OB001"
+"""SQLSTATE that the trigger function `refuse_change()` raises."""
+
+
+class DatabaseUnavailable(Unavailable):
+    default_code = "database_unavailable"
+
+
+class PoolExhausted(DatabaseUnavailable):
+    default_code = "database_busy"
+
+
+class DiskFull(DatabaseUnavailable):
+    default_code = "database_full"
+
+
+class SerializationConflict(Unavailable):
+    default_code = "serialization_conflict"
+
+
+class ServerInUse(Unavailable):
+    default_code = "server_in_use"
+
+
+class NoServerBinaries(ConfigError):
+    default_code = "no_server_binaries"
+
+
+class ServerFailed(ConfigError):
+    default_code = "server_failed"
+
+
+class AccessRefused(ConfigError):
+    default_code = "access_refused"
+
+
+class NotAnAmount(BrokenInvariant, sql.DontWrapMixin):
+    default_code = "not_an_amount"
+
+
+class AppendOnly(BrokenInvariant):
+    default_code = "append_only"
+
+
+class ConstraintBroken(BrokenInvariant):
+    default_code = "constraint_broken"
+
+
+class UniqueBroken(ConstraintBroken):
+    default_code = "unique_broken"
+
+
+class QueryBroken(BrokenInvariant):
+    default_code = "query_broken"
+
+
+class AmountOutOfRange(Rejected, sql.DontWrapMixin):
+    default_code = "amount_out_of_range"
+
+
+_BY_STATE: dict[str, tuple[type[OnebookError], str]] = {
+    # the whole code first, then its class (two characters); PostgreSQL manual, appendix A
+    APPEND_ONLY_STATE: (AppendOnly, "these rows are never changed or removed"),
+    "23505": (UniqueBroken, "such a row is there already"),
+    "40001": (SerializationConflict, "concurrent work changed the same rows; try again"),
+    "40P01": (SerializationConflict, "a deadlock was broken up; try again"),
+    "42501": (AccessRefused, "the database role lacks a privilege"),
+    "55P03": (DatabaseUnavailable, "waited too long for a lock in the database"),
+    "57014": (DatabaseUnavailable, "the database took too long"),
+    "25P03": (DatabaseUnavailable, "the database ended a tx that idled too long"),
+    "3D000": (AccessRefused, "there is no such database"),
+    "08": (DatabaseUnavailable, "the connection to the database was lost"),
+    "23": (ConstraintBroken, "a constraint of the database refused the row"),
+    "28": (AccessRefused, "the database refused the role or its password"),
+    "53": (DiskFull, "the database has no room left"),
+    "57": (DatabaseUnavailable, "the database is starting or stopping"),
+    "58": (DiskFull, "the database can't read or write its files"),
+}
+
+
+def translate(error: BaseException) -> OnebookError | None:
+    """The error of ours that `error` means, or None if it has nothing to do with the database."""
+    if isinstance(error, OnebookError):
+        return error
+    if isinstance(error, sql.TimeoutError):
+        return PoolExhausted("every connection to the database is in use")
+    for cause in _causes(error):
+        if isinstance(cause, OnebookError):
+            return cause
+        if isinstance(cause, asyncpg.PostgresError) and cause.sqlstate:
+            return _from_state(cause)
+        if isinstance(cause, asyncpg.InterfaceError | asyncpg.InternalClientError) and _lost(error, cause):
+            return DatabaseUnavailable("the connection to the database was lost")
+        if isinstance(cause, OSError):
+            return _from_os(cause)
+    if isinstance(error, sql.DBAPIError) and error.connection_invalidated:
+        return DatabaseUnavailable("the connection to the database was lost")
+    if isinstance(error, sql.SQLAlchemyError | asyncpg.InterfaceError):
+        return QueryBroken(f"the database layer failed: {type(error).__name__}: {error}")
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """`error`, what it wraps, what that came from, and so on, each once."""
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
+        yield at
+        wrapped = at.orig if isinstance(at, sql.StatementError) else None
+        at = wrapped or at.__cause__
+
+
+def _from_state(error: asyncpg.PostgresError) -> OnebookError:
+    state = str(error.sqlstate)
+    kind, message = _BY_STATE.get(state) or _BY_STATE.get(state[:2]) or (QueryBroken, "the database refused")
+    named = {"constraint": error.constraint_name, "table": error.table_name}
+    facts = {name: text for name, text in named.items() if text}
+    return kind(f"{message}: {error.message or error}", sqlstate=state, **facts)
+
+
+def _from_os(error: OSError) -> OnebookError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull("the disk is full")
+    return DatabaseUnavailable(f"the database can't be reached: {error}")
+
+
+def _lost(outer: BaseException, cause: BaseException) -> bool:
+    """Whether a client-side error of asyncpg means a dead connection (not a misuse of the client)."""
+    if isinstance(outer, sql.DBAPIError) and outer.connection_invalidated:
+        return True
+    return any(word in str(cause) for word in ("connection is closed", "connection was closed", "released back"))

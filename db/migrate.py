@@ -1,0 +1,90 @@
+"""Brings a database to the schema of this version: Alembic, configured in code, all pending revisions in one tx."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.engine import create_engine, tx
+
+_FOLDER = Path(__file__).parent / "migrations"
+_LOCK = 0x6F6E65626F6F6B
+"""Advisory lock key ("onebook" in ASCII) that keeps two migrations apart."""
+
+_LONG_SECONDS = 3600
+"""A migration may rewrite large tables."""
+
+
+async def migrate(owner_url: str, *, report: Callable[[str], None] = lambda line: None) -> None:
+    """Apply every pending revision as the owning role, then ANALYZE the tables; `report` gets a line per revision.
+
+    All or nothing. A second migration at the same time waits for the first. Without ANALYZE plpgsql would keep
+    sequential-scan plans made for empty tables.
+    """
+    engine = create_engine(owner_url, pool_size=1, statement_seconds=_LONG_SECONDS, application_name="onebook migrate")
+    try:
+        async with tx(engine) as connection:
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            await connection.run_sync(_upgrade, report)
+        await _analyze(engine)
+    finally:
+        await engine.dispose()
+
+
+async def current(url: str) -> str | None:
+    """The newest revision that the database has, None if it has none. Any role of ours may ask."""
+    engine = create_engine(url, pool_size=1, application_name="onebook migrate")
+    try:
+        async with tx(engine) as connection:
+            return await connection.run_sync(_current)
+    finally:
+        await engine.dispose()
+
+
+async def pending(url: str) -> list[str]:
+    """The revisions that the database lacks, oldest first."""
+    return _missing(await current(url))
+
+
+def head() -> str:
+    """The newest revision of this version of Onebook."""
+    return str(ScriptDirectory(str(_FOLDER)).get_current_head())
+
+
+def _upgrade(connection: Connection, report: Callable[[str], None]) -> None:
+    missing = _missing(_current(connection))
+
+    def applied(*, step: object, **_: object) -> None:
+        revision = str(getattr(step, "up_revision_id", ""))
+        report(f"migration {revision} ({missing.index(revision) + 1} of {len(missing)})")
+
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    config.attributes["applied"] = applied
+    command.upgrade(config, "head")
+
+
+def _current(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _missing(have: str | None) -> list[str]:
+    newest_first = ScriptDirectory(str(_FOLDER)).iterate_revisions("head", have or "base")
+    return [script.revision for script in newest_first][::-1]
+
+
+async def _analyze(engine: AsyncEngine) -> None:
+    owned = text(
+        "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relkind IN ('r', 'p') AND pg_has_role(c.relowner, 'USAGE')"
+        " AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'"
+    )
+    async with tx(engine) as connection:
+        for table in (await connection.scalars(owned)).all():
+            await connection.execute(text(f"ANALYZE {table}"))

@@ -1,0 +1,40 @@
+"""Fixtures for every test: a database of its own, a clock that stands still, bytes that can be drawn again."""
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from base.clock import ManualClock
+from base.entropy import SeededEntropy
+from db.server import Running
+from tests.support.postgres import Database, fresh_database, throwaway_server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Running]:
+    """One throwaway server per test process."""
+    with throwaway_server() as running:
+        yield running
+
+
+@pytest.fixture
+async def database(postgres: Running) -> AsyncIterator[Database]:
+    """A fresh, migrated database for this test."""
+    async with fresh_database(postgres) as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Stands at 2026-01-01T00:00Z until told to move."""
+    return ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@pytest.fixture
+def entropy() -> SeededEntropy:
+    """Another seed in every test; a failing test shows it, so that it can be set by hand to repeat the run."""
+    seed = secrets.randbits(64)
+    print(f"entropy seed: {seed}")
+    return SeededEntropy(seed)

@@ -1,0 +1,96 @@
+"""A throwaway PostgreSQL server for tests, with a migrated template that each test's database is cloned from.
+
+Never the database of ONEBOOK_DATABASE_URL. The server doesn't flush to disk: tests about durability start a
+`PostgresServer` of their own.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.engine import create_engine
+from db.errors import ServerInUse
+from db.migrate import migrate
+from db.server import PostgresServer, Running, at_database, clean, create_database, drop_database
+
+FOLDER = Path(__file__).parents[2] / ".onebook" / "tests"
+TEMPLATE = "template_onebook"
+
+THROWAWAY = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "shared_buffers": "64MB",
+    "max_connections": "200",
+}
+"""Settings that trade durability for speed."""
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One test's own database, migrated to head. `owner_url` owns it, `app_url` is the service's role."""
+
+    name: str
+    owner_url: str
+    app_url: str
+    admin_url: str
+    _engines: list[AsyncEngine] = field(default_factory=list, repr=False)
+
+    def engine(self, *, owner: bool = False, pool_size: int = 10) -> AsyncEngine:
+        """A new engine as the service's role (or the owner); closed when the test ends."""
+        engine = create_engine(self.owner_url if owner else self.app_url, pool_size=pool_size)
+        self._engines.append(engine)
+        return engine
+
+
+@contextmanager
+def throwaway_server(name: str = "postgres", *, prefer: str | None = None) -> Iterator[Running]:
+    """A running server with the migrated template; its files are removed at the end."""
+    sweep_leftovers()
+    folder = FOLDER / f"{name}-{os.getpid()}"
+    clean(folder)
+    try:
+        with PostgresServer(folder, prefer=prefer, settings=THROWAWAY) as running:
+            asyncio.run(_make_template(running))
+            yield running
+    finally:
+        clean(folder)
+
+
+@asynccontextmanager
+async def fresh_database(server: Running) -> AsyncIterator[Database]:
+    """A new database cloned from the template, dropped at the end."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    await create_database(server.admin_url, name, template=TEMPLATE)
+    owner, app, admin = (at_database(url, name) for url in (server.owner_url, server.app_url, server.admin_url))
+    database = Database(name, owner, app, admin)
+    try:
+        yield database
+    finally:
+        for engine in database._engines:
+            await engine.dispose()
+        await drop_database(server.admin_url, name)
+
+
+def sweep_leftovers() -> None:
+    """Remove the servers of test runs that were killed: those whose folder nobody holds."""
+    if FOLDER.is_dir():
+        for folder in FOLDER.iterdir():
+            with contextlib.suppress(ServerInUse):
+                clean(folder)
+
+
+async def _make_template(server: Running) -> None:
+    await create_database(server.admin_url, TEMPLATE)
+    await migrate(at_database(server.owner_url, TEMPLATE))
