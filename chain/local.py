@@ -29,7 +29,7 @@ from typing import Any, Self, assert_never
 import httpx
 from eth_abi.abi import encode
 from eth_utils.abi import function_signature_to_4byte_selector
-from eth_utils.address import is_address, to_checksum_address
+from eth_utils.address import is_checksum_address, is_hex_address, to_checksum_address
 from eth_utils.crypto import keccak
 
 from base.children import free_port, start_child, stop_child
@@ -376,7 +376,9 @@ def kind_of(url: str) -> NodeKind:
 
 def recipient(address: str) -> str:
     """`address`, checksummed. Raises Rejected for what is no address or carries a wrong checksum (ERC-55)."""
-    if not is_address(address):
+    plain = address.removeprefix("0x")
+    checked = plain.islower() or plain.isupper() or plain.isdecimal() or is_checksum_address(address)
+    if not (address.startswith("0x") and is_hex_address(address) and checked):
         raise Rejected(f"{address} is no Ethereum address, or its checksum is wrong", param="address", given=address)
     return to_checksum_address(address)
 
