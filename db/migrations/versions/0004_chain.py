@@ -53,7 +53,8 @@ CREATE TABLE chain_observations (
     revision integer NOT NULL,
     seen_at timestamptz NOT NULL,
     CONSTRAINT pk_chain_observations PRIMARY KEY (network, block_hash, tx_hash, place),
-    CONSTRAINT fk_chain_observations_network_block_hash_chain_blocks FOREIGN KEY(network, block_hash) REFERENCES chain_blocks (network, block_hash),
+    CONSTRAINT fk_chain_observations_network_block_hash_chain_blocks
+        FOREIGN KEY(network, block_hash) REFERENCES chain_blocks (network, block_hash),
     CONSTRAINT ck_chain_observations_amount_positive CHECK (amount > 0),
     CONSTRAINT uq_chain_observations_seq UNIQUE (seq)
 );
@@ -77,7 +78,8 @@ CREATE TABLE chain_outgoing (
     revision integer NOT NULL,
     seen_at timestamptz NOT NULL,
     CONSTRAINT pk_chain_outgoing PRIMARY KEY (network, block_hash, tx_hash),
-    CONSTRAINT fk_chain_outgoing_network_block_hash_chain_blocks FOREIGN KEY(network, block_hash) REFERENCES chain_blocks (network, block_hash)
+    CONSTRAINT fk_chain_outgoing_network_block_hash_chain_blocks
+        FOREIGN KEY(network, block_hash) REFERENCES chain_blocks (network, block_hash)
 );
 CREATE INDEX ix_chain_outgoing_number ON chain_outgoing (network, block_number);
 CREATE INDEX ix_chain_outgoing_sender ON chain_outgoing (network, sender, nonce);
@@ -141,14 +143,20 @@ CREATE TABLE chain_transactions (
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     CONSTRAINT pk_chain_transactions PRIMARY KEY (id),
-    CONSTRAINT ck_chain_transactions_kind_known CHECK (kind IN ('withdrawal', 'sweep', 'gas_topup', 'cancel')),
-    CONSTRAINT ck_chain_transactions_state_known CHECK (state IN ('reserved', 'signed', 'broadcast', 'mined', 'final', 'reverted', 'cancelled', 'refused', 'needs_review')),
+    CONSTRAINT ck_chain_transactions_kind_known
+        CHECK (kind IN ('withdrawal', 'sweep', 'gas_topup', 'cancel')),
+    CONSTRAINT ck_chain_transactions_state_known
+        CHECK (state IN ('reserved', 'signed', 'broadcast', 'mined', 'final', 'reverted', 'cancelled', 'refused',
+        'needs_review')),
     CONSTRAINT ck_chain_transactions_nonce_until_refused CHECK ((nonce IS NULL) = (state = 'refused')),
-    CONSTRAINT fk_chain_transactions_network_chain_networks FOREIGN KEY(network) REFERENCES chain_networks (network)
+    CONSTRAINT fk_chain_transactions_network_chain_networks
+        FOREIGN KEY(network) REFERENCES chain_networks (network)
 );
-CREATE INDEX ix_chain_transactions_open ON chain_transactions (network, sender, nonce) WHERE state IN ('reserved', 'signed', 'broadcast', 'mined');
+CREATE INDEX ix_chain_transactions_open ON chain_transactions (network, sender, nonce)
+    WHERE state IN ('reserved', 'signed', 'broadcast', 'mined');
 CREATE UNIQUE INDEX uq_chain_transactions_nonce ON chain_transactions (network, sender, nonce);
-CREATE UNIQUE INDEX uq_chain_transactions_subject ON chain_transactions (book, subject) WHERE state <> 'refused';
+CREATE UNIQUE INDEX uq_chain_transactions_subject ON chain_transactions (book, subject)
+    WHERE state <> 'refused';
 CREATE TABLE chain_attempts (
     transaction_id text NOT NULL,
     attempt smallint NOT NULL,
@@ -170,7 +178,8 @@ CREATE TABLE chain_attempts (
     CONSTRAINT uq_chain_attempts_network_tx_hash UNIQUE (network, tx_hash),
     CONSTRAINT ck_chain_attempts_kind_known CHECK (kind IN ('pay', 'cancel')),
     CONSTRAINT ck_chain_attempts_bytes_with_hash CHECK ((raw IS NULL) = (tx_hash IS NULL)),
-    CONSTRAINT fk_chain_attempts_transaction_id_chain_transactions FOREIGN KEY(transaction_id) REFERENCES chain_transactions (id)
+    CONSTRAINT fk_chain_attempts_transaction_id_chain_transactions
+        FOREIGN KEY(transaction_id) REFERENCES chain_transactions (id)
 )
 """
 

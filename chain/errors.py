@@ -1,0 +1,166 @@
+"""What can go wrong with chains, and how a node's own words become these, once.
+
+ConfigError
+├── WrongChain             a node serves another chain than the one configured or followed before
+└── ChainReset             what this database followed isn't on the chain any more; re-anchor or take a new database
+Rejected
+├── InvalidAddress         no address of this family, or a mistyped one
+├── NotOnNetwork           no such network, or the asset isn't there
+├── NotAWholeUnit          an amount finer than the chain's own unit
+└── SignerRefused          the signer's policy or journal says no; it is journalled, so the nonce is free again
+Unavailable
+├── NotYetFollowed         nothing is known of this network yet
+├── LeadershipLost         another follower took over; nothing was written
+├── SignerUnavailable      no answer from the signer, or one that isn't an answer to what was asked
+├── NodeUnavailable        no answer in time, no connection, not JSON, too large, rate limit
+├── NodeMisbehaved         answers that contradict themselves: hash or roots don't match, parts of two blocks
+│   └── EncodingUnknown    a block with fields or types that this version can't encode, so nothing can be recomputed
+└── NodeRefused            a JSON-RPC error; carries `node_code` and the node's words
+    ├── MethodUnsupported  the node has no such method
+    ├── AlreadyKnown       it has this very transaction: success for that hash
+    ├── NonceTooLow        the nonce is used up on chain
+    ├── NonceTooHigh       an earlier nonce is missing
+    ├── ReplacementUnderpriced
+    ├── InsufficientFunds  the sender can't pay value and gas
+    ├── FeeTooLow          below the base fee or the node's own floor
+    ├── GasLimitRefused    too little gas for the transaction itself, or more than a block or transaction may have
+    ├── Reverted           the contract said no in a call or an estimate
+    └── PoolFull           the node's queue is full
+"""
+
+import re
+from typing import ClassVar
+
+from base.errors import ConfigError, Rejected, Unavailable
+
+
+class WrongChain(ConfigError):
+    default_code = "wrong_chain"
+
+
+class ChainReset(ConfigError):
+    default_code = "chain_reset"
+
+
+class InvalidAddress(Rejected):
+    default_code = "invalid_address"
+
+
+class NotOnNetwork(Rejected):
+    default_code = "not_on_network"
+
+
+class NotAWholeUnit(Rejected):
+    default_code = "not_a_whole_unit"
+
+
+class SignerRefused(Rejected):
+    """`message` and `code` are the signer's words; `sequence` and `head` its journal after the refusal."""
+
+    default_code = "signer_refused"
+
+    def __init__(self, message: str, *, code: str | None = None, sequence: int | None = None) -> None:
+        super().__init__(message, code=code)
+        self.sequence = sequence
+
+
+class NotYetFollowed(Unavailable):
+    default_code = "not_yet_followed"
+
+
+class LeadershipLost(Unavailable):
+    default_code = "leadership_lost"
+
+
+class SignerUnavailable(Unavailable):
+    default_code = "signer_unavailable"
+
+
+class NodeUnavailable(Unavailable):
+    default_code = "node_unavailable"
+
+
+class NodeMisbehaved(Unavailable):
+    default_code = "node_misbehaved"
+
+
+class EncodingUnknown(NodeMisbehaved):
+    default_code = "encoding_unknown"
+
+
+class NodeRefused(Unavailable):
+    default_code = "node_refused"
+    final: ClassVar[bool] = False
+    """Whether sending the same bytes again can't help as long as the chain stays as it is."""
+
+
+class MethodUnsupported(NodeRefused):
+    default_code = "method_unsupported"
+
+
+class AlreadyKnown(NodeRefused):
+    default_code = "already_known"
+
+
+class NonceTooLow(NodeRefused):
+    default_code = "nonce_too_low"
+    final = True
+
+
+class NonceTooHigh(NodeRefused):
+    default_code = "nonce_too_high"
+
+
+class ReplacementUnderpriced(NodeRefused):
+    default_code = "replacement_underpriced"
+    final = True
+
+
+class InsufficientFunds(NodeRefused):
+    default_code = "insufficient_funds_on_chain"
+
+
+class FeeTooLow(NodeRefused):
+    default_code = "fee_too_low"
+
+
+class GasLimitRefused(NodeRefused):
+    default_code = "gas_limit_refused"
+    final = True
+
+
+class Reverted(NodeRefused):
+    default_code = "reverted"
+
+
+class PoolFull(NodeRefused):
+    default_code = "pool_full"
+
+
+_METHOD_NOT_FOUND = -32601
+"""JSON-RPC 2.0's own code; everything else about node errors is free text."""
+
+NODE_MESSAGES: tuple[tuple[str, type[NodeRefused]], ...] = (
+    # first match wins; geth's words first in each row, then Hardhat's, anvil's, Nethermind's, Besu's where they differ
+    (r"already known|known transaction|already imported|alreadyknown", AlreadyKnown),
+    (r"replacement (transaction|tx) underpriced|replacement ?not ?allowed", ReplacementUnderpriced),
+    (r"nonce too low|nonce is too low|oldnonce", NonceTooLow),
+    (r"nonce too high|nonce gap|nonce too far in the future", NonceTooHigh),
+    (r"insufficient funds|doesn't have enough funds|insufficientfunds|upfront cost exceeds", InsufficientFunds),
+    (r"less than block base fee|is too low for the next block|underpriced|feetoolow|fee too low", FeeTooLow),
+    (r"intrinsic gas|requires at least \d+ gas|exceeds (the )?(block|transaction) gas (limit|cap)", GasLimitRefused),
+    (r"exceeds block gas limit|gas limit too high|exceeds transaction gas cap", GasLimitRefused),
+    (r"execution reverted|reverted with|transaction reverted|vm exception", Reverted),
+    (r"txpool is full|pool (is )?full", PoolFull),
+    (r"method .*(not supported|not found|does not exist)|method not found|unknown method", MethodUnsupported),
+)
+"""Words of node errors, lower-cased, to what they mean."""
+
+
+def from_node(method: str, node_code: int | None, words: str) -> NodeRefused:
+    """The error that a node's JSON-RPC error object means; plain NodeRefused when its words are new to us."""
+    lowered = words.lower()
+    kind = next((kind for pattern, kind in NODE_MESSAGES if re.search(pattern, lowered)), NodeRefused)
+    if node_code == _METHOD_NOT_FOUND:
+        kind = MethodUnsupported
+    return kind(f"{method}: {words[:500]}", method=method, node_code=node_code)

@@ -1,0 +1,94 @@
+"""What the chain asks of whoever holds the keys: addresses, and signatures over typed intents. Protocols only; pure.
+
+Nothing here holds a key. The real signer is another process; wiring adapts its client to these protocols.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Role(StrEnum):
+    """What a key is for; each role has its own seed."""
+
+    DEPOSIT = "deposit"
+    HOT = "hot"
+    GAS = "gas"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnKey:
+    """One of our keys, by role and index, never by a claimed address."""
+
+    role: Role
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAddress:
+    """An own address (lower-case hex) with its key."""
+
+    key: OwnKey
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferIntent:
+    """Pay `amount` chain units of `contract` (None: the native coin) to `to`. Fees are wei per gas (EIP-1559).
+
+    `subject` and `attempt` name what is paid and which try this is: asked again, the signer gives the same bytes.
+    """
+
+    subject: str
+    attempt: int
+    chain_id: int
+    sender: OwnKey
+    nonce: int
+    gas_limit: int
+    max_fee_per_gas: int
+    max_priority_fee_per_gas: int
+    contract: str | None
+    to: str | OwnKey
+    amount: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelIntent:
+    """Use up the nonce of an earlier attempt by paying nothing to oneself, at higher fees."""
+
+    subject: str
+    attempt: int
+    chain_id: int
+    sender: OwnKey
+    nonce: int
+    gas_limit: int
+    max_fee_per_gas: int
+    max_priority_fee_per_gas: int
+
+
+Intent = TransferIntent | CancelIntent
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """The signer's answer: the raw transaction, and where its journal stands after it."""
+
+    raw: bytes
+    sequence: int
+    head: bytes
+
+
+class Signer(Protocol):
+    """Signs what its policy allows."""
+
+    async def sign(self, intent: Intent) -> Signed:
+        """The signed transaction. Raises SignerRefused (journalled, final) or SignerUnavailable (ask again)."""
+        ...
+
+
+class AddressSource(Protocol):
+    """Derives own addresses from public keys; no private key is needed."""
+
+    def address(self, key: OwnKey) -> str:
+        """The lower-case hex address of `key`."""
+        ...

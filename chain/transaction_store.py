@@ -1,0 +1,234 @@
+"""Rows of own transactions, attempts and nonces: the only SQL about them.
+
+A transaction's row is changed by compare-and-set on its state, so that of two workers at one transaction the second
+writes nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chain import tables
+from chain.fees import Bid
+from chain.signing import OwnAddress, OwnKey, Role, Signed
+from chain.transaction_states import OPEN, Kind, State, WaitingFor
+
+_transactions = tables.transactions
+_attempts = tables.attempts
+_nonces = tables.nonces
+_outgoing = tables.outgoing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payment:
+    """What is to be paid on chain. `amount` is in chain units of `contract` (None: the native coin), above zero.
+
+    `to` is anybody's address (lower-case hex) or one of ours, which the signer then derives itself. `subject` is what
+    the payment carries out (`wdr_...`), unique in its book. `fee_wei_max`: gas limit x fee of no attempt is above it.
+    """
+
+    network: str
+    kind: Kind
+    book: str
+    subject: str
+    sender: OwnAddress
+    contract: str | None
+    to: str | OwnAddress
+    amount: int
+    gas_limit: int
+    fee_wei_max: int
+
+    @property
+    def recipient(self) -> str:
+        """The recipient's address."""
+        return self.to.address if isinstance(self.to, OwnAddress) else self.to
+
+
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """Where a transaction of ours stands in a live block, and what it cost. Prices are wei per gas."""
+
+    attempt: int
+    tx_hash: str
+    block_number: int
+    block_hash: str
+    succeeded: bool
+    gas_used: int
+    effective_gas_price: int
+    fee_wei: int
+
+
+@dataclass(frozen=True, slots=True)
+class OwnTransaction:
+    """An own transaction as it stands. `nonce` is None once the signer refused it."""
+
+    id: str
+    payment: Payment
+    nonce: int | None
+    state: State
+    waiting_for: WaitingFor | None
+    refusal: str | None
+    mined: Mined | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One thing the signer was asked to sign; `raw` and `tx_hash` are there once it did."""
+
+    transaction: str
+    attempt: int
+    kind: str
+    nonce: int
+    gas_limit: int
+    bid: Bid
+    tx_hash: str | None
+    raw: bytes | None
+    sent_at: datetime | None
+    last_sent_at: datetime | None
+
+
+async def lock_nonces(connection: AsyncConnection, *, network: str, sender: str) -> int:
+    """The sender's next nonce, its row locked until the tx ends; 0 for a sender never heard of."""
+    await begin_nonces(connection, network=network, sender=sender, first=0)
+    mine = (_nonces.c.network == network) & (_nonces.c.sender == sender)
+    locked = await connection.execute(select(_nonces.c.next_nonce).where(mine).with_for_update())
+    return int(locked.scalar_one())
+
+
+async def set_next_nonce(connection: AsyncConnection, *, network: str, sender: str, nonce: int) -> None:
+    """Let `nonce` be the next to reserve; only under `lock_nonces`."""
+    mine = (_nonces.c.network == network) & (_nonces.c.sender == sender)
+    await connection.execute(update(_nonces).where(mine).values(next_nonce=nonce))
+
+
+async def begin_nonces(connection: AsyncConnection, *, network: str, sender: str, first: int) -> None:
+    """Let the sender's nonces begin at `first`, unless they have begun."""
+    await connection.execute(
+        insert(_nonces).values(network=network, sender=sender, next_nonce=first).on_conflict_do_nothing()
+    )
+
+
+async def insert_transaction(
+    connection: AsyncConnection, *, id: str, payment: Payment, nonce: int, now: datetime
+) -> None:
+    """A reserved transaction."""
+    recipient_key = payment.to.key if isinstance(payment.to, OwnAddress) else None
+    await connection.execute(
+        insert(_transactions).values(
+            id=id,
+            network=payment.network,
+            kind=payment.kind,
+            book=payment.book,
+            subject=payment.subject,
+            state=State.RESERVED,
+            sender_role=payment.sender.key.role,
+            sender_index=payment.sender.key.index,
+            sender=payment.sender.address,
+            nonce=nonce,
+            contract=payment.contract,
+            recipient=payment.recipient,
+            recipient_role=recipient_key.role if recipient_key else None,
+            recipient_index=recipient_key.index if recipient_key else None,
+            amount=payment.amount,
+            gas_limit=payment.gas_limit,
+            fee_wei_max=payment.fee_wei_max,
+            created_at=now,
+            updated_at=now,
+        )
+    )
+
+
+async def live_of_subject(connection: AsyncConnection, *, book: str, subject: str) -> OwnTransaction | None:
+    """The transaction of `subject` that wasn't refused; there is at most one."""
+    mine = (_transactions.c.book == book) & (_transactions.c.subject == subject)
+    return await _one(connection, select(_transactions).where(mine, _transactions.c.state != State.REFUSED))
+
+
+async def by_id(connection: AsyncConnection, id: str) -> OwnTransaction | None:
+    """The transaction with this id."""
+    return await _one(connection, select(_transactions).where(_transactions.c.id == id))
+
+
+async def open_ones(connection: AsyncConnection, *, network: str, limit: int) -> list[OwnTransaction]:
+    """What isn't finished on `network`, by sender and nonce, at most `limit`."""
+    asked = select(_transactions).where(_transactions.c.network == network, _transactions.c.state.in_(OPEN))
+    rows = await connection.execute(asked.order_by(_transactions.c.sender, _transactions.c.nonce).limit(limit))
+    return [_transaction(row) for row in rows]
+
+
+async def attempts_of(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, list[Attempt]]:
+    """The attempts of each of these transactions, in order."""
+    asked = select(_attempts).where(_attempts.c.transaction_id.in_(ids))
+    found: dict[str, list[Attempt]] = {id: [] for id in ids}
+    for row in await connection.execute(asked.order_by(_attempts.c.transaction_id, _attempts.c.attempt)):
+        found[row.transaction_id].append(_attempt(row))
+    return found
+
+
+async def _one(connection: AsyncConnection, asked: Select[Any]) -> OwnTransaction | None:
+    row = (await connection.execute(asked)).first()
+    return _transaction(row) if row else None
+
+
+def _transaction(row: Row[Any]) -> OwnTransaction:
+    to = row.recipient
+    if row.recipient_role is not None:
+        to = OwnAddress(OwnKey(Role(row.recipient_role), row.recipient_index), row.recipient)
+    payment = Payment(
+        network=row.network,
+        kind=Kind(row.kind),
+        book=row.book,
+        subject=row.subject,
+        sender=OwnAddress(OwnKey(Role(row.sender_role), row.sender_index), row.sender),
+        contract=row.contract,
+        to=to,
+        amount=row.amount,
+        gas_limit=row.gas_limit,
+        fee_wei_max=row.fee_wei_max,
+    )
+    return OwnTransaction(
+        id=row.id,
+        payment=payment,
+        nonce=row.nonce,
+        state=State(row.state),
+        waiting_for=WaitingFor(row.waiting_for) if row.waiting_for else None,
+        refusal=row.refusal,
+        mined=_mined(row) if row.block_hash is not None else None,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def _mined(row: Row[Any]) -> Mined:
+    return Mined(
+        attempt=row.mined_attempt,
+        tx_hash=row.tx_hash,
+        block_number=row.block_number,
+        block_hash=row.block_hash,
+        succeeded=row.succeeded,
+        gas_used=row.gas_used,
+        effective_gas_price=row.effective_gas_price,
+        fee_wei=row.fee_wei,
+    )
+
+
+def _attempt(row: Row[Any]) -> Attempt:
+    return Attempt(
+        transaction=row.transaction_id,
+        attempt=row.attempt,
+        kind=row.kind,
+        nonce=row.nonce,
+        gas_limit=row.gas_limit,
+        bid=Bid(row.max_fee_per_gas, row.max_priority_fee_per_gas),
+        tx_hash=row.tx_hash,
+        raw=row.raw,
+        sent_at=row.sent_at,
+        last_sent_at=row.last_sent_at,
+    )
