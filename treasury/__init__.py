@@ -1,0 +1,1 @@
+"""Treasury proves that the book, the chain and the bank agree, and moves the house's own money by evidence."""

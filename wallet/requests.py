@@ -1,0 +1,64 @@
+"""How requests and workers meet the book: repeats first, then the decision; refusals become errors with their numbers."""
+
+from collections.abc import Callable
+
+from ledger.commands import Group
+from ledger.engine import Ledger
+from ledger.outcomes import Outcome, Refusal, Refused, require_accepted
+from ledger.requests import RequestKey
+from wallet.errors import RequestConflict, WalletCorrupt
+
+ATTEMPTS_MAX = 100
+"""Remembered refusals after which a worker's command is left to a person."""
+
+
+async def decided_before(ledger: Ledger, key: RequestKey) -> Outcome | None:
+    """The accepted outcome that this request had, if it was sent before.
+
+    Asked before anything that may have changed since (an expired quote, a moved handle), so that a repeat gets the
+    first answer. Raises RequestConflict if the key was used for something else, RefusedByBook if it was refused.
+    """
+    found = await ledger.outcomes(key.id)
+    if not found:
+        return None
+    (outcome,) = found
+    if outcome.content != key.content:
+        raise RequestConflict(
+            "this idempotency key was used for another request",
+            first=outcome.subject or outcome.id,
+            first_booked_at=outcome.booked_at.isoformat(),
+        )
+    require_accepted((outcome,))
+    return outcome
+
+
+async def decide(ledger: Ledger, group: Group) -> tuple[Outcome, ...]:
+    """Submit one group and return its accepted outcomes. Raises RequestConflict or RefusedByBook."""
+    (outcomes,) = await ledger.submit(group)
+    refusal = refusal_of(outcomes)
+    if refusal is not None and refusal.code is Refused.ID_CONFLICT:
+        raise RequestConflict("this idempotency key was used for another request", **dict(refusal.facts))
+    return require_accepted(outcomes)
+
+
+async def work(ledger: Ledger, group: Callable[[int], Group]) -> Refusal | None:
+    """Submit a worker's group under its first attempt's ids that were not refused before; None once it's accepted.
+
+    `group(n)` makes the group of attempt n, from 1. A refusal decided now is returned, and the next call makes the
+    next attempt, so that a lost race doesn't spend the command for ever.
+    """
+    for attempt in range(1, ATTEMPTS_MAX + 1):
+        (outcomes,) = await ledger.submit(group(attempt))
+        refusal = refusal_of(outcomes)
+        if refusal is None:
+            return None
+        if not outcomes[0].replayed:
+            return refusal
+    raise WalletCorrupt(f"{group(1).commands[0].id} was refused {ATTEMPTS_MAX} times", code="refused_for_good")
+
+
+def refusal_of(outcomes: tuple[Outcome, ...]) -> Refusal | None:
+    """What stopped a group, if something did."""
+    refusals = [outcome.refusal for outcome in outcomes if outcome.refusal is not None]
+    own = [refusal for refusal in refusals if refusal.code is not Refused.GROUP_REFUSED]
+    return next(iter(own or refusals), None)

@@ -1,0 +1,153 @@
+"""Transfers between users: one entry, no table of their own. A transfer is read back from the book by its subject."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from base.clock import Clock
+from base.entropy import Entropy
+from base.errors import NotFound, Rejected
+from base.ids import is_id, new_id
+from ledger.accounts import house_account, split_account_id, user_account
+from ledger.commands import Group, Post, Posting
+from ledger.engine import Ledger, Movement
+from ledger.outcomes import Outcome
+from ledger.requests import RequestKey
+from wallet.errors import SelfTransfer
+from wallet.requests import decide, decided_before
+
+FEES = "fees"
+MEMO_LENGTH_MAX = 200
+"""Characters that a memo may have."""
+
+
+class Directory(Protocol):
+    """Knows the users. Identity implements it."""
+
+    async def resolve(self, who: str) -> str:
+        """The user id that `usr_...` or `@handle` means. Raises NotFound."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Value that went from one user to another. `fee` came on top of `amount`; both in smallest units."""
+
+    id: str
+    sender: str
+    recipient: str
+    asset: str
+    amount: int
+    fee: int
+    memo: str | None
+    booked_at: datetime
+    replayed: bool = False
+
+
+class Transfers:
+    """Sends value between users of one book."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        directory: Directory,
+        clock: Clock,
+        entropy: Entropy,
+        fee_basis_points: int = 0,
+    ) -> None:
+        self._ledger = ledger
+        self._directory = directory
+        self._clock = clock
+        self._entropy = entropy
+        self._fee_basis_points = fee_basis_points
+
+    async def send(
+        self, *, key: RequestKey, sender: str, recipient: str, asset: str, amount: int, memo: str | None = None
+    ) -> Transfer:
+        """Move `amount` from `sender` (a user id) to `recipient` (a user id or `@handle`), in one entry.
+
+        The fee, if one is configured, is taken on top and rounded up. Raises NotFound (no such recipient),
+        SelfTransfer, UnknownAsset, RequestConflict, and RefusedByBook (`insufficient_funds`, `frozen`).
+        """
+        try:
+            to = await self._directory.resolve(recipient)
+            self._check(sender=sender, recipient=to, memo=memo)
+        except Rejected:
+            if (first := await decided_before(self._ledger, key)) is not None:
+                return _from_outcome(first, memo)  # the handle has moved since
+            raise
+        group = Group((self._post(key, sender, to, asset, amount, memo),), content=key.content)
+        await self._ledger.asset(asset)
+        await self._ledger.ensure_open(
+            *(side for posting in _postings(group) for side in (posting.debit, posting.credit))
+        )
+        (outcome,) = await decide(self._ledger, group)
+        return _from_outcome(outcome, memo)
+
+    async def get(self, owner: str, transfer: str) -> Transfer:
+        """The transfer with this id, to its sender or its recipient. Raises NotFound."""
+        if is_id("trf", transfer):
+            lines = await self._ledger.history(subject=transfer)
+            found = _from_movements(lines)
+            if found is not None and owner in (found.sender, found.recipient):
+                return found
+        raise NotFound(f"there is no transfer {transfer[:40]!r}", param="transfer")
+
+    def _check(self, *, sender: str, recipient: str, memo: str | None) -> None:
+        if recipient == sender:
+            raise SelfTransfer("a transfer needs two users; this one is to yourself", param="recipient")
+        if memo is not None and len(memo) > MEMO_LENGTH_MAX:
+            raise Rejected(
+                f"a memo has at most {MEMO_LENGTH_MAX} characters", code="memo_too_long", param="memo", length=len(memo)
+            )
+
+    def _post(self, key: RequestKey, sender: str, to: str, asset: str, amount: int, memo: str | None) -> Post:
+        source = user_account(sender, asset)
+        postings = [Posting(source, user_account(to, asset), asset, amount)]
+        fee = -(-amount * self._fee_basis_points // 10_000)
+        if fee:
+            postings.append(Posting(source, house_account(FEES, asset), asset, fee))
+        return Post(
+            id=key.id,
+            subject=new_id("trf", self._clock, self._entropy),
+            postings=tuple(postings),
+            metadata={} if memo is None else {"memo": memo},
+        )
+
+
+def _postings(group: Group) -> tuple[Posting, ...]:
+    (command,) = group.commands
+    assert isinstance(command, Post)
+    return command.postings
+
+
+def _from_outcome(outcome: Outcome, memo: str | None) -> Transfer:
+    sent, *fees = outcome.lines
+    return Transfer(
+        id=outcome.subject or outcome.id,
+        sender=split_account_id(sent.debit)[0],
+        recipient=split_account_id(sent.credit)[0],
+        asset=sent.asset,
+        amount=sent.amount,
+        fee=sum(line.amount for line in fees),
+        memo=memo,
+        booked_at=outcome.booked_at,
+        replayed=outcome.replayed,
+    )
+
+
+def _from_movements(lines: list[Movement]) -> Transfer | None:
+    if not lines:
+        return None
+    sent, *fees = sorted(lines, key=lambda movement: (movement.seq, movement.line))
+    return Transfer(
+        id=sent.subject or sent.command,
+        sender=split_account_id(sent.debit)[0],
+        recipient=split_account_id(sent.credit)[0],
+        asset=sent.asset,
+        amount=sent.amount,
+        fee=sum(line.amount for line in fees),
+        memo=sent.metadata.get("memo"),
+        booked_at=sent.booked_at,
+    )

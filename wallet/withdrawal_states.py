@@ -1,0 +1,90 @@
+"""A withdrawal's states and which may follow which. Pure; what is done on each step is in `wallet.withdrawals`.
+
+    requested -> held -> screened -> (awaiting_approval) -> approved -> nonce_reserved -> signed -> broadcast <-> mined -> final
+
+Before a nonce is reserved it may be rejected or cancelled. From `signed` on only final evidence ends it: `final` or
+`reverted`; where the evidence contradicts itself, `needs_review`, which a person ends.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from wallet.errors import WalletCorrupt
+
+
+class WithdrawalState(StrEnum):
+    REQUESTED = "requested"
+    HELD = "held"
+    SCREENED = "screened"
+    AWAITING_APPROVAL = "awaiting_approval"
+    APPROVED = "approved"
+    NONCE_RESERVED = "nonce_reserved"
+    SIGNED = "signed"
+    BROADCAST = "broadcast"
+    MINED = "mined"
+    FINAL = "final"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    REVERTED = "reverted"
+    NEEDS_REVIEW = "needs_review"
+
+
+class WaitingFor(StrEnum):
+    """What a stalled withdrawal waits for; it keeps its state meanwhile."""
+
+    GAS = "gas"
+    FUNDS = "funds"
+    FEE = "fee"
+    SIGNER = "signer"
+    SCREENING = "screening"
+    NODE = "node"
+    APPROVAL = "approval"
+
+
+_S = WithdrawalState
+
+NEXT: Mapping[WithdrawalState, frozenset[WithdrawalState]] = {
+    _S.REQUESTED: frozenset({_S.HELD}),
+    _S.HELD: frozenset({_S.SCREENED, _S.REJECTED, _S.CANCELLED}),
+    _S.SCREENED: frozenset({_S.AWAITING_APPROVAL, _S.APPROVED, _S.REJECTED, _S.CANCELLED}),
+    _S.AWAITING_APPROVAL: frozenset({_S.APPROVED, _S.REJECTED, _S.CANCELLED}),
+    _S.APPROVED: frozenset({_S.NONCE_RESERVED, _S.CANCELLED}),
+    # A refusal that the signer journalled frees the nonce, so the withdrawal can still be rejected here.
+    _S.NONCE_RESERVED: frozenset({_S.SIGNED, _S.REJECTED, _S.NEEDS_REVIEW}),
+    _S.SIGNED: frozenset({_S.BROADCAST, _S.NEEDS_REVIEW}),
+    _S.BROADCAST: frozenset({_S.MINED, _S.NEEDS_REVIEW}),
+    _S.MINED: frozenset({_S.BROADCAST, _S.FINAL, _S.REVERTED, _S.NEEDS_REVIEW}),
+    _S.NEEDS_REVIEW: frozenset({_S.BROADCAST, _S.MINED, _S.FINAL, _S.REVERTED}),
+    _S.FINAL: frozenset(),
+    _S.REJECTED: frozenset(),
+    _S.CANCELLED: frozenset(),
+    _S.REVERTED: frozenset(),
+}
+"""The transition table. An empty set ends the withdrawal."""
+
+CANCELLABLE = frozenset({_S.HELD, _S.SCREENED, _S.AWAITING_APPROVAL, _S.APPROVED})
+"""Before a nonce is reserved nothing has left the house, so its owner may still take it back."""
+
+ENDED = frozenset(state for state, following in NEXT.items() if not following)
+
+
+def advance(state: WithdrawalState, to: WithdrawalState) -> WithdrawalState:
+    """`to`, if it may follow `state`. Raises WalletCorrupt otherwise: no evidence can cause that."""
+    if to not in NEXT[state]:
+        raise WalletCorrupt(f"a withdrawal can't go from {state} to {to}", state=str(state), to=str(to))
+    return to
+
+
+def catch_up(state: WithdrawalState, to: WithdrawalState) -> WithdrawalState:
+    """`to`, if allowed steps lead there from `state`, be they one or several.
+
+    The chain's own record may be some steps ahead of ours: signed, sent and mined between two of our steps. Raises
+    WalletCorrupt where no way leads there.
+    """
+    reached, frontier = {state}, {state}
+    while frontier:
+        frontier = {following for here in frontier for following in NEXT[here]} - reached
+        reached |= frontier
+    if to not in reached:
+        raise WalletCorrupt(f"no way leads a withdrawal from {state} to {to}", state=str(state), to=str(to))
+    return to
