@@ -62,12 +62,14 @@ class PostgresLedger:
         book: str = "main",
         entropy: Entropy | None = None,
         retry_seconds: float = RETRY_SECONDS,
+        queue_max: int = QUEUE_MAX,
     ) -> None:
         self.book = book
         self._engine = engine
         self._clock = clock
         self._entropy = entropy or SystemEntropy()
         self._retry_seconds = retry_seconds
+        self._queue_max = queue_max
         self._queue: deque[_Waiting] = deque()
         self._drain: asyncio.Task[None] | None = None
         self._open: set[str] = set()
@@ -78,7 +80,7 @@ class PostgresLedger:
     async def submit(self, *groups: Group) -> list[tuple[Outcome, ...]]:
         for group in groups:
             check_group(group)
-        if len(self._queue) + len(groups) > QUEUE_MAX:
+        if len(self._queue) + len(groups) > self._queue_max:
             raise BookBusy("too many commands are waiting; try again in a second", retry_after=1)
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(group, loop.create_future()) for group in groups]
