@@ -1,0 +1,258 @@
+"""Makes users and keys, and tells from a secret who is asking. One `Identity` serves one book."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from base.clock import Clock
+from base.entropy import Entropy
+from base.ids import is_id, new_id
+from db.engine import tx
+from db.errors import UniqueBroken
+from identity import store
+from identity.errors import (
+    HandleTaken,
+    InvalidHandle,
+    InvalidKeyRequest,
+    ScopeMissing,
+    UnknownKey,
+    UnknownUser,
+    WrongKey,
+)
+from identity.keys import (
+    LABEL_LENGTH_MAX,
+    PREFIX,
+    RATE_PER_MINUTE,
+    RATE_PER_MINUTE_MAX,
+    ApiKey,
+    NewKey,
+    Principal,
+    hint_of,
+    make_secret,
+    principal_of,
+    secret_hash,
+)
+from identity.people import ID_PREFIX, User, parse_handle, parse_name
+from identity.scopes import HOUSE_SCOPES, USER_SCOPES, Scope, parse_scopes
+
+MEMORY_SECONDS = 2
+"""How long a process trusts what it read of a key: the longest that another process's revocation takes to be seen."""
+
+MEMORY_KEYS_MAX = 10_000
+USE_NOTED_SECONDS = 60
+"""A key's last use is written at most this often."""
+
+PAGE_MAX = 1000
+"""Rows that one list call gives at most."""
+
+
+class Identity:
+    """The users and keys of one book."""
+
+    def __init__(
+        self, *, engine: AsyncEngine, book: str, clock: Clock, entropy: Entropy, key_prefix: str = PREFIX
+    ) -> None:
+        self._engine = engine
+        self._book = book
+        self._clock = clock
+        self._entropy = entropy
+        self._prefix = key_prefix
+        self._read: dict[bytes, tuple[ApiKey, datetime]] = {}
+        self._noted: dict[str, datetime] = {}
+
+    async def create_user(self, *, handle: str, name: str | None = None) -> User:
+        """Make a user. Raises InvalidHandle, and HandleTaken if somebody has this handle in any case of letters."""
+        parsed = parse_handle(handle)
+        user = User(
+            id=new_id(ID_PREFIX, self._clock, self._entropy),
+            handle=parsed,
+            name=parse_name(name or parsed),
+            created_at=self._clock.now(),
+        )
+        try:
+            async with tx(self._engine) as connection:
+                await store.add_user(connection, self._book, user)
+        except UniqueBroken as error:
+            raise HandleTaken(f"the handle @{parsed} is taken; choose another", param="handle") from error
+        return user
+
+    async def user(self, who: str) -> User:
+        """The user that `usr_...`, `@handle` or `handle` means. Raises UnknownUser."""
+        found = await self._find(who)
+        if found is None:
+            raise UnknownUser(f"there is no user {who[:40]!r}", param="user")
+        return found
+
+    async def resolve(self, who: str) -> str:
+        """The id of the user whom a payer named: this is the wallet's directory. Raises UnknownUser."""
+        found = await self._find(who)
+        if found is None:
+            raise UnknownUser(
+                f"nobody here is called {who[:40]!r}; write @handle or a user id",
+                code="unknown_recipient",
+                param="recipient",
+            )
+        return found.id
+
+    async def users(self, *, before: str | None = None, after: str | None = None, limit: int = 50) -> list[User]:
+        """Users, newest first (with `after`: the next made after it, oldest first)."""
+        async with tx(self._engine) as connection:
+            return await store.list_users(
+                connection, self._book, before=before, after=after, limit=min(limit, PAGE_MAX)
+            )
+
+    async def create_key(
+        self,
+        *,
+        label: str,
+        scopes: Iterable[str],
+        user: str | None = None,
+        expires_at: datetime | None = None,
+        rate_per_minute: int = RATE_PER_MINUTE,
+        granted_by: Principal | None = None,
+    ) -> NewKey:
+        """Make a key for a user (id or handle) or, without one, for the house. Its secret is in the answer only.
+
+        A user's key carries user scopes, a key of the house the others. `granted_by` may grant of the house's scopes
+        only what it has itself. Raises InvalidKeyRequest, UnknownUser, ScopeMissing.
+        """
+        asked = parse_scopes(scopes)
+        _check_terms(label, rate_per_minute, expires_at, self._clock.now())
+        _check_grant(asked, for_user=user is not None, granted_by=granted_by)
+        owner = None if user is None else await self.user(user)
+        return await self._add_key(
+            label=label,
+            scopes=asked,
+            user_id=owner.id if owner else None,
+            expires_at=None if expires_at is None else expires_at.astimezone(UTC),
+            rate_per_minute=rate_per_minute,
+            created_by=granted_by.key_id if granted_by else None,
+        )
+
+    async def create_operator_key(self, *, label: str = "first operator") -> NewKey:
+        """Make a key with every permission of the house: the one that an installation begins with."""
+        return await self.create_key(label=label, scopes=[str(scope) for scope in HOUSE_SCOPES])
+
+    async def key(self, key_id: str) -> ApiKey:
+        """The key with this id. Raises UnknownKey."""
+        async with tx(self._engine) as connection:
+            found = await store.find_key(connection, self._book, key_id=key_id)
+        if found is None:
+            raise UnknownKey(f"there is no key {key_id[:40]!r}", param="key")
+        return found
+
+    async def keys(
+        self, *, user: str | None = None, before: str | None = None, after: str | None = None, limit: int = 50
+    ) -> list[ApiKey]:
+        """Keys, newest first, of one user or of all (with `after`: the next made after it, oldest first)."""
+        owner = None if user is None else (await self.user(user)).id
+        async with tx(self._engine) as connection:
+            return await store.list_keys(
+                connection, self._book, user_id=owner, before=before, after=after, limit=min(limit, PAGE_MAX)
+            )
+
+    async def revoke_key(self, key_id: str) -> ApiKey:
+        """Take a key back: at once in this process, within MEMORY_SECONDS in others. Again: no change.
+
+        Raises UnknownKey.
+        """
+        async with tx(self._engine) as connection:
+            await store.mark_revoked(connection, self._book, key_id, self._clock.now())
+        self._read.clear()
+        return await self.key(key_id)
+
+    async def authenticate(self, secret: str) -> Principal:
+        """Who holds this secret. Raises WrongKey, KeyRevoked, KeyExpired."""
+        digest = secret_hash(secret, self._prefix)
+        now = self._clock.now()
+        principal = principal_of(await self._recall(digest, now), now)
+        await self._note_use(principal.key_id, now)
+        return principal
+
+    async def _find(self, who: str) -> User | None:
+        if is_id(ID_PREFIX, who):
+            asked: dict[str, str] = {"user_id": who}
+        else:
+            try:
+                asked = {"handle": parse_handle(who)}
+            except InvalidHandle:
+                return None
+        async with tx(self._engine) as connection:
+            return await store.find_user(connection, self._book, **asked)
+
+    async def _recall(self, digest: bytes, now: datetime) -> ApiKey:
+        """The key with this hash, read again once the memory of it is too old. Unknown hashes aren't remembered."""
+        key, read_at = self._read.get(digest, (None, now))
+        if key is not None and abs(now - read_at) < timedelta(seconds=MEMORY_SECONDS):
+            return key
+        async with tx(self._engine) as connection:
+            key = await store.find_key(connection, self._book, secret_hash=digest)
+        if key is None:
+            raise WrongKey("this key is unknown here")
+        if len(self._read) >= MEMORY_KEYS_MAX:
+            self._read.clear()
+        self._read[digest] = (key, now)
+        return key
+
+    async def _note_use(self, key_id: str, now: datetime) -> None:
+        noted = self._noted.get(key_id)
+        if noted is not None and abs(now - noted) < timedelta(seconds=USE_NOTED_SECONDS):
+            return
+        if len(self._noted) >= MEMORY_KEYS_MAX:
+            self._noted.clear()
+        self._noted[key_id] = now
+        async with tx(self._engine) as connection:
+            await store.mark_used(connection, self._book, key_id, now)
+
+    async def _add_key(
+        self,
+        *,
+        label: str,
+        scopes: frozenset[Scope],
+        user_id: str | None,
+        expires_at: datetime | None,
+        rate_per_minute: int,
+        created_by: str | None,
+    ) -> NewKey:
+        secret = make_secret(self._entropy, self._prefix)
+        key = ApiKey(
+            id=new_id("key", self._clock, self._entropy),
+            user_id=user_id,
+            label=label,
+            hint=hint_of(secret),
+            scopes=scopes,
+            rate_per_minute=rate_per_minute,
+            created_at=self._clock.now(),
+            created_by=created_by,
+            expires_at=expires_at,
+            revoked_at=None,
+            last_used_at=None,
+        )
+        async with tx(self._engine) as connection:
+            await store.add_key(connection, self._book, key, secret_hash(secret, self._prefix))
+        return NewKey(key=key, secret=secret)
+
+
+def _check_terms(label: str, rate_per_minute: int, expires_at: datetime | None, now: datetime) -> None:
+    if not label.strip() or len(label) > LABEL_LENGTH_MAX or not label.isprintable():
+        raise InvalidKeyRequest(f"a label is 1 to {LABEL_LENGTH_MAX} printable characters", param="label")
+    if not 1 <= rate_per_minute <= RATE_PER_MINUTE_MAX:
+        raise InvalidKeyRequest(
+            f"a rate is 1 to {RATE_PER_MINUTE_MAX} requests a minute", param="rate_per_minute", given=rate_per_minute
+        )
+    if expires_at is not None and expires_at <= now:
+        raise InvalidKeyRequest("a key can't expire in the past", param="expires_at", now=now.isoformat())
+
+
+def _check_grant(scopes: frozenset[Scope], *, for_user: bool, granted_by: Principal | None) -> None:
+    misplaced = scopes - (USER_SCOPES if for_user else HOUSE_SCOPES)
+    if misplaced:
+        sentence = (
+            "a user's key can't carry scopes of the house"
+            if for_user
+            else "user scopes need a user: name the key's owner"
+        )
+        raise InvalidKeyRequest(sentence, param="scopes", misplaced=sorted(misplaced))
+    if granted_by is not None and not for_user and (beyond := scopes - granted_by.scopes):
+        raise ScopeMissing("a key can grant only the house's scopes that it has", missing=sorted(beyond))
