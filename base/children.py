@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -38,15 +38,26 @@ def start_child(
     user: int | None = None,
     group: int | None = None,
     death_signal: signal.Signals = signal.SIGTERM,
+    pass_fds: Collection[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start `command` as a direct child, in its own process group, standard input closed, output appended to `log`.
 
-    `user` and `group` are numeric ids to drop to. `death_signal` is what the child gets when we die.
+    `user` and `group` are numeric ids to drop to. `death_signal` is what the child gets when we die. `pass_fds` are
+    the only descriptors it inherits beside its standard ones.
     """
     if isinstance(log, Path):
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as stream:
-            return start_child(command, log=stream, env=env, cwd=cwd, user=user, group=group, death_signal=death_signal)
+            return start_child(
+                command,
+                log=stream,
+                env=env,
+                cwd=cwd,
+                user=user,
+                group=group,
+                death_signal=death_signal,
+                pass_fds=pass_fds,
+            )
     return subprocess.Popen(
         [str(part) for part in command],
         stdin=subprocess.DEVNULL,
@@ -58,6 +69,7 @@ def start_child(
         group=group,
         extra_groups=[] if user is not None else None,
         process_group=0,
+        pass_fds=tuple(pass_fds),
         preexec_fn=die_with_parent(death_signal),
     )
 

@@ -1,0 +1,197 @@
+"""The signer's client: asks, waits a bounded time, and believes an answer only if it is to that very attempt.
+
+An answer must decode to the transaction that the intent means (chain, nonce, destination, value, call, gas, fees) and
+recover to the address that the pinned xpub derives. It holds no key. A connection that the signer closed while idle is
+opened anew at once, any other failure by the next call; asking twice is harmless, since the signer answers the same.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from custody import wire
+from custody.derivation import AddressSource, Role, fingerprint
+from custody.errors import IntentInvalid, SignerMismatch, SignerRefused, SignerUnavailable, XpubInvalid
+from custody.intents import Intent, KeyRef, to_map
+from custody.journal import Head
+from custody.transactions import build, read
+
+ANSWER_SECONDS: Final = 10.0
+"""The longest that one call waits for its answer, connecting included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """Raw bytes as they are to be sent. Commit (sequence, head) with the attempt: it's the signer's journal row."""
+
+    raw: bytes
+    tx_hash: bytes
+    sequence: int
+    head: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SignerStatus:
+    """What a signer says of itself."""
+
+    xpubs: Mapping[Role, str]
+    policy_fingerprint: bytes
+    policy_version: int
+    networks: tuple[int, ...]
+    sequence: int
+    head: bytes
+
+    @property
+    def fingerprints(self) -> dict[Role, bytes]:
+        """SHA-256 of each account xpub."""
+        return {role: fingerprint(xpub) for role, xpub in self.xpubs.items()}
+
+
+@dataclass(slots=True)
+class SignerClient:
+    """Talks to the signer at `socket_path`; safe to share among tasks, which take turns.
+
+    `xpubs` pins the keys whose signatures are accepted. Without them the first answer's are pinned for this client's
+    life, which doesn't notice a socket that was replaced before that: services pass what `init` recorded.
+    """
+
+    socket_path: Path
+    xpubs: Mapping[Role, str] | None = None
+    seconds: float = ANSWER_SECONDS
+    _stream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = field(default=None, init=False, repr=False)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
+    _sources: dict[Role, AddressSource] = field(default_factory=dict, init=False, repr=False)
+
+    async def status(self) -> SignerStatus:
+        """The signer's keys, policy and journal head. Raises SignerUnavailable, SignerMismatch for other keys."""
+        told = await self._ask({"call": "status"})
+        try:
+            status = _status(told)
+        except (KeyError, TypeError, ValueError) as problem:
+            raise SignerMismatch("the signer's status makes no sense: another program sits at its socket") from problem
+        if self.xpubs is None:
+            self.xpubs = dict(status.xpubs)
+        if any(status.xpubs.get(role) != xpub for role, xpub in self.xpubs.items()):
+            raise SignerMismatch("the signer has other keys than this service knows: check who listens at its socket")
+        return status
+
+    async def sign(self, intent: Intent, *, highest: tuple[int, bytes] | None) -> Signed:
+        """The signed transaction of `intent`; asked again, the same bytes.
+
+        `highest` is the highest (sequence, head) that any answer carried, None before the first. Raises SignerRefused,
+        SignerUnavailable, SignerMismatch when the answer isn't to this attempt or by this key.
+        """
+        if self.xpubs is None:
+            await self.status()
+        question = {"call": "sign", "intent": to_map(intent), "highest": list(highest) if highest else None}
+        told = await self._ask(question)
+        try:
+            raw, head = _ok(told)["raw"], _head(told)
+            signed = read(raw if isinstance(raw, bytes) else b"")
+        except (KeyError, TypeError, IntentInvalid) as problem:
+            raise SignerMismatch("the signer's answer isn't a transaction") from problem
+        if signed.transaction != build(intent, self._address):
+            raise SignerMismatch(f"the answer is another transaction than attempt {intent.attempt} asked for")
+        if signed.sender != self._address(intent.sender):
+            raise SignerMismatch(f"the answer isn't signed by {intent.sender}")
+        return Signed(signed.raw, signed.tx_hash, head.sequence, head.hash)
+
+    async def addresses(self, role: Role, *, first: int, count: int) -> list[bytes]:
+        """The signer's own derivation of `count` addresses (at most 1,000) from index `first`, 20 bytes each."""
+        told = await self._ask({"call": "addresses", "role": role.value, "first": first, "count": count})
+        listed = _ok(told).get("addresses")
+        if not isinstance(listed, list) or len(listed) != count or not all(isinstance(one, bytes) for one in listed):
+            raise SignerMismatch("the signer's answer isn't a list of addresses")
+        return listed
+
+    async def close(self) -> None:
+        """End the connection, if there is one."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream[1].close()
+            with contextlib.suppress(OSError):
+                await stream[1].wait_closed()
+
+    def _address(self, key: KeyRef) -> bytes:
+        assert self.xpubs is not None
+        if key.role not in self._sources:
+            if key.role not in self.xpubs:
+                raise XpubInvalid(f"no account xpub of the {key.role.value} role is known to this service")
+            self._sources[key.role] = AddressSource(self.xpubs[key.role])
+        return self._sources[key.role].address(key.index)
+
+    async def _ask(self, question: Mapping[str, object]) -> dict[str, object]:
+        """One question, one answer, within `seconds`. A connection that failed in any way is never used again."""
+        frame = wire.encode(question)
+        try:
+            async with asyncio.timeout(self.seconds), self._turn:
+                told = await self._exchange(frame)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError) as problem:
+            reason = "it didn't answer in time" if isinstance(problem, TimeoutError) else "nobody answers at its socket"
+            raise SignerUnavailable(f"the signer can't be reached: {reason}") from problem
+        except IntentInvalid as problem:
+            raise SignerMismatch("what answers at the signer's socket doesn't speak its protocol") from problem
+        _raise_if_no(told)
+        return told
+
+    async def _exchange(self, frame: bytes) -> dict[str, object]:
+        fresh = self._stream is None
+        stream, self._stream = self._stream or await asyncio.open_unix_connection(self.socket_path), None
+        try:
+            await wire.write_frame(stream[1], frame)
+            told = wire.decode(await wire.read_body(stream[0], first_byte_seconds=self.seconds))
+        except (ConnectionError, asyncio.IncompleteReadError):
+            stream[1].close()
+            if fresh:
+                raise
+            return await self._exchange(frame)  # an idle connection that the signer had closed: a new one, once
+        except BaseException:
+            stream[1].close()
+            raise
+        self._stream = stream
+        return told
+
+
+def _raise_if_no(told: Mapping[str, object]) -> None:
+    match told:
+        case {"refused": {"code": str(code), "sentence": str(sentence), "rule": rule}}:
+            head = _head(told)
+            named = rule if isinstance(rule, str) else None
+            raise SignerRefused(code, sentence, rule=named, sequence=head.sequence, head=head.hash)
+        case {"failed": {"code": str(code), "sentence": str(sentence)}}:
+            raise SignerUnavailable(f"the signer can't work now: {sentence}", code=code)
+    _ok(told)
+
+
+def _ok(told: Mapping[str, object]) -> dict[str, object]:
+    answer = told.get("ok")
+    if not isinstance(answer, dict):
+        raise SignerMismatch("the signer's answer is neither a yes nor a no")
+    return answer
+
+
+def _head(told: Mapping[str, object]) -> Head:
+    sequence, head = told.get("sequence"), told.get("head")
+    if type(sequence) is not int or not isinstance(head, bytes):
+        raise SignerMismatch("the signer's answer doesn't say where its journal stands")
+    return Head(sequence, head)
+
+
+def _status(told: Mapping[str, object]) -> SignerStatus:
+    answer, head = _ok(told), _head(told)
+    xpubs, policy, version, networks = (answer[name] for name in ("xpubs", "policy", "policy_version", "networks"))
+    if not (isinstance(xpubs, dict) and isinstance(policy, bytes) and isinstance(version, int)):
+        raise TypeError("status fields have other types")
+    if not isinstance(networks, list):
+        raise TypeError("networks is a list")
+    return SignerStatus(
+        xpubs={Role(name): str(xpub) for name, xpub in xpubs.items()},
+        policy_fingerprint=policy,
+        policy_version=version,
+        networks=tuple(networks),
+        sequence=head.sequence,
+        head=head.hash,
+    )

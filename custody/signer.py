@@ -1,0 +1,285 @@
+"""The signer as a process: keys in, one Unix socket out, nothing else. `python -m custody.signer --help` says how.
+
+It prints `signer ready` when it listens, ends cleanly on SIGTERM, and ends with exit code 2 and one sentence when it
+can't start. Who may talk to it is decided by the folder's and the socket's modes and by the peer's uid. Decisions are
+the service's; here are only edges: arguments, passphrase, process hardening, socket, time limits.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import socket
+import sqlite3
+import stat
+import struct
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from base.clock import SystemClock
+from base.errors import ConfigError, OnebookError
+from custody import keystore, wire
+from custody.derivation import AccountKeys, Role
+from custody.errors import KeyFileLocked, PolicyInvalid, SocketInUse
+from custody.journal import Journal
+from custody.policy import Policy
+from custody.policy_file import parse
+from custody.service import SignerService
+
+PASSPHRASE_ENV: Final = "ONEBOOK_SIGNER_PASSPHRASE"  # noqa: S105 - the name, not the thing
+CREDENTIAL: Final = "onebook-signer-passphrase"
+"""Name of the systemd credential (LoadCredential=) that may hold the passphrase."""
+
+READY: Final = "signer ready"
+"""The line on standard output once it listens."""
+
+EXIT_CANNOT_START: Final = 2
+
+_CONNECTIONS_MAX: Final = 64
+_IDLE_SECONDS: Final = 120.0
+"""How long a connection may stay without a question."""
+_WRONG_PASSPHRASE_SECONDS: Final = 1.0
+"""Waited after a wrong passphrase, on top of what Argon2id costs, so that a loop of tries is slow."""
+_PASSPHRASE_BYTES_MAX: Final = 1024
+_PR_SET_DUMPABLE: Final = 4
+_UCRED: Final = struct.Struct("3i")
+"""struct ucred of SO_PEERCRED: pid, uid, gid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """The command line."""
+
+    socket: Path
+    keys: Path
+    policy: Path
+    journal: Path
+    passphrase_fd: int | None
+    allowed_uids: frozenset[int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the signer until SIGTERM or SIGINT; returns the exit code."""
+    arguments = _arguments(argv)
+    _harden()
+    try:
+        passphrase = _passphrase(arguments.passphrase_fd)
+        journal = Journal.open(arguments.journal)
+    except (OnebookError, OSError) as problem:
+        return _cannot_start(problem)
+    try:
+        policy = _read_policy(arguments.policy)
+        accounts = {role: _open_account(arguments.keys, role, passphrase) for role in journal.enrolment.fingerprints}
+        del passphrase
+        service = SignerService(accounts, policy, journal, SystemClock())
+        asyncio.run(_serve(service, arguments))
+    except KeyFileLocked as problem:
+        time.sleep(_WRONG_PASSPHRASE_SECONDS)
+        return _cannot_start(problem)
+    except (OnebookError, OSError) as problem:
+        return _cannot_start(problem)
+    finally:
+        journal.close()
+    return 0
+
+
+def _arguments(argv: Sequence[str] | None) -> Arguments:
+    parser = argparse.ArgumentParser(
+        prog="python -m custody.signer",
+        description="Signs what its policy allows, and nothing else.",
+        epilog=f"The passphrase comes from --passphrase-fd, else the systemd credential {CREDENTIAL}, else the "
+        f"environment variable {PASSPHRASE_ENV}; never from an argument.",
+    )
+    parser.add_argument("--socket", type=Path, required=True, help="Unix socket to listen at, in a folder of mode 0700")
+    parser.add_argument("--keys", type=Path, required=True, help="folder of the key files")
+    parser.add_argument("--policy", type=Path, required=True, help="policy file (TOML)")
+    parser.add_argument("--journal", type=Path, required=True, help="the signer's journal")
+    parser.add_argument("--passphrase-fd", type=int, help="file descriptor to read the passphrase from")
+    parser.add_argument("--allow-uid", type=int, action="append", default=[], help="another user who may ask")
+    told = parser.parse_args(argv)
+    allowed = frozenset((os.geteuid(), 0, *told.allow_uid))
+    return Arguments(told.socket, told.keys, told.policy, told.journal, told.passphrase_fd, allowed)
+
+
+def _cannot_start(problem: Exception) -> int:
+    sentence = problem.message if isinstance(problem, OnebookError) else str(problem)
+    print(f"signer: {sentence}", file=sys.stderr, flush=True)  # noqa: T201 - the process's own edge
+    return EXIT_CANNOT_START
+
+
+def _warn(sentence: str) -> None:
+    print(f"signer: warning: {sentence}", file=sys.stderr, flush=True)  # noqa: T201 - the process's own edge
+
+
+def _harden() -> None:
+    """No core dumps, no reading of our memory by others of the same user, files for ourselves only."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        _warn("the kernel refused to make this process unreadable for others (PR_SET_DUMPABLE)")
+    os.umask(0o077)
+
+
+def _passphrase(descriptor: int | None) -> bytes:
+    """The passphrase, without one newline at its end. Raises ConfigError when there is none."""
+    environment = os.environ.pop(PASSPHRASE_ENV, None)
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if descriptor is not None:
+        with os.fdopen(descriptor, "rb") as stream:
+            told = stream.read(_PASSPHRASE_BYTES_MAX + 1)
+    elif credentials and (Path(credentials) / CREDENTIAL).is_file():
+        told = (Path(credentials) / CREDENTIAL).read_bytes()
+    elif environment is not None:
+        _warn(f"the passphrase comes from {PASSPHRASE_ENV}; --passphrase-fd or a systemd credential hides it better")
+        told = os.fsencode(environment)
+    else:
+        raise ConfigError(f"no passphrase: give --passphrase-fd, the credential {CREDENTIAL} or {PASSPHRASE_ENV}")
+    told = told.removesuffix(b"\n")
+    if not 1 <= len(told) <= _PASSPHRASE_BYTES_MAX:
+        raise ConfigError(f"a passphrase has 1 to {_PASSPHRASE_BYTES_MAX} bytes")
+    return told
+
+
+def _read_policy(path: Path) -> Policy:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (PolicyInvalid, UnicodeDecodeError) as problem:
+        raise PolicyInvalid(f"{path}: {problem}") from problem
+
+
+def _open_account(folder: Path, role: Role, passphrase: bytes) -> AccountKeys:
+    opened = keystore.open_key(folder, role, passphrase=passphrase)
+    if opened.failed is not None:
+        _warn(f"{opened.failed} is damaged or missing; the copy opened. Check the disk, then restore it from the copy")
+    return opened.account()
+
+
+# --- the socket ------------------------------------------------------------------------------------------------------
+
+
+async def _serve(service: SignerService, arguments: Arguments) -> None:
+    shared = len(arguments.allowed_uids - {os.geteuid(), 0}) > 0
+    listener = _listen(arguments.socket, shared=shared)
+    place = os.stat(arguments.socket)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    desk = Desk(service, arguments.allowed_uids)
+    server = await asyncio.start_unix_server(desk.meet, sock=listener)
+    print(READY, flush=True)  # noqa: T201 - what the starter waits for
+    try:
+        await stop.wait()
+    finally:
+        server.close()
+        desk.dismiss()
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(arguments.socket).st_ino == place.st_ino:  # not somebody else's by now
+                arguments.socket.unlink()
+
+
+def _listen(path: Path, *, shared: bool) -> socket.socket:
+    """A listening socket at `path`; a dead one left there is replaced. Raises SocketInUse, ConfigError.
+
+    `shared`: users other than ours are allowed, so that the folder needn't be closed and the peer's uid decides.
+    """
+    if not path.parent.is_dir():
+        path.parent.mkdir(mode=0o700, parents=True)
+    mode = stat.S_IMODE(path.parent.stat().st_mode)
+    if mode & (0o022 if shared else 0o077):
+        raise ConfigError(f"{path.parent} is open to others (mode {mode:04o}): chmod {'go-w' if shared else '700'} it")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_dead(path)
+        listener.bind(str(path))
+        path.chmod(0o666 if shared else 0o600)
+        listener.listen(_CONNECTIONS_MAX)
+    except OSError as problem:
+        listener.close()
+        raise ConfigError(f"can't listen at {path}: {problem}") from problem
+    return listener
+
+
+def _remove_dead(path: Path) -> None:
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise SocketInUse(f"{path} exists and isn't a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise SocketInUse(f"another process listens at {path}")
+
+
+class Desk:
+    """Meets those who connect: checks who they are, bounds their time, passes their questions on one by one."""
+
+    def __init__(self, service: SignerService, allowed_uids: frozenset[int]) -> None:
+        self._service = service
+        self._allowed_uids = allowed_uids
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection until it ends, dawdles or sends something that isn't a question."""
+        if not self._welcome(writer) or len(self._open) >= _CONNECTIONS_MAX:
+            writer.close()
+            return
+        self._open.add(writer)
+        try:
+            while await self._one_question(reader, writer):
+                pass
+        except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
+            pass  # too slow, or gone: nothing is owed to it
+        finally:
+            self._open.discard(writer)
+            writer.close()
+
+    def dismiss(self) -> None:
+        """Close every connection."""
+        for writer in self._open:
+            writer.close()
+
+    async def _one_question(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer the next frame; False when the connection should end after it."""
+        try:
+            body = await wire.read_body(reader, first_byte_seconds=_IDLE_SECONDS)
+        except wire.FrameTooLarge as problem:
+            oversized = problem
+            await wire.write_frame(writer, _answered(lambda: self._service.refuse_frame(oversized)))
+            return False
+        await wire.write_frame(writer, _answered(lambda: self._service.answer(body)))
+        return True
+
+    def _welcome(self, writer: asyncio.StreamWriter) -> bool:
+        peer: socket.socket = writer.get_extra_info("socket")
+        _, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        if uid not in self._allowed_uids:
+            _warn(f"uid {uid} tried to connect and isn't allowed")
+        return uid in self._allowed_uids
+
+
+def _answered(answer: Callable[[], dict[str, object]]) -> bytes:
+    """A frame with the answer; a journal that can't be written (disk full) is an answer too, and nothing is signed."""
+    try:
+        return wire.encode(answer())
+    except sqlite3.Error as problem:
+        _warn(f"the journal can't be written: {problem}")
+        return wire.encode({"failed": {"code": "journal_unwritable", "sentence": "the journal can't be written"}})
+
+
+def _run() -> NoReturn:
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    _run()

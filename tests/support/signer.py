@@ -1,0 +1,104 @@
+"""A real signer process for tests: keys of light Argon2id cost in a folder, a given policy, a fresh journal."""
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from base.children import stop_child
+from base.clock import SystemClock
+from base.entropy import Entropy, SystemEntropy
+from custody.ceremony import CreatedKey, create_keys, enrol
+from custody.client import SignerClient
+from custody.derivation import AddressSource, Role
+from custody.keystore import Argon2Cost
+from custody.launcher import launch_signer
+from custody.policy_file import Limits, parse, starter_policy
+
+PASSPHRASE = b"correct horse battery staple"
+LIGHT = Argon2Cost(memory_kib=64, passes=1, lanes=1)
+"""A cost that takes no time: for tests only."""
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(slots=True)
+class RunningSigner:
+    """A signer's process, its files and keys."""
+
+    folder: Path
+    keys: Mapping[Role, CreatedKey]
+    child: subprocess.Popen[bytes] = field(repr=False)
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "run" / "signer.sock"
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "journal.sqlite"
+
+    @property
+    def xpubs(self) -> dict[Role, str]:
+        return {role: key.xpub for role, key in self.keys.items()}
+
+    def client(self, *, seconds: float = 10.0) -> SignerClient:
+        """A new client with this signer's xpubs pinned."""
+        return SignerClient(self.socket, xpubs=self.xpubs, seconds=seconds)
+
+    def address(self, role: Role, index: int = 0) -> bytes:
+        """The 20 bytes of one of the signer's addresses."""
+        return AddressSource(self.keys[role].xpub).address(index)
+
+    def log(self) -> str:
+        return (self.folder / "signer.log").read_text()
+
+    def stop(self) -> int:
+        """SIGTERM, and wait; the exit code."""
+        return stop_child(self.child)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait."""
+        self.child.kill()
+        self.child.wait()
+
+    def restart(self) -> None:
+        """Stop it if it runs, and start it again on the same files."""
+        self.stop()
+        self.child = _launch(self.folder)
+
+
+def start_signer(folder: Path, policy_toml: str, *, entropy: Entropy | None = None) -> RunningSigner:
+    """New keys, journal and socket under `folder`, and a signer that listens. The caller stops it."""
+    source = entropy or SystemEntropy()
+    keys = create_keys(folder / "keys", passphrase=PASSPHRASE, entropy=source, cost=LIGHT)
+    (folder / "policy.toml").write_text(policy_toml)
+    marks = {role: key.fingerprint for role, key in keys.items()}
+    enrol(folder / "journal.sqlite", marks, parse(policy_toml), clock=SystemClock())
+    return RunningSigner(folder, keys, _launch(folder))
+
+
+def generous_policy(chain_id: int, *contracts: str) -> str:
+    """A policy that lets a test pay: 10**24 units at once and a hundred times that in a day, 1 ETH of gas at most."""
+    much = Limits(per_transfer=10**24, per_day=10**26)
+    return starter_policy(
+        chain_id=chain_id,
+        tokens=dict.fromkeys(contracts, much),
+        native=much,
+        top_ups=much,
+        fee_wei_max=10**18,
+    )
+
+
+def _launch(folder: Path) -> subprocess.Popen[bytes]:
+    launched = launch_signer(
+        socket=folder / "run" / "signer.sock",
+        keys=folder / "keys",
+        policy=folder / "policy.toml",
+        journal=folder / "journal.sqlite",
+        passphrase=PASSPHRASE,
+        log=folder / "signer.log",
+        cwd=PROJECT,
+    )
+    launched.await_ready()
+    return launched.child
