@@ -13,6 +13,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from base.children import die_with_parent
 
 HERE = Path(__file__).resolve().parent
 STAMPS = HERE.parent / ".onebook" / "stamps"
@@ -134,6 +137,7 @@ def run_node(command: list[str | Path], *, log: str, seconds: int, advice: str) 
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 timeout=seconds,
+                preexec_fn=die_with_parent(signal.SIGKILL),  # what it was doing has no stamp yet
             )
         except (OSError, subprocess.TimeoutExpired) as problem:
             raise PreparationFailed(f"{log} didn't finish ({problem}); its output is in {record}") from problem
@@ -162,6 +166,8 @@ def main() -> int:
                     began = time.monotonic()
                     step.run(before)
                     sys.stdout.write(f"hardhat-local: {step.name} ready ({time.monotonic() - began:.1f} s)\n")
+    except KeyboardInterrupt:
+        return 130
     except (PreparationFailed, OSError) as problem:
         sys.stderr.write(f"hardhat-local: {problem}\n")
         return 1

@@ -257,6 +257,8 @@ class TestRunning:
             os.kill(parent.pid, sig)
             parent.wait(timeout=10)
         _, left = psutil.wait_procs(family, timeout=10)
+        for orphan in left:
+            orphan.kill()
         assert left == []
 
 
