@@ -59,11 +59,13 @@ async def tx(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
     When the connection is lost during COMMIT, `DatabaseUnavailable` doesn't say whether the tx took effect.
     """
+    connected = False
     try:
         async with engine.begin() as connection:
+            connected = True
             yield connection
     except Exception as error:
-        ours = translate(error)
+        ours = translate(error, connecting=not connected)
         if ours is None or ours is error:
             raise
         raise ours from error

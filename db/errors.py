@@ -2,8 +2,8 @@
 
 Unavailable
 ├── DatabaseUnavailable      no connection, connection lost, server starting or stopping, statement or lock timed out
-│   ├── PoolExhausted        every connection of this process is in use
-│   └── DiskFull             the server can't write (disk, memory or connection slots used up)
+│   ├── PoolExhausted        every connection that this process, or the server, allows is in use
+│   └── DiskFull             the server has no disk or memory left to write
 ├── SerializationConflict    a deadlock or a serialization failure: nothing was written, the tx may run again
 └── ServerInUse              another process runs the server of this folder
 ConfigError
@@ -21,6 +21,7 @@ Rejected
 """
 
 import errno
+import socket
 from collections.abc import Iterator
 
 import asyncpg
@@ -98,31 +99,47 @@ _BY_STATE: dict[str, tuple[type[OnebookError], str]] = {
     "55P03": (DatabaseUnavailable, "waited too long for a lock in the database"),
     "57014": (DatabaseUnavailable, "the database took too long"),
     "25P03": (DatabaseUnavailable, "the database ended a tx that idled too long"),
+    "25P04": (DatabaseUnavailable, "the database ended a tx that took too long"),
+    "40003": (DatabaseUnavailable, "the database can't say whether the statement took effect"),
+    "53300": (PoolExhausted, "the database has no connection left"),
     "3D000": (AccessRefused, "there is no such database"),
     "08": (DatabaseUnavailable, "the connection to the database was lost"),
     "23": (ConstraintBroken, "a constraint of the database refused the row"),
     "28": (AccessRefused, "the database refused the role or its password"),
     "53": (DiskFull, "the database has no room left"),
     "57": (DatabaseUnavailable, "the database is starting or stopping"),
-    "58": (DiskFull, "the database can't read or write its files"),
+    "58": (DatabaseUnavailable, "the database can't read or write its files"),
 }
 
 
-def translate(error: BaseException) -> OnebookError | None:
-    """The error of ours that `error` means, or None if it has nothing to do with the database."""
+_FOREIGN = (sql.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+_NETWORK = (ConnectionError, TimeoutError, socket.gaierror)
+
+
+def translate(error: BaseException, *, connecting: bool = False) -> OnebookError | None:
+    """The error of ours that `error` means, or None if it has nothing to do with the database.
+
+    While `connecting`, every error of the operating system counts; later only those of the network or a full disk.
+    """
     if isinstance(error, OnebookError):
         return error
+    if not isinstance(error, _FOREIGN):
+        return None
     if isinstance(error, sql.TimeoutError):
         return PoolExhausted("every connection to the database is in use")
     for cause in _causes(error):
         if isinstance(cause, OnebookError):
             return cause
+        if isinstance(cause, asyncpg.InvalidCachedStatementError):
+            return DatabaseUnavailable("the schema changed under a prepared statement; try again")
         if isinstance(cause, asyncpg.PostgresError) and cause.sqlstate:
             return _from_state(cause)
         if isinstance(cause, asyncpg.InterfaceError | asyncpg.InternalClientError) and _lost(error, cause):
             return DatabaseUnavailable("the connection to the database was lost")
-        if isinstance(cause, OSError):
-            return _from_os(cause)
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return DiskFull("the disk is full")
+        if isinstance(cause, _NETWORK) or (connecting and isinstance(cause, OSError)):
+            return DatabaseUnavailable(f"the database can't be reached: {cause or type(cause).__name__}")
     if isinstance(error, sql.DBAPIError) and error.connection_invalidated:
         return DatabaseUnavailable("the connection to the database was lost")
     if isinstance(error, sql.SQLAlchemyError | asyncpg.InterfaceError):
@@ -147,12 +164,6 @@ def _from_state(error: asyncpg.PostgresError) -> OnebookError:
     named = {"constraint": error.constraint_name, "table": error.table_name}
     facts = {name: text for name, text in named.items() if text}
     return kind(f"{message}: {error.message or error}", sqlstate=state, **facts)
-
-
-def _from_os(error: OSError) -> OnebookError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull("the disk is full")
-    return DatabaseUnavailable(f"the database can't be reached: {error}")
 
 
 def _lost(outer: BaseException, cause: BaseException) -> bool:

@@ -284,7 +284,7 @@ def clean(folder: Path) -> None:
     Removes only what `PostgresServer` made; other files in `folder` stay.
     """
     folder = folder.absolute()
-    if not folder.is_dir():
+    if not any((folder / name).exists() for name in ("server.json", "lock")):
         return
     lock = _lock(folder)
     try:
@@ -313,7 +313,7 @@ async def create_database(admin_url: str, name: str, *, template: str | None = N
     connection = await asyncpg.connect(admin_url)
     try:
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
-            source = f" TEMPLATE {_quoted(template)}" if template else ""
+            source = f" TEMPLATE {_quoted(template)} STRATEGY FILE_COPY" if template else ""
             await connection.execute(f"CREATE DATABASE {_quoted(name)} OWNER {OWNER}{source}")
         await connection.execute(f"REVOKE ALL ON DATABASE {_quoted(name)} FROM PUBLIC")
         await connection.execute(f"GRANT CONNECT ON DATABASE {_quoted(name)} TO {APP}")
@@ -348,7 +348,7 @@ async def _make_roles(admin_url: str, passwords: Mapping[str, str]) -> None:
             await connection.close()
         await create_database(admin, DATABASE)
     except Exception as error:
-        raise (translate(error) or error) from error
+        raise (translate(error, connecting=True) or error) from error
 
 
 def _scram(password: str) -> str:
@@ -369,13 +369,17 @@ def _finish(work: Coroutine[Any, Any, Result]) -> Result:
 
 def _lock(folder: Path) -> int:
     """The folder's lock, held until the descriptor is closed or we die. Raises `ServerInUse`."""
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    path = folder / "lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        taken = path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino  # not removed by `clean` meanwhile
     except BlockingIOError:
+        taken = False
+    if not taken:
         holder = os.pread(descriptor, 20, 0).decode().strip() or "unknown"
         os.close(descriptor)
-        raise ServerInUse(f"the database in {folder} is run by process {holder} already", pid=holder) from None
+        raise ServerInUse(f"the database in {folder} is run by process {holder} already", pid=holder)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor

@@ -84,11 +84,12 @@ async def fresh_database(server: Running) -> AsyncIterator[Database]:
 
 
 def sweep_leftovers() -> None:
-    """Remove the servers of test runs that were killed: those whose folder nobody holds."""
+    """Remove the servers of test runs that were killed: those whose process is gone."""
     if FOLDER.is_dir():
         for folder in FOLDER.iterdir():
-            with contextlib.suppress(ServerInUse):
-                clean(folder)
+            if not Path("/proc", folder.name.rpartition("-")[2]).exists():
+                with contextlib.suppress(ServerInUse):
+                    clean(folder)
 
 
 async def _make_template(server: Running) -> None:

@@ -1,0 +1,271 @@
+import asyncio
+
+import pytest
+from sqlalchemy import text
+
+from base.errors import ConfigError, OnebookError, Rejected
+from db.engine import asyncpg_url, create_engine, retrying, tx
+from db.errors import (
+    AccessRefused,
+    AppendOnly,
+    ConstraintBroken,
+    DatabaseUnavailable,
+    DiskFull,
+    PoolExhausted,
+    QueryBroken,
+    SerializationConflict,
+    UniqueBroken,
+    translate,
+)
+from db.server import at_database
+
+STATES = {
+    "08006": DatabaseUnavailable,
+    "22012": QueryBroken,
+    "23502": ConstraintBroken,
+    "23503": ConstraintBroken,
+    "23505": UniqueBroken,
+    "23514": ConstraintBroken,
+    "25P03": DatabaseUnavailable,
+    "25P04": DatabaseUnavailable,
+    "28P01": AccessRefused,
+    "3D000": AccessRefused,
+    "40001": SerializationConflict,
+    "40003": DatabaseUnavailable,
+    "40P01": SerializationConflict,
+    "42501": AccessRefused,
+    "42601": QueryBroken,
+    "53100": DiskFull,
+    "53200": DiskFull,
+    "53300": PoolExhausted,
+    "55P03": DatabaseUnavailable,
+    "57014": DatabaseUnavailable,
+    "57P01": DatabaseUnavailable,
+    "57P02": DatabaseUnavailable,
+    "57P03": DatabaseUnavailable,
+    "58030": DatabaseUnavailable,
+    "OB001": AppendOnly,
+    "P0001": QueryBroken,
+    "XX001": QueryBroken,
+}
+
+
+async def run(engine, statement):
+    async with tx(engine) as connection:
+        await connection.execute(text(statement))
+
+
+@pytest.fixture
+async def engine(database):
+    engine = database.engine(owner=True)
+    await run(engine, "CREATE TABLE shelf (id int PRIMARY KEY, n int NOT NULL CONSTRAINT ck_shelf_n CHECK (n >= 0))")
+    await run(engine, "INSERT INTO shelf VALUES (1, 0), (2, 0)")
+    return engine
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("state", "kind"), STATES.items(), ids=STATES)
+async def test_every_state_of_the_server_becomes_an_error_of_ours(database, state, kind):
+    with pytest.raises(OnebookError) as caught:
+        await run(database.engine(), f"DO $$ BEGIN RAISE 'told to' USING ERRCODE = '{state}'; END $$")
+    assert type(caught.value) is kind
+    assert caught.value.facts["sqlstate"] == state
+    assert "told to" in caught.value.message
+
+
+@pytest.mark.slow
+async def test_a_broken_constraint_is_named(engine):
+    with pytest.raises(ConstraintBroken) as caught:
+        await run(engine, "INSERT INTO shelf VALUES (3, -1)")
+    assert caught.value.facts["constraint"] == "ck_shelf_n"
+    with pytest.raises(UniqueBroken) as caught:
+        await run(engine, "INSERT INTO shelf VALUES (1, 1)")
+    assert caught.value.facts["constraint"] == "shelf_pkey"
+
+
+@pytest.mark.slow
+async def test_an_error_in_the_block_rolls_back_and_keeps_its_type(engine):
+    class Refusal(Rejected):
+        pass
+
+    async def write_then_raise(kind):
+        async with tx(engine) as connection:
+            await connection.execute(text("UPDATE shelf SET n = 7"))
+            raise kind("stop")
+
+    for kind in (Refusal, ValueError, FileNotFoundError):
+        with pytest.raises(kind) as caught:
+            await write_then_raise(kind)
+        assert type(caught.value) is kind
+    async with tx(engine) as connection:
+        assert await connection.scalar(text("SELECT sum(n) FROM shelf")) == 0
+
+
+@pytest.mark.slow
+async def test_a_connection_says_who_it_is_and_reads_committed_in_utc(database):
+    settings = ("application_name", "transaction_isolation", "timezone", "lock_timeout", "statement_timeout")
+    async with tx(database.engine()) as connection:
+        shown = [await connection.scalar(text(f"SHOW {name}")) for name in settings]
+    assert shown == ["onebook", "read committed", "UTC", "10s", "30s"]
+
+
+@pytest.mark.slow
+async def test_waits_are_bounded(database, engine):
+    impatient = create_engine(database.owner_url, statement_seconds=0.2, lock_seconds=0.1)
+    try:
+        with pytest.raises(DatabaseUnavailable) as slow:
+            await run(impatient, "SELECT pg_sleep(30)")
+        assert slow.value.facts["sqlstate"] == "57014"
+        async with tx(engine) as connection:
+            await connection.execute(text("UPDATE shelf SET n = 1 WHERE id = 1"))
+            with pytest.raises(DatabaseUnavailable) as locked:
+                await run(impatient, "UPDATE shelf SET n = 2 WHERE id = 1")
+        assert locked.value.facts["sqlstate"] == "55P03"
+    finally:
+        await impatient.dispose()
+
+
+@pytest.mark.slow
+async def test_f67_an_exhausted_pool_is_unavailable_and_comes_back(database):
+    narrow = create_engine(database.app_url, pool_size=1, pool_seconds=0.1)
+    try:
+        async with tx(narrow):
+            with pytest.raises(PoolExhausted):
+                await run(narrow, "SELECT 1")
+        await run(narrow, "SELECT 1")
+    finally:
+        await narrow.dispose()
+
+
+@pytest.mark.slow
+async def test_f67_a_full_disk_is_unavailable_and_says_so(engine):
+    """A state raised by the server itself; filling a real disk is left to a test that may mount one."""
+    with pytest.raises(DiskFull):
+        async with tx(engine) as connection:
+            await connection.execute(text("DO $$ BEGIN RAISE USING ERRCODE = 'disk_full'; END $$"))
+    await run(engine, "SELECT 1")
+
+
+@pytest.mark.slow
+async def test_a_lost_connection_is_unavailable_and_the_next_tx_works(database):
+    engine = database.engine()
+    admin = create_engine(database.admin_url)
+
+    async def lose_the_connection():
+        async with tx(engine) as connection:
+            pid = await connection.scalar(text("SELECT pg_backend_pid()"))
+            await run(admin, f"SELECT pg_terminate_backend({pid}, 5000)")
+            await connection.execute(text("SELECT 1"))
+
+    try:
+        with pytest.raises(DatabaseUnavailable):
+            await lose_the_connection()
+        await run(engine, "SELECT 1")
+    finally:
+        await admin.dispose()
+
+
+@pytest.mark.slow
+async def test_nobody_at_the_address_is_unavailable(unused_tcp_port):
+    engine = create_engine(f"postgresql://onebook_app:x@127.0.0.1:{unused_tcp_port}/onebook")
+    with pytest.raises(DatabaseUnavailable):
+        await run(engine, "SELECT 1")
+
+
+async def test_no_socket_and_no_such_host_are_unavailable(tmp_path):
+    for url in (f"postgresql://a:b@/c?host={tmp_path}", "postgresql://a:b@no-such-host.invalid/c"):
+        with pytest.raises(DatabaseUnavailable):
+            await run(create_engine(url), "SELECT 1")
+
+
+@pytest.mark.slow
+async def test_wrong_password_role_or_database_is_a_refusal_of_access(postgres):
+    host = postgres.app_url.partition("@")[2]
+    wrong = [f"postgresql://onebook_app:wrong@{host}", f"postgresql://stranger:x@{host}"]
+    for url in [*wrong, at_database(postgres.app_url, "absent")]:
+        engine = create_engine(url)
+        with pytest.raises(AccessRefused):
+            await run(engine, "SELECT 1")
+
+
+@pytest.mark.slow
+async def test_f63_a_serialization_failure_is_tried_again(engine):
+    attempts = []
+
+    async def count_up():
+        attempts.append(1)
+        async with tx(engine) as connection:
+            await connection.execute(text("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"))
+            n = await connection.scalar(text("SELECT n FROM shelf WHERE id = 1"))
+            if len(attempts) == 1:
+                await run(engine, "UPDATE shelf SET n = n + 1 WHERE id = 1")
+            await connection.execute(text("UPDATE shelf SET n = :n WHERE id = 1"), {"n": n + 1})
+
+    await retrying(count_up)
+    async with tx(engine) as connection:
+        assert await connection.scalar(text("SELECT n FROM shelf WHERE id = 1")) == 2
+    assert len(attempts) == 2
+
+
+@pytest.mark.slow
+async def test_f63_a_deadlock_is_tried_again(engine):
+    both_hold = asyncio.Barrier(2)
+    attempts = []
+
+    async def add(first, second):
+        attempts.append(first)
+        async with tx(engine) as connection:
+            await connection.execute(text(f"UPDATE shelf SET n = n + 1 WHERE id = {first}"))
+            if len(attempts) <= 2:
+                await both_hold.wait()
+            await connection.execute(text(f"UPDATE shelf SET n = n + 1 WHERE id = {second}"))
+
+    await asyncio.gather(retrying(lambda: add(1, 2)), retrying(lambda: add(2, 1)))
+    async with tx(engine) as connection:
+        assert list(await connection.scalars(text("SELECT n FROM shelf"))) == [2, 2]
+    assert len(attempts) == 3
+
+
+async def test_f63_retries_are_bounded_and_end_in_a_retryable_error():
+    attempts = []
+
+    async def never():
+        attempts.append(1)
+        raise SerializationConflict("again")
+
+    with pytest.raises(SerializationConflict):
+        await retrying(never, attempts=3)
+    assert len(attempts) == 3
+
+
+async def test_other_errors_are_not_tried_again():
+    attempts = []
+
+    async def wrong():
+        attempts.append(1)
+        raise DatabaseUnavailable("gone")
+
+    with pytest.raises(DatabaseUnavailable):
+        await retrying(wrong)
+    assert len(attempts) == 1
+
+
+def test_errors_of_others_are_left_alone():
+    assert translate(ValueError("x")) is None
+    assert translate(FileNotFoundError("x")) is None
+    assert type(translate(FileNotFoundError("x"), connecting=True)) is DatabaseUnavailable
+    assert type(translate(OSError(28, "No space left on device"))) is DiskFull
+
+
+def test_plain_addresses_are_taken_and_others_refused():
+    url = asyncpg_url("postgresql://a:p%40ss@h:5/db?sslmode=require")
+    assert (url.drivername, url.password, dict(url.query)) == ("postgresql+asyncpg", "p@ss", {"ssl": "require"})
+    for wrong in ("sqlite:///x", "not an address", "mysql://a@b/c"):
+        with pytest.raises(ConfigError):
+            asyncpg_url(wrong)
+
+
+def test_a_password_never_shows_in_a_refused_address():
+    with pytest.raises(ConfigError) as caught:
+        asyncpg_url("mysql://user:secret@host/name")
+    assert "secret" not in str(caught.value)
