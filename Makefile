@@ -1,0 +1,40 @@
+# Onebook. `make` alone lists the targets. PYTHON chooses the interpreter for .venv (CPython 3.11 to 3.13).
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGES := base db ledger fiat custody chain wallet treasury identity wiring api worker cli
+WORKERS ?= 2
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fast format up clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: ## install all that's needed into this folder (the others do it by themselves)
+	@$(PYTHON) bootstrap.py
+
+demo: setup ## play the journey on a new book and stay up; EXIT=1 leaves when it has been played
+	@exec $(BIN)/onebook demo $(if $(filter 1,$(EXIT)),--exit,) $(ARGS)
+
+test: setup ## all tests: real PostgreSQL, nodes, signer and bank are started
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+check: setup ## the inner loop: format, types, imports, tidiness, fast tests
+	@$(BIN)/ruff format --check $(PACKAGES) tests bootstrap.py hardhat-local/prepare.py
+	@$(BIN)/ruff check $(PACKAGES) tests bootstrap.py hardhat-local/prepare.py
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-timing
+	@$(BIN)/pytest -n $(WORKERS) -q -m "not slow" $(ARGS)
+
+format: setup ## put the code into its form
+	@$(BIN)/ruff format $(PACKAGES) tests bootstrap.py hardhat-local/prepare.py
+	@$(BIN)/ruff check --fix $(PACKAGES) tests bootstrap.py hardhat-local/prepare.py
+
+up: setup ## run the service by ./onebook.toml
+	@exec $(BIN)/onebook up $(ARGS)
+
+clean: ## remove what setup, demo and tests made; never touches production data
+	@if [ -x $(BIN)/onebook ]; then $(BIN)/onebook demo --clean; fi
+	@rm -rf .venv .onebook hardhat-local/node_modules hardhat-local/artifacts hardhat-local/cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

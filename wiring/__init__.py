@@ -1,0 +1,1 @@
+"""Where the parts are put together: settings read, services built, sibling protocols adapted to one another."""
