@@ -64,7 +64,7 @@ READY_SECONDS = 30.0
 RECEIPT_SECONDS = 30.0
 """How long a transaction of ours may take until it is mined, unless the caller says otherwise."""
 
-START_TRIES = 3
+START_TRIES = 5
 """Ports tried when somebody takes the chosen one between our look and the node's start."""
 
 _POLL_SECONDS = 0.01
@@ -462,6 +462,7 @@ def _launch(
     environment = _environment(folder, chain_id=chain_id, mnemonic=mnemonic)
     for _ in range(START_TRIES):
         chosen = free_port(port)
+        port = port and chosen + 1
         match kind:
             case NodeKind.HARDHAT:
                 command = _hardhat_command(chosen)
