@@ -1,4 +1,4 @@
-"""Settings: one `onebook.toml`, each scalar of it overridable by an `ONEBOOK_*` variable. Values only; nothing is built.
+"""Settings: one `onebook.toml`, each scalar of it overridable by an `ONEBOOK_*` variable. Values; nothing is built.
 
 Paths are relative to the file's own folder. Secrets (database passwords) may stand in the environment alone.
 """
@@ -8,8 +8,8 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic import BaseModel as PydanticModel
+from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from base.errors import ConfigError
@@ -23,8 +23,10 @@ Code = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{1,11}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
 
 
-class _Table(PydanticModel, frozen=True, extra="forbid"):
+class _Table(PydanticModel):
     """A table of the file: unknown keys are errors, so that a typing mistake can't be ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class AssetSettings(_Table):
