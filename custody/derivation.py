@@ -7,7 +7,7 @@ but the signer's process holds an `AccountKeys`.
 from enum import StrEnum
 from hashlib import sha256
 
-from bip_utils import Bip32KeyError, Bip32Slip10Secp256k1
+from bip_utils import Base58ChecksumError, Bip32KeyError, Bip32Slip10Secp256k1
 from eth_utils import keccak, to_checksum_address  # type: ignore[attr-defined]
 
 from custody.errors import IntentInvalid, XpubInvalid
@@ -59,7 +59,7 @@ class AddressSource:
     def __init__(self, xpub: str) -> None:
         try:
             account = Bip32Slip10Secp256k1.FromExtendedKey(xpub)
-        except (Bip32KeyError, ValueError) as problem:
+        except (Base58ChecksumError, Bip32KeyError, ValueError) as problem:
             raise XpubInvalid("this isn't an extended public key") from problem
         if not account.IsPublicOnly() or account.Depth().ToInt() != _ACCOUNT_DEPTH:
             raise XpubInvalid("an account-level extended public key is needed (m/44'/60'/role')")
