@@ -6,7 +6,7 @@ Paths are relative to the file's own folder. Secrets (database passwords) may st
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel as PydanticModel
 from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -100,6 +100,7 @@ class Settings(BaseSettings):
     rates: Path = Path("rates.toml")
     worker_pause_ms: int = Field(default=500, ge=10, le=60_000)
     transfer_fee: str | None = None
+    xpubs: dict[Literal["deposit", "hot", "gas"], str] = Field(default_factory=dict)
     assets: tuple[AssetSettings, ...] = Field(min_length=1)
     networks: tuple[NetworkSettings, ...] = ()
     deployments: tuple[DeploymentSettings, ...] = ()

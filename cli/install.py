@@ -1,0 +1,146 @@
+"""Making an installation: its folder with configuration, keys, policy and the signer's journal. Starts no server."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from base.clock import Clock
+from base.entropy import Entropy
+from base.errors import ConfigError
+from base.files import write_atomically
+from chain.networks import GWEI
+from custody.ceremony import create_keys, enrol
+from custody.derivation import Role
+from custody.keystore import Argon2Cost
+from custody.policy_file import Limits, parse, starter_policy
+from wiring.settings import CONFIG_NAME
+
+ASSETS = (
+    {"code": "USD", "kind": "fiat", "scale": 2},
+    {"code": "EUR", "kind": "fiat", "scale": 2},
+    {"code": "USDC", "kind": "stablecoin", "scale": 6},
+    {"code": "ETH", "kind": "crypto", "scale": 18},
+)
+"""What a new installation can hold; more are added in its configuration."""
+
+_MILLION_USDC = 10**6 * 10**6
+_ETHER = 10**18
+_templates = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    undefined=StrictUndefined,
+    keep_trailing_newline=True,
+    autoescape=False,  # noqa: S701 - TOML, not HTML; every value is ours
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChainChoice:
+    """The one EVM network of a new installation. `tokens`: asset -> (contract, decimals there)."""
+
+    name: str
+    url: str
+    chain_id: int
+    genesis_hash: str
+    tokens: Mapping[str, tuple[str, int]]
+    spendable_depth: int
+    final_depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class BankChoice:
+    """One of our bank accounts."""
+
+    name: str
+    iban: str
+    asset: str
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A new installation. `words` are the only backup of its seeds, by role: to be shown once and kept nowhere."""
+
+    config: Path
+    fingerprints: dict[str, str]
+    words: dict[str, str] = field(repr=False)
+
+
+def install(
+    home: Path,
+    *,
+    passphrase: bytes,
+    chain: ChainChoice | None,
+    banks: tuple[BankChoice, ...],
+    clock: Clock,
+    entropy: Entropy,
+    api_port: int = 8080,
+    requests_per_minute: int = 600,
+    worker_pause_ms: int = 500,
+    cost: Argon2Cost | None = None,
+) -> Installed:
+    """Write a new installation into `home`. Raises ConfigError when one is there already: nothing is overwritten."""
+    config = home / CONFIG_NAME
+    if config.exists():
+        raise ConfigError(f"{config} is there already: an installation is never written over", code="already_installed")
+    home.mkdir(parents=True, exist_ok=True)
+    created = create_keys(home / "keys", passphrase=passphrase, entropy=entropy, cost=cost)
+    fingerprints = {role: key.fingerprint for role, key in created.items()}
+    if chain is not None:
+        text = _policy(chain, fingerprints)
+        write_atomically(home / "policy.toml", text.encode())
+        enrol(home / "journal.sqlite", fingerprints, parse(text), clock=clock)
+    _render(home, "rates.toml", as_of=clock.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    _render(
+        home,
+        CONFIG_NAME,
+        api_port=api_port,
+        requests_per_minute=requests_per_minute,
+        worker_pause_ms=worker_pause_ms,
+        signer_socket="run/signer.sock",
+        xpubs={role.value: key.xpub for role, key in created.items()},
+        assets=ASSETS,
+        networks=[chain] if chain else [],
+        deployments=_deployments(chain) if chain else [],
+        bank_accounts=banks,
+    )
+    return Installed(
+        config=config,
+        fingerprints={role.value: mark.hex() for role, mark in fingerprints.items()},
+        words={role.value: key.words for role, key in created.items()},
+    )
+
+
+def _policy(chain: ChainChoice, fingerprints: Mapping[Role, bytes]) -> str:
+    """Small change per transfer and day, as a start; the operator raises it knowingly."""
+    return starter_policy(
+        chain_id=chain.chain_id,
+        tokens={
+            contract: Limits(per_transfer=_MILLION_USDC // 10, per_day=_MILLION_USDC)
+            for contract, _ in chain.tokens.values()
+        },
+        native=Limits(per_transfer=10 * _ETHER, per_day=100 * _ETHER),
+        top_ups=Limits(per_transfer=_ETHER // 10, per_day=_ETHER),
+        fee_wei_max=300_000 * 500 * GWEI,
+        fingerprints=fingerprints,
+    )
+
+
+def _deployments(chain: ChainChoice) -> list[dict[str, object]]:
+    native: dict[str, object] = {"asset": "ETH", "network": chain.name, "contract": None, "decimals": 18, "deposit_minimum": "0.001"}
+    return [native] + [
+        {
+            "asset": asset,
+            "network": chain.name,
+            "contract": contract,
+            "decimals": decimals,
+            "deposit_minimum": "1.00",
+        }
+        for asset, (contract, decimals) in chain.tokens.items()
+    ]
+
+
+def _render(home: Path, name: str, **values: object) -> None:
+    text = _templates.get_template(name).render(**values)
+    write_atomically(home / name, text.encode(), mode=0o600)
