@@ -4,18 +4,18 @@ A transaction's row is changed by compare-and-set on its state, so that of two w
 writes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, func, select, update
+from sqlalchemy import Row, Select, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chain import tables
 from chain.fees import Bid
-from chain.signing import OwnAddress, OwnKey, Role, Signed
+from chain.signing import OwnAddress, OwnKey, Role
 from chain.transaction_states import OPEN, Kind, State, WaitingFor
 
 _transactions = tables.transactions

@@ -1,0 +1,289 @@
+"""Blocks and receipts from a node's JSON, believed only as far as they can be recomputed. Pure.
+
+The header's hash covers transactionsRoot and receiptsRoot; these cover every transaction, status, cumulative gas and
+log. What they don't cover (a receipt's own gas and price, a transaction's sender) is computed here or taken with care:
+`sender` is the node's word. Encodings: Yellow Paper appendix, EIP-1559, 2718, 2930, 4844, 4895, 4788, 7685, 7702.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import rlp  # type: ignore[import-untyped]
+from eth_hash.auto import keccak
+from trie.hexary import HexaryTrie
+
+from chain.errors import EncodingUnknown, NodeMisbehaved
+from chain.evm.rpc import Json
+from chain.networks import Encoding
+from chain.observations import BlockRef
+
+_HEADER: tuple[tuple[str, bool], ...] = (
+    # name, whether it's a number; from baseFeePerGas on each came with a later fork and is absent before it
+    ("parentHash", False),
+    ("sha3Uncles", False),
+    ("miner", False),
+    ("stateRoot", False),
+    ("transactionsRoot", False),
+    ("receiptsRoot", False),
+    ("logsBloom", False),
+    ("difficulty", True),
+    ("number", True),
+    ("gasLimit", True),
+    ("gasUsed", True),
+    ("timestamp", True),
+    ("extraData", False),
+    ("mixHash", False),
+    ("nonce", False),
+    ("baseFeePerGas", True),
+    ("withdrawalsRoot", False),
+    ("blobGasUsed", True),
+    ("excessBlobGas", True),
+    ("parentBeaconBlockRoot", False),
+    ("requestsHash", False),
+)
+_BESIDE_THE_HEADER = frozenset({"hash", "totalDifficulty", "size", "uncles", "transactions", "withdrawals"})
+_LEGACY, _ACCESS_LIST, _FEE_MARKET, _BLOB, _SET_CODE = range(5)
+"""EIP-2718 transaction types."""
+
+_Read = TypeVar("_Read")
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """An event of a contract, in the order of its receipt."""
+
+    contract: str
+    topics: tuple[str, ...]
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MinedTransaction:
+    """A transaction with its outcome. `recipient` is None where it made the contract `created`; fees are wei."""
+
+    tx_hash: str
+    sender: str
+    recipient: str | None
+    created: str | None
+    nonce: int
+    value: int
+    succeeded: bool
+    gas_used: int
+    effective_gas_price: int
+    logs: tuple[Log, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A whole block. `verified`: its hash and both roots were recomputed and agree."""
+
+    ref: BlockRef
+    mined_at: datetime
+    base_fee_per_gas: int
+    verified: bool
+    transactions: tuple[MinedTransaction, ...]
+
+
+def read_ref(block: Json) -> BlockRef:
+    """A block's place in the chain, from its JSON with or without transactions. Raises NodeMisbehaved."""
+    return _believing(lambda: BlockRef(_int(block["number"]), _hex(block["hash"]), _hex(block["parentHash"])))
+
+
+def read_block(block: Json, receipts: Sequence[Json], encoding: Encoding) -> Block:
+    """The block that a node told in full, with its receipts in order.
+
+    Raises NodeMisbehaved when the parts don't belong together or a hash or root disagrees, EncodingUnknown when the
+    encoding isn't Ethereum's, or a newer one than this version's.
+    """
+    return _believing(lambda: _read_block(block, receipts, encoding))
+
+
+def header_hash(block: Json) -> str:
+    """The hash of the block's header, recomputed from its fields."""
+    fields: list[bytes] = []
+    for name, is_number in _HEADER:
+        if block.get(name) is None:
+            break
+        fields.append(_number(block[name]) if is_number else _bytes(block[name]))
+    return _keccak_hex(rlp.encode(fields))
+
+
+def transactions_root(block: Json) -> str:
+    """transactionsRoot, recomputed from the block's transactions. Raises NodeMisbehaved if one's hash isn't its own."""
+    encoded = [encode_transaction(transaction) for transaction in block["transactions"]]
+    for transaction, raw in zip(block["transactions"], encoded, strict=True):
+        if _keccak_hex(raw) != _hex(transaction["hash"]):
+            raise NodeMisbehaved(f"transaction {transaction['hash']} doesn't have that hash")
+    return _root(encoded)
+
+
+def receipts_root(receipts: Sequence[Json]) -> str:
+    """receiptsRoot, recomputed from the receipts in order."""
+    return _root([encode_receipt(receipt) for receipt in receipts])
+
+
+def encode_transaction(transaction: Json) -> bytes:
+    """A transaction as it stands in the block (EIP-2718). Raises EncodingUnknown for types newer than 4."""
+    kind = _int(transaction.get("type") or "0x0")
+    nonce, gas = _number(transaction["nonce"]), _number(transaction["gas"])
+    to, value, call = _bytes(transaction["to"] or "0x"), _number(transaction["value"]), _bytes(transaction["input"])
+    signature = [_number(transaction["r"]), _number(transaction["s"])]
+    if kind == _LEGACY:
+        price = _number(transaction["gasPrice"])
+        return bytes(rlp.encode([nonce, price, gas, to, value, call, _number(transaction["v"]), *signature]))
+    if kind > _SET_CODE:
+        raise EncodingUnknown(f"transaction type {kind} isn't known to this version")
+    parity = _number(transaction.get("yParity") or transaction["v"])
+    if kind == _ACCESS_LIST:
+        prices = [_number(transaction["gasPrice"])]
+    else:
+        prices = [_number(transaction["maxPriorityFeePerGas"]), _number(transaction["maxFeePerGas"])]
+    accesses = [
+        [_bytes(entry["address"]), [_bytes(key) for key in entry["storageKeys"]]]
+        for entry in transaction["accessList"] or []
+    ]
+    fields: list[Any] = [_number(transaction["chainId"]), nonce, *prices, gas, to, value, call, accesses]
+    if kind == _BLOB:
+        hashes = [_bytes(entry) for entry in transaction["blobVersionedHashes"]]
+        fields += [_number(transaction["maxFeePerBlobGas"]), hashes]
+    if kind == _SET_CODE:
+        fields.append([_authorization(entry) for entry in transaction["authorizationList"]])
+    return bytes([kind]) + bytes(rlp.encode([*fields, parity, *signature]))
+
+
+def encode_receipt(receipt: Json) -> bytes:
+    """A receipt as it stands under receiptsRoot (EIP-2718, EIP-658). Raises EncodingUnknown for types newer than 4."""
+    kind = _int(receipt.get("type") or "0x0")
+    if kind > _SET_CODE:
+        raise EncodingUnknown(f"receipt type {kind} isn't known to this version")
+    logs = [
+        [_bytes(log["address"]), [_bytes(topic) for topic in log["topics"]], _bytes(log["data"])]
+        for log in receipt["logs"]
+    ]
+    fields = [_number(receipt["status"]), _number(receipt["cumulativeGasUsed"]), _bytes(receipt["logsBloom"]), logs]
+    return (bytes([kind]) if kind else b"") + bytes(rlp.encode(fields))
+
+
+def _read_block(block: Json, receipts: Sequence[Json], encoding: Encoding) -> Block:
+    ref = read_ref(block)
+    _check_parts(block, receipts, ref)
+    verified = encoding is Encoding.ETHEREUM
+    if verified:
+        _check_hashes(block, receipts)
+    base_fee = _int(block.get("baseFeePerGas") or "0x0")
+    transactions: list[MinedTransaction] = []
+    gas_before = 0
+    for transaction, receipt in zip(block["transactions"], receipts, strict=True):
+        gas_after = _int(receipt["cumulativeGasUsed"])
+        gas, price = gas_after - gas_before, _price(transaction, base_fee)
+        if not verified:  # other networks have other rules for both
+            gas, price = _int(receipt["gasUsed"]), _int(receipt["effectiveGasPrice"])
+        transactions.append(_mined(transaction, receipt, gas, price))
+        gas_before = gas_after
+    mined_at = datetime.fromtimestamp(_int(block["timestamp"]), UTC)
+    return Block(ref, mined_at, base_fee, verified, tuple(transactions))
+
+
+def _check_parts(block: Json, receipts: Sequence[Json], ref: BlockRef) -> None:
+    """The receipts are those of this block's transactions, in order."""
+    told = [_hex(transaction["hash"]) for transaction in block["transactions"]]
+    if told != [_hex(receipt["transactionHash"]) for receipt in receipts]:
+        raise NodeMisbehaved(f"block {ref.number}: the receipts aren't those of its transactions")
+    if any(_hex(receipt["blockHash"]) != ref.block_hash for receipt in receipts):
+        raise NodeMisbehaved(f"block {ref.number}: a receipt of another block")
+
+
+def _check_hashes(block: Json, receipts: Sequence[Json]) -> None:
+    number = _int(block["number"])
+    if header_hash(block) != _hex(block["hash"]):
+        if unknown := block.keys() - {name for name, _ in _HEADER} - _BESIDE_THE_HEADER:
+            raise EncodingUnknown(
+                f"block {number}: its header has fields unknown to this version: {', '.join(sorted(unknown))};"
+                ' to follow the network without recomputing hashes set encoding = "unknown"'
+            )
+        raise NodeMisbehaved(f"block {number} doesn't have the hash that the node tells")
+    if number == 0 and not receipts:
+        return  # holds nothing, and Hardhat's tells the hash of no bytes where the root of no transactions belongs
+    if transactions_root(block) != _hex(block["transactionsRoot"]):
+        raise NodeMisbehaved(f"block {number}: its transactions don't give its transactionsRoot")
+    if receipts_root(receipts) != _hex(block["receiptsRoot"]):
+        raise NodeMisbehaved(f"block {number}: its receipts don't give its receiptsRoot")
+
+
+def _mined(transaction: Json, receipt: Json, gas_used: int, price: int) -> MinedTransaction:
+    logs = tuple(
+        Log(_hex(log["address"]), tuple(_hex(topic) for topic in log["topics"]), _bytes(log["data"]))
+        for log in receipt["logs"]
+    )
+    created = receipt.get("contractAddress")
+    return MinedTransaction(
+        tx_hash=_hex(transaction["hash"]),
+        sender=_hex(transaction["from"]),
+        recipient=_hex(transaction["to"]) if transaction["to"] else None,
+        created=_hex(created) if created else None,
+        nonce=_int(transaction["nonce"]),
+        value=_int(transaction["value"]),
+        succeeded=_int(receipt["status"]) == 1,
+        gas_used=gas_used,
+        effective_gas_price=price,
+        logs=logs,
+    )
+
+
+def _price(transaction: Json, base_fee: int) -> int:
+    """What a unit of gas cost the sender (EIP-1559)."""
+    if _int(transaction.get("type") or "0x0") < _FEE_MARKET:
+        return _int(transaction["gasPrice"])
+    return min(_int(transaction["maxFeePerGas"]), base_fee + _int(transaction["maxPriorityFeePerGas"]))
+
+
+def _authorization(entry: Json) -> list[bytes]:
+    parity = entry.get("yParity") or entry.get("v")
+    numbers = [_number(entry[name]) for name in ("r", "s")]
+    return [
+        _number(entry["chainId"]),
+        _bytes(entry["address"]),
+        _number(entry["nonce"]),
+        _number(parity),
+        *numbers,
+    ]
+
+
+def _root(items: Sequence[bytes]) -> str:
+    """The root of the Merkle Patricia trie of `items` under the RLP of their positions."""
+    trie = HexaryTrie({})
+    for position, item in enumerate(items):
+        trie[rlp.encode(position)] = item
+    return "0x" + trie.root_hash.hex()
+
+
+def _believing(read: Callable[[], _Read]) -> _Read:
+    """`read()`, its stumbling over missing or malformed fields told as what it is."""
+    try:
+        return read()
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as problem:
+        raise NodeMisbehaved(f"a block that can't be read: {type(problem).__name__}: {problem}") from problem
+
+
+def _int(text: str) -> int:
+    return int(text, 16)
+
+
+def _hex(text: str) -> str:
+    return "0x" + bytes.fromhex(text[2:]).hex()
+
+
+def _bytes(text: str) -> bytes:
+    return bytes.fromhex(text[2:])
+
+
+def _number(text: str) -> bytes:
+    """A number as RLP has it: big-endian without leading zeros."""
+    number = int(text, 16)
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+def _keccak_hex(raw: bytes) -> str:
+    return "0x" + keccak(raw).hex()

@@ -1,0 +1,254 @@
+"""Takes a network's blocks in, one after another, and takes them back when the chain does.
+
+Every block is read whole, by hash, and hangs on the one before it; the block, what was seen in it and the cursor
+commit together. One follower leads per network; a stale one's write fails. A lower head is a lagging node until a hash
+differs. Booking what was seen isn't done here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from base.clock import Clock
+from chain import addresses, store
+from chain.errors import ChainReset, LeadershipLost, NodeMisbehaved, NodeUnavailable, WrongChain
+from chain.evm import transfers
+from chain.evm.blocks import Block
+from chain.evm.node import Node
+from chain.networks import Network
+from chain.observations import BlockRef, SeenBlock
+from chain.reorg import common_ancestor, connected
+from chain.store import Followed
+from db.engine import tx
+
+BLOCKS_PER_STEP = 32
+"""How many blocks one step takes in at most, each in a tx of its own."""
+
+WALK_BLOCKS = 128
+"""How many heights are compared at once on the way back to the common ancestor."""
+
+HALTED_BELOW_FINAL = "reorg_below_final"
+"""Why a network is halted: blocks that were final are gone."""
+
+
+class Did(StrEnum):
+    """What a step came to."""
+
+    STOOD_BY = "stood_by"
+    """Another follower leads."""
+    WAITED = "waited"
+    """There was nothing new, or the nodes don't agree on it yet."""
+    ADVANCED = "advanced"
+    WENT_BACK = "went_back"
+    """A reorganisation: blocks were orphaned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a step did, and the height (of the last block taken in) after it; -1 before any, or standing by."""
+
+    did: Did
+    height: int
+
+
+class Follower:
+    """Follows `network` through its nodes; the second and later ones are witnesses that must tell the same hashes."""
+
+    def __init__(
+        self, *, engine: AsyncEngine, network: Network, nodes: Sequence[Node], clock: Clock, name: str = "follower"
+    ) -> None:
+        self.network = network
+        self._engine = engine
+        self._nodes = list(nodes)
+        self._clock = clock
+        self._name = name
+        self._lock: AsyncConnection | None = None
+        self._epoch: int | None = None
+
+    async def step(self) -> Progress:
+        """One bounded piece: up to BLOCKS_PER_STEP blocks, or one walk back.
+
+        Raises WrongChain and ChainReset (nothing is written, and nothing will be until somebody looks), LeadershipLost,
+        NodeUnavailable and NodeMisbehaved (nothing was written; the next step asks another node first).
+        """
+        try:
+            return await self._step()
+        except (NodeUnavailable, NodeMisbehaved):
+            self._nodes.append(self._nodes.pop(0))
+            raise
+        except LeadershipLost:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Let another follower lead."""
+        lock, self._lock, self._epoch = self._lock, None, None
+        if lock is not None:
+            await lock.invalidate()  # not back to the pool, where the lock would live on
+            await lock.close()
+
+    async def _step(self) -> Progress:
+        node = self._nodes[0]
+        async with tx(self._engine) as connection:
+            known = await store.followed(connection, self.network.name)
+        genesis_hash = await node.check(known.genesis_hash if known else None)
+        at = await self._lead(genesis_hash)
+        if at is None:
+            return Progress(Did.STOOD_BY, -1)
+        head = await node.head()
+        if head.number <= at.height:
+            return await self._compare_lower_head(at, node, head)
+        ahead = await self._refs_ahead(at, node, head)
+        following = connected(at.block_hash, ahead)
+        if ahead and not following:
+            return await self._walk_back(at, node)
+        return await self._take_in(at, node, head, await self._witnessed(following))
+
+    async def _lead(self, genesis_hash: str) -> Followed | None:
+        """Where the cursor stands, if this follower leads; the first time it takes the lock and a new epoch."""
+        if self._lock is None or not await _alive(self._lock):
+            await self.close()
+            self._lock = await self._engine.connect()
+            await self._lock.execution_options(isolation_level="AUTOCOMMIT")
+        if self._epoch is None:
+            if not await store.try_lock(self._lock, f"follow {self.network.name}"):
+                return None
+            async with tx(self._engine) as connection:
+                now = self._clock.now()
+                await store.make_known(connection, self.network, genesis_hash=genesis_hash, now=now)
+                self._epoch = await store.begin_epoch(connection, self.network.name, leader=self._name)
+        async with tx(self._engine) as connection:
+            at = await store.followed(connection, self.network.name)
+        if at is None or at.epoch != self._epoch:
+            raise LeadershipLost(f"another follower leads network {self.network.name}")
+        if at.chain_id != self.network.chain_id:
+            raise WrongChain(
+                f"this database followed chain {at.chain_id} as network {self.network.name}, now configured as"
+                f" {self.network.chain_id}",
+                followed=at.chain_id,
+                configured=self.network.chain_id,
+            )
+        return at
+
+    async def _compare_lower_head(self, at: Followed, node: Node, head: BlockRef) -> Progress:
+        """A head at or below the cursor: nothing new, a lagging node, or (only by another hash) another branch."""
+        async with tx(self._engine) as connection:
+            ours = await store.live_hashes(connection, at.network, lowest=head.number, highest=head.number)
+        if ours.get(head.number, head.block_hash) != head.block_hash:
+            return await self._walk_back(at, node)
+        finalized = await self._finalized(node)
+        async with tx(self._engine) as connection:
+            await store.note_head(connection, at, head_height=head.number, now=self._clock.now())
+            await self._settle_finality(connection, at, finalized)
+        return Progress(Did.WAITED, at.height)
+
+    async def _refs_ahead(self, at: Followed, node: Node, head: BlockRef) -> list[BlockRef]:
+        """The next blocks' places, as far as the node tells them without a gap."""
+        last = min(head.number, at.height + BLOCKS_PER_STEP)
+        found = await node.refs(range(at.height + 1, last + 1))
+        refs: list[BlockRef] = []
+        for height in sorted(found):
+            ref = found[height]
+            if ref is None:
+                break
+            refs.append(ref)
+        return refs
+
+    async def _witnessed(self, refs: list[BlockRef]) -> list[BlockRef]:
+        """As many of `refs`, from the first on, as every witness tells the same of."""
+        for witness in self._nodes[1:]:
+            if not refs:
+                break
+            await witness.check(None)
+            theirs = await witness.refs(ref.number for ref in refs)
+            agreed = [theirs[ref.number] == ref for ref in refs]
+            refs = refs[: agreed.index(False)] if False in agreed else refs
+        return refs
+
+    async def _take_in(self, at: Followed, node: Node, head: BlockRef, refs: Sequence[BlockRef]) -> Progress:
+        started_at = at.height
+        finalized = await self._finalized(node)
+        for ref in refs:
+            block = await node.block(ref)
+            if block is None:  # replaced since its place was told: the next step sees by what
+                break
+            async with tx(self._engine) as connection:
+                now = self._clock.now()
+                await store.note_head(connection, at, head_height=head.number, now=now)
+                await store.add_block(connection, at, await self._seen(connection, block), now=now)
+                after = await store.followed(connection, at.network)
+                assert after is not None
+                await self._settle_finality(connection, after, finalized)
+            at = after
+        return Progress(Did.ADVANCED if at.height > started_at else Did.WAITED, at.height)
+
+    async def _seen(self, connection: AsyncConnection, block: Block) -> SeenBlock:
+        own = await addresses.own_among(connection, self.network.family, transfers.touched(block))
+        return SeenBlock(
+            ref=block.ref,
+            mined_at=block.mined_at,
+            base_fee_per_gas=block.base_fee_per_gas,
+            verified=block.verified,
+            observations=transfers.observations(block, own),
+            outgoing=transfers.outgoing(block, own),
+        )
+
+    async def _finalized(self, node: Node) -> BlockRef | None:
+        return await node.finalized() if self.network.final_depth is None else None
+
+    async def _settle_finality(self, connection: AsyncConnection, at: Followed, finalized: BlockRef | None) -> None:
+        if self.network.final_depth is not None:
+            await store.raise_final_height(connection, at, at.height - self.network.final_depth + 1)
+        elif finalized is not None:
+            await store.raise_final(connection, at, finalized)
+
+    async def _walk_back(self, at: Followed, node: Node) -> Progress:
+        """Go back to where our chain and the node's were last one."""
+        highest = at.height
+        while True:
+            lowest = max(0, highest - WALK_BLOCKS + 1)
+            async with tx(self._engine) as connection:
+                ours = await store.live_hashes(connection, at.network, lowest=lowest, highest=highest)
+            if not ours:
+                raise self._reset(at)
+            theirs = await node.refs(sorted(ours))
+            ancestor = common_ancestor(
+                ours, {height: ref.block_hash if ref else None for height, ref in theirs.items()}
+            )
+            if ancestor is not None:
+                break
+            highest = lowest - 1
+        if ancestor == 0 and at.final_height > 0:
+            raise self._reset(at)
+        async with tx(self._engine) as connection:
+            await store.go_back(
+                connection,
+                at,
+                height=ancestor,
+                block_hash=ours[ancestor],
+                halted=HALTED_BELOW_FINAL if ancestor < at.final_height else None,
+                now=self._clock.now(),
+            )
+        return Progress(Did.WENT_BACK, ancestor)
+
+    def _reset(self, at: Followed) -> ChainReset:
+        return ChainReset(
+            f"network {at.network}: none of the blocks that this database took in is on the node's chain any more,"
+            f" not even block {at.block_hash} at height {at.height}. The chain was reset: take a new database, or"
+            " re-anchor this one",
+            height=at.height,
+            block_hash=at.block_hash,
+        )
+
+
+async def _alive(connection: AsyncConnection) -> bool:
+    """Whether the connection, and so the lock that it holds, is still there."""
+    try:
+        await connection.execute(text("SELECT 1"))
+    except (SQLAlchemyError, OSError):
+        return False
+    return True
