@@ -1,7 +1,6 @@
 """Conversions: a quote taken. One entry moves both assets, and the quote is used up in the same tx."""
 
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from dataclasses import asdict, replace
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -19,30 +18,15 @@ from ledger.requests import RequestKey
 from ledger.riders import Advance, Insert
 from wallet import store
 from wallet.errors import ExchangeShort, QuoteExpired, QuoteUsed
-from wallet.quotes import Quotes, QuoteState
+from wallet.quotes import Quotes
 from wallet.requests import decide, decided_before
+from wallet.resources import Conversion, QuoteState
 from wallet.tables import conversions, quotes
 
 STOCK = "fx"
 """Purpose of the exchange's stock: what the treasurer put there is all that can be sold."""
 
 SPREAD = "fx-result"
-
-
-@dataclass(frozen=True, slots=True)
-class Conversion:
-    """A quote that was taken. Amounts are smallest units; `spread` is part of `sold`."""
-
-    id: str
-    owner: str
-    quote: str
-    sell: str
-    buy: str
-    sold: int
-    spread: int
-    bought: int
-    created_at: datetime
-    replayed: bool = False
 
 
 class Conversions:

@@ -1,8 +1,6 @@
 """Quotes: a price that a user may take for half a minute. What it comes to is `wallet.pricing`'s arithmetic."""
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import timedelta
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -14,7 +12,8 @@ from base.ids import new_id
 from db.engine import tx
 from ledger.engine import Ledger
 from wallet import pricing, store
-from wallet.rates import Price, Rates
+from wallet.rates import Rates
+from wallet.resources import Quote, QuoteState
 
 QUOTE_SECONDS = 30
 """How long a quote stands."""
@@ -26,32 +25,6 @@ class RateSource(Protocol):
     def current(self) -> Rates:
         """The rates now. Raises InvalidRates and RatesTooOld."""
         ...
-
-
-class QuoteState(StrEnum):
-    OPEN = "open"
-    USED = "used"
-
-
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """`sold` of `sell`, of which `spread` is the house's, buys `bought` of `buy`, once, until `expires_at`.
-
-    Amounts are smallest units; `price` is in smallest units too and before the spread.
-    """
-
-    id: str
-    owner: str
-    state: QuoteState
-    sell: str
-    buy: str
-    sold: int
-    spread: int
-    bought: int
-    price: Price
-    rates_as_of: datetime
-    created_at: datetime
-    expires_at: datetime
 
 
 class Quotes:

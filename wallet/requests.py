@@ -1,4 +1,4 @@
-"""How requests and workers meet the book: repeats first, then the decision; refusals become errors with their numbers."""
+"""How requests and workers meet the book: repeats first, then the decision; refusals become errors."""
 
 from collections.abc import Callable
 
@@ -37,24 +37,30 @@ async def decide(ledger: Ledger, group: Group) -> tuple[Outcome, ...]:
     (outcomes,) = await ledger.submit(group)
     refusal = refusal_of(outcomes)
     if refusal is not None and refusal.code is Refused.ID_CONFLICT:
-        raise RequestConflict("this idempotency key was used for another request", **dict(refusal.facts))
+        raise RequestConflict("this idempotency key was used for another request", first=refusal.facts.get("first"))
     return require_accepted(outcomes)
 
 
-async def work(ledger: Ledger, group: Callable[[int], Group]) -> Refusal | None:
-    """Submit a worker's group under its first attempt's ids that were not refused before; None once it's accepted.
+async def work(ledger: Ledger, *makers: Callable[[int], Group]) -> list[Refusal | None]:
+    """Submit workers' groups, each under its first attempt's ids that were not refused before; None for the accepted.
 
-    `group(n)` makes the group of attempt n, from 1. A refusal decided now is returned, and the next call makes the
+    `maker(n)` makes the group of attempt n, from 1. A refusal decided now is returned, and the next call makes the
     next attempt, so that a lost race doesn't spend the command for ever.
     """
+    results: list[Refusal | None] = [None] * len(makers)
+    waiting = list(range(len(makers)))
     for attempt in range(1, ATTEMPTS_MAX + 1):
-        (outcomes,) = await ledger.submit(group(attempt))
-        refusal = refusal_of(outcomes)
-        if refusal is None:
-            return None
-        if not outcomes[0].replayed:
-            return refusal
-    raise WalletCorrupt(f"{group(1).commands[0].id} was refused {ATTEMPTS_MAX} times", code="refused_for_good")
+        if not waiting:
+            return results
+        decided = await ledger.submit(*(makers[index](attempt) for index in waiting))
+        again = []
+        for index, outcomes in zip(waiting, decided, strict=True):
+            results[index] = refusal_of(outcomes)
+            if results[index] is not None and outcomes[0].replayed:
+                again.append(index)
+        waiting = again
+    names = ", ".join(makers[index](1).commands[0].id for index in waiting)
+    raise WalletCorrupt(f"refused {ATTEMPTS_MAX} times: {names}", code="refused_for_good")
 
 
 def refusal_of(outcomes: tuple[Outcome, ...]) -> Refusal | None:

@@ -67,7 +67,7 @@ deposits = Table(
     Column("address", Text, nullable=False),
     Column("block_number", BigInteger, nullable=False),
     Column("block_hash", Text, nullable=False),
-    Column("hold", Text),
+    Column("entry", Text),  # the command that booked it: a hold, or an entry to suspense; unset while nothing is booked
     Column("seen_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("book", "id"),

@@ -1,9 +1,11 @@
 """A withdrawal's states and which may follow which. Pure; what is done on each step is in `wallet.withdrawals`.
 
-    requested -> held -> screened -> (awaiting_approval) -> approved -> nonce_reserved -> signed -> broadcast <-> mined -> final
+    requested -> held -> screened -> (awaiting_approval) -> approved -> nonce_reserved -> signed -> broadcast <-> mined
+    -> final
 
-Before a nonce is reserved it may be rejected or cancelled. From `signed` on only final evidence ends it: `final` or
-`reverted`; where the evidence contradicts itself, `needs_review`, which a person ends.
+Before a nonce is reserved it may be rejected or cancelled. From `signed` on only final evidence ends it: `final`,
+`reverted`, or `cancelled` by a transaction of ours that used up its nonce. Where the evidence contradicts itself it
+`needs_review`, which a person ends.
 """
 
 from collections.abc import Mapping
@@ -51,9 +53,10 @@ NEXT: Mapping[WithdrawalState, frozenset[WithdrawalState]] = {
     _S.APPROVED: frozenset({_S.NONCE_RESERVED, _S.CANCELLED}),
     # A refusal that the signer journalled frees the nonce, so the withdrawal can still be rejected here.
     _S.NONCE_RESERVED: frozenset({_S.SIGNED, _S.REJECTED, _S.NEEDS_REVIEW}),
-    _S.SIGNED: frozenset({_S.BROADCAST, _S.NEEDS_REVIEW}),
+    _S.SIGNED: frozenset({_S.BROADCAST, _S.MINED, _S.NEEDS_REVIEW}),
     _S.BROADCAST: frozenset({_S.MINED, _S.NEEDS_REVIEW}),
-    _S.MINED: frozenset({_S.BROADCAST, _S.FINAL, _S.REVERTED, _S.NEEDS_REVIEW}),
+    # Cancelled from here means: another transaction used up the nonce, and that one is final.
+    _S.MINED: frozenset({_S.BROADCAST, _S.FINAL, _S.REVERTED, _S.CANCELLED, _S.NEEDS_REVIEW}),
     _S.NEEDS_REVIEW: frozenset({_S.BROADCAST, _S.MINED, _S.FINAL, _S.REVERTED}),
     _S.FINAL: frozenset(),
     _S.REJECTED: frozenset(),

@@ -1,0 +1,52 @@
+"""Deposit addresses: one per user and family of networks, derived from public keys and watched from its commit on."""
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from base.clock import Clock
+from chain import addresses
+from chain.networks import Family, Registry
+from chain.signing import AddressSource
+from db.engine import tx
+from wallet import store
+from wallet.resources import DepositAddress
+
+
+class DepositAddresses:
+    """Gives users their addresses."""
+
+    def __init__(
+        self, engine: AsyncEngine, *, book: str, registry: Registry, source: AddressSource, clock: Clock
+    ) -> None:
+        self._engine = engine
+        self._book = book
+        self._registry = registry
+        self._source = source
+        self._clock = clock
+
+    async def issue(self, owner: str, network: str) -> DepositAddress:
+        """The user's address on `network`; the first call makes it. Raises NotOnNetwork for an unknown network."""
+        family = self._registry.network(network).family
+        async with tx(self._engine) as connection:
+            await store.lock_owner(connection, self._book, owner)
+            known = await addresses.of_owner(connection, book=self._book, owner=owner, family=family)
+            own = (
+                known[0]
+                if known
+                else await addresses.issue(
+                    connection, self._source, book=self._book, owner=owner, clock=self._clock, family=family
+                )
+            )
+        return self._shown(own.address, owner, family)
+
+    async def list_for(self, owner: str) -> list[DepositAddress]:
+        """The user's addresses, oldest first."""
+        found = []
+        async with tx(self._engine) as connection:
+            for family in Family:
+                known = await addresses.of_owner(connection, book=self._book, owner=owner, family=family)
+                found += [self._shown(own.address, owner, family) for own in known]
+        return found
+
+    def _shown(self, address: str, owner: str, family: Family) -> DepositAddress:
+        networks = tuple(network.name for network in self._registry.networks.values() if network.family is family)
+        return DepositAddress(address=address, owner=owner, networks=networks)
