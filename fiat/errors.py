@@ -1,0 +1,63 @@
+"""What the rails raise.
+
+OnebookError
+├── Rejected
+│   ├── StatementRefused        a statement file that can't be taken; names file and line; nothing of it was booked
+│   │   ├── UnsafeFile          larger, deeper or trickier than a bank's file is: a DTD, entities, a foreign encoding
+│   │   ├── UnknownFormat       another message, or a version of camt.053 that isn't read
+│   │   ├── MalformedFile       not XML, or not what its version's schema says
+│   │   ├── StatementDisagrees  its balances, entries and totals contradict each other
+│   │   └── ForeignAccount      a statement of an account or in a currency that isn't configured
+│   ├── LineNotWaiting          a bank line that isn't an incoming payment waiting in suspense
+│   └── NotFound
+│       └── UnknownLine         no bank line has this id
+└── ConfigError
+    └── BankMisconfigured       our own bank accounts are described wrongly
+"""
+
+from base.errors import ConfigError, NotFound, Rejected
+
+
+class StatementRefused(Rejected):
+    """Carries `file` and `line` (of the file's text, from 1; None where the fault has no one line)."""
+
+    default_code = "statement_refused"
+
+    def __init__(self, message: str, *, file: str, line: int | None = None, **facts: object) -> None:
+        place = file if line is None else f"{file}, line {line}"
+        super().__init__(f"{place}: {message}", param="file")
+        self.facts = {"file": file, "line": line, **facts}
+        self.file = file
+        self.line = line
+
+
+class UnsafeFile(StatementRefused):
+    default_code = "statement_unsafe"
+
+
+class UnknownFormat(StatementRefused):
+    default_code = "statement_unknown_format"
+
+
+class MalformedFile(StatementRefused):
+    default_code = "statement_malformed"
+
+
+class StatementDisagrees(StatementRefused):
+    default_code = "statement_disagrees"
+
+
+class ForeignAccount(StatementRefused):
+    default_code = "statement_foreign_account"
+
+
+class LineNotWaiting(Rejected):
+    default_code = "line_not_waiting"
+
+
+class UnknownLine(NotFound):
+    default_code = "unknown_line"
+
+
+class BankMisconfigured(ConfigError):
+    default_code = "bank_misconfigured"
