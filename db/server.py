@@ -290,12 +290,7 @@ def clean(folder: Path) -> None:
     try:
         record = _read(folder)
         if record:
-            home = _home(folder, record, must_exist=False)
-            _end_orphan(home / "data")
-            if record.outside is None:
-                shutil.rmtree(home / "data", ignore_errors=True)
-            elif home.name.startswith(_OUTSIDE_PREFIX) and (home / _MARK).is_file():
-                shutil.rmtree(home)
+            _remove_home(folder, record)
         shutil.rmtree(folder / "data.draft", ignore_errors=True)
         for name in ("password.draft", "pg_hba.conf", "server.json", "postgres.log", "lock"):
             (folder / name).unlink(missing_ok=True)
@@ -431,12 +426,46 @@ def _outside_parent() -> Path:
     raise ConfigError("no folder that other users can reach; give ONEBOOK_DATABASE_URL or don't run as root")
 
 
-def _home(folder: Path, record: _Record, *, must_exist: bool = True) -> Path:
-    """The folder that holds the server's files."""
-    home = Path(record.outside) if record.outside else folder
-    if must_exist and not home.is_dir():
+def _home(folder: Path, record: _Record) -> Path:
+    """The folder that holds the server's files. Raises `ConfigError` if it's gone, or another folder's."""
+    if record.outside is None:
+        return folder
+    home = Path(record.outside)
+    if not home.is_dir():
         raise ConfigError(f"the database's files in {home} are gone; restore them, or remove {folder} to begin anew")
+    other = _owner(home)
+    if other != folder:
+        if _same_home(other, home):
+            raise ConfigError(f"{folder} is a copy of {other}, which keeps the database; remove {folder} to begin anew")
+        write_atomically(home / _MARK, json.dumps({"folder": str(folder)}).encode())  # it was moved
     return home
+
+
+def _owner(home: Path) -> Path:
+    """The folder whose server's files are in `home`. Raises `ConfigError` if we didn't make `home`."""
+    try:
+        if home.name.startswith(_OUTSIDE_PREFIX):
+            return Path(json.loads((home / _MARK).read_bytes())["folder"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise ConfigError(f"{home} is recorded as a database's folder, but wasn't made as one; it is left alone")
+
+
+def _same_home(folder: Path, home: Path) -> bool:
+    record = _read(folder)
+    return record is not None and record.outside == str(home)
+
+
+def _remove_home(folder: Path, record: _Record) -> None:
+    """Remove the server's files, but not those that another folder, of which this one is a copy, still uses."""
+    if record.outside is None:
+        _end_orphan(folder / "data")
+        shutil.rmtree(folder / "data", ignore_errors=True)
+    elif (home := Path(record.outside)).is_dir():
+        other = _owner(home)
+        if other == folder or not _same_home(other, home):
+            _end_orphan(home / "data")
+            shutil.rmtree(home)
 
 
 def _account(folder: Path, record: _Record) -> Account:
@@ -447,7 +476,8 @@ def _account(folder: Path, record: _Record) -> Account:
 
 
 def _url(role: str, password: str, port: int, database: str) -> str:
-    return f"postgresql://{role}:{quote(password, safe='')}@127.0.0.1:{port}/{database}"
+    """An address without TLS: it stays on this machine, and trying TLS would look into the caller's home folder."""
+    return f"postgresql://{role}:{quote(password, safe='')}@127.0.0.1:{port}/{database}?sslmode=disable"
 
 
 def _port(wanted: int | None) -> int:
