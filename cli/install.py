@@ -128,7 +128,13 @@ def _policy(chain: ChainChoice, fingerprints: Mapping[Role, bytes]) -> str:
 
 
 def _deployments(chain: ChainChoice) -> list[dict[str, object]]:
-    native: dict[str, object] = {"asset": "ETH", "network": chain.name, "contract": None, "decimals": 18, "deposit_minimum": "0.001"}
+    native: dict[str, object] = {
+        "asset": "ETH",
+        "network": chain.name,
+        "contract": None,
+        "decimals": 18,
+        "deposit_minimum": "0.001",
+    }
     return [native] + [
         {
             "asset": asset,

@@ -57,13 +57,14 @@ class NetworkSettings(_Table):
 
 
 class DeploymentSettings(_Table):
-    """An asset on a network; no `contract` for the network's own coin. `deposit_minimum`: a decimal string."""
+    """An asset on a network; no `contract` for the network's own coin. The minimums are decimal strings."""
 
     asset: Code
     network: Name
     contract: str | None = None
     decimals: int = Field(ge=0, le=SCALE_MAX)
     deposit_minimum: str | None = None
+    withdrawal_minimum: str | None = None
 
     @field_validator("contract")
     @classmethod
@@ -99,7 +100,7 @@ class Settings(BaseSettings):
     logs: Path = Path("logs")
     rates: Path = Path("rates.toml")
     worker_pause_ms: int = Field(default=500, ge=10, le=60_000)
-    transfer_fee: str | None = None
+    transfer_fee_basis_points: int = Field(default=0, ge=0, le=10_000)
     xpubs: dict[Literal["deposit", "hot", "gas"], str] = Field(default_factory=dict)
     assets: tuple[AssetSettings, ...] = Field(min_length=1)
     networks: tuple[NetworkSettings, ...] = ()

@@ -1,0 +1,207 @@
+"""Installing and running the service: init, up, serve, worker, signer run, config."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+
+from base.clock import SystemClock
+from base.entropy import SystemEntropy
+from base.errors import ConfigError
+from cli.install import BankChoice, ChainChoice, install
+from cli.output import Exit, fail, say, show_json
+from cli.supervisor import Supervisor
+from wiring.assemble import first_operator_key, prepare_book
+from wiring.running import with_database
+from wiring.settings import CONFIG_VARIABLE, find_config, load_settings
+
+Config = Annotated[
+    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+PASSPHRASE_VARIABLE = "ONEBOOK_SIGNER_PASSPHRASE"
+
+signer_app = typer.Typer(help="The signer: the process that holds the keys.", no_args_is_help=True)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where the installation goes.")] = Path(),
+    chain_url: Annotated[str | None, typer.Option(help="An EVM node; its chain id and genesis are asked.")] = None,
+    network: Annotated[str, typer.Option(help="The network's name in the book.")] = "evm",
+    token: Annotated[list[str] | None, typer.Option(help="A token on it, as USDC=0xCONTRACT:6.")] = None,
+    depth: Annotated[int, typer.Option(help="Blocks until a deposit can be spent; final at twice that.")] = 12,
+    bank: Annotated[list[str] | None, typer.Option(help="A bank account of yours, as NAME=IBAN:EUR.")] = None,
+    json: Json = False,
+) -> None:
+    """Make an installation: configuration, keys, the signer's policy, and the first operator key.
+
+    The words that are printed are the only backup of the keys. They and the operator key are shown once.
+
+    Example: onebook init wallet --chain-url http://127.0.0.1:8545 --token USDC=0x5FbDB2315678afecb367f032d93F642f64180aa3:6
+    """
+    passphrase = ask_passphrase(confirm=True)
+    chosen = _chain(chain_url, network, token or [], depth) if chain_url else None
+    made = install(
+        folder,
+        passphrase=passphrase,
+        chain=chosen,
+        banks=tuple(_bank(text) for text in bank or []),
+        clock=SystemClock(),
+        entropy=SystemEntropy(),
+    )
+    settings = load_settings(made.config)
+    with Supervisor(settings, config=made.config, passphrase=passphrase, say=lambda _: None) as supervisor:
+        supervisor.start_database()
+        key = asyncio.run(_prepare_with_key(supervisor))
+    if json:
+        show_json(
+            {"config": str(made.config), "fingerprints": made.fingerprints, "words": made.words, "operator_key": key}
+        )
+        return
+    say(f"wrote {made.config}")
+    say("\nWrite these words down, by role, and keep them offline. They are the money, and are never shown again:")
+    for role, words in made.words.items():
+        say(f"  {role:8} {words}")
+    say(f"\nFirst operator key, shown once:\n  {key}")
+    say(f"\nNext: onebook doctor --config {made.config}, then onebook up --config {made.config}")
+
+
+def up(config: Config = None) -> None:
+    """Run all processes of the installation until Ctrl-C: database (unless configured), signer, worker, API.
+
+    Example: onebook up --config wallet/onebook.toml
+    """
+    path = find_config(config)
+    settings = load_settings(path)
+    with Supervisor(settings, config=path, passphrase=ask_passphrase(confirm=False), say=say) as supervisor:
+        supervisor.start_database()
+        asyncio.run(prepare_book(supervisor.settings, report=say))
+        if settings.networks:
+            supervisor.start_signer()
+        supervisor.start_worker()
+        supervisor.start_api()
+        supervisor.record()
+        say("up; Ctrl-C ends it")
+        supervisor.watch()
+
+
+def serve(config: Config = None) -> None:
+    """Run the API alone, in this process.
+
+    Example: ONEBOOK_DATABASE_URL=postgresql://... onebook serve
+    """
+    _become("api.serve", config)
+
+
+def worker(config: Config = None) -> None:
+    """Run the worker alone, in this process.
+
+    Example: ONEBOOK_DATABASE_URL=postgresql://... onebook worker
+    """
+    _become("worker.run", config)
+
+
+@signer_app.command("run")
+def signer_run(config: Config = None) -> None:
+    """Run the signer alone, in this process.
+
+    Example: onebook signer run --config wallet/onebook.toml
+    """
+    settings = load_settings(find_config(config))
+    passphrase = ask_passphrase(confirm=False)
+    reading, writing = os.pipe()
+    os.write(writing, passphrase)
+    os.close(writing)
+    os.set_inheritable(reading, True)
+    socket = settings.path(settings.signer_socket)
+    socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.environ.pop(PASSPHRASE_VARIABLE, None)
+    arguments = [
+        *("--socket", str(socket), "--keys", str(settings.path(settings.keys))),
+        *("--policy", str(settings.path(settings.policy)), "--journal", str(settings.path(settings.journal))),
+    ]
+    command = [sys.executable, "-m", "custody.signer", *arguments, "--passphrase-fd", str(reading)]
+    os.execv(sys.executable, command)  # noqa: S606 - our own interpreter and module
+
+
+def config(config: Config = None, json: Json = False) -> None:
+    """Show the configuration in force: the file with the variables over it, secrets hidden.
+
+    Example: onebook config --json
+    """
+    settings = load_settings(find_config(config))
+    shown = settings.model_dump(mode="json")
+    if json:
+        show_json(shown)
+        return
+    for name, value in shown.items():
+        say(f"{name:22} {value}")
+
+
+def ask_passphrase(*, confirm: bool) -> bytes:
+    """The signer's passphrase: from ONEBOOK_SIGNER_PASSPHRASE with a warning, else asked at the terminal."""
+    told = os.environ.get(PASSPHRASE_VARIABLE)
+    if told:
+        sys.stderr.write(f"onebook: warning: the passphrase comes from {PASSPHRASE_VARIABLE}; others may read that\n")
+        return told.encode()
+    if not sys.stdin.isatty():
+        fail(f"no terminal to ask for the signer's passphrase: run in one, or set {PASSPHRASE_VARIABLE}", Exit.USAGE)
+    return str(typer.prompt("Passphrase of the keys", hide_input=True, confirmation_prompt=confirm)).encode()
+
+
+async def _prepare_with_key(supervisor: Supervisor) -> str:
+    await prepare_book(supervisor.settings, report=lambda _: None)
+    return await first_operator_key(supervisor.settings)
+
+
+def _become(module: str, config: Path | None) -> None:
+    """Go on as another module in this very process, with the configuration's address and the database's."""
+    path = find_config(config)
+    settings = with_database(load_settings(path))
+    if settings.database_url is not None:
+        os.environ["ONEBOOK_DATABASE_URL"] = settings.database_url.get_secret_value()
+    os.environ[CONFIG_VARIABLE] = str(path)
+    os.execv(sys.executable, [sys.executable, "-m", module])  # noqa: S606 - our own interpreter and module
+
+
+def _chain(url: str, network: str, tokens: list[str], depth: int) -> ChainChoice:
+    def ask(method: str, *params: object) -> object:
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        try:
+            answer = httpx.post(url, json=body, timeout=10).json()
+            return answer["result"]
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            raise ConfigError(f"the node at {url} doesn't answer {method}: {error}") from error
+
+    genesis = ask("eth_getBlockByNumber", "0x0", False)
+    if not isinstance(genesis, dict):
+        raise ConfigError(f"the node at {url} shows no genesis block")
+    return ChainChoice(
+        name=network,
+        url=url,
+        chain_id=int(str(ask("eth_chainId")), 16),
+        genesis_hash=str(genesis["hash"]),
+        tokens=dict(_token(text) for text in tokens),
+        spendable_depth=depth,
+        final_depth=2 * depth,
+    )
+
+
+def _token(text: str) -> tuple[str, tuple[str, int]]:
+    asset, _, place = text.partition("=")
+    contract, _, decimals = place.partition(":")
+    if not (asset and contract.startswith("0x") and decimals.isdigit()):
+        fail(f"{text!r} is no token: write ASSET=0xCONTRACT:DECIMALS", Exit.USAGE)
+    return asset, (contract.lower(), int(decimals))
+
+
+def _bank(text: str) -> BankChoice:
+    name, _, place = text.partition("=")
+    iban, _, asset = place.partition(":")
+    if not (name and iban and asset):
+        fail(f"{text!r} is no bank account: write NAME=IBAN:ASSET", Exit.USAGE)
+    return BankChoice(name, iban, asset)
