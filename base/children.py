@@ -69,6 +69,7 @@ def start_child(
         group=group,
         extra_groups=[] if user is not None else None,
         process_group=0,
+        pass_fds=tuple(pass_fds),
         preexec_fn=die_with_parent(death_signal),
     )
 
