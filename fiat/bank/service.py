@@ -45,7 +45,7 @@ LINES_PER_SUBMIT = 500
 """Lines booked in one go: few round trips, and the book's lock is soon free for others."""
 
 REFERENCE_TRIES = 5
-"""Draws of a reference before giving up: each collides with one chance in 2^50 per reference issued."""
+"""Draws of a reference before giving up: each collides with one chance in 10^10 per reference issued."""
 
 LIST_MAX = 200
 """Rows that a list returns at most."""

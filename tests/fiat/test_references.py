@@ -40,23 +40,24 @@ def test_a_reference_is_found_however_it_is_typed(text):
     assert found(text) == {REFERENCE}
 
 
-@given(references, st.integers(2, 15), st.sampled_from("0123456789ABCDEFGHJKMNPQRSTVWXYZ"))
-def test_one_wrong_character_is_never_another_reference(reference, place, character):
-    wrong = reference[:place] + character + reference[place + 1 :]
-    if wrong.replace("0", "O") != reference.replace("0", "O"):
-        assert not found(wrong)
+@given(references)
+def test_one_wrong_digit_is_never_another_reference(reference):
+    for place in (2, 3, *range(6, 16)):
+        for digit in set("0123456789") - {reference[place]}:
+            assert not found(reference[:place] + digit + reference[place + 1 :])
 
 
-@given(references, st.integers(2, 14))
-def test_two_swapped_characters_are_never_another_reference(reference, place):
-    swapped = reference[:place] + reference[place + 1] + reference[place] + reference[place + 2 :]
-    if swapped != reference:
-        assert not found(swapped)
+@given(references)
+def test_two_swapped_digits_are_never_another_reference(reference):
+    for place in (2, *range(6, 15)):
+        swapped = reference[:place] + reference[place + 1] + reference[place] + reference[place + 2 :]
+        assert found(swapped) == ({reference} if swapped == reference else set())
 
 
 def test_a_misspelt_reference_is_told_from_none():
     wrong = REFERENCE[:-1] + ("7" if REFERENCE[-1] != "7" else "8")
     assert find_references([wrong]).misspelt
+    assert find_references([REFERENCE[:9] + "X" + REFERENCE[10:]]).misspelt
     assert not find_references(["invoice 4711, RF18 5390 0754 7034"]).misspelt
     assert not find_references([f"{wrong} {REFERENCE}"]).misspelt
 
