@@ -9,6 +9,7 @@ Rejected
 ├── NotAWholeUnit          an amount finer than the chain's own unit
 └── SignerRefused          the signer's policy or journal says no; it is journalled, so the nonce is free again
 Unavailable
+├── SignerConflict         the signer's journal knows otherwise than this database: a person must look; nothing is freed
 ├── NotYetFollowed         nothing is known of this network yet
 ├── LeadershipLost         another follower took over; nothing was written
 ├── SignerUnavailable      no answer from the signer, or one that isn't an answer to what was asked
@@ -55,13 +56,17 @@ class NotAWholeUnit(Rejected):
 
 
 class SignerRefused(Rejected):
-    """`message` and `code` are the signer's words; `sequence` and `head` its journal after the refusal."""
+    """`message` and `code` are the signer's words; `journal` is where its journal stands after the refusal."""
 
     default_code = "signer_refused"
 
-    def __init__(self, message: str, *, code: str | None = None, sequence: int | None = None) -> None:
+    def __init__(self, message: str, *, code: str | None = None, journal: tuple[int, bytes] | None = None) -> None:
         super().__init__(message, code=code)
-        self.sequence = sequence
+        self.journal = journal
+
+
+class SignerConflict(Unavailable):
+    default_code = "signer_conflict"
 
 
 class NotYetFollowed(Unavailable):

@@ -81,8 +81,13 @@ class Signed:
 class Signer(Protocol):
     """Signs what its policy allows."""
 
-    async def sign(self, intent: Intent) -> Signed:
-        """The signed transaction. Raises SignerRefused (journalled, final) or SignerUnavailable (ask again)."""
+    async def sign(self, intent: Intent, *, highest: tuple[int, bytes] | None) -> Signed:
+        """The signed transaction; asked again, the same bytes.
+
+        `highest` is the highest (sequence, head) that an answer carried: a signer whose journal is behind it refuses.
+        Raises SignerRefused (its policy says no; journalled), SignerConflict (its journal knows otherwise) or
+        SignerUnavailable (ask again).
+        """
         ...
 
 

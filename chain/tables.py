@@ -213,13 +213,14 @@ attempts = Table(
     Column("max_priority_fee_per_gas", Amount, nullable=False),
     Column("tx_hash", Text),
     Column("raw", LargeBinary),  # the signed bytes; what is sent, as often as it takes
-    Column("signer_sequence", BigInteger),  # the signer's journal after it answered
+    Column("signer_sequence", BigInteger),  # the signer's journal after its answer, be it a no
     Column("signer_head", LargeBinary),
     Column("created_at", Instant, nullable=False),
     Column("signed_at", Instant),
     Column("sent_at", Instant),  # the first and the last time
     Column("last_sent_at", Instant),
     UniqueConstraint("network", "tx_hash"),
+    Index("ix_chain_attempts_signer_sequence", "signer_sequence"),
     CheckConstraint("kind IN ('pay', 'cancel')", name="kind_known"),
     CheckConstraint("(raw IS NULL) = (tx_hash IS NULL)", name="bytes_with_hash"),
 )

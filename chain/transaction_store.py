@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, select, update
+from sqlalchemy import ColumnElement, Row, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chain import tables
+from chain.errors import LeadershipLost
 from chain.fees import Bid
-from chain.signing import OwnAddress, OwnKey, Role
+from chain.signing import OwnAddress, OwnKey, Role, Signed
 from chain.transaction_states import OPEN, Kind, State, WaitingFor
 
 _transactions = tables.transactions
@@ -49,11 +50,10 @@ class Payment:
         return self.to.address if isinstance(self.to, OwnAddress) else self.to
 
 
-@dataclass(frozen=True, slots=True)
-class Mined:
-    """Where a transaction of ours stands in a live block, and what it cost. Prices are wei per gas."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnChain:
+    """A transaction in a live block, and what it cost its sender. Prices are wei per gas."""
 
-    attempt: int
     tx_hash: str
     block_number: int
     block_hash: str
@@ -61,6 +61,13 @@ class Mined:
     gas_used: int
     effective_gas_price: int
     fee_wei: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mined(OnChain):
+    """The attempt of ours that is in a live block."""
+
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +179,130 @@ async def attempts_of(connection: AsyncConnection, ids: Sequence[str]) -> dict[s
     return found
 
 
+async def evidence(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, OnChain]:
+    """For each of these transactions the live transaction on chain that has its sender and nonce, if there is one."""
+    same = (
+        (_outgoing.c.network == _transactions.c.network)
+        & (_outgoing.c.sender == _transactions.c.sender)
+        & (_outgoing.c.nonce == _transactions.c.nonce)
+    )
+    asked = select(_transactions.c.id, _outgoing).join(_outgoing, same)
+    rows = await connection.execute(asked.where(_transactions.c.id.in_(ids), ~_outgoing.c.orphaned))
+    return {row.id: _on_chain(row) for row in rows}
+
+
+async def journal_head(connection: AsyncConnection) -> tuple[int, bytes] | None:
+    """The highest (sequence, head) of the signer's journal that any answer carried."""
+    asked = select(_attempts.c.signer_sequence, _attempts.c.signer_head).where(_attempts.c.signer_sequence.is_not(None))
+    row = (await connection.execute(asked.order_by(_attempts.c.signer_sequence.desc()).limit(1))).first()
+    return (row.signer_sequence, row.signer_head) if row else None
+
+
+async def change(
+    connection: AsyncConnection, transaction: OwnTransaction, state: State, *, now: datetime, **columns: object
+) -> None:
+    """Move a transaction on from the state it was read in. Raises LeadershipLost if another worker did so first."""
+    unmoved = (_transactions.c.id == transaction.id) & (_transactions.c.state == transaction.state)
+    changed = await connection.execute(
+        update(_transactions).where(unmoved).values({"state": state, "updated_at": now, **columns})
+    )
+    if changed.rowcount != 1:
+        raise LeadershipLost(f"another worker moved {transaction.id} on", transaction=transaction.id)
+
+
+def mined_columns(mined: Mined | None) -> dict[str, object]:
+    """The columns that say where a transaction is mined, or (None) that it isn't."""
+    return {
+        "mined_attempt": mined.attempt if mined else None,
+        "tx_hash": mined.tx_hash if mined else None,
+        "block_number": mined.block_number if mined else None,
+        "block_hash": mined.block_hash if mined else None,
+        "succeeded": mined.succeeded if mined else None,
+        "gas_used": mined.gas_used if mined else None,
+        "effective_gas_price": mined.effective_gas_price if mined else None,
+        "fee_wei": mined.fee_wei if mined else None,
+    }
+
+
+async def insert_attempt(connection: AsyncConnection, attempt: Attempt, *, network: str, now: datetime) -> None:
+    """What the signer is about to be asked."""
+    await connection.execute(
+        insert(_attempts).values(
+            transaction_id=attempt.transaction,
+            attempt=attempt.attempt,
+            network=network,
+            kind=attempt.kind,
+            nonce=attempt.nonce,
+            gas_limit=attempt.gas_limit,
+            max_fee_per_gas=attempt.bid.max_fee_per_gas,
+            max_priority_fee_per_gas=attempt.bid.tip,
+            created_at=now,
+        )
+    )
+
+
+async def store_signed(
+    connection: AsyncConnection, attempt: Attempt, signed: Signed, *, tx_hash: str, now: datetime
+) -> None:
+    """The signer's answer, before anything is sent."""
+    await connection.execute(
+        update(_attempts)
+        .where(_this(attempt), _attempts.c.raw.is_(None))
+        .values(
+            raw=signed.raw,
+            tx_hash=tx_hash,
+            signer_sequence=signed.sequence,
+            signer_head=signed.head,
+            signed_at=now,
+        )
+    )
+
+
+async def note_journal(connection: AsyncConnection, attempt: Attempt, journal: tuple[int, bytes]) -> None:
+    """Where the signer's journal stood after it refused `attempt`."""
+    await connection.execute(
+        update(_attempts).where(_this(attempt)).values(signer_sequence=journal[0], signer_head=journal[1])
+    )
+
+
+async def all_wait(connection: AsyncConnection, *, network: str, waiting_for: WaitingFor) -> None:
+    """Everything on `network` that isn't mined and waits for nothing else waits for this."""
+    idle = _transactions.c.state.in_((State.RESERVED, State.SIGNED, State.BROADCAST))
+    await connection.execute(
+        update(_transactions)
+        .where(_transactions.c.network == network, idle, _transactions.c.waiting_for.is_(None))
+        .values(waiting_for=waiting_for)
+    )
+
+
+async def note_sent(connection: AsyncConnection, attempt: Attempt, *, now: datetime) -> None:
+    """The attempt's bytes were handed to a node, or seen there."""
+    await connection.execute(
+        update(_attempts)
+        .where(_this(attempt))
+        .values(sent_at=func.coalesce(_attempts.c.sent_at, now), last_sent_at=now)
+    )
+
+
+async def forget_sending(connection: AsyncConnection, transaction: str) -> None:
+    """The attempts' bytes are to be handed in again at once."""
+    await connection.execute(
+        update(_attempts).where(_attempts.c.transaction_id == transaction).values(last_sent_at=None)
+    )
+
+
+async def above(connection: AsyncConnection, transaction: OwnTransaction) -> list[OwnTransaction]:
+    """The same sender's transactions with higher nonces, lowest first."""
+    payment = transaction.payment
+    higher = (
+        (_transactions.c.network == payment.network)
+        & (_transactions.c.sender == payment.sender.address)
+        & (_transactions.c.nonce > transaction.nonce)
+    )
+    rows = await connection.execute(select(_transactions).where(higher).order_by(_transactions.c.nonce))
+    return [_transaction(row) for row in rows]
+
+
 async def _one(connection: AsyncConnection, asked: Select[Any]) -> OwnTransaction | None:
     row = (await connection.execute(asked)).first()
     return _transaction(row) if row else None
@@ -203,6 +334,22 @@ def _transaction(row: Row[Any]) -> OwnTransaction:
         mined=_mined(row) if row.block_hash is not None else None,
         created_at=row.created_at,
         updated_at=row.updated_at,
+    )
+
+
+def _this(attempt: Attempt) -> ColumnElement[bool]:
+    return (_attempts.c.transaction_id == attempt.transaction) & (_attempts.c.attempt == attempt.attempt)
+
+
+def _on_chain(row: Row[Any]) -> OnChain:
+    return OnChain(
+        tx_hash=row.tx_hash,
+        block_number=row.block_number,
+        block_hash=row.block_hash,
+        succeeded=row.succeeded,
+        gas_used=row.gas_used,
+        effective_gas_price=row.effective_gas_price,
+        fee_wei=row.fee_wei,
     )
 
 

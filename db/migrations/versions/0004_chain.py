@@ -180,7 +180,8 @@ CREATE TABLE chain_attempts (
     CONSTRAINT ck_chain_attempts_bytes_with_hash CHECK ((raw IS NULL) = (tx_hash IS NULL)),
     CONSTRAINT fk_chain_attempts_transaction_id_chain_transactions
         FOREIGN KEY(transaction_id) REFERENCES chain_transactions (id)
-)
+);
+CREATE INDEX ix_chain_attempts_signer_sequence ON chain_attempts (signer_sequence)
 """
 
 

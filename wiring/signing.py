@@ -1,0 +1,111 @@
+"""The signer's client and the xpubs' addresses, as the chain asks for them. Only names and shapes are changed here."""
+
+from collections.abc import Mapping
+
+from chain.errors import SignerConflict as ChainSignerConflict
+from chain.errors import SignerRefused as ChainSignerRefused
+from chain.errors import SignerUnavailable as ChainSignerUnavailable
+from chain.signing import CancelIntent, Intent, OwnKey, Signed, TransferIntent
+from custody import derivation, intents
+from custody.client import SignerClient
+from custody.errors import IntentInvalid, SignerRefused, SignerUnavailable
+
+POLICY_REFUSALS = frozenset(
+    {
+        "network_not_allowed",
+        "index_too_high",
+        "denied_by_rule",
+        "over_transfer_limit",
+        "over_day_limit",
+        "over_fee_cap",
+        "asset_not_listed",
+        "role_not_allowed",
+        "destination_not_listed",
+    }
+)
+"""The signer's codes that mean: nothing was ever signed for this, nor will be. Every other no is about its journal."""
+
+
+class CustodySigner:
+    """A `chain.signing.Signer` over the signer's client."""
+
+    def __init__(self, client: SignerClient) -> None:
+        self._client = client
+
+    async def sign(self, intent: Intent, *, highest: tuple[int, bytes] | None) -> Signed:
+        """The signed transaction. Raises the chain's SignerRefused, SignerConflict, SignerUnavailable."""
+        try:
+            signed = await self._client.sign(_for_custody(intent), highest=highest)
+        except IntentInvalid as invalid:
+            raise ChainSignerRefused(invalid.message, code=invalid.code) from invalid
+        except SignerRefused as refused:
+            if refused.code in POLICY_REFUSALS:
+                journal = (refused.sequence, refused.head)
+                raise ChainSignerRefused(refused.sentence, code=refused.code, journal=journal) from refused
+            raise ChainSignerConflict(refused.sentence, code=refused.code) from refused
+        except SignerUnavailable as problem:
+            raise ChainSignerUnavailable(problem.message, code=problem.code) from problem
+        return Signed(signed.raw, signed.sequence, signed.head)
+
+
+class XpubAddresses:
+    """A `chain.signing.AddressSource` over account-level extended public keys."""
+
+    def __init__(self, xpubs: Mapping[derivation.Role, str]) -> None:
+        self._sources = {role: derivation.AddressSource(xpub) for role, xpub in xpubs.items()}
+
+    def address(self, key: OwnKey) -> str:
+        """The lower-case hex address of `key`."""
+        return "0x" + self._sources[derivation.Role(key.role.value)].address(key.index).hex()
+
+
+def _for_custody(intent: Intent) -> intents.Intent:
+    sender = _key(intent.sender)
+    match intent:
+        case CancelIntent():
+            return intents.Cancel(
+                subject=intent.subject,
+                attempt=intent.attempt,
+                chain_id=intent.chain_id,
+                sender=sender,
+                nonce=intent.nonce,
+                gas_limit=intent.gas_limit,
+                max_fee_per_gas=intent.max_fee_per_gas,
+                max_priority_fee_per_gas=intent.max_priority_fee_per_gas,
+            )
+        case TransferIntent(contract=None):
+            return intents.NativeTransfer(
+                subject=intent.subject,
+                attempt=intent.attempt,
+                chain_id=intent.chain_id,
+                sender=sender,
+                nonce=intent.nonce,
+                gas_limit=intent.gas_limit,
+                max_fee_per_gas=intent.max_fee_per_gas,
+                max_priority_fee_per_gas=intent.max_priority_fee_per_gas,
+                to=_destination(intent.to),
+                amount=intent.amount,
+            )
+        case TransferIntent(contract=str(contract)):
+            return intents.TokenTransfer(
+                subject=intent.subject,
+                attempt=intent.attempt,
+                chain_id=intent.chain_id,
+                sender=sender,
+                nonce=intent.nonce,
+                gas_limit=intent.gas_limit,
+                max_fee_per_gas=intent.max_fee_per_gas,
+                max_priority_fee_per_gas=intent.max_priority_fee_per_gas,
+                contract=bytes.fromhex(contract[2:]),
+                to=_destination(intent.to),
+                amount=intent.amount,
+            )
+    raise AssertionError("an intent is one of these")
+
+
+def _destination(to: str | OwnKey) -> intents.Destination:
+    return _key(to) if isinstance(to, OwnKey) else bytes.fromhex(to[2:])
+
+
+def _key(key: OwnKey) -> intents.KeyRef:
+    return intents.KeyRef(derivation.Role(key.role.value), key.index)
