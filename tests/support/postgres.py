@@ -47,9 +47,10 @@ class Database:
     admin_url: str
     _engines: list[AsyncEngine] = field(default_factory=list, repr=False)
 
-    def engine(self, *, owner: bool = False, pool_size: int = 10) -> AsyncEngine:
-        """A new engine as the service's role (or the owner); closed when the test ends."""
-        engine = create_engine(self.owner_url if owner else self.app_url, pool_size=pool_size)
+    def engine(self, *, owner: bool = False, admin: bool = False, pool_size: int = 10) -> AsyncEngine:
+        """A new engine as the service's role (or the owner, or the superuser); closed when the test ends."""
+        url = self.admin_url if admin else self.owner_url if owner else self.app_url
+        engine = create_engine(url, pool_size=pool_size)
         self._engines.append(engine)
         return engine
 
