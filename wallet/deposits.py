@@ -16,6 +16,7 @@ from base.entropy import Entropy
 from base.errors import NotFound
 from base.ids import new_id
 from chain.networks import Network, Registry, to_ledger_units
+from chain.status import NetworkStatus
 from db.engine import tx
 from ledger.accounts import house_account, user_account
 from ledger.commands import Group, Hold, Post, Posting, Settle, Void, alone
@@ -26,7 +27,7 @@ from wallet import store
 from wallet.errors import WalletCorrupt
 from wallet.requests import work
 from wallet.resources import Deposit, DepositState
-from wallet.store import Arrival, Head
+from wallet.store import Arrival
 from wallet.tables import deposits
 
 BATCH = 200
@@ -76,12 +77,12 @@ class Deposits:
         moved = 0
         for network in self._registry.networks.values():
             async with tx(self._engine) as connection:
-                head = await store.load_head(connection, network.name)
-            if head is not None:
+                at = await store.load_status(connection, network)
+            if at is not None:
                 moved += await self._take_back(network)
-                moved += await self._record(network, head)
-                moved += await self._credit(network, head)
-                moved += await self._finish(network, head)
+                moved += await self._record(network, at)
+                moved += await self._credit(network, at)
+                moved += await self._finish(network, at)
         return moved
 
     # The four moves
@@ -97,37 +98,37 @@ class Deposits:
         await self._ledger.ensure_open(*sorted(owing))
         return len(unbooked) + await self._submit([partial(self._undo, deposit) for deposit in booked])
 
-    async def _record(self, network: Network, head: Head) -> int:
+    async def _record(self, network: Network, at: NetworkStatus) -> int:
         book = self._ledger.book
-        above = -1 if head.halted else self._done_through.get(network.name, -1)
+        above = -1 if at.halted else self._done_through.get(network.name, -1)
         async with tx(self._engine) as connection:
             arrivals = await store.load_arrivals(connection, book, network.name, above=above, limit=BATCH)
             seen = [await self._deposit(arrival) for arrival in arrivals]
             unbooked = [deposit for deposit in seen if deposit.state is not _S.PENDING]
             await store.insert_deposits(connection, book, unbooked)
+            ghosts = await store.load_vanished(connection, book, network.name, limit=1)
         pending = [deposit for deposit in seen if deposit.state is _S.PENDING]
         await self._ledger.ensure_open(*sorted({account for deposit in pending for account in _accounts(deposit)}))
         moved = len(unbooked) + await self._submit([partial(self._hold, deposit) for deposit in pending])
-        if len(arrivals) == moved < BATCH and not head.halted:
-            self._done_through[network.name] = head.final_height
+        if len(arrivals) == moved < BATCH and not ghosts and not at.halted:
+            self._done_through[network.name] = at.final_height
         return moved
 
-    async def _credit(self, network: Network, head: Head) -> int:
-        if head.halted:
+    async def _credit(self, network: Network, at: NetworkStatus) -> int:
+        if at.halted:
             return 0
-        through = head.height - network.spendable_depth + 1
         async with tx(self._engine) as connection:
             ripe = await store.load_ripe(
-                connection, self._ledger.book, network.name, state=_S.PENDING, through=through, limit=BATCH
+                connection, self._ledger.book, network.name, state=_S.PENDING, through=at.spendable_height, limit=BATCH
             )
         return await self._submit([partial(self._settle, deposit) for deposit in ripe])
 
-    async def _finish(self, network: Network, head: Head) -> int:
+    async def _finish(self, network: Network, at: NetworkStatus) -> int:
         book, now = self._ledger.book, self._clock.now()
         async with tx(self._engine) as connection:
-            finished = await store.mark_final(connection, book, network.name, through=head.final_height, now=now)
+            finished = await store.mark_final(connection, book, network.name, through=at.final_height, now=now)
             dust = await store.load_ripe(
-                connection, book, network.name, state=_S.BELOW_MINIMUM, through=head.final_height, limit=BATCH
+                connection, book, network.name, state=_S.BELOW_MINIMUM, through=at.final_height, limit=BATCH
             )
         await self._ledger.ensure_open(*sorted({account for deposit in dust for account in _accounts(deposit)}))
         return finished + await self._submit([partial(self._to_suspense, deposit) for deposit in dust])

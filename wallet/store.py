@@ -13,7 +13,10 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chain import tables as chain
+from chain.errors import NotYetFollowed
+from chain.networks import Network
 from chain.signing import Role
+from chain.status import NetworkStatus, network_status
 from chain.transaction_states import Kind, State
 from chain.transactions import Mined
 from wallet.rates import Price, Ratio
@@ -97,15 +100,6 @@ async def lock_owner(connection: AsyncConnection, book: str, owner: str) -> None
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """How far a network was read. `halted` is why crediting and paying must stop, None when nothing is wrong."""
-
-    height: int
-    final_height: int
-    halted: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Arrival:
     """A live transfer to a user's address that no live deposit stands for; `version` is what the next one gets."""
 
@@ -122,10 +116,12 @@ class Arrival:
     version: int
 
 
-async def load_head(connection: AsyncConnection, network: str) -> Head | None:
-    """How far `network` was read; None if it never was."""
-    row = (await connection.execute(select(chain.networks).where(chain.networks.c.network == network))).first()
-    return None if row is None else Head(row.height, row.final_height, row.halted)
+async def load_status(connection: AsyncConnection, network: Network) -> NetworkStatus | None:
+    """How far `network` was taken in; None if it never was followed."""
+    try:
+        return await network_status(connection, network)
+    except NotYetFollowed:
+        return None
 
 
 async def load_arrivals(

@@ -11,14 +11,19 @@ from base.ids import is_id, new_id
 from ledger.accounts import house_account, split_account_id, user_account
 from ledger.commands import Group, Post, Posting
 from ledger.engine import Ledger, Movement
-from ledger.outcomes import Outcome
+from ledger.outcomes import LineKind, Outcome
 from ledger.requests import RequestKey
 from wallet.errors import SelfTransfer
 from wallet.requests import decide, decided_before
 
 FEES = "fees"
+ID_PREFIX = "trf"
 MEMO_LENGTH_MAX = 200
 """Characters that a memo may have."""
+
+_CHUNK = 500
+_CHUNKS_MAX = 20
+"""Pieces of the history read at most for one page."""
 
 
 class Directory(Protocol):
@@ -87,12 +92,42 @@ class Transfers:
 
     async def get(self, owner: str, transfer: str) -> Transfer:
         """The transfer with this id, to its sender or its recipient. Raises NotFound."""
-        if is_id("trf", transfer):
+        if is_id(ID_PREFIX, transfer):
             lines = await self._ledger.history(subject=transfer)
             found = _from_movements(lines)
             if found is not None and owner in (found.sender, found.recipient):
                 return found
         raise NotFound(f"there is no transfer {transfer[:40]!r}", param="transfer")
+
+    async def list_for(
+        self, owner: str, *, before: str | None = None, after: str | None = None, limit: int = 50
+    ) -> list[Transfer]:
+        """The user's transfers, sent and received, newest first (oldest first with `after`); the keys are ids.
+
+        Raises NotFound for a key that is no transfer of theirs. Scans a bounded part of the history, so that a page
+        may hold fewer than `limit` where other movements lie between.
+        """
+        low = None if before is None else min(await self._places(owner, before))
+        high = None if after is None else max(await self._places(owner, after))
+        found: dict[str, list[Movement]] = {}
+        for _ in range(_CHUNKS_MAX):
+            lines = await self._ledger.history(
+                owner=owner, kinds=(LineKind.POSTED,), before=low, after=high, limit=_CHUNK
+            )
+            for line in lines:
+                if line.subject is not None and is_id(ID_PREFIX, line.subject):
+                    found.setdefault(line.subject, []).append(line)
+            if len(lines) < _CHUNK or len(found) > limit:
+                break  # one more than asked for was begun, so the last one asked for is whole
+            last = (lines[-1].seq, lines[-1].line)
+            low, high = (low, last) if high is not None else (last, high)
+        transfers = (_from_movements(lines) for lines in list(found.values())[:limit])
+        return [transfer for transfer in transfers if transfer is not None]
+
+    async def _places(self, owner: str, transfer: str) -> list[tuple[int, int]]:
+        """Where in the book the owner's transfer stands. Raises NotFound."""
+        await self.get(owner, transfer)
+        return [(line.seq, line.line) for line in await self._ledger.history(subject=transfer)]
 
     def _check(self, *, sender: str, recipient: str, memo: str | None) -> None:
         if recipient == sender:
@@ -110,7 +145,7 @@ class Transfers:
             postings.append(Posting(source, house_account(FEES, asset), asset, fee))
         return Post(
             id=key.id,
-            subject=new_id("trf", self._clock, self._entropy),
+            subject=new_id(ID_PREFIX, self._clock, self._entropy),
             postings=tuple(postings),
             metadata={} if memo is None else {"memo": memo},
         )

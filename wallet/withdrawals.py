@@ -247,9 +247,9 @@ class Withdrawals:
             fee_wei_max=withdrawal.fee_wei_max,
         )
         async with tx(self._engine) as connection:
-            head = await store.load_head(connection, withdrawal.network)
-            if head is None or head.halted:
-                reason = head.halted if head is not None else None
+            at = await store.load_status(connection, self._registry.network(withdrawal.network))
+            if at is None or at.halted:
+                reason = at.halted if at is not None else None
                 return await self._note(connection, withdrawal, waiting_for=WaitingFor.NODE, reason=reason)
             taken = await self._change_row(connection, withdrawal, _S.NONCE_RESERVED)
             if taken:

@@ -100,7 +100,8 @@ CREATE TABLE wallet_withdrawals (
     updated_at timestamptz NOT NULL,
     CONSTRAINT pk_wallet_withdrawals PRIMARY KEY (book, id),
     CONSTRAINT ck_wallet_withdrawals_state_known
-        CHECK (state IN ('requested', 'held', 'screened', 'awaiting_approval', 'approved', 'nonce_reserved', 'signed', 'broadcast', 'mined', 'final', 'rejected', 'cancelled', 'reverted', 'needs_review')),
+        CHECK (state IN ('requested', 'held', 'screened', 'awaiting_approval', 'approved', 'nonce_reserved', 'signed',
+            'broadcast', 'mined', 'final', 'rejected', 'cancelled', 'reverted', 'needs_review')),
     CONSTRAINT ck_wallet_withdrawals_cancellable_early
         CHECK (cancellable = (state IN ('held', 'screened', 'awaiting_approval', 'approved'))),
     CONSTRAINT ck_wallet_withdrawals_fee_within CHECK (fee <= fee_highest)

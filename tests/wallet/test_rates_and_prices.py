@@ -1,0 +1,125 @@
+"""Rates and prices against independent arithmetic: every rounding is against the user and below one smallest unit."""
+
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from math import ceil, floor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from base.clock import ManualClock
+from ledger.errors import InvalidAmount
+from ledger.money import Asset, AssetKind
+from tests.wallet.conftest import RATES
+from wallet import pricing
+from wallet.errors import AmountTooSmall, InvalidRates, NoRate, RatesTooOld
+from wallet.rates import Price, parse_rates, ratio
+from wallet.rates_file import RatesFile
+
+prices = st.builds(
+    Price,
+    st.builds(ratio, st.integers(1, 10**40), st.integers(1, 10**40)),
+    st.integers(0, 9_999),
+)
+amounts = st.integers(1, 10**40)
+
+USD, EUR = Asset("USD", AssetKind.FIAT, 2), Asset("EUR", AssetKind.FIAT, 2)
+USDC, ETH = Asset("USDC", AssetKind.STABLECOIN, 6), Asset("ETH", AssetKind.CRYPTO, 18)
+
+
+def exact(price: Price) -> Fraction:
+    return Fraction(price.ratio.num, price.ratio.den)
+
+
+@given(prices, amounts)
+def test_selling_gives_the_exact_value_rounded_down(price, sold):
+    spread = ceil(Fraction(sold * price.spread_basis_points, 10_000))
+    bought = floor((sold - spread) * exact(price))
+    if bought < 1:
+        with pytest.raises(AmountTooSmall):
+            pricing.sell(price, sold)
+    else:
+        assert pricing.sell(price, sold) == pricing.Exchange(sold=sold, spread=spread, bought=bought)
+
+
+@given(prices, amounts)
+def test_buying_takes_the_least_sale_that_gives_it(price, bought):
+    exchange = pricing.buy(price, bought)
+    assert exchange.bought == bought
+    assert exchange.spread == ceil(Fraction(exchange.sold * price.spread_basis_points, 10_000))
+    assert (exchange.sold - exchange.spread) * exact(price) >= bought
+    less = exchange.sold - 1
+    left = less - ceil(Fraction(less * price.spread_basis_points, 10_000))
+    assert left * exact(price) < bought
+
+
+@given(prices, amounts)
+def test_selling_what_buying_asked_gives_at_least_that(price, bought):
+    assert pricing.sell(price, pricing.buy(price, bought).sold).bought >= bought
+
+
+def test_an_exchange_beyond_the_largest_amount_is_refused():
+    with pytest.raises(InvalidAmount):
+        pricing.sell(Price(ratio(10**40, 1), 0), 10**40)
+
+
+def test_a_pair_serves_both_directions_in_smallest_units():
+    rates = parse_rates(RATES)
+    assert exact(rates.price(EUR, USD)) == Fraction(10842, 10000)
+    assert exact(rates.price(USD, EUR)) == Fraction(10000, 10842)
+    assert exact(rates.price(USDC, USD)) == Fraction(1, 10**4)
+    assert rates.price(USDC, USD).spread_basis_points == 0
+
+
+def test_unlisted_pairs_go_through_the_pivot_with_the_larger_spread():
+    price = parse_rates(RATES).price(ETH, USDC)
+    assert exact(price) == Fraction(250050, 100) * Fraction(10**6, 10**18)
+    assert price.spread_basis_points == 50
+
+
+@pytest.mark.parametrize("pair", [(USD, USD), (USD, Asset("CNY", AssetKind.FIAT, 2))])
+def test_what_has_no_rate_is_refused_by_name(pair):
+    with pytest.raises(NoRate):
+        parse_rates(RATES).price(*pair)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('rate = "1.0842"', "rate = 1.0842", "pair 1"),
+        ('rate = "1.0842"', 'rate = "0"', "more than zero"),
+        ('rate = "1.0842"', 'rate = "-1"', "pair 1"),
+        ('rate = "1.0842"', 'rate = "1e3"', "pair 1"),
+        ('base = "EUR"', 'base = "USD"', "two different"),
+        ('base = "ETH"', 'base = "EUR"', "listed twice"),
+        ("max_age_seconds = 86400", "", "max_age_seconds"),
+        ("max_age_seconds = 86400", "max_age_seconds = true", "max_age_seconds"),
+        ("spread_basis_points = 50", "spread_basis_points = 10000", "spread_basis_points"),
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00", "offset"),
+        ('pivot = "USD"', 'pivots = "USD"', "unknown key"),
+        ("[[pairs]]", "[[pairs", "line"),
+    ],
+)
+def test_a_wrong_rates_file_is_refused_with_its_place(old, new, said):
+    with pytest.raises(InvalidRates, match=said):
+        parse_rates(RATES.replace(old, new, 1))
+
+
+def test_the_file_is_read_again_when_it_changes_and_refused_when_old(tmp_path: Path):
+    clock = ManualClock(datetime(2026, 1, 1, 12, tzinfo=UTC))
+    path = tmp_path / "rates.toml"
+    source = RatesFile(path, clock=clock)
+    with pytest.raises(InvalidRates, match="can't be read"):
+        source.current()
+    path.write_text(RATES)
+    assert exact(source.current().price(EUR, USD)) == Fraction(10842, 10000)
+    replacement = tmp_path / "new.toml"
+    replacement.write_text(RATES.replace("1.0842", "2"))
+    replacement.replace(path)
+    assert exact(source.current().price(EUR, USD)) == 2
+    clock.advance(timedelta(days=1))
+    with pytest.raises(RatesTooOld) as refused:
+        source.current()
+    assert refused.value.facts == {"age_seconds": 129_600, "max_age_seconds": 86_400}
