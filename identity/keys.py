@@ -25,7 +25,7 @@ SECRET_BYTES = 32
 RATE_PER_MINUTE = 1200
 """Requests a minute that a key may make, unless it was given another limit."""
 
-RATE_PER_MINUTE_MAX = 1_000_000
+RATE_PER_MINUTE_MAX = 100_000
 LABEL_LENGTH_MAX = 100
 
 _FORM = re.compile(r"([a-z0-9_]{1,20})_([a-z2-7]{52})([a-z2-7]{7})", re.ASCII)

@@ -48,16 +48,24 @@ PAGE_MAX = 1000
 
 
 class Identity:
-    """The users and keys of one book."""
+    """The users and keys of one book. A key that isn't given a rate gets `rate_per_minute`."""
 
     def __init__(
-        self, *, engine: AsyncEngine, book: str, clock: Clock, entropy: Entropy, key_prefix: str = PREFIX
+        self,
+        *,
+        engine: AsyncEngine,
+        book: str,
+        clock: Clock,
+        entropy: Entropy,
+        key_prefix: str = PREFIX,
+        rate_per_minute: int = RATE_PER_MINUTE,
     ) -> None:
         self._engine = engine
         self._book = book
         self._clock = clock
         self._entropy = entropy
         self._prefix = key_prefix
+        self._rate = rate_per_minute
         self._read: dict[bytes, tuple[ApiKey, datetime]] = {}
         self._noted: dict[str, datetime] = {}
 
@@ -109,7 +117,7 @@ class Identity:
         scopes: Iterable[str],
         user: str | None = None,
         expires_at: datetime | None = None,
-        rate_per_minute: int = RATE_PER_MINUTE,
+        rate_per_minute: int | None = None,
         granted_by: Principal | None = None,
     ) -> NewKey:
         """Make a key for a user (id or handle) or, without one, for the house. Its secret is in the answer only.
@@ -118,7 +126,8 @@ class Identity:
         only what it has itself. Raises InvalidKeyRequest, UnknownUser, ScopeMissing.
         """
         asked = parse_scopes(scopes)
-        _check_terms(label, rate_per_minute, expires_at, self._clock.now())
+        rate = self._rate if rate_per_minute is None else rate_per_minute
+        _check_terms(label, rate, expires_at, self._clock.now())
         _check_grant(asked, for_user=user is not None, granted_by=granted_by)
         owner = None if user is None else await self.user(user)
         return await self._add_key(
@@ -126,7 +135,7 @@ class Identity:
             scopes=asked,
             user_id=owner.id if owner else None,
             expires_at=None if expires_at is None else expires_at.astimezone(UTC),
-            rate_per_minute=rate_per_minute,
+            rate_per_minute=rate,
             created_by=granted_by.key_id if granted_by else None,
         )
 

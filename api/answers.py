@@ -1,0 +1,44 @@
+"""Answers: plain JSON, made once from what a service returned.
+
+Views are typed dicts: mypy checks them and OpenAPI shows them; nothing validates them again on their way out.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+
+from starlette.responses import JSONResponse
+
+from ledger.money import Asset, format_amount
+
+Assets = Mapping[str, Asset]
+
+REPLAYED = {"Idempotent-Replayed": "true"}
+"""Header of an answer that was given before to the same request."""
+
+
+def answer(view: object, *, status: int = 200, replayed: bool = False) -> JSONResponse:
+    """`view` as JSON; `replayed` marks the answer to a repeated request."""
+    return JSONResponse(view, status_code=status, headers=REPLAYED if replayed else None)
+
+
+def instant(at: datetime) -> str:
+    """RFC 3339 in UTC: `2026-11-22T12:00:00.000000Z`."""
+    return f"{at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
+def maybe_instant(at: datetime | None) -> str | None:
+    return None if at is None else instant(at)
+
+
+def day(on: date) -> str:
+    """ISO 8601: `2026-11-22`."""
+    return on.isoformat()
+
+
+def money(units: int, asset: str, assets: Assets) -> str:
+    """Smallest units of `asset` as an exact decimal string."""
+    return format_amount(units, assets[asset])
+
+
+def maybe_money(units: int | None, asset: str | None, assets: Assets) -> str | None:
+    return None if units is None or asset is None else money(units, asset, assets)

@@ -1,0 +1,32 @@
+"""A router behind the door: what every resource under `/v1` has in common."""
+
+from typing import Any
+
+from fastapi import APIRouter, Security
+from typing_extensions import TypedDict
+
+from api.auth import Door, bearer
+
+
+class ProblemView(TypedDict, total=False):
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    param: str
+
+
+"""RFC 9457, with the numbers that explain it beside these."""
+
+_PROBLEM = {"model": ProblemView, "content": {"application/problem+json": {}}}
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "Refused: `code` and `detail` say what, why and what to do.", **_PROBLEM},
+    "5XX": {"description": "Not possible now; try again after `Retry-After`.", **_PROBLEM},
+}
+
+
+def resource(tag: str) -> APIRouter:
+    """An empty router for resources under `/v1`: a key is needed, errors are problems."""
+    return APIRouter(prefix="/v1", tags=[tag], route_class=Door, dependencies=[Security(bearer)], responses=_PROBLEMS)

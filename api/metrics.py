@@ -1,0 +1,36 @@
+"""Prometheus metrics of this process: requests by route, method and status, their time, and readiness. No amounts."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+UNMATCHED = "unmatched"
+"""The route of a request that no path takes: made-up paths must not make new series."""
+
+
+class Metrics:
+    """One application's metrics, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.requests = Counter(
+            "onebook_http_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "onebook_http_request_seconds", "Time to the end of the answer.", ("route",), registry=self.registry
+        )
+        self.ready = Gauge("onebook_ready", "1 while this check is well.", ("check",), registry=self.registry)
+        self.broken = Counter(
+            "onebook_internal_errors", "Answers with a 500: each needs a look.", ("code",), registry=self.registry
+        )
+
+    def observe(self, *, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one answered request."""
+        self.requests.labels(method, route, str(status)).inc()
+        self.seconds.labels(route).observe(seconds)
+
+    def page(self) -> Response:
+        """Everything in the Prometheus text format."""
+        return Response(generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,35 @@
+"""The resources under `/v1`, one file each. A route reads a request, calls one service, and shows what came back."""
+
+from fastapi import APIRouter
+
+from api.routes import (
+    api_keys,
+    assets,
+    balances,
+    deposits,
+    exchange,
+    history,
+    me,
+    networks,
+    top_ups,
+    transfers,
+    treasury,
+    users,
+    withdrawals,
+)
+
+ROUTERS: tuple[APIRouter, ...] = (
+    me.router,
+    assets.router,
+    networks.router,
+    balances.router,
+    history.router,
+    transfers.router,
+    exchange.router,
+    deposits.router,
+    withdrawals.router,
+    top_ups.router,
+    users.router,
+    api_keys.router,
+    treasury.router,
+)

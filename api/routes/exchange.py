@@ -1,0 +1,132 @@
+"""Quotes and conversions: exchanging one asset for another at a price that stands for half a minute."""
+
+from functools import partial
+from typing import Annotated
+
+from pydantic import Field
+from starlette.responses import Response
+from typing_extensions import TypedDict
+
+from api.amounts import AmountText, AssetCode
+from api.answers import Assets, answer, instant, money
+from api.auth import owner
+from api.door import resource
+from api.idempotency import IdempotencyKey
+from api.paging import Wanted, listing
+from api.parts import Parts, assets_of
+from api.schemas import Asked
+from identity.scopes import Scope
+from ledger.money import parse_amount
+from wallet.resources import Conversion, Quote
+
+router = resource("exchange")
+
+
+class QuoteView(TypedDict):
+    id: str
+    state: str
+    sell: str
+    sell_amount: str
+    spread: str
+    buy: str
+    buy_amount: str
+    rates_as_of: str
+    created_at: str
+    expires_at: str
+
+
+class ConversionView(TypedDict):
+    id: str
+    quote: str
+    sell: str
+    sell_amount: str
+    spread: str
+    buy: str
+    buy_amount: str
+    created_at: str
+
+
+class ConversionList(TypedDict):
+    items: list[ConversionView]
+    has_more: bool
+
+
+class NewQuote(Asked):
+    """A price to ask for: exactly one of the two amounts."""
+
+    sell: AssetCode
+    buy: AssetCode
+    sell_amount: AmountText | None = Field(default=None, description="What to give, all included.")
+    buy_amount: AmountText | None = Field(default=None, description="What to get, exactly.")
+
+
+class NewConversion(Asked):
+    """A quote to take, whole."""
+
+    quote: str = Field(max_length=64, examples=["quo_01jd3v00000000000000000000"])
+
+
+def quote_view(quote: Quote, assets: Assets) -> QuoteView:
+    return {
+        "id": quote.id,
+        "state": quote.state.value,
+        "sell": quote.sell,
+        "sell_amount": money(quote.sold, quote.sell, assets),
+        "spread": money(quote.spread, quote.sell, assets),
+        "buy": quote.buy,
+        "buy_amount": money(quote.bought, quote.buy, assets),
+        "rates_as_of": instant(quote.rates_as_of),
+        "created_at": instant(quote.created_at),
+        "expires_at": instant(quote.expires_at),
+    }
+
+
+def conversion_view(conversion: Conversion, assets: Assets) -> ConversionView:
+    return {
+        "id": conversion.id,
+        "quote": conversion.quote,
+        "sell": conversion.sell,
+        "sell_amount": money(conversion.sold, conversion.sell, assets),
+        "spread": money(conversion.spread, conversion.sell, assets),
+        "buy": conversion.buy,
+        "buy_amount": money(conversion.bought, conversion.buy, assets),
+        "created_at": instant(conversion.created_at),
+    }
+
+
+@router.post("/quotes", response_model=QuoteView, status_code=201, summary="Ask for a price")
+async def create_quote(parts: Parts, asked: NewQuote, user: Annotated[str, owner(Scope.CONVERSIONS_WRITE)]) -> Response:
+    assets = await assets_of(parts, asked.sell, asked.buy)
+    sold, bought = asked.sell_amount, asked.buy_amount
+    quote = await parts.quotes.create(
+        user,
+        sell=asked.sell,
+        buy=asked.buy,
+        sell_amount=None if sold is None else parse_amount(sold, assets[asked.sell], param="sell_amount"),
+        buy_amount=None if bought is None else parse_amount(bought, assets[asked.buy], param="buy_amount"),
+    )
+    return answer(quote_view(quote, assets), status=201)
+
+
+@router.get("/quotes/{quote}", response_model=QuoteView, summary="Read a quote")
+async def read_quote(parts: Parts, quote: str, user: Annotated[str, owner(Scope.WALLET_READ)]) -> Response:
+    return answer(quote_view(await parts.quotes.get(user, quote), await assets_of(parts)))
+
+
+@router.post("/conversions", response_model=ConversionView, status_code=201, summary="Take a quote")
+async def create_conversion(
+    parts: Parts, key: IdempotencyKey, asked: NewConversion, user: Annotated[str, owner(Scope.CONVERSIONS_WRITE)]
+) -> Response:
+    done = await parts.conversions.convert(key=key, owner=user, quote=asked.quote)
+    return answer(conversion_view(done, await assets_of(parts)), status=201, replayed=done.replayed)
+
+
+@router.get("/conversions", response_model=ConversionList, summary="List your conversions")
+async def list_conversions(parts: Parts, page: Wanted, user: Annotated[str, owner(Scope.WALLET_READ)]) -> Response:
+    found = await page.of(partial(parts.conversions.list_for, user))
+    return answer(listing(*found, partial(conversion_view, assets=await assets_of(parts))))
+
+
+@router.get("/conversions/{conversion}", response_model=ConversionView, summary="Read a conversion")
+async def read_conversion(parts: Parts, conversion: str, user: Annotated[str, owner(Scope.WALLET_READ)]) -> Response:
+    return answer(conversion_view(await parts.conversions.get(user, conversion), await assets_of(parts)))

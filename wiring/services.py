@@ -1,0 +1,46 @@
+"""The services of one book, side by side: what the edges (API, command line, demo) are handed. No construction here."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from base.clock import Clock
+from base.entropy import Entropy
+from fiat.bank.service import BankRail
+from identity.service import Identity
+from ledger.engine import Ledger
+from wallet.accounts import Accounts
+from wallet.conversions import Conversions
+from wallet.deposit_addresses import DepositAddresses
+from wallet.deposits import Deposits
+from wallet.history import History
+from wallet.quotes import Quotes
+from wallet.receipts import Receipts
+from wallet.transfers import Transfers
+from wallet.withdrawals import Withdrawals
+from wiring.chains import Chains
+
+Check = Callable[[], Awaitable[str | None]]
+"""Looks at one thing that the service needs: None when it's well, else a sentence. It may also raise or hang."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything that a request may need. `public_books`: the page at `/` shows the house's totals to anybody."""
+
+    clock: Clock
+    entropy: Entropy
+    ledger: Ledger
+    identity: Identity
+    chains: Chains
+    bank: BankRail
+    accounts: Accounts
+    transfers: Transfers
+    quotes: Quotes
+    conversions: Conversions
+    deposit_addresses: DepositAddresses
+    deposits: Deposits
+    withdrawals: Withdrawals
+    receipts: Receipts
+    history: History
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    public_books: bool = False
