@@ -139,7 +139,7 @@ class SignerClient:
 
     async def _exchange(self, frame: bytes) -> dict[str, object]:
         fresh = self._stream is None
-        stream, self._stream = self._stream or await asyncio.open_unix_connection(self.socket_path), None
+        stream, self._stream = self._stream or await self._connect(), None
         try:
             await wire.write_frame(stream[1], frame)
             told = wire.decode(await wire.read_body(stream[0], first_byte_seconds=self.seconds))
@@ -153,6 +153,10 @@ class SignerClient:
             raise
         self._stream = stream
         return told
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        with wire.socket_address(self.socket_path) as address:
+            return await asyncio.open_unix_connection(address)
 
 
 def _raise_if_no(told: Mapping[str, object]) -> None:

@@ -172,14 +172,16 @@ class Journal:
                 f"{path} is missing: keys whose journal is lost must not sign, since they might pay twice; "
                 "put the journal back"
             )
-        lock = _lock(path)
+        lock, connection = _lock(path), None
         try:
-            return cls(_connect(path), lock)
-        except sqlite3.DatabaseError as problem:
+            connection = _connect(path)
+            return cls(connection, lock)
+        except BaseException as problem:
+            if connection is not None:
+                connection.close()
             os.close(lock)
-            raise JournalTampered(f"{path} isn't a journal, or is damaged: {problem}") from problem
-        except BaseException:
-            os.close(lock)
+            if isinstance(problem, sqlite3.DatabaseError):
+                raise JournalTampered(f"{path} isn't a journal, or is damaged: {problem}") from problem
             raise
 
     def close(self) -> None:
@@ -323,8 +325,12 @@ def _insert(connection: sqlite3.Connection, row: _Row) -> None:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level="IMMEDIATE", timeout=5)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -43,7 +43,7 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """A new subject at the right nonce: the policy decides."""
+    """A new subject: the policy decides, then its nonce is checked."""
 
     intent: Transfer
 
@@ -76,13 +76,17 @@ def judge(intent: Intent, facts: NonceFacts) -> Verdict:
         return _succeed(intent, facts.latest)
     if isinstance(intent, Cancel):
         return Conflict("nothing_to_cancel", f"nothing was signed for {intent.subject}")
-    if facts.holder is not None:
-        return Conflict("nonce_taken", f"nonce {intent.nonce} of {intent.sender} was signed for another subject")
-    if intent.nonce != facts.next_nonce:
-        return Conflict(
-            "nonce_not_next", f"the next nonce of {intent.sender} is {facts.next_nonce}, not {intent.nonce}"
-        )
     return Fresh(intent)
+
+
+def nonce_conflict(transfer: Transfer, facts: NonceFacts) -> Conflict | None:
+    """Why a new subject can't have the nonce it asks for, if so; asked after the policy said yes."""
+    if facts.holder is not None:
+        return Conflict("nonce_taken", f"nonce {transfer.nonce} of {transfer.sender} was signed for another subject")
+    if transfer.nonce != facts.next_nonce:
+        sentence = f"the next nonce of {transfer.sender} is {facts.next_nonce}, not {transfer.nonce}"
+        return Conflict("nonce_not_next", sentence)
+    return None
 
 
 def _succeed(intent: Intent, latest: Journalled) -> Successor | Conflict:

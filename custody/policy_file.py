@@ -53,7 +53,7 @@ def parse(text: str) -> Policy:
         told = tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:
         raise PolicyInvalid(f"the policy isn't TOML: {problem}") from problem
-    _only(told, "the policy", {"version", "networks", "rules"}, {"highest_index", "first_nonces", "keys"})
+    _only(told, "the policy", {"version", "networks"}, {"rules", "highest_index", "first_nonces", "keys"})
     networks = frozenset(_network(entry) for entry in _tables(told, "networks"))
     policy = Policy(
         version=_number(told["version"], "version", low=1),

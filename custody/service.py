@@ -1,8 +1,8 @@
 """The signer's inside: takes one question at a time, decides, journals, signs. No sockets, no files but the journal.
 
-Order, always: is the journal as far as the asker has seen; was it asked before; does the history allow it; does the
-policy; then journal the intent, sign, journal the bytes, answer. Whatever fails in between leaves a journal from which
-the same question gets the same bytes.
+Order, always: is the journal as far as the asker has seen; was it asked before; does its own history allow it; does the
+policy; is the nonce the next. Then journal the intent, sign, journal the bytes, answer. Whatever fails in between
+leaves a journal from which the same question gets the same bytes.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from custody.derivation import AccountKeys, AddressSource, Role
 from custody.errors import IntentInvalid, PolicyNotAccepted
 from custody.intents import Intent, KeyRef, from_map
 from custody.journal import Head, Journal, SignedBytes
-from custody.nonces import Conflict, Fresh, Journalled, Repeat, Successor, judge
+from custody.nonces import Conflict, Fresh, Journalled, NonceFacts, Repeat, Successor, judge, nonce_conflict
 from custody.policy import Denied, Policy, SpendingFacts, evaluate
 from custody.transactions import build, sign
 
@@ -126,7 +126,8 @@ class SignerService:
     def _settled(self, intent: Intent) -> SignedBytes:
         """The bytes of `intent`, from the journal or newly signed. Raises _Refusal."""
         first_nonce = self._policy.first_nonce(intent.chain_id, intent.sender)
-        verdict = judge(intent, self._journal.nonce_facts(intent, first_nonce=first_nonce))
+        facts = self._journal.nonce_facts(intent, first_nonce=first_nonce)
+        verdict = judge(intent, facts)
         match verdict:
             case Repeat():
                 return self._journal.signed_bytes(intent) or self._signed(verdict.journalled)
@@ -135,16 +136,19 @@ class SignerService:
             case Successor():
                 return self._signed(self._journal.record_successor(intent, verdict.of, now_us=self._now_us()))
             case Fresh():
-                return self._signed(self._allowed(verdict))
+                return self._signed(self._allowed(verdict, facts))
             case _:
                 assert_never(verdict)
 
-    def _allowed(self, fresh: Fresh) -> Journalled:
+    def _allowed(self, fresh: Fresh, facts: NonceFacts) -> Journalled:
         now_us = self._now_us()
         spent = self._journal.spent_in_window(fresh.intent, now_us=now_us)
         decision = evaluate(self._policy, SpendingFacts(spent), fresh.intent)
         if isinstance(decision, Denied):
             raise _Refusal(decision.code, decision.sentence, decision.rule)
+        conflict = nonce_conflict(fresh.intent, facts)
+        if conflict is not None:
+            raise _Refusal(conflict.code, conflict.sentence)
         return self._journal.record_intent(fresh.intent, decision.rule, now_us=now_us)
 
     def _signed(self, journalled: Journalled) -> SignedBytes:

@@ -45,6 +45,8 @@ EXIT_CANNOT_START: Final = 2
 _CONNECTIONS_MAX: Final = 64
 _IDLE_SECONDS: Final = 120.0
 """How long a connection may stay without a question."""
+_GOODBYE_SECONDS: Final = 2.0
+"""How long connections may take to end at SIGTERM."""
 _WRONG_PASSPHRASE_SECONDS: Final = 1.0
 """Waited after a wrong passphrase, on top of what Argon2id costs, so that a loop of tries is slow."""
 _PASSPHRASE_BYTES_MAX: Final = 1024
@@ -178,7 +180,7 @@ async def _serve(service: SignerService, arguments: Arguments) -> None:
         await stop.wait()
     finally:
         server.close()
-        desk.dismiss()
+        await desk.dismiss()
         with contextlib.suppress(FileNotFoundError):
             if os.stat(arguments.socket).st_ino == place.st_ino:  # not somebody else's by now
                 arguments.socket.unlink()
@@ -197,7 +199,8 @@ def _listen(path: Path, *, shared: bool) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_dead(path)
-        listener.bind(str(path))
+        with wire.socket_address(path) as address:
+            listener.bind(address)
         path.chmod(0o666 if shared else 0o600)
         listener.listen(_CONNECTIONS_MAX)
     except OSError as problem:
@@ -214,7 +217,8 @@ def _remove_dead(path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
-            probe.connect(str(path))
+            with wire.socket_address(path) as address:
+                probe.connect(address)
         except ConnectionRefusedError:
             path.unlink()
             return
@@ -227,27 +231,30 @@ class Desk:
     def __init__(self, service: SignerService, allowed_uids: frozenset[int]) -> None:
         self._service = service
         self._allowed_uids = allowed_uids
-        self._open: set[asyncio.StreamWriter] = set()
+        self._open: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
 
     async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it ends, dawdles or sends something that isn't a question."""
         if not self._welcome(writer) or len(self._open) >= _CONNECTIONS_MAX:
             writer.close()
             return
-        self._open.add(writer)
+        self._open[writer] = asyncio.current_task()
         try:
             while await self._one_question(reader, writer):
                 pass
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
             pass  # too slow, or gone: nothing is owed to it
         finally:
-            self._open.discard(writer)
+            self._open.pop(writer, None)
             writer.close()
 
-    def dismiss(self) -> None:
-        """Close every connection."""
+    async def dismiss(self) -> None:
+        """Close every connection and let its task end; answers on their way have a moment left."""
+        tasks = [task for task in self._open.values() if task is not None]
         for writer in self._open:
             writer.close()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_GOODBYE_SECONDS)
 
     async def _one_question(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer the next frame; False when the connection should end after it."""

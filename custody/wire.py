@@ -5,7 +5,10 @@ again it gives the same bytes; so unknown tags, floats, doubled keys and padding
 """
 
 import asyncio
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import cbor2
@@ -20,6 +23,9 @@ FRAME_BYTES_MAX: Final = 64 * 1024
 
 FRAME_SECONDS: Final = 5.0
 """The longest that one frame may take on its way, once its first byte is there."""
+
+_SOCKET_PATH_MAX: Final = 107
+"""The longest path that fits a Unix socket's address on Linux, in bytes."""
 
 _DEPTH_MAX = 6
 _LENGTH_BYTES = 4
@@ -89,3 +95,16 @@ async def write_frame(writer: asyncio.StreamWriter, frame: bytes) -> None:
     writer.write(frame)
     async with asyncio.timeout(FRAME_SECONDS):
         await writer.drain()
+
+
+@contextmanager
+def socket_address(path: Path) -> Iterator[str]:
+    """A spelling of `path` that fits a Unix socket's address, however deep its folder lies."""
+    if len(os.fsencode(path)) <= _SOCKET_PATH_MAX:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
