@@ -103,7 +103,8 @@ def driven(
 ) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """The driver program with its server running: yields the process and what it printed."""
     command = [python, "-c", DRIVER, str(folder), prefer]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, **options.pop("env", {})}
     options |= {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environment}
     with subprocess.Popen(command, text=True, **options) as process:
         try:
