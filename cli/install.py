@@ -79,6 +79,7 @@ def install(
     requests_per_minute: int = 600,
     worker_pause_ms: int = 500,
     cost: Argon2Cost | None = None,
+    logs: Path = Path("logs"),
 ) -> Installed:
     """Write a new installation into `home`. Raises ConfigError when one is there already: nothing is overwritten."""
     config = home / CONFIG_NAME
@@ -99,6 +100,7 @@ def install(
         requests_per_minute=requests_per_minute,
         worker_pause_ms=worker_pause_ms,
         signer_socket="run/signer.sock",
+        logs=str(logs),
         xpubs={role.value: key.xpub for role, key in created.items()},
         assets=ASSETS,
         networks=[chain] if chain else [],

@@ -102,7 +102,9 @@ def _url(url: str | None, folder: Path) -> str:
     running = local.find_running(folder) or local.find_running(DEMO_FOLDER)
     if running is not None:
         return running.url
-    return fail(f"no chain runs from {folder}: start one with `onebook chain up`, or name its node with --url", Exit.USAGE)
+    return fail(
+        f"no chain runs from {folder}: start one with `onebook chain up`, or name its node with --url", Exit.USAGE
+    )
 
 
 def _show(record: ChainRecord, *, json: bool) -> None:

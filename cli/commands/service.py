@@ -23,7 +23,7 @@ Config = Annotated[
     Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-PASSPHRASE_VARIABLE = "ONEBOOK_SIGNER_PASSPHRASE"
+PASSPHRASE_VARIABLE = "ONEBOOK_SIGNER_PASSPHRASE"  # noqa: S105 - a name, not a secret
 
 signer_app = typer.Typer(help="The signer: the process that holds the keys.", no_args_is_help=True)
 
@@ -41,7 +41,7 @@ def init(
 
     The words that are printed are the only backup of the keys. They and the operator key are shown once.
 
-    Example: onebook init wallet --chain-url http://127.0.0.1:8545 --token USDC=0x5FbDB2315678afecb367f032d93F642f64180aa3:6
+    Example: onebook init wallet --chain-url http://127.0.0.1:8545 --token USDC=0xCONTRACT:6 --bank main=IBAN:EUR
     """
     passphrase = ask_passphrase(confirm=True)
     chosen = _chain(chain_url, network, token or [], depth) if chain_url else None

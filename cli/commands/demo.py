@@ -1,0 +1,23 @@
+"""`onebook demo`."""
+
+from typing import Annotated
+
+import typer
+
+from chain.local import NodeKind
+from cli.demo import run_demo, wipe
+
+
+def demo(
+    exit_: Annotated[bool, typer.Option("--exit", help="Leave when the story has been played.")] = False,
+    kind: Annotated[NodeKind, typer.Option(help="The local chain's node.")] = NodeKind.HARDHAT,
+    clean: Annotated[bool, typer.Option("--clean", help="Only remove what demos left behind.")] = False,
+) -> None:
+    """Play a real journey on a new book, new keys and a new chain; then stay up until Ctrl-C.
+
+    Example: onebook demo --exit --kind anvil
+    """
+    if clean:
+        wipe()
+        return
+    raise typer.Exit(run_demo(exit_after=exit_, kind=kind))

@@ -1,0 +1,155 @@
+"""`onebook doctor`: looks at everything that the service needs, and says what is missing and how to get it."""
+
+import asyncio
+import platform
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from base.clock import SystemClock
+from base.errors import OnebookError
+from chain.local import ToolsMissing, artifact
+from cli.output import Exit, say, show_json
+from custody.client import SignerClient
+from db.binaries import find_binaries
+from db.migrate import pending
+from wallet.rates_file import RatesFile
+from wiring.assemble import open_parts
+from wiring.running import with_database
+from wiring.settings import Settings, find_config, load_settings
+
+
+class Verdict(StrEnum):
+    FINE = "fine"
+    MIND = "mind"
+    """Works, but somebody should know."""
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, how it is, and what to do about it."""
+
+    what: str
+    verdict: Verdict
+    text: str
+
+
+def doctor(
+    config: Annotated[Path | None, typer.Option("--config", help="The configuration to look at.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Say what is missing and how to get it. Exit code 1 if anything is.
+
+    Example: onebook doctor --config wallet/onebook.toml
+    """
+    findings = [*machine(), *asyncio.run(installation(config))]
+    if json:
+        show_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            say(f"{finding.verdict:8} {finding.what:22} {finding.text}")
+    if any(finding.verdict is Verdict.MISSING for finding in findings):
+        raise typer.Exit(Exit.DISAGREES)
+
+
+def machine() -> Iterator[Finding]:
+    """What this machine has."""
+    yield Finding("Python", Verdict.FINE, f"{platform.python_version()} at {sys.executable}")
+    try:
+        binaries = find_binaries()
+        yield Finding("PostgreSQL programs", Verdict.FINE, f"{binaries.version} ({binaries.source})")
+    except OnebookError as error:
+        yield Finding("PostgreSQL programs", Verdict.MISSING, error.message)
+    try:
+        artifact("LocalUSDC")
+        yield Finding("local chain", Verdict.FINE, "Node, Hardhat, anvil and the compiled contracts are there")
+    except ToolsMissing as error:
+        yield Finding("local chain", Verdict.MISSING, error.message)
+
+
+async def installation(config: Path | None) -> list[Finding]:
+    """What the configured installation has, as far as it can be reached from here."""
+    try:
+        path = find_config(config)
+        settings = load_settings(path)
+    except OnebookError as error:
+        return [Finding("configuration", Verdict.MISSING, error.message)]
+    found = [Finding("configuration", Verdict.FINE, str(path)), *_files(settings)]
+    found += [await _database(settings), *await _nodes(settings), await _signer(settings), _rates(settings)]
+    return found
+
+
+def _files(settings: Settings) -> Iterator[Finding]:
+    for name, path in (("keys", settings.keys), ("journal", settings.journal)):
+        place = settings.path(path)
+        if not place.exists():
+            yield Finding(name, Verdict.MISSING, f"{place} isn't there: `onebook init` makes it, or restore a backup")
+        elif place.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            yield Finding(name, Verdict.MISSING, f"others can read {place}: chmod go= {place}")
+        else:
+            yield Finding(name, Verdict.FINE, str(place))
+
+
+async def _database(settings: Settings) -> Finding:
+    try:
+        url = with_database(settings).database_url
+        missing = await pending(url.get_secret_value() if url else "")
+    except OnebookError as error:
+        return Finding("database", Verdict.MISSING, error.message)
+    if missing:
+        text = f"{len(missing)} migrations are pending: `onebook up` applies them"
+        return Finding("database", Verdict.MISSING, text)
+    if settings.database_url is not None and settings.database_owner_url is None:
+        text = "one role owns and uses the tables: give database_owner_url, so that the service can't rewrite history"
+        return Finding("database", Verdict.MIND, text)
+    return Finding("database", Verdict.FINE, "reachable, migrated")
+
+
+async def _nodes(settings: Settings) -> list[Finding]:
+    found = []
+    try:
+        running = with_database(settings)
+    except OnebookError:
+        return [Finding("nodes", Verdict.MIND, "not asked, since there is no database")]
+    async with open_parts(running, name="onebook doctor") as parts:
+        for name, nodes in parts.nodes.items():
+            for number, node in enumerate(nodes, start=1):
+                what = f"node {name} {number}"
+                try:
+                    await node.check(None)
+                    head = await node.head()
+                    found.append(Finding(what, Verdict.FINE, f"the right chain, at block {head.height}"))
+                except OnebookError as error:
+                    found.append(Finding(what, Verdict.MISSING, error.message))
+            if len(nodes) == 1:
+                text = "trusting one node: a second rpc_url would have to tell the same blocks"
+                found.append(Finding(f"network {name}", Verdict.MIND, text))
+    return found
+
+
+async def _signer(settings: Settings) -> Finding:
+    if not settings.networks:
+        return Finding("signer", Verdict.FINE, "not needed: no network is configured")
+    client = SignerClient(settings.path(settings.signer_socket))
+    try:
+        status = await client.status()
+    except OnebookError as error:
+        return Finding("signer", Verdict.MISSING, f"{error.message}; `onebook up` or `onebook signer run` starts it")
+    finally:
+        await client.close()
+    return Finding("signer", Verdict.FINE, f"answers; policy version {status.policy_version}")
+
+
+def _rates(settings: Settings) -> Finding:
+    try:
+        rates = RatesFile(settings.path(settings.rates), clock=SystemClock()).current()
+    except OnebookError as error:
+        return Finding("exchange rates", Verdict.MISSING, error.message)
+    return Finding("exchange rates", Verdict.FINE, f"as of {rates.as_of.isoformat()}")

@@ -1,0 +1,157 @@
+"""`onebook demo`: all processes on a new book, new keys and a new chain, the story played on them; then they stay up.
+
+Everything lies under `.onebook/demo/` and is made anew each time; production data is never touched.
+"""
+
+import asyncio
+import shutil
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from datetime import time as time_of_day
+from pathlib import Path
+
+from base.clock import SystemClock
+from base.entropy import SystemEntropy
+from base.files import write_atomically
+from chain.local import LocalChain, NodeKind
+from chain.signing import OwnKey, Role
+from cli.demo_bank import last_business_day, running_bank
+from cli.install import BankChoice, ChainChoice, install
+from cli.journey import BANK_ACCOUNT, Ending, Person, Stage, play
+from cli.output import Exit, say
+from cli.supervisor import Supervisor
+from custody.derivation import Role as CustodyRole
+from custody.keystore import Argon2Cost
+from db.server import clean
+from wiring.assemble import first_operator_key, prepare_book
+from wiring.running import read_running
+from wiring.settings import load_settings
+from wiring.signing import XpubAddresses
+
+HOME = Path(".onebook/demo")
+LOGS = Path(".onebook/logs")
+BANK_IBAN = "NL30MOCK0000000005"
+BLOCK_SECONDS = 1
+"""The demo chain makes a block every second."""
+
+SPENDABLE_DEPTH, FINAL_DEPTH = 2, 4
+"""Blocks; small, since nothing reorganises a chain of one node but its owner."""
+
+QUICK_KEYS = Argon2Cost(memory_kib=8 * 1024, passes=1, lanes=1)
+"""The demo's passphrase is random and dies with it, so that stretching it longer would only cost time."""
+
+
+def run_demo(*, exit_after: bool, kind: NodeKind) -> Exit:
+    """Start everything, play, report; stay up unless `exit_after`. DISAGREES when anything didn't agree."""
+    running = read_running(HOME.resolve())
+    if running is not None:
+        say(f"a demo runs already: {running.api_url} (its keys: source {HOME}/env); Ctrl-C there ends it")
+        return Exit.OK
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    wipe()
+    home = HOME.resolve()
+    home.mkdir(mode=0o700, parents=True)
+    say("Starting the processes")
+    with (
+        LocalChain.start(kind, home / "chain", block_seconds=BLOCK_SECONDS) as chain,
+        running_bank(at=_morning(), log=LOGS / "bank.log") as bank,
+        _service(home, chain) as (supervisor, operator_key),
+    ):
+        say(f"  chain: {chain.kind} on {chain.url}, chain id {chain.chain_id}, a block every {BLOCK_SECONDS} s")
+        say(f"  bank: mock-bank on {bank.url}")
+        bank.open_account(BANK_ACCOUNT, iban=BANK_IBAN)
+        settings = supervisor.settings
+        addresses = XpubAddresses({CustodyRole(role): xpub for role, xpub in settings.xpubs.items()})
+        hot = addresses.address(OwnKey(Role.HOT, 0))
+        stage = Stage(
+            api_url=supervisor.api_url,
+            operator_key=operator_key,
+            chain_url=chain.url,
+            hot_address=hot,
+            bank=bank,
+            bank_iban=BANK_IBAN,
+        )
+        ending = play(stage)
+        _write_env(home / "env", ending.people, supervisor, chain)
+        _say_where(supervisor, chain)
+        say(_verdict(ending))
+        if not exit_after:
+            supervisor.watch()
+        return Exit.OK if ending.agrees else Exit.DISAGREES
+
+
+def wipe() -> None:
+    """Remove the demo's files, the database's folder outside included."""
+    clean(HOME / "postgres")
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+@contextmanager
+def _service(home: Path, chain: LocalChain) -> Iterator[tuple[Supervisor, str]]:
+    passphrase = SystemEntropy().draw(32).hex().encode()
+    token = chain.tokens["USDC"]
+    made = install(
+        home,
+        passphrase=passphrase,
+        chain=ChainChoice(
+            name="local",
+            url=chain.url,
+            chain_id=chain.chain_id,
+            genesis_hash=chain.record.genesis_hash,
+            tokens={"USDC": (token.address.lower(), token.decimals)},
+            spendable_depth=SPENDABLE_DEPTH,
+            final_depth=FINAL_DEPTH,
+        ),
+        banks=(BankChoice("main", BANK_IBAN, "EUR"),),
+        clock=SystemClock(),
+        entropy=SystemEntropy(),
+        worker_pause_ms=100,
+        requests_per_minute=6_000,
+        cost=QUICK_KEYS,
+        logs=LOGS.resolve(),
+    )
+    settings = load_settings(made.config)
+    with Supervisor(settings, config=made.config, passphrase=passphrase, say=lambda t: say(f"  {t}")) as supervisor:
+        supervisor.start_database()
+        asyncio.run(prepare_book(supervisor.settings, report=lambda _: None))
+        operator_key = asyncio.run(first_operator_key(supervisor.settings))
+        supervisor.start_signer()
+        supervisor.start_worker()
+        supervisor.start_api()
+        supervisor.record()
+        yield supervisor, operator_key
+
+
+def _morning() -> datetime:
+    """Nine o'clock of the newest business day that is over: its statement can be out."""
+    return datetime.combine(last_business_day(datetime.now(UTC).date()), time_of_day(9), UTC)
+
+
+def _write_env(path: Path, people: Mapping[str, Person], supervisor: Supervisor, chain: LocalChain) -> None:
+    told = {
+        "ONEBOOK_URL": supervisor.api_url,
+        "ONEBOOK_CONFIG": str(supervisor.settings.home / "onebook.toml"),
+        "ONEBOOK_RPC": chain.url,
+        "ONEBOOK_USDC": chain.tokens["USDC"].address,
+        **{f"{name.upper()}_KEY": person.key for name, person in people.items()},
+    }
+    text = "# Addresses and keys of the running demo. Worth nothing elsewhere, and nothing once it has ended.\n"
+    text += "".join(f"export {name}='{value}'\n" for name, value in told.items())
+    write_atomically(path, text.encode())
+
+
+def _say_where(supervisor: Supervisor, chain: LocalChain) -> None:
+    say()
+    say(f"API    {supervisor.api_url}   (pages: /  /docs)")
+    say(f"chain  {chain.url}")
+    say(f"keys   source {HOME}/env")
+    say(f"logs   {LOGS}/")
+
+
+def _verdict(ending: Ending) -> str:
+    plural = "break" if ending.breaks == 1 else "breaks"
+    if ending.agrees:
+        return f"The book, the chain and the bank all agree at block {ending.block}; {ending.breaks} {plural}"
+    return f"The book, the chain and the bank do not agree at block {ending.block}; {ending.breaks} {plural}"
