@@ -37,6 +37,10 @@ class RefusedByBook(Rejected):
     default_code = "refused"
 
 
+class RequestConflict(RefusedByBook):
+    default_code = "id_conflict"
+
+
 class BookBusy(Unavailable):
     default_code = "book_busy"
 

@@ -10,6 +10,7 @@ from base.errors import NotFound
 from base.ids import new_id
 from db.engine import tx
 from ledger.accounts import house_account, user_account
+from ledger.asking import decide, decided_before
 from ledger.commands import Group, Post, Posting
 from ledger.engine import Ledger
 from ledger.errors import RefusedByBook
@@ -19,7 +20,6 @@ from ledger.riders import Advance, Insert
 from wallet import store
 from wallet.errors import ExchangeShort, QuoteExpired, QuoteUsed
 from wallet.quotes import Quotes
-from wallet.requests import decide, decided_before
 from wallet.resources import Conversion, QuoteState
 from wallet.tables import conversions, quotes
 

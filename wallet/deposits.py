@@ -19,13 +19,13 @@ from chain.networks import Network, Registry, to_ledger_units
 from chain.status import NetworkStatus
 from db.engine import tx
 from ledger.accounts import house_account, user_account
+from ledger.asking import work
 from ledger.commands import Group, Hold, Post, Posting, Settle, Void, alone
 from ledger.engine import Ledger
 from ledger.requests import content_hash, worker_id
 from ledger.riders import Advance, Insert
 from wallet import store
 from wallet.errors import WalletCorrupt
-from wallet.requests import work
 from wallet.resources import Deposit, DepositState
 from wallet.store import Arrival
 from wallet.tables import deposits

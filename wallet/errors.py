@@ -4,7 +4,6 @@ what an address or a network gets wrong as `chain.errors`.
 OnebookError
 ├── Rejected
 │   ├── SelfTransfer        sender and recipient are the same user
-│   ├── RequestConflict     this key was used for another request; names the first
 │   ├── NoRate              the rates file can't price this pair
 │   ├── AmountTooSmall      it would buy less than one smallest unit
 │   ├── QuoteExpired        the quote's time is over; ask for a new one
@@ -28,10 +27,6 @@ from base.errors import BrokenInvariant, ConfigError, Rejected, Unavailable
 
 class SelfTransfer(Rejected):
     default_code = "self_transfer"
-
-
-class RequestConflict(Rejected):
-    default_code = "id_conflict"
 
 
 class NoRate(Rejected):

@@ -9,12 +9,12 @@ from base.entropy import Entropy
 from base.errors import NotFound, Rejected
 from base.ids import is_id, new_id
 from ledger.accounts import house_account, split_account_id, user_account
+from ledger.asking import decide, decided_before
 from ledger.commands import Group, Post, Posting
 from ledger.engine import Ledger, Movement
 from ledger.outcomes import LineKind, Outcome
 from ledger.requests import RequestKey
 from wallet.errors import SelfTransfer
-from wallet.requests import decide, decided_before
 
 FEES = "fees"
 ID_PREFIX = "trf"

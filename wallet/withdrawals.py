@@ -26,6 +26,7 @@ from chain.transaction_states import Kind, State
 from chain.transactions import Mined, OwnTransaction, Payment
 from db.engine import tx
 from ledger.accounts import house_account, user_account
+from ledger.asking import decide, decided_before, work
 from ledger.commands import ChainEvidence, Group, Hold, Post, Posting, Settle, Void
 from ledger.engine import Ledger
 from ledger.errors import RefusedByBook
@@ -36,7 +37,6 @@ from wallet import store
 from wallet.errors import BelowMinimum, FeesUnknown, NotCancellable, OwnAddress, ReceivableOpen, WalletCorrupt
 from wallet.network_fees import actual_fee, highest_fee, wei_price
 from wallet.quotes import RateSource
-from wallet.requests import decide, decided_before, work
 from wallet.resources import Estimate, Withdrawal
 from wallet.tables import withdrawals
 from wallet.withdrawal_states import CANCELLABLE, WaitingFor, WithdrawalState, advance, catch_up

@@ -6,9 +6,9 @@ import pytest
 
 from base.errors import NotFound, Rejected
 from ledger.accounts import house_account, user_account
-from ledger.errors import RefusedByBook
+from ledger.errors import RefusedByBook, RequestConflict
 from tests.wallet.conftest import ALICE, BOB, fund, key
-from wallet.errors import ExchangeShort, QuoteExpired, QuoteUsed, RequestConflict
+from wallet.errors import ExchangeShort, QuoteExpired, QuoteUsed
 
 pytestmark = pytest.mark.slow
 

@@ -6,11 +6,11 @@ import pytest
 
 from base.errors import NotFound, Rejected
 from ledger.accounts import house_account, user_account
-from ledger.errors import RefusedByBook, UnknownAsset
+from ledger.errors import RefusedByBook, RequestConflict, UnknownAsset
 from ledger.outcomes import LineKind
 from tests.wallet.conftest import ALICE, BOB, fund, key
 from wallet.accounts import Accounts, Balance
-from wallet.errors import RequestConflict, SelfTransfer
+from wallet.errors import SelfTransfer
 from wallet.history import CSV_HEADER, History, csv_rows
 from wallet.receipts import Receipts
 from wallet.transfers import Transfers

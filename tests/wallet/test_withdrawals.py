@@ -7,10 +7,10 @@ from chain.errors import InvalidAddress, NotAWholeUnit, NotOnNetwork
 from chain.evm.addresses import show_address
 from ledger.accounts import house_account, user_account
 from ledger.commands import Post, Posting, alone
-from ledger.errors import RefusedByBook
+from ledger.errors import RefusedByBook, RequestConflict
 from tests.wallet.conftest import ALICE, BOB, USDC, fund, key
 from tests.wallet.scripted_chain import digest, paid
-from wallet.errors import BelowMinimum, FeesUnknown, NotCancellable, OwnAddress, ReceivableOpen, RequestConflict
+from wallet.errors import BelowMinimum, FeesUnknown, NotCancellable, OwnAddress, ReceivableOpen
 from wallet.withdrawal_states import WithdrawalState
 
 pytestmark = pytest.mark.slow

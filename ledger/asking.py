@@ -1,12 +1,12 @@
-"""How requests and workers meet the book: repeats first, then the decision; refusals become errors."""
+"""How callers meet the book: a request's repeat comes first, a worker tries again; refusals become errors."""
 
 from collections.abc import Callable
 
 from ledger.commands import Group
 from ledger.engine import Ledger
+from ledger.errors import BookCorrupt, RequestConflict
 from ledger.outcomes import Outcome, Refusal, Refused, require_accepted
 from ledger.requests import RequestKey
-from wallet.errors import RequestConflict, WalletCorrupt
 
 ATTEMPTS_MAX = 100
 """Remembered refusals after which a worker's command is left to a person."""
@@ -60,7 +60,7 @@ async def work(ledger: Ledger, *makers: Callable[[int], Group]) -> list[Refusal 
                 again.append(index)
         waiting = again
     names = ", ".join(makers[index](1).commands[0].id for index in waiting)
-    raise WalletCorrupt(f"refused {ATTEMPTS_MAX} times: {names}", code="refused_for_good")
+    raise BookCorrupt(f"refused {ATTEMPTS_MAX} times: {names}", code="refused_for_good")
 
 
 def refusal_of(outcomes: tuple[Outcome, ...]) -> Refusal | None:
