@@ -1,0 +1,543 @@
+"""Own transactions end to end: a real signer, a real node, the follower's blocks as evidence; killed at any instant."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from base.clock import SystemClock
+from base.entropy import SystemEntropy
+from base.errors import BrokenInvariant
+from chain import tables
+from chain import transaction_store as store
+from chain.broadcaster import Broadcaster
+from chain.checkpoints import Checkpoint
+from chain.errors import NodeUnavailable, WrongChain
+from chain.estimates import NetworkFees
+from chain.networks import GWEI, Deployment, Encoding
+from chain.queues import IN_FLIGHT_MAX
+from chain.signing import OwnAddress, OwnKey, Role
+from chain.transaction_states import Kind, State, WaitingFor
+from chain.transactions import OwnTransaction, Payment, Reserved, find, reserve
+from custody.policy_file import Limits, starter_policy
+from db.engine import tx
+from db.errors import UniqueBroken
+from tests.chain.support import BOOK, Following, follow
+from tests.support.chain import RunningChain, start_local_chain
+from tests.support.signer import RunningSigner, generous_policy, start_signer
+from wiring.signing import CustodySigner, XpubAddresses
+
+pytestmark = pytest.mark.slow
+
+STRANGER = "0x00000000000000000000000000000000deadbeef"
+CHECKPOINTS = (
+    "signing.before",
+    "signing.after",
+    "stored",
+    "sending.before",
+    "sending.after",
+    "mined.seen",
+    "final.seen",
+)
+
+
+class Killed(Exception):
+    """Stands for the process's end."""
+
+
+@dataclass
+class KillAt:
+    """Ends the step at the first checkpoint of this name."""
+
+    name: str
+
+    def reached(self, name: str) -> None:
+        if name == self.name:
+            raise Killed(name)
+
+
+@dataclass
+class Paying:
+    """A hot address with money, its signer, and a broadcaster on a followed chain."""
+
+    following: Following
+    signer: RunningSigner
+    hot: OwnAddress
+    broadcaster: Broadcaster
+    count: int = field(default=0)
+
+    @property
+    def chain(self) -> RunningChain:
+        return self.following.chain
+
+    def another(self, checkpoint: Checkpoint | None = None, **changes: Any) -> Broadcaster:
+        """A broadcaster as a restarted worker has it."""
+        settings: dict[str, Any] = {
+            "engine": self.following.engine,
+            "network": self.following.network,
+            "nodes": [self.following.node],
+            "signer": CustodySigner(self.signer.client(seconds=2)),
+            "clock": self.following.clock,
+            "checkpoint": checkpoint,
+            "resend_seconds": 0,
+        }
+        return Broadcaster(**(settings | changes))
+
+    def payment(
+        self, amount: int = 1_000_000, *, asset: str = "USDC", subject: str | None = None, **changes: Any
+    ) -> Payment:
+        self.count += 1
+        settings: dict[str, Any] = {
+            "network": self.following.network.name,
+            "kind": Kind.WITHDRAWAL,
+            "book": BOOK,
+            "subject": subject or f"wdr_{self.count}",
+            "sender": self.hot,
+            "contract": None if asset == "ETH" else self.chain.token(asset).lower(),
+            "to": STRANGER,
+            "amount": amount,
+            "gas_limit": 100_000,
+            "fee_wei_max": 100_000 * 100 * GWEI,
+        }
+        return Payment(**(settings | changes))
+
+    async def reserve(self, payment: Payment) -> Reserved:
+        async with tx(self.following.engine) as connection:
+            return await reserve(connection, payment, clock=self.following.clock, entropy=SystemEntropy())
+
+    async def pay(self, *args: Any, **changes: Any) -> Reserved:
+        return await self.reserve(self.payment(*args, **changes))
+
+    async def transaction(self, reserved: Reserved) -> OwnTransaction:
+        async with tx(self.following.engine) as connection:
+            found = await store.by_id(connection, reserved.id)
+        assert found is not None
+        return found
+
+    async def attempts(self, reserved: Reserved) -> list[store.Attempt]:
+        async with tx(self.following.engine) as connection:
+            return (await store.attempts_of(connection, [reserved.id]))[reserved.id]
+
+    async def settle(self, blocks: int = 4) -> None:
+        """Mine until nothing that was sent is unfinished, and let both sides see it."""
+        for _ in range(10):
+            self.chain.mine(blocks)
+            await self.following.catch_up()
+            await self.broadcaster.step()
+            async with tx(self.following.engine) as connection:
+                unfinished = await store.open_ones(connection, network=self.following.network.name, limit=100)
+            if all(one.state is State.RESERVED for one in unfinished):
+                return
+        raise AssertionError(f"still unfinished: {unfinished}")
+
+    def paid_to_stranger(self, asset: str = "USDC") -> int:
+        return self.chain.balance(asset, STRANGER)
+
+
+async def start_paying(chain: RunningChain, signer: RunningSigner, following: Following) -> Paying:
+    following.clock = SystemClock()
+    source = XpubAddresses(signer.xpubs)
+    hot = OwnAddress(OwnKey(Role.HOT, 0), source.address(OwnKey(Role.HOT, 0)))
+    await following.enrol(hot.address)
+    chain.transfer("USDC", hot.address, 100_000_000)
+    chain.faucet(hot.address, 10**18)
+    await following.catch_up()
+    paying = Paying(following, signer, hot, None)  # type: ignore[arg-type]
+    paying.broadcaster = paying.another()
+    return paying
+
+
+@pytest.fixture
+def signer(anvil, tmp_path) -> Iterator[RunningSigner]:
+    running = start_signer(tmp_path / "signer", generous_policy(anvil.chain_id, anvil.token("USDC").lower()))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+async def paying(anvil, signer, following) -> Paying:
+    return await start_paying(anvil, signer, following)
+
+
+class TestToTheEnd:
+    @pytest.mark.parametrize("kind", ["anvil", "hardhat"])
+    async def test_a_payment_becomes_final_with_its_exact_fee(self, kind, tmp_path, database):
+        with start_local_chain(tmp_path, kind) as chain:
+            policy = generous_policy(chain.chain_id, chain.token("USDC").lower())
+            signer = start_signer(tmp_path / "signer", policy)
+            following = follow(chain, database.engine(), SystemClock())
+            paying = await start_paying(chain, signer, following)
+            before = chain.balance("ETH", paying.hot.address)
+            reserved = await paying.pay(2_500_000)
+            await paying.broadcaster.step()
+            assert (await paying.transaction(reserved)).state is State.BROADCAST
+            await following.catch_up()
+            await paying.broadcaster.step()
+            assert (await paying.transaction(reserved)).state is State.MINED
+            await paying.settle()
+            end = await paying.transaction(reserved)
+            assert end.state is State.FINAL
+            assert end.mined is not None
+            assert end.mined.fee_wei == before - chain.balance("ETH", paying.hot.address)
+            assert end.mined.fee_wei == end.mined.gas_used * end.mined.effective_gas_price
+            assert paying.paid_to_stranger() == 2_500_000
+            async with tx(following.engine) as connection:
+                assert await find(connection, book=BOOK, subject=end.payment.subject) == end
+            await following.follower.close()
+            signer.stop()
+
+    async def test_the_native_coin_is_paid_in_the_order_of_nonces(self, paying):
+        paid = [await paying.pay(10**15 + n, asset="ETH") for n in range(5)]
+        assert [reserved.nonce for reserved in paid] == list(range(5))
+        await paying.broadcaster.step()
+        await paying.settle()
+        assert [(await paying.transaction(one)).state for one in paid] == [State.FINAL] * 5
+        assert paying.paid_to_stranger("ETH") == sum(10**15 + n for n in range(5))
+
+    async def test_an_own_recipient_is_derived_by_the_signer(self, paying):
+        key = OwnKey(Role.DEPOSIT, 3)
+        to = OwnAddress(key, XpubAddresses(paying.signer.xpubs).address(key))
+        gas = OwnAddress(OwnKey(Role.GAS, 0), XpubAddresses(paying.signer.xpubs).address(OwnKey(Role.GAS, 0)))
+        paying.chain.faucet(gas.address, 10**18)
+        async with tx(paying.following.engine) as connection:
+            await connection.execute(
+                tables.addresses.insert().values(
+                    family="evm",
+                    address=gas.address,
+                    role="gas",
+                    key_index=0,
+                    issued_at=paying.following.clock.now(),
+                )
+            )
+        reserved = await paying.pay(
+            10**16, asset="ETH", kind=Kind.GAS_TOPUP, sender=gas, to=to, subject="gas_1", gas_limit=21_000
+        )
+        await paying.broadcaster.step()
+        await paying.settle()
+        assert (await paying.transaction(reserved)).state is State.FINAL
+        assert paying.chain.balance("ETH", to.address) == 10**16
+
+    async def test_f40_a_reverted_payment_ends_reverted_at_final(self, paying):
+        paying.chain.as_token_owner("USDC", "blacklist(address)", STRANGER)
+        reserved = await paying.pay()
+        await paying.broadcaster.step()
+        await paying.following.catch_up()
+        await paying.broadcaster.step()
+        assert (await paying.transaction(reserved)).state is State.MINED
+        await paying.settle()
+        end = await paying.transaction(reserved)
+        assert end.state is State.REVERTED
+        assert end.mined is not None
+        assert end.mined.fee_wei > 0
+
+
+class TestKilled:
+    @pytest.mark.parametrize("name", CHECKPOINTS)
+    async def test_f29_f30_f31_killed_anywhere_one_payment_with_the_same_bytes(self, paying, name):
+        reserved = await paying.pay(7)
+        killed = paying.another(KillAt(name))
+        seen: set[str] = set()
+        for _ in range(6):
+            try:
+                await killed.step()
+            except Killed:
+                seen.add(name)
+                break
+            paying.chain.mine(4)
+            await paying.following.catch_up()
+        assert seen == {name}
+        before = await paying.attempts(reserved)
+        again = paying.another()
+        for _ in range(3):
+            await again.step()
+            paying.chain.mine(4)
+            await paying.following.catch_up()
+        await again.step()
+        end = await paying.transaction(reserved)
+        assert end.state is State.FINAL
+        assert paying.paid_to_stranger() == 7
+        after = await paying.attempts(reserved)
+        assert len(after) == 1
+        assert before[0].bid == after[0].bid
+        assert before[0].raw in (None, after[0].raw)
+
+    async def test_f30_the_signer_gives_the_same_bytes_when_asked_again(self, paying):
+        reserved = await paying.pay()
+        with pytest.raises(Killed):
+            await paying.another(KillAt("signing.after")).step()
+        assert [attempt.raw for attempt in await paying.attempts(reserved)] == [None]
+        with pytest.raises(Killed):
+            await paying.another(KillAt("signing.after")).step()
+        await paying.broadcaster.step()
+        assert (await paying.transaction(reserved)).state is State.BROADCAST
+        assert len(await paying.attempts(reserved)) == 1
+
+
+class TestNode:
+    async def test_f32_no_answer_though_accepted_stays_broadcast(self, paying):
+        def accepted_without_a_word(*_):
+            raise NodeUnavailable("timed out")
+
+        reserved = await paying.pay(7)
+        paying.following.rpc.bends["eth_sendRawTransaction"] = accepted_without_a_word
+        await paying.broadcaster.step()
+        doubt = await paying.transaction(reserved)
+        assert (doubt.state, doubt.waiting_for) == (State.BROADCAST, WaitingFor.NODE)
+        paying.following.rpc.bends.clear()
+        await paying.settle()
+        assert (await paying.transaction(reserved)).state is State.FINAL
+        assert paying.paid_to_stranger() == 7
+        assert paying.following.rpc.asked.count("eth_sendRawTransaction") == 1
+
+    async def test_f33_already_known_is_success(self, paying):
+        paying.chain.set_automine(False)
+        reserved = await paying.pay(7)
+        with pytest.raises(Killed):
+            await paying.another(KillAt("sending.after")).step()
+        assert (await paying.transaction(reserved)).state is State.SIGNED
+        await paying.broadcaster.step()
+        known = await paying.transaction(reserved)
+        assert (known.state, known.waiting_for) == (State.BROADCAST, None)
+        await paying.settle()
+        assert paying.paid_to_stranger() == 7
+
+    async def test_f34_nonce_too_low_for_a_mined_attempt_settles_by_its_hash(self, paying):
+        reserved = await paying.pay(7)
+        with pytest.raises(Killed):
+            await paying.another(KillAt("sending.after")).step()
+        paying.chain.mine()
+        await paying.broadcaster.step()
+        assert (await paying.transaction(reserved)).state is State.BROADCAST
+        await paying.settle()
+        assert (await paying.transaction(reserved)).state is State.FINAL
+
+    async def test_f34_a_nonce_used_up_by_a_stranger_needs_review_once_final(self, anvil, signer, database):
+        # anvil gives an impersonated transaction a hash that isn't its own, so here nothing is recomputed
+        following = follow(anvil, database.engine(), SystemClock(), encoding=Encoding.UNKNOWN)
+        paying = await start_paying(anvil, signer, following)
+        paying.chain.rpc("anvil_impersonateAccount", paying.hot.address)
+        reserved = await paying.pay(7)
+        foreign = {"from": paying.hot.address, "to": STRANGER, "value": "0x1"}
+        paying.chain.receipt(paying.chain.rpc("eth_sendTransaction", foreign))
+        await paying.following.catch_up()
+        await paying.broadcaster.step()
+        assert (await paying.transaction(reserved)).state is State.BROADCAST
+        await paying.settle()
+        end = await paying.transaction(reserved)
+        assert end.state is State.NEEDS_REVIEW
+        assert paying.paid_to_stranger() == 0
+
+    async def test_f37_dropped_by_the_node_it_is_sent_again(self, paying):
+        paying.chain.set_automine(False)
+        reserved = await paying.pay(7)
+        await paying.broadcaster.step()
+        (attempt,) = await paying.attempts(reserved)
+        paying.chain.rpc("anvil_dropTransaction", attempt.tx_hash)
+        paying.chain.mine()
+        assert paying.paid_to_stranger() == 0
+        await paying.broadcaster.step()
+        paying.chain.mine()
+        await paying.settle()
+        assert (await paying.transaction(reserved)).state is State.FINAL
+        assert [one.tx_hash for one in await paying.attempts(reserved)] == [attempt.tx_hash]
+        assert paying.paid_to_stranger() == 7
+
+    async def test_f41_mined_then_reorganised_out_it_is_broadcast_again(self, paying):
+        reserved = await paying.pay(7)
+        await paying.broadcaster.step()
+        paying.chain.mine()
+        await paying.following.catch_up()
+        await paying.broadcaster.step()
+        assert (await paying.transaction(reserved)).state is State.MINED
+        paying.chain.reorg(2, longer=1)
+        await paying.following.catch_up()
+        await paying.broadcaster.step()
+        back = await paying.transaction(reserved)
+        assert (back.state, back.mined) == (State.BROADCAST, None)
+        await paying.settle()
+        assert (await paying.transaction(reserved)).state is State.FINAL
+        assert paying.paid_to_stranger() == 7
+
+    async def test_an_unreachable_node_is_waited_for(self, paying):
+        def unreachable(*_):
+            raise NodeUnavailable("no route")
+
+        reserved = await paying.pay(7)
+        paying.following.rpc.bends["eth_chainId"] = unreachable
+        with pytest.raises(NodeUnavailable):
+            await paying.broadcaster.step()
+        waiting = await paying.transaction(reserved)
+        assert (waiting.state, waiting.waiting_for) == (State.RESERVED, WaitingFor.NODE)
+        paying.following.rpc.bends.clear()
+        await paying.broadcaster.step()
+        going = await paying.transaction(reserved)
+        assert (going.state, going.waiting_for) == (State.BROADCAST, None)
+
+    async def test_f13_nothing_is_signed_for_another_chain(self, paying):
+        reserved = await paying.pay(7)
+        paying.following.rpc.bends["eth_chainId"] = lambda *_: "0x1"
+        with pytest.raises(WrongChain):
+            await paying.broadcaster.step()
+        assert (await paying.transaction(reserved)).state is State.RESERVED
+        assert await paying.attempts(reserved) == []
+
+    async def test_nothing_is_signed_while_the_network_is_halted(self, paying):
+        reserved = await paying.pay(7)
+        async with tx(paying.following.engine) as connection:
+            await connection.execute(update(tables.networks).values(halted="reorg_below_final"))
+        assert not await paying.broadcaster.step()
+        assert (await paying.transaction(reserved)).state is State.RESERVED
+
+
+class TestWaiting:
+    async def test_f39_gas_above_the_cap_waits_and_resumes_by_itself(self, paying):
+        paying.chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(900 * GWEI))
+        paying.chain.mine()
+        reserved = await paying.pay(7)
+        await paying.broadcaster.step()
+        waiting = await paying.transaction(reserved)
+        assert (waiting.state, waiting.waiting_for) == (State.RESERVED, WaitingFor.FEE)
+        paying.chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
+        paying.chain.mine()
+        await paying.following.catch_up()
+        await paying.broadcaster.step()
+        await paying.settle()
+        assert (await paying.transaction(reserved)).state is State.FINAL
+
+    async def test_f42_a_sender_short_of_tokens_or_gas_waits_without_paying_in_part(self, paying):
+        short = await paying.pay(100_000_001)
+        behind = await paying.pay(1)
+        await paying.broadcaster.step()
+        assert (await paying.transaction(short)).waiting_for is WaitingFor.FUNDS
+        assert (await paying.transaction(behind)).state is State.RESERVED
+        paying.chain.transfer("USDC", paying.hot.address, 2)
+        paying.chain.rpc("anvil_setBalance", paying.hot.address, "0x1")
+        await paying.broadcaster.step()
+        assert (await paying.transaction(short)).waiting_for is WaitingFor.GAS
+        paying.chain.rpc("anvil_setBalance", paying.hot.address, hex(10**18))
+        await paying.broadcaster.step()
+        await paying.settle()
+        assert (await paying.transaction(short)).state is State.FINAL
+        assert (await paying.transaction(behind)).state is State.FINAL
+        assert paying.paid_to_stranger() == 100_000_002
+
+    async def test_f53_a_signer_that_is_down_is_waited_for(self, paying):
+        reserved = await paying.pay(7)
+        paying.signer.stop()
+        await paying.broadcaster.step()
+        waiting = await paying.transaction(reserved)
+        assert (waiting.state, waiting.waiting_for) == (State.RESERVED, WaitingFor.SIGNER)
+        paying.signer.restart()
+        await paying.another().step()
+        assert (await paying.transaction(reserved)).state is State.BROADCAST
+
+    async def test_at_most_sixteen_of_a_sender_are_in_flight(self, paying):
+        paying.chain.set_automine(False)
+        paid = [await paying.pay(1) for _ in range(IN_FLIGHT_MAX + 2)]
+        await paying.broadcaster.step()
+        states = [(await paying.transaction(one)).state for one in paid]
+        assert states == [State.BROADCAST] * IN_FLIGHT_MAX + [State.RESERVED] * 2
+        await paying.settle()
+        await paying.broadcaster.step()
+        await paying.settle()
+        assert paying.paid_to_stranger() == IN_FLIGHT_MAX + 2
+
+
+class TestRefused:
+    async def test_f76_the_next_payment_takes_the_refused_one_s_nonce(self, anvil, following, tmp_path):
+        token = anvil.token("USDC").lower()
+        narrow = Limits(per_transfer=50, per_day=1_000)
+        policy = starter_policy(
+            chain_id=anvil.chain_id, tokens={token: narrow}, native=narrow, top_ups=narrow, fee_wei_max=10**18
+        )
+        signer = start_signer(tmp_path / "narrow", policy)
+        paying = await start_paying(anvil, signer, following)
+        first, refused, third, fourth = [await paying.pay(amount) for amount in (10, 51, 20, 30)]
+        for _ in range(3):
+            await paying.broadcaster.step()
+        no = await paying.transaction(refused)
+        assert (no.state, no.nonce) == (State.REFUSED, None)
+        assert no.refusal is not None
+        assert "limit of 50" in no.refusal
+        await paying.settle()
+        nonces = [(await paying.transaction(one)).nonce for one in (first, third, fourth)]
+        assert nonces == [0, 1, 2]
+        assert paying.paid_to_stranger() == 60
+        assert (await paying.pay(5)).nonce == 3
+        signer.stop()
+
+    async def test_a_conflict_with_the_signer_s_journal_stalls_and_frees_nothing(self, paying):
+        await paying.pay(1)
+        await paying.broadcaster.step()
+        async with tx(paying.following.engine) as connection:  # as a database restored too far back would have it
+            await connection.execute(update(tables.nonces).values(next_nonce=5))
+        reserved = await paying.pay(7)
+        await paying.broadcaster.step()
+        stalled = await paying.transaction(reserved)
+        assert (stalled.state, stalled.waiting_for, stalled.nonce) == (State.RESERVED, WaitingFor.SIGNER, 5)
+
+
+class TestReserving:
+    async def test_f43_the_same_subject_is_reserved_once(self, paying):
+        payment = paying.payment(subject="wdr_same")
+        first, second = await paying.reserve(payment), await paying.reserve(payment)
+        assert (second.id, second.nonce, second.replayed) == (first.id, first.nonce, True)
+        with pytest.raises(BrokenInvariant, match="other terms"):
+            await paying.reserve(paying.payment(2, subject="wdr_same"))
+
+    async def test_f46_concurrent_reservations_get_one_nonce_each(self, paying):
+        reserved = await asyncio.gather(*(paying.pay(1) for _ in range(8)))
+        assert sorted(one.nonce for one in reserved) == list(range(8))
+        payment = paying.payment(subject="wdr_same")
+        same = await asyncio.gather(*(paying.reserve(payment) for _ in range(4)))
+        assert len({one.id for one in same}) == 1
+
+    async def test_f46_the_database_itself_keeps_nonce_and_subject_single(self, paying):
+        first = await paying.pay(1, subject="wdr_1x")
+        async with tx(paying.following.engine) as connection:
+            row = (await connection.execute(select(tables.transactions))).mappings().one()
+        assert row["id"] == first.id
+        for change in ({"id": "txn_x", "subject": "wdr_other"}, {"id": "txn_x", "nonce": 9}):
+            with pytest.raises(UniqueBroken):
+                async with tx(paying.following.engine) as connection:
+                    await connection.execute(tables.transactions.insert().values({**row, **change}))
+
+    async def test_f46_two_broadcasters_at_once_pay_once(self, paying):
+        reserved = [await paying.pay(1) for _ in range(3)]
+        await asyncio.gather(*(paying.another().step() for _ in range(3)))
+        await paying.settle()
+        assert [(await paying.transaction(one)).state for one in reserved] == [State.FINAL] * 3
+        assert paying.paid_to_stranger() == 3
+
+    async def test_a_rolled_back_reservation_leaves_its_nonce_to_the_next(self, paying):
+        async def fail_after_reserving():
+            async with tx(paying.following.engine) as connection:
+                await reserve(connection, paying.payment(), clock=SystemClock(), entropy=SystemEntropy())
+                raise Killed
+
+        with pytest.raises(Killed):
+            await fail_after_reserving()
+        assert (await paying.pay()).nonce == 0
+
+
+class TestEstimates:
+    async def test_an_estimate_covers_what_the_payment_then_costs(self, paying):
+        fees = NetworkFees({"local": paying.following.node})
+        usdc = Deployment(asset="USDC", network="local", contract=paying.chain.token("USDC").lower(), decimals=6)
+        cost = await fees.estimate(usdc, sender=paying.hot.address, to=STRANGER, amount=5)
+        assert cost is not None
+        reserved = await paying.pay(5, gas_limit=cost.gas_limit, fee_wei_max=cost.highest_wei)
+        await paying.broadcaster.step()
+        await paying.settle()
+        end = await paying.transaction(reserved)
+        assert end.state is State.FINAL
+        assert end.mined is not None
+        assert end.mined.fee_wei <= cost.expected_wei <= cost.highest_wei
+
+    async def test_a_sender_without_funds_still_gets_an_estimate(self, paying):
+        fees = NetworkFees({"local": paying.following.node})
+        eth = Deployment(asset="ETH", network="local", contract=None, decimals=18)
+        assert await fees.estimate(eth, sender=STRANGER, to=paying.hot.address, amount=10**24) is not None
