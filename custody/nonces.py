@@ -109,7 +109,8 @@ def _succeed(intent: Intent, latest: Journalled) -> Successor | Conflict:
         return Conflict("fees_not_higher", "a replacement raises both fees")
     if intent.fee_wei_max > latest.fee_wei_max:
         return Conflict(
-            "over_fee_cap", f"gas limit x fee is {intent.fee_wei_max} wei, at most {latest.fee_wei_max} was allowed"
+            "replacement_over_fee_cap",
+            f"gas limit x fee is {intent.fee_wei_max} wei, at most {latest.fee_wei_max} was allowed",
         )
     return Successor(latest)
 

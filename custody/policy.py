@@ -24,6 +24,22 @@ WINDOW_SECONDS: Final = 24 * 60 * 60
 UNLIMITED: Final = 2**256
 """More than any amount can be; written `unlimited`, and only allowed towards our own addresses."""
 
+DENIALS: Final = frozenset(
+    {
+        "network_not_allowed",
+        "index_too_high",
+        "asset_not_listed",
+        "role_not_allowed",
+        "destination_not_listed",
+        "denied_by_rule",
+        "over_transfer_limit",
+        "over_day_limit",
+        "over_fee_cap",
+    }
+)
+"""Every code of a Denied. The policy is asked only about a subject that has no signature, so a refusal with one of
+these says that nothing was ever signed for its subject; a refusal with any other code says nothing of that kind."""
+
 
 class Action(StrEnum):
     ALLOW = "allow"

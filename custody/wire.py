@@ -66,12 +66,21 @@ def decode(body: bytes) -> dict[str, object]:
         same = cbor2.dumps(told, canonical=True) == body
     except (cbor2.CBORError, ValueError, TypeError, RecursionError, OverflowError) as problem:
         raise IntentInvalid("the frame isn't deterministic CBOR", code="malformed") from problem
-    if not same or not isinstance(told, dict) or not all(isinstance(name, str) for name in told):
+    if not same or not isinstance(told, dict) or not _is_plain(told):
         raise IntentInvalid("the frame isn't a map in deterministic CBOR", code="malformed")
     version = told.pop("v", None)
     if type(version) is not int or version != VERSION:
         raise IntentInvalid(f"this side speaks version {VERSION} of the protocol", code="version_unknown")
     return told
+
+
+def _is_plain(told: object) -> bool:
+    """Whether it is made of maps with text keys, lists, text, bytes, whole numbers, true, false and null only."""
+    if isinstance(told, dict):
+        return all(isinstance(name, str) and _is_plain(value) for name, value in told.items())
+    if isinstance(told, list):
+        return all(_is_plain(value) for value in told)
+    return told is None or isinstance(told, str | bytes | int)
 
 
 async def read_body(reader: asyncio.StreamReader, *, first_byte_seconds: float) -> bytes:

@@ -137,13 +137,17 @@ def test_every_field_is_needed(missing: str):
         (bytes.fromhex("a161761801"), "a number longer than needed"),
         (bytes.fromhex("bf617601ff"), "an indefinite length"),
         (bytes.fromhex("a2617601617601"), "a doubled key"),
-        (bytes.fromhex("a26176016161f93c00"), "a float"),
-        (bytes.fromhex("a26176016161d82363286129"), "a tag that would compile a pattern"),
-        (bytes.fromhex("a26176016161c11a514b67b0"), "a tag that would become a date"),
-        (bytes.fromhex("a26176016161d9010281"), "a tag that would become a set"),
-        (bytes.fromhex("a26176016161c24101"), "a bignum that isn't big"),
-        (bytes.fromhex("a261620261617601"), "keys out of order"),
-        (bytes.fromhex("a101617601"), "a key that isn't text"),
+        (bytes.fromhex("a26161f93c00617601"), "a float"),
+        (bytes.fromhex("a26161f97e00617601"), "not a number"),
+        (bytes.fromhex("a26161d82363286129617601"), "a tag that would compile a pattern"),
+        (bytes.fromhex("a26161c11a514b67b0617601"), "a tag that would become a date"),
+        (bytes.fromhex("a26161d901028101617601"), "a tag that would become a set"),
+        (bytes.fromhex("a26161d9ffff01617601"), "a tag that nobody knows"),
+        (bytes.fromhex("a26161f7617601"), "undefined"),
+        (bytes.fromhex("a26161a10101617601"), "a key below that isn't text"),
+        (bytes.fromhex("a26161c24101617601"), "a bignum that isn't big"),
+        (bytes.fromhex("a2617601616101"), "keys out of order"),
+        (bytes.fromhex("a20101617601"), "a key that isn't text"),
         (bytes.fromhex("81617601"), "a list"),
         (b"\x81" * 60_000, "a deep nest"),
         (bytes.fromhex("5b00007fffffffffff"), "a length of 128 TiB"),
@@ -152,6 +156,11 @@ def test_every_field_is_needed(missing: str):
 def test_only_canonical_maps_of_this_version_are_read(body: bytes, what: str):
     with pytest.raises(IntentInvalid):
         wire.decode(body)
+
+
+def test_the_accepted_twin_of_those_is_read():
+    assert wire.decode(bytes.fromhex("a2616101617601")) == {"a": 1}
+    assert wire.decode(bytes.fromhex("a26161c249010000000000000000617601")) == {"a": 2**64}
 
 
 @given(st.binary(max_size=400))

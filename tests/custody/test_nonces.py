@@ -50,8 +50,8 @@ ANSWERS = [
     (token_transfer(**UP | SAME_FEE),                     facts(FIRST),                            "fees_not_higher"),
     (cancel(attempt=2),                                   facts(FIRST),                            "fees_not_higher"),
     (token_transfer(**UP | {"attempt": 1}),               facts(token_transfer(attempt=2)),        "attempt_too_low"),
-    (token_transfer(**UP | TOO_DEAR),                     facts(FIRST),                            "over_fee_cap"),
-    (cancel(**UP, gas_limit=10**6),                       facts(FIRST),                            "over_fee_cap"),
+    (token_transfer(**UP | TOO_DEAR),                     facts(FIRST), "replacement_over_fee_cap"),
+    (cancel(**UP, gas_limit=10**6),                       facts(FIRST), "replacement_over_fee_cap"),
 ]
 # fmt: on
 

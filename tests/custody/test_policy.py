@@ -8,7 +8,7 @@ import pytest
 from custody.derivation import Role, checksummed
 from custody.errors import PolicyInvalid
 from custody.intents import KeyRef, Transfer
-from custody.policy import Allowed, SpendingFacts, evaluate
+from custody.policy import DENIALS, Allowed, SpendingFacts, evaluate
 from custody.policy_file import parse
 from tests.custody.samples import (
     CHAIN,
@@ -59,6 +59,11 @@ ANSWERS = [
 def test_every_answer_of_the_starter_policy(intent: Transfer, spent: int, code: str | None):
     answer = evaluate(POLICY, SpendingFacts(spent), intent)
     assert (None if isinstance(answer, Allowed) else answer.code) == code
+
+
+def test_every_denial_code_is_listed_and_shown():
+    shown = {code for _, _, code in ANSWERS if code is not None}
+    assert shown | {"denied_by_rule"} == DENIALS
 
 
 def test_a_denial_carries_its_numbers_and_its_rule():

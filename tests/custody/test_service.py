@@ -16,6 +16,7 @@ from custody.derivation import AccountKeys, AddressSource, Role, fingerprint
 from custody.errors import KeyFileLocked, PolicyNotAccepted
 from custody.intents import Intent, KeyRef, to_map
 from custody.journal import Journal
+from custody.policy import DENIALS
 from custody.policy_file import parse
 from custody.service import SignerService
 from custody.transactions import read
@@ -136,6 +137,26 @@ def test_replacement_and_cancellation_are_signed_for_the_same_nonce(bench: Bench
     assert (last.to, last.value, last.payload) == (hot, 0, b"")
     assert bench.sign(token_transfer(**dearer(third, attempt=4))) == "already_cancelled"
     assert isinstance(bench.sign(token_transfer(subject="wdr_2", nonce=1)), bytes), "one nonce used, not three"
+
+
+def test_only_a_subject_without_a_signature_is_ever_denied_by_policy(bench: Bench):
+    """What a caller may conclude from a policy's code: the hold can be released, nothing is on its way."""
+    assert isinstance(bench.sign(token_transfer(amount=1_000)), bytes)
+    forbidden: list[dict[str, Any]] = [
+        {"chain_id": 1},
+        {"amount": 1_001},
+        {"contract": bytes([7]) * 20},
+        {"sender": KeyRef(Role.GAS, 0)},
+        {"sender": KeyRef(Role.HOT, 9)},
+        {"gas_limit": 10**9},
+        {"max_fee_per_gas": 10**18},
+    ]
+    for change in forbidden:
+        for fees in ({}, dearer(token_transfer())):
+            assert bench.sign(token_transfer(**{"amount": 1_000} | fees | change)) not in DENIALS
+    assert bench.sign(token_transfer(**dearer(token_transfer(), amount=1_000) | {"max_fee_per_gas": 10**18})) == (
+        "replacement_over_fee_cap"
+    )
 
 
 def test_f76_a_refusal_leaves_the_nonce_to_the_next_withdrawal(bench: Bench):

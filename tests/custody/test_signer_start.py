@@ -227,7 +227,9 @@ def test_a_launch_that_fails_tells_the_signers_own_sentence(signer: RunningSigne
         launched.await_ready()
 
 
-async def test_a_user_who_is_not_allowed_is_shown_out(signer: RunningSigner, tmp_path: Path):
+async def test_a_user_who_is_not_allowed_is_shown_out(
+    signer: RunningSigner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     signer.stop()
     journal = Journal.open(signer.journal)
     accounts = {role: keystore.open_key(signer.folder / "keys", role, passphrase=PASSPHRASE).account() for role in Role}
@@ -241,6 +243,7 @@ async def test_a_user_who_is_not_allowed_is_shown_out(signer: RunningSigner, tmp
         else:
             with pytest.raises(SignerUnavailable):
                 await client.status()
+        assert ("isn't allowed" in capsys.readouterr().err) == (os.geteuid() not in allowed)
         await client.close()
         server.close()
     journal.close()
