@@ -17,7 +17,7 @@ from chain.broadcaster import Broadcaster
 from chain.checkpoints import Checkpoint
 from chain.estimates import NetworkFees
 from chain.evm.node import Node
-from chain.evm.rpc import Rpc
+from chain.evm.rpc import HttpRpc
 from chain.follower import Did, Follower
 from chain.networks import Deployment, Network, Registry
 from chain.signing import OwnKey, Role, Signer
@@ -40,6 +40,7 @@ from wallet.receipts import Receipts
 from wallet.transfers import Transfers
 from wallet.withdrawals import Withdrawals
 from wiring.chains import Chains
+from wiring.checks import database_check
 from wiring.services import Services
 from wiring.settings import Settings
 from wiring.signing import XpubAddresses
@@ -76,7 +77,7 @@ async def open_parts(settings: Settings, *, name: str) -> AsyncIterator[Parts]:
         registry = build_registry(settings)
         nodes = {}
         for network in registry.networks.values():
-            endpoints = [Rpc(url) for url in network.rpc_urls]
+            endpoints = [HttpRpc(url) for url in network.rpc_urls]
             for endpoint in endpoints:
                 stack.push_async_callback(endpoint.close)
             nodes[network.name] = tuple(Node(network, endpoint) for endpoint in endpoints)
@@ -158,12 +159,13 @@ def build_services(parts: Parts) -> Services:
         receipts=Receipts(ledger),
         history=History(ledger),
         bank=build_bank(parts),
+        checks={"database": database_check(engine)},
     )
 
 
 def build_bank(parts: Parts) -> BankRail:
     """The bank rail over our configured accounts."""
-    accounts = [BankAccount(bank.name, bank.iban, bank.asset) for bank in parts.settings.bank_accounts]
+    accounts = [BankAccount(name=bank.name, iban=bank.iban, asset=bank.asset) for bank in parts.settings.bank_accounts]
     return BankRail(parts.engine, parts.ledger, clock=parts.clock, entropy=parts.entropy, accounts=accounts)
 
 

@@ -1,0 +1,24 @@
+"""What makes a process ready: each check looks at one thing and says in a sentence what is wrong with it."""
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from base.errors import OnebookError
+from db.engine import tx
+from db.migrate import head
+from wiring.services import Check
+
+
+def database_check(engine: AsyncEngine) -> Check:
+    """The database answers, and has the schema of this version."""
+    wanted = head()
+
+    async def check() -> str | None:
+        try:
+            async with tx(engine) as connection:
+                found = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar_one_or_none()
+        except OnebookError as error:
+            return f"the database can't be used ({error.code})"
+        return None if found == wanted else f"the database has schema {found}, this version needs {wanted}"
+
+    return check
