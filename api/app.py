@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import foreign, health, pages
-from api.bodies import JSON_BYTES_MAX
 from api.envelope import VERSION, Envelope
 from api.metrics import Metrics
 from api.problems import problem_of, response_for
@@ -40,7 +39,6 @@ def create_app(services: Services) -> FastAPI:
         title="Onebook",
         version=VERSION,
         description=DESCRIPTION,
-        max_body_size=JSON_BYTES_MAX,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         middleware=[Middleware(Envelope, clock=services.clock, entropy=services.entropy, metrics=metrics)],
         exception_handlers={

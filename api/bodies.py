@@ -7,7 +7,7 @@ from email.message import Message
 
 from starlette.requests import Request
 
-from api.errors import MalformedBody, WrongContentType
+from api.errors import BodyTooLarge, MalformedBody, WrongContentType
 
 JSON_BYTES_MAX = 64 * 1024
 """A JSON body's largest size."""
@@ -21,13 +21,26 @@ async def read_json(request: Request) -> object:
     Raises WrongContentType, and MalformedBody for anything that isn't plain JSON: a name twice in one object, numbers
     that aren't finite, half characters.
     """
-    raw = await request.body()
+    raw = await read_body(request, bytes_max=JSON_BYTES_MAX)
     if not raw:
         return None
     _require_json(request)
     parsed = parse_json(raw)
     request._json = parsed
     return parsed
+
+
+async def read_body(request: Request, *, bytes_max: int) -> bytes:
+    """The request's whole body, read once. Raises BodyTooLarge as soon as more than `bytes_max` came."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > bytes_max:
+            raise BodyTooLarge(f"the body is larger than {bytes_max} bytes", bytes_max=bytes_max)
+        parts.append(part)
+    request._body = b"".join(parts)  # what a second reader of the same request is given
+    return request._body
 
 
 def parse_json(raw: bytes) -> object:

@@ -9,16 +9,17 @@ from api.auth import Door, bearer
 
 
 class ProblemView(TypedDict, total=False):
+    """RFC 9457, with what to do, and the numbers that explain it beside these."""
+
     type: str
     title: str
     status: int
     detail: str
+    remedy: str
     code: str
     request_id: str
     param: str
 
-
-"""RFC 9457, with the numbers that explain it beside these."""
 
 _PROBLEM = {"model": ProblemView, "content": {"application/problem+json": {}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {

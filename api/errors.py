@@ -7,6 +7,7 @@ OnebookError
     ├── IdempotencyKeyMissing     a request that moves money came without an Idempotency-Key
     ├── IdempotencyKeyInvalid     the Idempotency-Key is empty, too long or not printable ASCII
     ├── MalformedBody             not JSON, or JSON that could be read in two ways
+    ├── BodyTooLarge              the body has more bytes than this path takes
     ├── WrongContentType          the body isn't declared as what this path takes
     ├── InvalidRequest            a field is missing, unknown, or of the wrong kind; lists all of them
     ├── UnknownVersion            no API version has this date
@@ -35,6 +36,10 @@ class IdempotencyKeyInvalid(Rejected):
 
 class MalformedBody(Rejected):
     default_code = "malformed_body"
+
+
+class BodyTooLarge(Rejected):
+    default_code = "body_too_large"
 
 
 class WrongContentType(Rejected):

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from api.bodies import JSON_BYTES_MAX
 from api.errors import InvalidRequest, UnknownPath
 from base.errors import OnebookError, Rejected
 from db.errors import translate
@@ -42,8 +41,6 @@ def from_http(error: HTTPException, *, method: str, path: str) -> OnebookError:
                 code="method_not_allowed",
                 allowed=allowed,
             )
-        case 413:
-            return Rejected(f"the body is larger than {JSON_BYTES_MAX} bytes", code="body_too_large")
         case _:
             return Rejected(str(error.detail), code="http_error")
 

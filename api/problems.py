@@ -88,6 +88,7 @@ def response_for(
         "title": row.title,
         "status": row.status,
         "detail": _detail(error, row, facts),
+        "remedy": row.remedy,
         "code": row.code,
         "request_id": request_id,
     }
@@ -119,6 +120,8 @@ def _shown(name: str, value: object, asset: Asset | None) -> object:
             return value
         case str() if name in AMOUNT_FACTS and asset is not None and value.isdecimal():
             return format_amount(int(value), asset)
+        case dict():
+            return {str(key): _shown(str(key), inner, asset) for key, inner in value.items()}
         case list() | tuple():
             return [_shown(name, item, asset) for item in value]
         case _:

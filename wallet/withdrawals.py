@@ -369,7 +369,7 @@ class Withdrawals:
             reason=None,
             asset=estimate.asset,
             network=estimate.network,
-            address=parse_address(to, param="to"),
+            address=parse_address(to, param="address"),
             amount=estimate.amount,
             chain_amount=to_chain_units(estimate.amount, deployment, scale=scale),
             fee_highest=estimate.fee_highest,
@@ -452,13 +452,13 @@ class Withdrawals:
     # What a request is checked against
 
     async def _recipient(self, to: str, deployment: Deployment) -> str:
-        address = parse_address(to, param="to")
+        address = parse_address(to, param="address")
         async with tx(self._engine) as connection:
             role = await store.load_house_role(connection, address)
         if address == deployment.contract:
-            raise OwnAddress(f"this is the contract of {deployment.asset} itself; what it gets is lost", param="to")
+            raise OwnAddress(f"this is the contract of {deployment.asset} itself; what it gets is lost", param="address")
         if role is not None:
-            raise OwnAddress("this address is the house's own", param="to", role=role)
+            raise OwnAddress("this address is the house's own", param="address", role=role)
         return address
 
     async def _check_debts(self, owner: str) -> None:

@@ -1,0 +1,87 @@
+"""The API's process: reads the settings, builds the services, serves until it's told to stop.
+
+python -m api.serve [--port N | --socket PATH]
+"""
+
+import argparse
+import asyncio
+import gc
+import sys
+from pathlib import Path
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from api.app import create_app
+from base.errors import OnebookError
+from wiring.assemble import build_services, open_parts
+from wiring.running import with_database
+from wiring.settings import Settings, load_settings
+
+BACKLOG = 2048
+"""Connections that the kernel keeps waiting."""
+
+KEEP_ALIVE_SECONDS = 30
+SHUTDOWN_SECONDS = 10
+"""How long requests under way may still take after a signal to stop."""
+
+_GENERATION_THRESHOLD = 50_000
+"""Objects made before the garbage collector looks: most die with their request, without it."""
+
+
+async def serve(settings: Settings, *, port: int | None = None, socket: Path | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, on a TCP port, or on a Unix socket where one is given."""
+    async with open_parts(settings, name="onebook api") as parts:
+        app = create_app(build_services(parts))
+        _calm_garbage_collector()
+        await uvicorn.Server(_config(app, settings, port=port, socket=socket)).serve()
+
+
+def _config(app: FastAPI, settings: Settings, *, port: int | None, socket: Path | None) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.api_host,
+        port=port or settings.api_port,
+        uds=None if socket is None else str(socket),
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # a caller's own word about its address is worth nothing
+        log_level="warning",
+    )
+
+
+def _calm_garbage_collector() -> None:
+    """What was built at start lives as long as the process: the collector needn't walk it at every turn."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GENERATION_THRESHOLD, 50, 50)
+
+
+def main() -> int:
+    """Serve with the settings in force; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m api.serve", description="Serve the API of one installation.")
+    parser.add_argument("--port", type=int, help="TCP port; else the settings'")
+    parser.add_argument("--socket", type=Path, help="serve on a Unix socket instead")
+    asked = parser.parse_args()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ]
+    )
+    try:
+        asyncio.run(serve(with_database(load_settings()), port=asked.port, socket=asked.socket))
+    except OnebookError as error:
+        sys.stderr.write(f"onebook api: {error.message}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
