@@ -456,7 +456,9 @@ class Withdrawals:
         async with tx(self._engine) as connection:
             role = await store.load_house_role(connection, address)
         if address == deployment.contract:
-            raise OwnAddress(f"this is the contract of {deployment.asset} itself; what it gets is lost", param="address")
+            raise OwnAddress(
+                f"this is the contract of {deployment.asset} itself; what it gets is lost", param="address"
+            )
         if role is not None:
             raise OwnAddress("this address is the house's own", param="address", role=role)
         return address

@@ -1,0 +1,168 @@
+"""Adjustments: the treasurer moves value by hand between accounts of the house, or out of suspense to its owner.
+
+Custody, banks and what is in transit are never adjusted: there only the chain's and the bank's own evidence counts.
+"""
+
+from dataclasses import asdict, replace
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from base.clock import Clock
+from base.entropy import Entropy
+from base.errors import NotFound
+from base.ids import new_id
+from db.engine import tx
+from ledger.accounts import HOUSE, WALLET, house_account, split_account_id
+from ledger.asking import decide, decided_before
+from ledger.commands import Group, Post, Posting
+from ledger.engine import Ledger
+from ledger.requests import RequestKey
+from ledger.riders import Insert
+from treasury import store
+from treasury.errors import NotAdjustable, ReasonMissing, SuspenseShort
+from treasury.records import Adjustment
+from treasury.tables import adjustments
+
+ADJUSTABLE = frozenset(
+    {
+        "suspense",
+        "quarantine",
+        "capital",
+        "fx",
+        "fees",
+        "fx-result",
+        "rounding",
+        "promotion",
+        "network-fees",
+        "rail-fees",
+    }
+)
+"""Purposes of the house that may be moved between by hand."""
+
+WAITING = frozenset({"suspense", "quarantine"})
+"""Purposes that hold value of others until its owner is known: never more leaves them than is there."""
+
+TEXT_LENGTH_MAX = 500
+"""Characters of a reason or of an evidence's name."""
+
+
+class Adjustments:
+    """Moves value by hand, with a reason that stays."""
+
+    def __init__(self, engine: AsyncEngine, *, ledger: Ledger, clock: Clock, entropy: Entropy) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._clock = clock
+        self._entropy = entropy
+
+    async def move(
+        self,
+        *,
+        key: RequestKey,
+        treasurer: str,
+        source: str,
+        target: str,
+        asset: str,
+        amount: int,
+        reason: str,
+        evidence: str | None = None,
+    ) -> Adjustment:
+        """Debit `source` and credit `target` (account ids, or house purposes such as `suspense`).
+
+        To a user's account only out of suspense or quarantine, and with `evidence`: the deposit, inflow or bank line
+        that shows it's theirs. Raises UnknownAsset, NotAdjustable, ReasonMissing, SuspenseShort, RequestConflict,
+        RefusedByBook (`frozen`, `insufficient_funds` of `fx`).
+        """
+        if (first := await decided_before(self._ledger, key)) is not None:
+            return replace(await self.get(first.subject or ""), replayed=True)
+        await self._ledger.asset(asset)
+        adjustment = Adjustment(
+            id=new_id("adj", self._clock, self._entropy),
+            treasurer=treasurer,
+            source=_named(source, asset),
+            target=_named(target, asset),
+            asset=asset,
+            amount=amount,
+            reason=reason.strip(),
+            evidence=evidence,
+            created_at=self._clock.now(),
+        )
+        _check(adjustment)
+        await self._check_owner(adjustment)
+        await self._check_source(adjustment)
+        await self._ledger.ensure_open(adjustment.source, adjustment.target)
+        (outcome,) = await decide(self._ledger, self._group(key, adjustment))
+        if outcome.replayed:
+            return replace(await self.get(outcome.subject or ""), replayed=True)
+        return adjustment
+
+    async def get(self, adjustment: str) -> Adjustment:
+        """The adjustment with this id. Raises NotFound."""
+        async with tx(self._engine) as connection:
+            found = await store.load_adjustment(connection, self._ledger.book, adjustment)
+        if found is None:
+            raise NotFound(f"there is no adjustment {adjustment[:40]!r}", param="adjustment")
+        return found
+
+    async def recent(self, *, before: str | None = None, limit: int = 50) -> list[Adjustment]:
+        """Adjustments, newest first, those older than the id `before`."""
+        async with tx(self._engine) as connection:
+            return await store.list_adjustments(connection, self._ledger.book, before=before, limit=limit)
+
+    def _group(self, key: RequestKey, adjustment: Adjustment) -> Group:
+        posting = Posting(adjustment.source, adjustment.target, adjustment.asset, adjustment.amount)
+        post = Post(id=key.id, subject=adjustment.id, postings=(posting,), metadata={"reason": adjustment.reason})
+        values = {name: value for name, value in asdict(adjustment).items() if name not in ("id", "replayed")}
+        row = Insert(adjustments.name, {"book": self._ledger.book, "id": adjustment.id}, values)
+        return Group((post,), (row,), content=key.content)
+
+    async def _check_owner(self, adjustment: Adjustment) -> None:
+        """A mistyped user must not get an account; whoever was ever paid has one."""
+        owner = split_account_id(adjustment.target)[0]
+        if owner != HOUSE and not await self._ledger.accounts(owner=owner):
+            raise NotFound(f"no user {owner[:40]!r} has an account in this book", param="target")
+
+    async def _check_source(self, adjustment: Adjustment) -> None:
+        """Suspense has no limit in the book, since evidence may overdraw it; a person may not."""
+        if split_account_id(adjustment.source)[1] not in WAITING:
+            return
+        account = await self._ledger.account(adjustment.source)
+        available = max(0, account.available) if account is not None else 0
+        if available < adjustment.amount:
+            raise SuspenseShort(
+                f"{adjustment.source} holds less than that",
+                account=adjustment.source,
+                required=adjustment.amount,
+                available=available,
+            )
+
+
+def _named(account: str, asset: str) -> str:
+    """The account's id, of an id or of one of the house's purposes."""
+    return account if "/" in account else house_account(account, asset)
+
+
+def _check(adjustment: Adjustment) -> None:
+    source_owner, source, source_asset = split_account_id(adjustment.source)
+    target_owner, target, target_asset = split_account_id(adjustment.target)
+    if {source_asset, target_asset} != {adjustment.asset}:
+        raise NotAdjustable("both accounts must be of the asset that is moved", param="asset")
+    if adjustment.source == adjustment.target:
+        raise NotAdjustable("source and target are the same account", param="target")
+    if source_owner != HOUSE or source not in ADJUSTABLE:
+        raise NotAdjustable(
+            f"{adjustment.source} can't be debited by hand", param="source", adjustable=sorted(ADJUSTABLE)
+        )
+    to_user = target_owner != HOUSE
+    if to_user and (target != WALLET or source not in WAITING):
+        raise NotAdjustable("a user is credited by hand only out of suspense or quarantine", param="source")
+    if not to_user and target not in ADJUSTABLE:
+        raise NotAdjustable(
+            f"{adjustment.target} can't be credited by hand", param="target", adjustable=sorted(ADJUSTABLE)
+        )
+    if not 0 < len(adjustment.reason) <= TEXT_LENGTH_MAX:
+        raise ReasonMissing(f"say why, in at most {TEXT_LENGTH_MAX} characters", param="reason")
+    if to_user and not adjustment.evidence:
+        raise ReasonMissing("name the deposit, inflow or bank line that shows whose it is", param="evidence")
+    if adjustment.evidence is not None and len(adjustment.evidence) > TEXT_LENGTH_MAX:
+        raise ReasonMissing(f"evidence has at most {TEXT_LENGTH_MAX} characters", param="evidence")

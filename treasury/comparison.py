@@ -1,0 +1,118 @@
+"""What is a break: figures of the journal, the accounts, the chain and the bank laid side by side. Pure.
+
+Custody and bank accounts are assets, so their balance in the book is the negative of what is there. What is in flight
+is added to the book's side, so it's never a false break; being in flight for too long is a break of its own.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from ledger.accounts import house_account
+from treasury.records import BreakReason, Finding, InFlight
+
+COUNTERS = ("debits_posted", "credits_posted", "debits_pending", "credits_pending")
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """An account's four counters in the order of `COUNTERS`, as stored and as its journal's lines add up."""
+
+    account: str
+    asset: str
+    stored: tuple[int, int, int, int]
+    journal: tuple[int, int, int, int]
+
+    @property
+    def balance(self) -> int:
+        """The stored balance: credits less debits."""
+        return self.stored[1] - self.stored[0]
+
+    @property
+    def journal_balance(self) -> int:
+        """The balance that the journal's lines come to."""
+        return self.journal[1] - self.journal[0]
+
+
+class ClosingBalance(Protocol):
+    """What a bank last said that it owes us on an account, in signed smallest units."""
+
+    @property
+    def account(self) -> str: ...
+    @property
+    def asset(self) -> str: ...
+    @property
+    def balance(self) -> int: ...
+    @property
+    def statement(self) -> str: ...
+
+
+def drifted(accounts: Iterable[Counters]) -> list[Finding]:
+    """Stored counters that aren't what the journal's lines add up to, each named."""
+    return [
+        Finding(BreakReason.COUNTER_DRIFT, entry.account, entry.asset, expected, found, detail=name)
+        for entry in accounts
+        for name, expected, found in zip(COUNTERS, entry.journal, entry.stored, strict=True)
+        if expected != found
+    ]
+
+
+def unbalanced(accounts: Iterable[Counters]) -> list[Finding]:
+    """Assets whose stored balances don't sum to zero."""
+    sums: dict[str, int] = {}
+    for entry in accounts:
+        sums[entry.asset] = sums.get(entry.asset, 0) + entry.balance
+    return [Finding(BreakReason.UNBALANCED, "", asset, 0, total) for asset, total in sorted(sums.items()) if total != 0]
+
+
+def chain_differs(
+    network: str, *, booked: Mapping[str, int], in_flight: Iterable[InFlight], found: Mapping[str, int]
+) -> list[Finding]:
+    """Custody accounts whose balance through a block, with what is in flight, isn't what our addresses hold there.
+
+    `booked` are book balances (credits less debits) by account id; `found` what is on chain, by the same ids.
+    """
+    moving: dict[str, int] = {}
+    for item in in_flight:
+        moving[item.account] = moving.get(item.account, 0) + item.amount
+    findings = []
+    for account in sorted(found):
+        expected = -booked.get(account, 0) + moving.get(account, 0)
+        if expected != found[account]:
+            asset = account.rpartition("/")[2]
+            findings.append(Finding(BreakReason.CHAIN_DIFFERS, account, asset, expected, found[account], network))
+    return findings
+
+
+def overdue(in_flight: Iterable[InFlight], *, now: datetime, patience: timedelta) -> list[Finding]:
+    """What has been in flight for longer than a worker may take."""
+    return [
+        Finding(
+            BreakReason.UNBOOKED, item.account, item.asset, item.amount, 0, item.network, f"{item.tx_hash} {item.place}"
+        )
+        for item in in_flight
+        if now - item.seen_at > patience
+    ]
+
+
+def bank_differs(accounts: Sequence[Counters], told: Sequence[ClosingBalance]) -> list[Finding]:
+    """Bank accounts whose journal isn't what the bank last said, and those with money of which no bank ever spoke."""
+    ours = {entry.account: entry for entry in accounts if entry.account.startswith("house/bank:")}
+    findings = []
+    for closing in told:
+        name = house_account(f"bank:{closing.account}", closing.asset)
+        entry = ours.pop(name, None)
+        expected = 0 if entry is None else -entry.journal_balance
+        if expected != closing.balance:
+            findings.append(
+                Finding(
+                    BreakReason.BANK_DIFFERS, name, closing.asset, expected, closing.balance, detail=closing.statement
+                )
+            )
+    findings += [
+        Finding(BreakReason.NO_STATEMENT, entry.account, entry.asset, -entry.journal_balance, 0)
+        for entry in ours.values()
+        if entry.journal_balance
+    ]
+    return findings

@@ -1,0 +1,125 @@
+"""Inflows: what strangers (or the operator) send to the house's own hot and gas addresses, booked once it's final.
+
+It stands in suspense until the treasurer says what it was. Our own transactions are told by their hash and booked by
+whoever made them. A token that isn't an asset of this book isn't booked here; the chain's record shows it.
+"""
+
+from dataclasses import astuple
+from functools import partial
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from base.clock import Clock
+from base.entropy import Entropy
+from base.ids import new_id
+from chain.networks import Network, Registry, to_ledger_units
+from db.engine import tx
+from ledger.accounts import house_account
+from ledger.asking import work
+from ledger.commands import Group, Post, Posting, alone
+from ledger.engine import Ledger
+from ledger.requests import content_hash, worker_id
+from ledger.riders import Advance, Insert
+from treasury import store
+from treasury.errors import TreasuryCorrupt
+from treasury.records import Inflow, InflowState
+from treasury.store import HouseArrival
+from treasury.tables import inflows
+
+BATCH = 200
+"""Inflows that one step books at most per network."""
+
+SUSPENSE = "suspense"
+
+
+class Inflows:
+    """Books what arrives at the house."""
+
+    def __init__(
+        self, engine: AsyncEngine, *, ledger: Ledger, registry: Registry, clock: Clock, entropy: Entropy
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._registry = registry
+        self._clock = clock
+        self._entropy = entropy
+
+    async def step(self) -> int:
+        """Book what has become final since, and take back what left the chain; returns how many."""
+        return sum([await self._network(network) for network in self._registry.networks.values()])
+
+    async def recent(self, *, before: str | None = None, limit: int = 50) -> list[Inflow]:
+        """Inflows, newest first, those older than the id `before`."""
+        async with tx(self._engine) as connection:
+            return await store.list_inflows(connection, self._ledger.book, before=before, limit=limit)
+
+    async def _network(self, network: Network) -> int:
+        book = self._ledger.book
+        contracts = [deployment.contract for deployment in self._registry.on(network.name)]
+        async with tx(self._engine) as connection:
+            at = await store.load_status(connection, network)
+            if at is None or not contracts:
+                return 0
+            gone = await store.load_vanished_inflows(connection, book, network.name, limit=BATCH)
+            arrivals = await store.load_house_arrivals(
+                connection, book, network.name, contracts=contracts, through=at.final_height, limit=BATCH
+            )
+        found = [] if at.halted else [await self._inflow(arrival) for arrival in arrivals]
+        await self._ledger.ensure_open(*sorted({side for inflow in found for side in _sides(inflow)}))
+        makers = [partial(self._reverse, inflow) for inflow in gone] + [partial(self._book, item) for item in found]
+        return (await work(self._ledger, *makers)).count(None)
+
+    async def _inflow(self, arrival: HouseArrival) -> Inflow:
+        deployment = self._registry.by_contract(arrival.network, arrival.contract)
+        if deployment is None:
+            raise TreasuryCorrupt(f"{arrival.contract} on {arrival.network} is no asset of ours")
+        asset = await self._ledger.asset(deployment.asset)
+        return Inflow(
+            id=new_id("inf", self._clock, self._entropy),
+            state=InflowState.BOOKED,
+            asset=asset.code,
+            amount=to_ledger_units(arrival.chain_amount, deployment, scale=asset.scale),
+            network=arrival.network,
+            role=arrival.role,
+            sender=arrival.sender,
+            address=arrival.address,
+            block_number=arrival.block_number,
+            block_hash=arrival.block_hash,
+            tx_hash=arrival.tx_hash,
+            place=arrival.place,
+            version=arrival.version,
+            booked_at=self._clock.now(),
+        )
+
+    def _book(self, inflow: Inflow, attempt: int) -> Group:
+        custody, suspense = _sides(inflow)
+        post = Post(
+            id=_command(inflow, "book", attempt),
+            subject=inflow.id,
+            evidence=inflow.evidence,
+            postings=(Posting(custody, suspense, inflow.asset, inflow.amount),),
+        )
+        row = Insert(inflows.name, store.inflow_key(self._ledger.book, inflow), store.inflow_values(inflow))
+        # Content of the evidence only: a second worker gives the same inflow another id, and that is no conflict.
+        return alone(post, row, content=content_hash(["inflow", *astuple(inflow.evidence), inflow.version]))
+
+    def _reverse(self, inflow: Inflow, attempt: int) -> Group:
+        custody, suspense = _sides(inflow)
+        post = Post(
+            id=_command(inflow, "reverse", attempt),
+            subject=inflow.id,
+            evidence=inflow.evidence,
+            postings=(Posting(suspense, custody, inflow.asset, inflow.amount),),
+        )
+        booked, reversed_ = {"state": InflowState.BOOKED.value}, {"state": InflowState.REVERSED.value}
+        return alone(post, Advance(inflows.name, store.inflow_key(self._ledger.book, inflow), booked, reversed_))
+
+
+def _sides(inflow: Inflow) -> tuple[str, str]:
+    custody = house_account(f"custody:{inflow.network}:{inflow.role}", inflow.asset)
+    return custody, house_account(SUSPENSE, inflow.asset)
+
+
+def _command(inflow: Inflow, act: str, attempt: int) -> str:
+    where = f"{inflow.network}:{inflow.block_hash}:{inflow.tx_hash}:{inflow.place}"
+    return worker_id(f"inflow:{where}:v{inflow.version}:{act}", attempt)
