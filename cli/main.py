@@ -5,7 +5,7 @@ import sys
 import typer
 
 from base.errors import OnebookError
-from cli.commands import chain, demo, doctor, service
+from cli.commands import book, chain, demo, doctor, service
 from cli.output import exit_code
 
 EXITS = """
@@ -30,6 +30,9 @@ for command in (
     service.serve,
     service.worker,
     service.config,
+    book.reconcile,
+    book.audit,
+    book.import_,
     doctor.doctor,
 ):
     app.command(command.__name__.strip("_"))(command)

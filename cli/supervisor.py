@@ -23,6 +23,7 @@ from pydantic import SecretStr
 
 from base.children import free_port, start_child, stop_child
 from base.errors import ConfigError, Unavailable
+from custody.launcher import launch_signer
 from db.server import PostgresServer
 from wiring.running import Running, forget_running, own_start, read_running, write_running
 from wiring.settings import CONFIG_VARIABLE, Settings
@@ -95,26 +96,20 @@ class Supervisor:
         settings = self.settings
         socket = settings.path(settings.signer_socket)
         socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        command: list[str | Path] = [
-            *(sys.executable, "-m", "custody.signer", "--socket", socket, "--keys", settings.path(settings.keys)),
-            *("--policy", settings.path(settings.policy), "--journal", settings.path(settings.journal)),
-        ]
 
         def launch() -> subprocess.Popen[bytes]:
-            reading, writing = os.pipe()
-            try:
-                os.write(writing, self._passphrase)
-                os.close(writing)
-                environment = {k: v for k, v in self._environment().items() if k != "ONEBOOK_SIGNER_PASSPHRASE"}
-                environment.pop("ONEBOOK_DATABASE_URL", None)
-                environment.pop("ONEBOOK_DATABASE_OWNER_URL", None)
-                whole: list[str | Path] = [*command, "--passphrase-fd", str(reading)]
-                return start_child(whole, log=self._log("signer"), env=environment, pass_fds=(reading,))
-            finally:
-                os.close(reading)
+            signer = launch_signer(
+                socket=socket,
+                keys=settings.path(settings.keys),
+                policy=settings.path(settings.policy),
+                journal=settings.path(settings.journal),
+                passphrase=self._passphrase,
+                log=self._log("signer"),
+            )
+            signer.await_ready()
+            return signer.child
 
         self._add("signer", launch)
-        self._await("signer", socket.is_socket)
         self._say(f"signer on {socket.name}, its own process")
 
     def start_worker(self) -> None:

@@ -54,6 +54,8 @@ def launch_signer(
 ) -> LaunchedSigner:
     """Start a signer whose output is appended to `log`; it dies with us. Returns at once: `await_ready` waits.
 
+    It gets none of our settings from the environment (database passwords, say).
+
     `cwd` is where `python -m custody.signer` finds the package, if it isn't installed.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -65,6 +67,8 @@ def launch_signer(
             stream.write(passphrase)  # at most 1 KiB, so the pipe takes it whole
         command: list[str | Path] = [sys.executable, "-m", "custody.signer", "--passphrase-fd", str(reading)]
         command += ["--socket", socket, "--keys", keys, "--policy", policy, "--journal", journal]
-        return LaunchedSigner(start_child(command, log=log, cwd=cwd, pass_fds=[reading]), log, log_start)
+        environment = {name: told for name, told in os.environ.items() if not name.startswith("ONEBOOK_")}
+        child = start_child(command, log=log, cwd=cwd, env=environment, pass_fds=[reading])
+        return LaunchedSigner(child, log, log_start)
     finally:
         os.close(reading)

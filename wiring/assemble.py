@@ -21,6 +21,7 @@ from chain.evm.rpc import HttpRpc
 from chain.follower import Did, Follower
 from chain.networks import Deployment, Network, Registry
 from chain.signing import OwnKey, Role, Signer
+from custody.client import SignerClient
 from custody.derivation import Role as CustodyRole
 from db.engine import create_engine, tx
 from db.migrate import migrate
@@ -29,6 +30,8 @@ from fiat.bank.service import BankRail
 from identity.service import Identity
 from ledger.money import Asset, parse_amount
 from ledger.service import PostgresLedger
+from treasury.inflows import Inflows
+from treasury.reconciliation import Reconciler
 from wallet.accounts import Accounts
 from wallet.conversions import Conversions
 from wallet.deposit_addresses import DepositAddresses
@@ -43,7 +46,7 @@ from wiring.chains import Chains
 from wiring.checks import database_check
 from wiring.services import Services
 from wiring.settings import Settings
-from wiring.signing import XpubAddresses
+from wiring.signing import CustodySigner, XpubAddresses
 
 Step = Callable[[], Awaitable[int]]
 """One bounded piece of background work; returns how many things it moved on."""
@@ -87,7 +90,7 @@ async def open_parts(settings: Settings, *, name: str) -> AsyncIterator[Parts]:
             ledger=PostgresLedger(engine, clock=clock, book=settings.book, entropy=entropy),
             registry=registry,
             nodes=nodes,
-            addresses=XpubAddresses({CustodyRole(role): xpub for role, xpub in settings.xpubs.items()}),
+            addresses=XpubAddresses(_xpubs(settings)),
             clock=clock,
             entropy=entropy,
         )
@@ -169,6 +172,24 @@ def build_bank(parts: Parts) -> BankRail:
     return BankRail(parts.engine, parts.ledger, clock=parts.clock, entropy=parts.entropy, accounts=accounts)
 
 
+def build_reconciler(parts: Parts) -> Reconciler:
+    """Reconciliation of this book with every network's first node and the bank."""
+    return Reconciler(
+        parts.engine,
+        ledger=parts.ledger,
+        registry=parts.registry,
+        nodes={name: nodes[0] for name, nodes in parts.nodes.items()},
+        banks=[build_bank(parts)],
+        clock=parts.clock,
+        entropy=parts.entropy,
+    )
+
+
+def build_signer(settings: Settings) -> CustodySigner:
+    """The signer, by its socket; only answers of the configured keys are accepted."""
+    return CustodySigner(SignerClient(settings.path(settings.signer_socket), xpubs=_xpubs(settings)))
+
+
 def build_steps(parts: Parts, signer: Signer | None, *, checkpoint: Checkpoint | None = None) -> dict[str, Step]:
     """The worker's steps by name, in the order in which value flows through them."""
     steps: dict[str, Step] = {}
@@ -178,6 +199,7 @@ def build_steps(parts: Parts, signer: Signer | None, *, checkpoint: Checkpoint |
         steps[f"follow:{network.name}"] = _follow(follower)
     if parts.registry.networks:
         steps["deposits"] = _deposits(parts).step
+        steps["inflows"] = _inflows(parts).step
         steps["withdrawals"] = _withdrawals(parts).step
     for network in parts.registry.networks.values():
         if signer is not None:
@@ -215,6 +237,10 @@ async def first_operator_key(settings: Settings) -> str:
         return (await _identity(parts).create_operator_key()).secret
 
 
+def _xpubs(settings: Settings) -> dict[CustodyRole, str]:
+    return {CustodyRole(role): xpub for role, xpub in settings.xpubs.items()}
+
+
 def _identity(parts: Parts) -> Identity:
     settings = parts.settings
     return Identity(
@@ -230,6 +256,10 @@ def _deposits(parts: Parts) -> Deposits:
     return Deposits(
         parts.engine, ledger=parts.ledger, registry=parts.registry, clock=parts.clock, entropy=parts.entropy
     )
+
+
+def _inflows(parts: Parts) -> Inflows:
+    return Inflows(parts.engine, ledger=parts.ledger, registry=parts.registry, clock=parts.clock, entropy=parts.entropy)
 
 
 def _withdrawals(parts: Parts) -> Withdrawals:

@@ -11,11 +11,9 @@ import structlog
 
 from base.errors import OnebookError
 from chain.checkpoints import Checkpoint
-from custody.client import SignerClient
-from wiring.assemble import build_steps, open_parts
+from wiring.assemble import build_signer, build_steps, open_parts
 from wiring.running import with_database
 from wiring.settings import Settings, load_settings
-from wiring.signing import CustodySigner
 from worker.loops import Job, run_jobs
 
 log = structlog.get_logger()
@@ -28,7 +26,7 @@ async def work(settings: Settings, *, checkpoint: Checkpoint | None = None) -> N
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with open_parts(settings, name="onebook worker") as parts:
-        signer = CustodySigner(SignerClient(settings.path(settings.signer_socket))) if settings.networks else None
+        signer = build_signer(settings) if settings.networks else None
         steps = build_steps(parts, signer, checkpoint=checkpoint)
         log.info("worker started", jobs=list(steps))
         jobs = [Job(name, step) for name, step in steps.items()]

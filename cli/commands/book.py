@@ -1,0 +1,129 @@
+"""Looking after the book: reconcile, audit, import of a bank statement."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from base.errors import ConfigError
+from cli.output import Exit, say, show_json, show_table
+from fiat.bank.records import StatementReceipt
+from ledger.audit import AuditReport
+from ledger.audit import audit as audit_book
+from ledger.money import Asset, format_amount
+from treasury.records import Reconciliation
+from wiring.assemble import build_bank, build_reconciler, open_parts
+from wiring.running import with_database
+from wiring.settings import Settings, find_config, load_settings
+
+Config = Annotated[
+    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def reconcile(config: Config = None, json: Json = False) -> None:
+    """Compare the book with the chain, the bank and itself. Exit code 1 if anything disagrees.
+
+    Example: onebook reconcile --json
+    """
+    run, assets = asyncio.run(_reconcile(_settings(config)))
+    if json:
+        show_json(asdict(run))
+    else:
+        _show_reconciliation(run, assets)
+    if not run.clean:
+        raise typer.Exit(Exit.DISAGREES)
+
+
+def audit(config: Config = None, json: Json = False) -> None:
+    """Recompute every balance, hold and hash of the book from its journal. Exit code 1 if a row disagrees.
+
+    Example: onebook audit
+    """
+    report = asyncio.run(_audit(_settings(config)))
+    if json:
+        show_json(asdict(report))
+    else:
+        _show_audit(report)
+    if not report.clean:
+        raise typer.Exit(Exit.DISAGREES)
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(help="A bank statement: camt.053, version 02 or 08.")],
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Take in a bank statement: credit what carries a user's reference, put the rest into suspense.
+
+    The same file, or overlapping ones, again: nothing is booked twice.
+
+    Example: onebook import statement-2026-11-20.xml
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{file} can't be read: {error.strerror}") from error
+    receipt = asyncio.run(_import(_settings(config), content, file.name))
+    if json:
+        show_json(asdict(receipt))
+        return
+    say(f"{file.name}: {receipt.credited} credited, {receipt.suspended} to suspense, {receipt.replayed} known already")
+    for warning in receipt.warnings:
+        say(f"  mind: {warning}")
+
+
+def _settings(config: Path | None) -> Settings:
+    return with_database(load_settings(find_config(config)))
+
+
+async def _reconcile(settings: Settings) -> tuple[Reconciliation, Mapping[str, Asset]]:
+    async with open_parts(settings, name="onebook reconcile") as parts:
+        return await build_reconciler(parts).run(), await parts.ledger.assets()
+
+
+async def _audit(settings: Settings) -> AuditReport:
+    async with open_parts(settings, name="onebook audit") as parts:
+        return await audit_book(parts.engine, settings.book)
+
+
+async def _import(settings: Settings, content: bytes, filename: str) -> StatementReceipt:
+    async with open_parts(settings, name="onebook import") as parts:
+        return await build_bank(parts).import_statement(content, filename=filename)
+
+
+def _show_reconciliation(run: Reconciliation, assets: Mapping[str, Asset]) -> None:
+    for network in run.networks:
+        how = f"through block {network.block_number}" if network.skipped is None else f"not judged: {network.skipped}"
+        say(f"network {network.network}: {how}")
+    if run.in_flight:
+        say(f"{len(run.in_flight)} movements are on chain and not booked yet; they are no breaks")
+    if run.breaks:
+        rows = [
+            (
+                found.reason,
+                found.account,
+                format_amount(found.expected, assets[found.asset]),
+                format_amount(found.found, assets[found.asset]),
+                f"{found.age(run.finished_at).total_seconds():.0f} s",
+                found.detail,
+            )
+            for found in run.breaks
+        ]
+        show_table("Breaks", ("reason", "account", "expected", "found", "open for", ""), rows, right=(2, 3, 4))
+    say(f"{run.checks} comparisons; {run.open_breaks} {'break' if run.open_breaks == 1 else 'breaks'}")
+
+
+def _show_audit(report: AuditReport) -> None:
+    say(
+        f"book {report.book}: {report.commands} commands, {report.lines} lines, {report.accounts} accounts"
+        f" through seq {report.through_seq}"
+    )
+    rows = [(found.where, found.what, found.expected, found.found) for found in report.disagreements]
+    if rows:
+        show_table("Rows that disagree", ("row", "what", "should be", "is"), rows, right=(2, 3))
+    say("every row agrees with the journal" if report.clean else f"{len(rows)} rows disagree")
