@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Protocol
 
 from ledger.accounts import Account
-from ledger.commands import Evidence, Group
+from ledger.commands import Evidence, FreezeScope, Group
 from ledger.money import Asset
 from ledger.outcomes import Kind, LineKind, Outcome
+from ledger.state import HeldPosting
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,17 @@ class Movement:
     hold: str | None
     evidence: Evidence | None
     metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHold:
+    """A hold that still holds something, with what remains of its postings, and what it's for."""
+
+    id: str
+    subject: str | None
+    booked_at: datetime
+    expires_at: datetime | None
+    postings: tuple[HeldPosting, ...]
 
 
 class Ledger(Protocol):
@@ -75,6 +87,14 @@ class Ledger(Protocol):
 
     async def outcomes(self, *ids: str) -> list[Outcome]:
         """What was decided on these command ids, those known of them, in booking order."""
+        ...
+
+    async def open_holds(self, owner: str, *, limit: int = 200) -> list[OpenHold]:
+        """Holds on what the owner has, newest first: those that debit one of their accounts and hold something yet."""
+        ...
+
+    async def freezes(self) -> list[tuple[FreezeScope, str]]:
+        """What is frozen now: scope and target, in order."""
         ...
 
     async def history(

@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 
 from base.clock import Clock
 from ledger.accounts import Account, new_account, split_account_id
-from ledger.commands import Command, Group, OpenAccount
+from ledger.commands import Command, FreezeScope, Group, OpenAccount
 from ledger.core import apply, check_group
-from ledger.engine import Movement
+from ledger.engine import Movement, OpenHold
 from ledger.errors import AssetRedefined, UnknownAsset
 from ledger.money import Asset
 from ledger.outcomes import LineKind, Outcome
 from ledger.requests import worker_id
 from ledger.riders import Row
-from ledger.state import State
+from ledger.state import HoldState, State
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 """The time of a book in which nothing has happened yet."""
@@ -66,6 +66,22 @@ class MemoryLedger:
     async def outcomes(self, *ids: str) -> list[Outcome]:
         found = [outcome for command in ids if (outcome := self.state.outcome(command)) is not None]
         return sorted(found, key=lambda outcome: outcome.seq)
+
+    async def open_holds(self, owner: str, *, limit: int = 200) -> list[OpenHold]:
+        found = []
+        for record in self.state.holds.values():
+            outcome = self.state.outcomes[record.id]
+            open_postings = tuple(posting for posting in record.postings if posting.remaining)
+            owners = {new_account(posting.debit).owner for posting in open_postings}
+            if record.state is HoldState.OPEN and owner in owners:
+                found.append((outcome.seq, outcome, record.expires_at, open_postings))
+        return [
+            OpenHold(outcome.id, outcome.subject, outcome.booked_at, expires_at, postings)
+            for _, outcome, expires_at, postings in sorted(found, key=lambda row: row[0], reverse=True)[:limit]
+        ]
+
+    async def freezes(self) -> list[tuple[FreezeScope, str]]:
+        return sorted(place for place, frozen in self.state.frozen.items() if frozen)
 
     async def history(
         self,

@@ -19,9 +19,9 @@ from base.errors import BrokenInvariant, Unavailable
 from db.engine import tx
 from ledger import store
 from ledger.accounts import Account, split_account_id
-from ledger.commands import Group, OpenAccount
+from ledger.commands import FreezeScope, Group, OpenAccount
 from ledger.core import apply, check_group
-from ledger.engine import Movement
+from ledger.engine import Movement, OpenHold
 from ledger.errors import BookBusy, OutcomeUnknown
 from ledger.memory import check_redefinition, known_asset
 from ledger.money import Asset
@@ -224,6 +224,14 @@ class PostgresLedger:
     async def outcomes(self, *ids: str) -> list[Outcome]:
         async with tx(self._engine) as connection:
             return await store.load_outcomes(connection, self.book, ids)
+
+    async def open_holds(self, owner: str, *, limit: int = 200) -> list[OpenHold]:
+        async with tx(self._engine) as connection:
+            return await store.load_open_holds(connection, self.book, owner, limit=limit)
+
+    async def freezes(self) -> list[tuple[FreezeScope, str]]:
+        async with tx(self._engine) as connection:
+            return await store.load_freezes(connection, self.book)
 
     async def history(
         self,

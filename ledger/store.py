@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, Row, and_, bindparam, or_, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.tables import metadata
@@ -30,11 +31,11 @@ from ledger.commands import (
     Unfreeze,
     Void,
 )
-from ledger.engine import Movement
+from ledger.engine import Movement, OpenHold
 from ledger.errors import BookCorrupt
 from ledger.money import Asset, AssetKind
 from ledger.outcomes import Kind, Line, LineKind, Outcome, Refusal, Refused
-from ledger.riders import Insert, Rider
+from ledger.riders import Advance, Insert, Rider
 from ledger.state import HeldPosting, HoldRecord, HoldState, RowKey, State, row_key
 from ledger.tables import accounts, assets, commands, freezes, hold_postings, holds, lines
 
@@ -204,14 +205,30 @@ def _texts(row: dict[str, Any]) -> dict[str, Any]:
 
 
 async def write_riders(connection: AsyncConnection, riders: Iterable[Rider]) -> None:
-    """Write accepted riders' rows. The core has compared; the keys were locked or absent under the book's lock."""
-    for rider in riders:
-        table = metadata.tables[rider.table]
-        if isinstance(rider, Insert):
-            await connection.execute(table.insert().values(**rider.key, **rider.values))
-        else:
-            is_it = and_(*(table.c[column] == value for column, value in rider.key.items()))
-            await connection.execute(table.update().where(is_it).values(**rider.change))
+    """Write accepted riders' rows. The core has compared; the keys were locked or absent under the book's lock.
+
+    Neighbours of one shape go in one round trip; their order is kept, since one may change what another inserted.
+    """
+    for (kind, name, key, columns), group in groupby(riders, key=_shape):
+        table = metadata.tables[name]
+        if kind is Insert:
+            rows = [{**rider.key, **rider.values} for rider in group if isinstance(rider, Insert)]
+            await connection.execute(table.insert(), rows)
+            continue
+        is_it = and_(*(table.c[column] == bindparam(f"key_{column}") for column in key))
+        change = table.update().where(is_it).values({column: bindparam(f"new_{column}") for column in columns})
+        advances = [rider for rider in group if isinstance(rider, Advance)]
+        rows = [
+            {f"key_{column}": value for column, value in rider.key.items()}
+            | {f"new_{column}": value for column, value in rider.change.items()}
+            for rider in advances
+        ]
+        await connection.execute(change, rows)
+
+
+def _shape(rider: Rider) -> tuple[type[Rider], str, tuple[str, ...], tuple[str, ...]]:
+    changed = rider.values if isinstance(rider, Insert) else rider.change
+    return type(rider), rider.table, tuple(sorted(rider.key)), tuple(sorted(changed))
 
 
 async def create_book(connection: AsyncConnection, book: str) -> None:
@@ -265,6 +282,40 @@ async def _load_holds(connection: AsyncConnection, book: str, ids: Iterable[str]
 async def load_accounts(connection: AsyncConnection, book: str, *conditions: ColumnElement[bool]) -> list[Account]:
     query = select(accounts).where(accounts.c.book == book, *conditions).order_by(accounts.c.account)
     return [_account(row) for row in await connection.execute(query)]
+
+
+async def load_open_holds(connection: AsyncConnection, book: str, owner: str, *, limit: int) -> list[OpenHold]:
+    """Holds that debit an account of the owner's and hold something yet, newest first."""
+    own = select(accounts.c.account).where(accounts.c.book == book, accounts.c.owner == owner)
+    ids = (
+        select(hold_postings.c.hold)
+        .where(hold_postings.c.book == book, hold_postings.c.debit.in_(own), hold_postings.c.remaining > 0)
+        .distinct()
+    )
+    query = (
+        select(commands.c.id, commands.c.subject, commands.c.booked_at)
+        .join(holds, and_(holds.c.book == commands.c.book, holds.c.hold == commands.c.id))
+        .where(commands.c.book == book, commands.c.id.in_(ids), holds.c.state == HoldState.OPEN)
+        .order_by(commands.c.seq.desc())
+        .limit(limit)
+    )
+    rows = (await connection.execute(query)).all()
+    records = {record.id: record for record in await _load_holds(connection, book, [row.id for row in rows])}
+    return [
+        OpenHold(
+            row.id,
+            row.subject,
+            row.booked_at,
+            records[row.id].expires_at,
+            tuple(posting for posting in records[row.id].postings if posting.remaining),
+        )
+        for row in rows
+    ]
+
+
+async def load_freezes(connection: AsyncConnection, book: str) -> list[tuple[FreezeScope, str]]:
+    query = select(freezes.c.scope, freezes.c.target).where(freezes.c.book == book, freezes.c.frozen)
+    return sorted((FreezeScope(row.scope), row.target) for row in await connection.execute(query))
 
 
 async def load_movements(

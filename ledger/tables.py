@@ -161,4 +161,5 @@ hold_postings = Table(
     Column("remaining", Amount, nullable=False),
     ForeignKeyConstraint(["book", "hold"], ["ledger_holds.book", "ledger_holds.hold"]),
     CheckConstraint("remaining <= amount", name="remainder_within"),
+    Index("ix_ledger_hold_postings_open", "book", "debit", postgresql_where=text("remaining > 0")),
 )

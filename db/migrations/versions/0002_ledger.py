@@ -117,7 +117,8 @@ CREATE TABLE ledger_hold_postings (
     CONSTRAINT pk_ledger_hold_postings PRIMARY KEY (book, hold, posting),
     CONSTRAINT fk_ledger_hold_postings_hold FOREIGN KEY (book, hold) REFERENCES ledger_holds,
     CONSTRAINT ck_ledger_hold_postings_remainder_within CHECK (remaining <= amount)
-)
+);
+CREATE INDEX ix_ledger_hold_postings_open ON ledger_hold_postings (book, debit) WHERE remaining > 0
 """
 
 LOCK = """
