@@ -17,7 +17,7 @@ from base.entropy import SystemEntropy
 from base.files import write_atomically
 from chain.local import LocalChain, NodeKind
 from chain.signing import OwnKey, Role
-from cli.demo_bank import last_business_day, running_bank
+from cli.demo_bank import DemoBank, last_business_day, running_bank
 from cli.install import BankChoice, ChainChoice, install
 from cli.journey import BANK_ACCOUNT, Ending, Person, Stage, play
 from cli.output import Exit, say
@@ -74,7 +74,7 @@ def run_demo(*, exit_after: bool, kind: NodeKind) -> Exit:
             bank_iban=BANK_IBAN,
         )
         ending = play(stage)
-        _write_env(home / "env", ending.people, supervisor, chain)
+        _write_env(home / "env", ending.people, supervisor, chain, bank)
         _say_where(supervisor, chain)
         say(_verdict(ending))
         if not exit_after:
@@ -129,12 +129,15 @@ def _morning() -> datetime:
     return datetime.combine(last_business_day(datetime.now(UTC).date()), time_of_day(9), UTC)
 
 
-def _write_env(path: Path, people: Mapping[str, Person], supervisor: Supervisor, chain: LocalChain) -> None:
+def _write_env(
+    path: Path, people: Mapping[str, Person], supervisor: Supervisor, chain: LocalChain, bank: DemoBank
+) -> None:
     told = {
         "ONEBOOK_URL": supervisor.api_url,
         "ONEBOOK_CONFIG": str(supervisor.settings.home / "onebook.toml"),
         "ONEBOOK_RPC": chain.url,
         "ONEBOOK_USDC": chain.tokens["USDC"].address,
+        "ONEBOOK_BANK": bank.url,
         **{f"{name.upper()}_KEY": person.key for name, person in people.items()},
     }
     text = "# Addresses and keys of the running demo. Worth nothing elsewhere, and nothing once it has ended.\n"
