@@ -54,6 +54,20 @@ async def _page(
 
 
 Wanted = Annotated[Page, Depends(_page)]
+"""For lists that can be walked both ways."""
+
+
+async def _older(
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Items at most.")] = 50,
+    starting_after: Annotated[
+        str | None, Query(max_length=64, description="Give the items that follow this id.")
+    ] = None,
+) -> Page:
+    return Page(limit, starting_after, None)
+
+
+Onward = Annotated[Page, Depends(_older)]
+"""For lists that are only walked from their beginning on."""
 
 
 def listing(rows: Sequence[Row], has_more: bool, view: Callable[[Row], object]) -> dict[str, object]:

@@ -30,7 +30,10 @@ from fiat.bank.service import BankRail
 from identity.service import Identity
 from ledger.money import Asset, parse_amount
 from ledger.service import PostgresLedger
+from treasury.adjustments import Adjustments
+from treasury.freezes import Freezes
 from treasury.inflows import Inflows
+from treasury.positions import Positions
 from treasury.reconciliation import Reconciler
 from wallet.accounts import Accounts
 from wallet.conversions import Conversions
@@ -161,6 +164,10 @@ def build_services(parts: Parts) -> Services:
         withdrawals=_withdrawals(parts),
         receipts=Receipts(ledger),
         history=History(ledger),
+        positions=Positions(ledger),
+        adjustments=Adjustments(engine, ledger=ledger, clock=clock, entropy=entropy),
+        reconciler=build_reconciler(parts),
+        freezes=Freezes(ledger),
         bank=build_bank(parts),
         checks={"database": database_check(engine)},
     )
@@ -200,7 +207,7 @@ def build_steps(parts: Parts, signer: Signer | None, *, checkpoint: Checkpoint |
     if parts.registry.networks:
         steps["deposits"] = _deposits(parts).step
         steps["inflows"] = _inflows(parts).step
-        steps["withdrawals"] = _withdrawals(parts).step
+        steps["withdrawals"] = _withdrawals(parts, checkpoint).step
     for network in parts.registry.networks.values():
         if signer is not None:
             broadcaster = Broadcaster(
@@ -262,7 +269,7 @@ def _inflows(parts: Parts) -> Inflows:
     return Inflows(parts.engine, ledger=parts.ledger, registry=parts.registry, clock=parts.clock, entropy=parts.entropy)
 
 
-def _withdrawals(parts: Parts) -> Withdrawals:
+def _withdrawals(parts: Parts, checkpoint: Checkpoint | None = None) -> Withdrawals:
     settings = parts.settings
     return Withdrawals(
         parts.engine,
@@ -279,6 +286,7 @@ def _withdrawals(parts: Parts) -> Withdrawals:
             for place in settings.deployments
             if place.withdrawal_minimum
         },
+        checkpoint=checkpoint,
     )
 
 

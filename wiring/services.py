@@ -8,6 +8,10 @@ from base.entropy import Entropy
 from fiat.bank.service import BankRail
 from identity.service import Identity
 from ledger.engine import Ledger
+from treasury.adjustments import Adjustments
+from treasury.freezes import Freezes
+from treasury.positions import Positions
+from treasury.reconciliation import Reconciler
 from wallet.accounts import Accounts
 from wallet.conversions import Conversions
 from wallet.deposit_addresses import DepositAddresses
@@ -42,5 +46,9 @@ class Services:
     withdrawals: Withdrawals
     receipts: Receipts
     history: History
+    positions: Positions
+    adjustments: Adjustments
+    reconciler: Reconciler
+    freezes: Freezes
     checks: Mapping[str, Check] = field(default_factory=dict)
     public_books: bool = False

@@ -3,14 +3,17 @@
 from fastapi import APIRouter
 
 from api.routes import (
+    adjustments,
     api_keys,
     assets,
     balances,
     deposits,
     exchange,
     history,
+    holds,
     me,
     networks,
+    statements,
     top_ups,
     transfers,
     treasury,
@@ -23,6 +26,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     assets.router,
     networks.router,
     balances.router,
+    holds.router,
     history.router,
     transfers.router,
     exchange.router,
@@ -32,4 +36,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     users.router,
     api_keys.router,
     treasury.router,
+    adjustments.router,
+    statements.router,
 )

@@ -3,14 +3,13 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import Query
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from api.answers import Assets, answer, instant, money
 from api.auth import owner
 from api.door import resource
-from api.paging import LIMIT_MAX, listing
+from api.paging import Onward, listing
 from api.parts import Parts, assets_of
 from fiat.references import show
 from fiat.top_ups import TopUp
@@ -67,14 +66,7 @@ async def create_top_up_instructions(parts: Parts, user: Annotated[str, owner(Sc
 
 
 @router.get("/top-ups", response_model=TopUpList, summary="List your top-ups")
-async def list_top_ups(
-    parts: Parts,
-    user: Annotated[str, owner(Scope.WALLET_READ)],
-    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Items at most.")] = 50,
-    starting_after: Annotated[
-        str | None, Query(max_length=64, description="Give the items that follow this id.")
-    ] = None,
-) -> Response:
-    found = await parts.bank.top_ups(user, before=starting_after, limit=limit + 1)
+async def list_top_ups(parts: Parts, page: Onward, user: Annotated[str, owner(Scope.WALLET_READ)]) -> Response:
+    found = await parts.bank.top_ups(user, before=page.starting_after, limit=page.limit + 1)
     assets = await assets_of(parts)
-    return answer(listing(found[:limit], len(found) > limit, partial(top_up_view, assets=assets)))
+    return answer(listing(found[: page.limit], len(found) > page.limit, partial(top_up_view, assets=assets)))

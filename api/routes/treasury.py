@@ -1,14 +1,22 @@
-"""The house, for the treasurer: the trial balance, bank statements."""
+"""The house, for the treasurer: trial balance, positions, reconciliations and the breaks that they found."""
 
+from datetime import datetime
+from functools import partial
+from typing import Annotated
+
+from fastapi import Query
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from api.answers import Assets, answer, instant, money
+from api.answers import Assets, answer, instant, maybe_instant, money
 from api.auth import caller
 from api.door import resource
+from api.paging import Onward, listing
 from api.parts import Parts, assets_of
 from identity.scopes import Scope
 from ledger.accounts import HOUSE, Account
+from treasury.positions import Position
+from treasury.records import Break, InFlight, Reconciliation
 
 router = resource("treasury")
 
@@ -30,6 +38,77 @@ class SumView(TypedDict):
     house: str
     sum: str
     balanced: bool
+
+
+class PositionView(TypedDict):
+    asset: str
+    owed: str
+    held: str
+    in_transit: str
+    receivable: str
+    unassigned: str
+    stock: str
+    equity: str
+    covered: bool
+
+
+class PositionList(TypedDict):
+    items: list[PositionView]
+    has_more: bool
+
+
+class BreakView(TypedDict):
+    id: str
+    reason: str
+    account: str
+    asset: str
+    expected: str
+    found: str
+    network: str | None
+    detail: str | None
+    age_seconds: int
+    first_seen_at: str
+    last_seen_at: str
+    resolved_at: str | None
+
+
+class BreakList(TypedDict):
+    items: list[BreakView]
+    has_more: bool
+
+
+class JudgedView(TypedDict):
+    network: str
+    block_number: int | None
+    block_hash: str | None
+    skipped: str | None
+
+
+class InFlightView(TypedDict):
+    network: str
+    account: str
+    asset: str
+    amount: str
+    block_number: int
+    tx_hash: str
+    place: str
+
+
+class ReconciliationView(TypedDict):
+    id: str
+    started_at: str
+    finished_at: str
+    checks: int
+    clean: bool
+    open_breaks: int
+    breaks: list[BreakView]
+    networks: list[JudgedView]
+    in_flight: list[InFlightView]
+
+
+class ReconciliationList(TypedDict):
+    items: list[ReconciliationView]
+    has_more: bool
 
 
 class TrialBalanceView(TypedDict):
@@ -88,3 +167,125 @@ async def read_trial_balance(parts: Parts) -> Response:
         "accounts": [account_view(account, assets) for account in accounts],
     }
     return answer(view)
+
+
+def position_view(position: Position, assets: Assets) -> PositionView:
+    """Every figure is positive in its usual direction; `covered`: what is held reaches for what is owed."""
+    asset = position.asset
+    return {
+        "asset": asset,
+        "owed": money(position.owed, asset, assets),
+        "held": money(position.held, asset, assets),
+        "in_transit": money(position.in_transit, asset, assets),
+        "receivable": money(position.receivable, asset, assets),
+        "unassigned": money(position.unassigned, asset, assets),
+        "stock": money(position.stock, asset, assets),
+        "equity": money(position.equity, asset, assets),
+        "covered": position.covered,
+    }
+
+
+def break_view(entry: Break, assets: Assets, *, now: datetime) -> BreakView:
+    return {
+        "id": entry.id,
+        "reason": entry.reason.value,
+        "account": entry.account,
+        "asset": entry.asset,
+        "expected": money(entry.expected, entry.asset, assets),
+        "found": money(entry.found, entry.asset, assets),
+        "network": entry.network or None,
+        "detail": entry.detail or None,
+        "age_seconds": int(entry.age(now).total_seconds()),
+        "first_seen_at": instant(entry.first_seen_at),
+        "last_seen_at": instant(entry.last_seen_at),
+        "resolved_at": maybe_instant(entry.resolved_at),
+    }
+
+
+def reconciliation_view(run: Reconciliation, assets: Assets, *, now: datetime) -> ReconciliationView:
+    """`breaks` are listed by the run itself; one read back later tells their number, and `/breaks` lists them."""
+    networks: list[JudgedView] = [
+        {
+            "network": judged.network,
+            "block_number": judged.block_number,
+            "block_hash": judged.block_hash,
+            "skipped": judged.skipped,
+        }
+        for judged in run.networks
+    ]
+    return {
+        "id": run.id,
+        "started_at": instant(run.started_at),
+        "finished_at": instant(run.finished_at),
+        "checks": run.checks,
+        "clean": run.clean,
+        "open_breaks": run.open_breaks,
+        "breaks": [break_view(entry, assets, now=now) for entry in run.breaks],
+        "networks": networks,
+        "in_flight": [_in_flight(item, assets) for item in run.in_flight],
+    }
+
+
+def _in_flight(item: InFlight, assets: Assets) -> InFlightView:
+    return {
+        "network": item.network,
+        "account": item.account,
+        "asset": item.asset,
+        "amount": money(item.amount, item.asset, assets),
+        "block_number": item.block_number,
+        "tx_hash": item.tx_hash,
+        "place": item.place,
+    }
+
+
+@router.get(
+    "/treasury/positions",
+    response_model=PositionList,
+    summary="Per asset: owed, held, in transit, receivable",
+    dependencies=[caller(Scope.TREASURY_READ)],
+)
+async def list_positions(parts: Parts) -> Response:
+    assets = await assets_of(parts)
+    items = [position_view(position, assets) for position in await parts.positions.all()]
+    return answer({"items": items, "has_more": False})
+
+
+@router.post(
+    "/treasury/reconciliations",
+    response_model=ReconciliationView,
+    status_code=201,
+    summary="Compare the book with itself, the chain and the bank, now",
+    dependencies=[caller(Scope.TREASURY_WRITE)],
+)
+async def create_reconciliation(parts: Parts) -> Response:
+    """Moves nothing, so it needs no Idempotency-Key."""
+    run = await parts.reconciler.run()
+    return answer(reconciliation_view(run, await assets_of(parts), now=parts.clock.now()), status=201)
+
+
+@router.get(
+    "/treasury/reconciliations",
+    response_model=ReconciliationList,
+    summary="List earlier runs",
+    dependencies=[caller(Scope.TREASURY_READ)],
+)
+async def list_reconciliations(parts: Parts, page: Onward) -> Response:
+    found = await parts.reconciler.recent(before=page.starting_after, limit=page.limit + 1)
+    view = partial(reconciliation_view, assets=await assets_of(parts), now=parts.clock.now())
+    return answer(listing(found[: page.limit], len(found) > page.limit, view))
+
+
+@router.get(
+    "/treasury/breaks",
+    response_model=BreakList,
+    summary="List what doesn't agree, the oldest first",
+    dependencies=[caller(Scope.TREASURY_READ)],
+)
+async def list_breaks(
+    parts: Parts,
+    all: Annotated[bool, Query(description="Resolved ones too.")] = False,
+    limit: Annotated[int, Query(ge=1, le=500)] = 500,
+) -> Response:
+    found = await parts.reconciler.breaks(open_only=not all, limit=limit)
+    view = partial(break_view, assets=await assets_of(parts), now=parts.clock.now())
+    return answer(listing(found, len(found) == limit, view))
