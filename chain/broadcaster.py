@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.clock import Clock
@@ -39,6 +40,7 @@ from chain.store import Followed
 from chain.transaction_states import Event, State, WaitingFor, advance
 from chain.transaction_store import Attempt, Mined, OnChain, OwnTransaction
 from db.engine import tx
+from db.errors import translate
 
 OPEN_PER_STEP = 200
 """Unfinished transactions that one step looks at."""
@@ -89,16 +91,19 @@ class Broadcaster:
 
         A stalled one keeps its state and says what it waits for. Does nothing while another process is at it, or before
         the network was followed; signs and sends nothing while the network is halted. Raises WrongChain (nothing is
-        signed), NodeUnavailable and NodeMisbehaved when the node can't be asked at all.
+        signed), NodeUnavailable and NodeMisbehaved when the node can't be asked at all, and what `db.errors` says of
+        the database.
         """
         moved: _Moves = []
-        async with self._turn() as mine:
-            at = await self._followed() if mine else None
-            if at is None:
-                return Moved(())
-            await self._watch(at, moved)
-            if at.halted is None:
-                await self._push(at, moved)
+        try:
+            async with self._turn() as mine:
+                at = await self._followed() if mine else None
+                if at is not None:
+                    await self._watch(at, moved)
+                if at is not None and at.halted is None:
+                    await self._push(at, moved)
+        except (SQLAlchemyError, OSError) as error:
+            raise translate(error) or error from error
         return Moved(tuple(moved))
 
     async def enrol(self, sender: OwnAddress) -> None:

@@ -24,6 +24,7 @@ from chain.observations import BlockRef, SeenBlock
 from chain.reorg import common_ancestor, connected
 from chain.store import Followed
 from db.engine import tx
+from db.errors import translate
 
 BLOCKS_PER_STEP = 32
 """How many blocks one step takes in at most, each in a tx of its own."""
@@ -73,7 +74,8 @@ class Follower:
         """One bounded piece: up to BLOCKS_PER_STEP blocks, or one walk back.
 
         Raises WrongChain and ChainReset (nothing is written, and nothing will be until somebody looks), LeadershipLost,
-        NodeUnavailable and NodeMisbehaved (nothing was written; the next step asks another node first).
+        NodeUnavailable and NodeMisbehaved (nothing was written; the next step asks another node first), and what
+        `db.errors` says of the database.
         """
         try:
             return await self._step()
@@ -83,6 +85,8 @@ class Follower:
         except LeadershipLost:
             await self.close()
             raise
+        except (SQLAlchemyError, OSError) as error:
+            raise translate(error) or error from error
 
     async def close(self) -> None:
         """Let another follower lead."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from base.errors import OnebookError
 from chain.errors import SignerConflict as ChainSignerConflict
 from chain.errors import SignerRefused as ChainSignerRefused
 from chain.errors import SignerUnavailable as ChainSignerUnavailable
@@ -35,16 +36,9 @@ class CustodySigner:
     async def sign(self, intent: Intent, *, highest: tuple[int, bytes] | None) -> Signed:
         """The signed transaction. Raises the chain's SignerRefused, SignerConflict, SignerUnavailable."""
         try:
-            signed = await self._client.sign(_for_custody(intent), highest=highest)
-        except IntentInvalid as invalid:
-            raise ChainSignerRefused(invalid.message, code=invalid.code) from invalid
-        except SignerRefused as refused:
-            if refused.code in POLICY_REFUSALS:
-                journal = (refused.sequence, refused.head)
-                raise ChainSignerRefused(refused.sentence, code=refused.code, journal=journal) from refused
-            raise ChainSignerConflict(refused.sentence, code=refused.code) from refused
-        except SignerUnavailable as problem:
-            raise ChainSignerUnavailable(problem.message, code=problem.code) from problem
+            signed = await self._client.sign(for_custody(intent), highest=highest)
+        except (IntentInvalid, SignerRefused, SignerUnavailable) as no:
+            raise for_chain(no) from no
         return Signed(signed.raw, signed.sequence, signed.head)
 
 
@@ -59,7 +53,21 @@ class XpubAddresses:
         return "0x" + self._sources[derivation.Role(key.role.value)].address(key.index).hex()
 
 
-def _for_custody(intent: Intent) -> intents.Intent:
+def for_chain(no: IntentInvalid | SignerRefused | SignerUnavailable) -> OnebookError:
+    """What a signer's no means to the chain; a refusal that isn't plainly the policy's frees nothing."""
+    match no:
+        case SignerRefused(code=code) if code in POLICY_REFUSALS:
+            return ChainSignerRefused(no.sentence, code=code, journal=(no.sequence, no.head))
+        case SignerRefused():
+            return ChainSignerConflict(no.sentence, code=no.code)
+        case IntentInvalid():
+            return ChainSignerRefused(no.message, code=no.code)
+        case SignerUnavailable():
+            return ChainSignerUnavailable(no.message, code=no.code)
+
+
+def for_custody(intent: Intent) -> intents.Intent:
+    """The same intent in the signer's own types."""
     sender = _key(intent.sender)
     match intent:
         case CancelIntent():

@@ -177,8 +177,9 @@ def _read_block(block: Json, receipts: Sequence[Json], encoding: Encoding) -> Bl
     gas_before = 0
     for transaction, receipt in zip(block["transactions"], receipts, strict=True):
         gas_after = _int(receipt["cumulativeGasUsed"])
-        gas, price = gas_after - gas_before, _price(transaction, base_fee)
-        if not verified:  # other networks have other rules for both
+        if verified:
+            gas, price = gas_after - gas_before, _price(transaction, base_fee)
+        else:  # other networks have other rules for both
             gas, price = _int(receipt["gasUsed"]), _int(receipt["effectiveGasPrice"])
         transactions.append(_mined(transaction, receipt, gas, price))
         gas_before = gas_after
