@@ -72,7 +72,11 @@ def import_(
     if json:
         show_json(asdict(receipt))
         return
-    say(f"{file.name}: {receipt.credited} credited, {receipt.suspended} to suspense, {receipt.replayed} known already")
+    if receipt.replayed:
+        say(f"{file.name} was taken in before; nothing was done")
+        return
+    known = sum(statement.known for statement in receipt.statements)
+    say(f"{file.name}: {receipt.credited} credited, {receipt.suspended} to suspense, {known} known already")
     for warning in receipt.warnings:
         say(f"  mind: {warning}")
 
