@@ -26,6 +26,7 @@ from ledger.requests import content_hash, worker_id
 from ledger.riders import Advance, Insert
 from wallet import store
 from wallet.errors import WalletCorrupt
+from wallet.receivables import receivable_account
 from wallet.resources import Deposit, DepositState
 from wallet.store import Arrival
 from wallet.tables import deposits
@@ -94,7 +95,7 @@ class Deposits:
             unbooked = [deposit for deposit in gone if deposit.entry is None]
             await store.mark_orphaned(connection, book, unbooked, now=now)
         booked = [deposit for deposit in gone if deposit.entry is not None]
-        owing = {house_account(f"receivable:{deposit.owner}", deposit.asset) for deposit in booked if deposit.asset}
+        owing = {receivable_account(deposit.owner, deposit.asset) for deposit in booked if deposit.asset}
         await self._ledger.ensure_open(*sorted(owing))
         return len(unbooked) + await self._submit([partial(self._undo, deposit) for deposit in booked])
 
@@ -195,7 +196,7 @@ class Deposits:
             name = _command(deposit, "void", attempt)
             void = Void(id=name, subject=deposit.id, evidence=deposit.evidence, hold=_entry(deposit))
             return alone(void, self._to(deposit, _S.ORPHANED))
-        booked, owner = _posting(deposit), house_account(f"receivable:{deposit.owner}", _asset(deposit))
+        booked, owner = _posting(deposit), receivable_account(deposit.owner, _asset(deposit))
         back = Posting(booked.credit, booked.debit, booked.asset, booked.amount, debit_rest=owner)
         if deposit.state is _S.BELOW_MINIMUM:
             back = Posting(house_account(SUSPENSE, booked.asset), booked.debit, booked.asset, booked.amount)

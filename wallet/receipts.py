@@ -19,6 +19,7 @@ KINDS = {
     "wdr": "withdrawal",
     "top": "top-up",
     "pay": "payout",
+    "inf": "inflow",
     "adj": "adjustment",
 }
 """What a subject's prefix says that it is."""

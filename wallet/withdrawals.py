@@ -17,6 +17,7 @@ from base.entropy import Entropy
 from base.errors import ConfigError, NotFound, Unavailable
 from base.ids import new_id
 from chain import addresses, transactions
+from chain.checkpoints import Checkpoint, NoCheckpoint
 from chain.evm.addresses import parse_address
 from chain.fees import FeeEstimate
 from chain.networks import Deployment, Registry, to_chain_units, to_ledger_units
@@ -34,9 +35,10 @@ from ledger.outcomes import Refused
 from ledger.requests import RequestKey, worker_id
 from ledger.riders import Advance, Insert
 from wallet import store
-from wallet.errors import BelowMinimum, FeesUnknown, NotCancellable, OwnAddress, ReceivableOpen, WalletCorrupt
+from wallet.errors import BelowMinimum, FeesUnknown, NotCancellable, OwnAddress, WalletCorrupt
 from wallet.network_fees import actual_fee, highest_fee, wei_price
 from wallet.quotes import RateSource
+from wallet.receivables import require_none
 from wallet.resources import Estimate, Withdrawal
 from wallet.tables import withdrawals
 from wallet.withdrawal_states import CANCELLABLE, WaitingFor, WithdrawalState, advance, catch_up
@@ -91,8 +93,12 @@ class Withdrawals:
         entropy: Entropy,
         screening: Screening | None = None,
         minimums: Mapping[tuple[str, str], int] | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
-        """`minimums`: (network, asset) -> smallest withdrawal in the asset's smallest units; 1 where none is given."""
+        """`minimums`: (network, asset) -> smallest withdrawal in the asset's smallest units; 1 where none is given.
+
+        `checkpoint` is told before and after each move: `withdrawal.approved.before`, ...
+        """
         self._engine = engine
         self._ledger = ledger
         self._registry = registry
@@ -102,6 +108,7 @@ class Withdrawals:
         self._entropy = entropy
         self._screening = screening or NoScreening()
         self._minimums = dict(minimums or {})
+        self._checkpoint = checkpoint or NoCheckpoint()
         self._looked_at: str | None = None
 
     # What users ask
@@ -150,7 +157,7 @@ class Withdrawals:
         if (first := await decided_before(self._ledger, key)) is not None:
             return replace(await self.get(owner, first.subject or ""), replayed=True)
         estimate = await self.estimate(owner, asset=asset, network=network, amount=amount, to=to)
-        await self._check_debts(owner)
+        await require_none(self._ledger, owner)
         withdrawal = await self._new(key, owner, estimate, to)
         await self._ledger.ensure_open(*self._accounts(withdrawal))
         hold = Hold(id=key.id, subject=withdrawal.id, postings=_held(withdrawal))
@@ -205,7 +212,12 @@ class Withdrawals:
         async with tx(self._engine) as connection:
             found = await store.load_open_withdrawals(connection, self._ledger.book, after=self._looked_at, limit=BATCH)
         self._looked_at = found[-1].id if len(found) == BATCH else None
-        return sum([await self._move(withdrawal) for withdrawal in found])
+        moved = 0
+        for withdrawal in found:
+            self._checkpoint.reached(f"withdrawal.{withdrawal.state}.before")
+            moved += await self._move(withdrawal)
+            self._checkpoint.reached(f"withdrawal.{withdrawal.state}.after")
+        return moved
 
     async def _move(self, withdrawal: Withdrawal) -> bool:
         match withdrawal.state:
@@ -254,6 +266,7 @@ class Withdrawals:
             taken = await self._change_row(connection, withdrawal, _S.NONCE_RESERVED)
             if taken:
                 await transactions.reserve(connection, payment, clock=self._clock, entropy=self._entropy)
+            self._checkpoint.reached("reserving")
         return taken
 
     async def _follow(self, withdrawal: Withdrawal) -> bool:
@@ -301,7 +314,9 @@ class Withdrawals:
         return await store.load_place(connection, withdrawal, contract=own.payment.contract, mined=own.mined)
 
     async def _end(self, maker: Callable[[int], Group]) -> bool:
+        self._checkpoint.reached("booking.before")
         (refusal,) = await work(self._ledger, maker)
+        self._checkpoint.reached("booking.after")
         return refusal is None
 
     # Groups that end a withdrawal; `attempt` is part of their ids
@@ -462,16 +477,6 @@ class Withdrawals:
         if role is not None:
             raise OwnAddress("this address is the house's own", param="address", role=role)
         return address
-
-    async def _check_debts(self, owner: str) -> None:
-        for code in await self._ledger.assets():
-            owed = await self._ledger.account(house_account(f"receivable:{owner}", code))
-            if owed is not None and owed.balance < 0:
-                raise ReceivableOpen(
-                    f"{code} that was credited had to be taken back; repay it before withdrawing",
-                    asset=code,
-                    owed=-owed.balance,
-                )
 
     async def _hot(self) -> OwnKeyAddress:
         async with tx(self._engine) as connection:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,7 @@ class Treasury:
 @pytest.fixture
 def treasury(house, database, clock, entropy):  # noqa: F811 - the fixture
     engine, node, bank = database.engine(), ScriptedNode(), ScriptedBank()
-    common = {"ledger": house.ledger, "clock": clock, "entropy": entropy}
+    common: dict[str, Any] = {"ledger": house.ledger, "clock": clock, "entropy": entropy}
     return Treasury(
         house=house,
         inflows=Inflows(engine, registry=house.registry, **common),

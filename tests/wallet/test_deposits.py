@@ -6,6 +6,7 @@ from base.errors import NotFound
 from ledger.accounts import house_account
 from tests.wallet.conftest import ALICE, BOB, DAI, USDC, KnownPeople, key
 from tests.wallet.scripted_chain import digest, paid
+from wallet.receivables import Receivables
 from wallet.resources import DepositState
 from wallet.transfers import Transfers
 
@@ -81,6 +82,28 @@ async def test_f02_reorg_after_credit_takes_back_and_what_was_spent_is_receivabl
     assert await house.balance(CUSTODY) == 0
     (deposit,) = await house.deposits.list_for(ALICE)
     assert deposit.state is DepositState.REVERSED
+    await house.assert_sums_to_zero()
+
+
+async def test_f02_what_a_debtor_gets_next_repays_first(house):
+    to = (await house.addresses.issue(ALICE, "local")).address
+    await house.chain.mine(paid(to, 5_000_000, contract=USDC, tx_hash=TX))
+    await house.chain.mine_empty(1)
+    await settled(house)
+    await spend(house, 3_000_000)
+    await house.chain.reorg(2)
+    await settled(house)
+    receivables = Receivables(house.ledger)
+    assert await receivables.step() == 0
+    for amount, left in ((1_000_000, 2_000_000), (4_000_000, 0)):
+        await house.chain.mine(paid(to, amount, contract=USDC, tx_hash=digest("next", amount)))
+        await house.chain.mine_empty(1)
+        await settled(house)
+        assert await receivables.step() == 1
+        assert await receivables.step() == 0
+        assert await house.balance(house_account(f"receivable:{ALICE}", "USDC")) == -left
+    assert await house.balance("usr_alice/wallet/USDC") == 2_000_000
+    assert await receivables.open() == []
     await house.assert_sums_to_zero()
 
 
