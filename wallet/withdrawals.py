@@ -26,25 +26,22 @@ from chain.signing import OwnKey, Role
 from chain.transaction_states import Kind, State
 from chain.transactions import Mined, OwnTransaction, Payment
 from db.engine import tx
-from ledger.accounts import house_account, user_account
 from ledger.asking import decide, decided_before, work
-from ledger.commands import ChainEvidence, Group, Hold, Post, Posting, Settle, Void
+from ledger.commands import Group, Posting, Void
 from ledger.engine import Ledger
 from ledger.errors import RefusedByBook
 from ledger.outcomes import Refused
-from ledger.requests import RequestKey, worker_id
+from ledger.requests import RequestKey
 from ledger.riders import Advance, Insert
 from wallet import store
+from wallet import withdrawal_entries as entries
 from wallet.errors import BelowMinimum, FeesUnknown, NotCancellable, OwnAddress, WalletCorrupt
-from wallet.network_fees import actual_fee, highest_fee, wei_price
+from wallet.network_fees import highest_fee, wei_price
 from wallet.quotes import RateSource
 from wallet.receivables import require_none
 from wallet.resources import Estimate, Withdrawal
 from wallet.tables import withdrawals
 from wallet.withdrawal_states import CANCELLABLE, WaitingFor, WithdrawalState, advance, catch_up
-
-FEES = "fees"
-GAS_EXPENSE = "network-fees"
 
 BATCH = 100
 """Open withdrawals that one step looks at; the next step takes the next ones."""
@@ -159,10 +156,9 @@ class Withdrawals:
         estimate = await self.estimate(owner, asset=asset, network=network, amount=amount, to=to)
         await require_none(self._ledger, owner)
         withdrawal = await self._new(key, owner, estimate, to)
-        await self._ledger.ensure_open(*self._accounts(withdrawal))
-        hold = Hold(id=key.id, subject=withdrawal.id, postings=_held(withdrawal))
+        await self._ledger.ensure_open(*entries.accounts(withdrawal, native=self._native(network).asset))
         row = Insert(withdrawals.name, self._key(withdrawal), store.withdrawal_values(withdrawal))
-        (outcome,) = await decide(self._ledger, Group((hold,), (row,), content=key.content))
+        (outcome,) = await decide(self._ledger, Group((entries.hold(withdrawal),), (row,), content=key.content))
         if outcome.replayed:
             return replace(await self.get(owner, outcome.subject or ""), replayed=True)
         return withdrawal
@@ -322,51 +318,23 @@ class Withdrawals:
     # Groups that end a withdrawal; `attempt` is part of their ids
 
     def _paid(self, withdrawal: Withdrawal, mined: Mined, place: str, gas: tuple[Posting, ...], attempt: int) -> Group:
-        fee = actual_fee(withdrawal.fee_price, fee_wei=mined.fee_wei, fee_highest=withdrawal.fee_highest)
-        network, asset = withdrawal.network, withdrawal.asset
-        evidence = _evidence(withdrawal, mined, place)
-        settle = Settle(
-            id=_command(withdrawal, "settle", attempt),
-            subject=withdrawal.id,
-            evidence=evidence,
-            hold=withdrawal.hold,
-            amounts=((0, withdrawal.amount), (1, fee)) if fee else ((0, withdrawal.amount),),
-            close=True,
-        )
-        left = Posting(_in_transit(network, asset), _custody(network, asset), asset, withdrawal.amount)
-        post = Post(
-            id=_command(withdrawal, "paid", attempt),
-            subject=withdrawal.id,
-            evidence=evidence,
-            postings=(left, *gas),
-        )
-        return Group((settle, post), (self._row(withdrawal, _S.FINAL, mined=mined, fee=fee),))
+        row = self._row(withdrawal, _S.FINAL, mined=mined, fee=entries.fee_of(withdrawal, mined))
+        return Group(entries.paid(withdrawal, mined, place=place, gas=gas, attempt=attempt), (row,))
 
     def _unpaid(
         self, withdrawal: Withdrawal, mined: Mined, to: WithdrawalState, gas: tuple[Posting, ...], attempt: int
     ) -> Group:
-        """A final transaction that paid nothing: the hold is released, and the house bears the gas."""
-        evidence = _evidence(withdrawal, mined, "gas")
-        void = Void(
-            id=_command(withdrawal, "void", attempt), subject=withdrawal.id, evidence=evidence, hold=withdrawal.hold
-        )
-        post = Post(id=_command(withdrawal, "gas", attempt), subject=withdrawal.id, evidence=evidence, postings=gas)
         row = self._row(withdrawal, to, mined=mined, fee=0)
-        return Group((void, post) if gas else (void,), (row,))
+        return Group(entries.unpaid(withdrawal, mined, gas=gas, attempt=attempt), (row,))
 
     def _released(self, withdrawal: Withdrawal, to: WithdrawalState, reason: str, attempt: int) -> Group:
-        void = Void(id=_command(withdrawal, "release", attempt), subject=withdrawal.id, hold=withdrawal.hold)
-        return Group((void,), (self._row(withdrawal, to, reason=reason),))
+        return Group((entries.release(withdrawal, attempt),), (self._row(withdrawal, to, reason=reason),))
 
     async def _gas(self, withdrawal: Withdrawal, mined: Mined) -> tuple[Posting, ...]:
-        """The gas paid, as the house's expense; nothing on a network that charges nothing."""
         native = self._native(withdrawal.network)
         scale = (await self._ledger.asset(native.asset)).scale
         amount = to_ledger_units(mined.fee_wei, native, scale=scale)
-        if not amount:
-            return ()
-        expense = house_account(GAS_EXPENSE, native.asset)
-        return (Posting(expense, _custody(withdrawal.network, native.asset), native.asset, amount),)
+        return entries.gas_postings(withdrawal.network, native.asset, amount)
 
     # Rows
 
@@ -487,37 +455,6 @@ class Withdrawals:
 
     def _native(self, network: str) -> Deployment:
         return self._registry.by_asset(network, self._registry.network(network).native_asset)
-
-    def _accounts(self, withdrawal: Withdrawal) -> tuple[str, ...]:
-        network, native = withdrawal.network, self._native(withdrawal.network).asset
-        sides = [side for posting in _held(withdrawal) for side in (posting.debit, posting.credit)]
-        gas = (house_account(GAS_EXPENSE, native), _custody(network, native))
-        return (*sides, _custody(network, withdrawal.asset), *gas)
-
-
-def _held(withdrawal: Withdrawal) -> tuple[Posting, Posting]:
-    """What asking holds: the amount on its way out, and the highest fee. Their indexes are used when settling."""
-    user, asset = user_account(withdrawal.owner, withdrawal.asset), withdrawal.asset
-    return (
-        Posting(user, _in_transit(withdrawal.network, asset), asset, withdrawal.amount),
-        Posting(user, house_account(FEES, asset), asset, withdrawal.fee_highest),
-    )
-
-
-def _in_transit(network: str, asset: str) -> str:
-    return house_account(f"in-transit:{network}:out", asset)
-
-
-def _custody(network: str, asset: str) -> str:
-    return house_account(f"custody:{network}:hot", asset)
-
-
-def _command(withdrawal: Withdrawal, act: str, attempt: int) -> str:
-    return worker_id(f"withdrawal:{withdrawal.id}:{act}", attempt)
-
-
-def _evidence(withdrawal: Withdrawal, mined: Mined, place: str) -> ChainEvidence:
-    return ChainEvidence(withdrawal.network, mined.block_number, mined.block_hash, mined.tx_hash, place)
 
 
 def _proof(own: OwnTransaction) -> Mined:
