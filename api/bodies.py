@@ -93,10 +93,10 @@ def _refuse_constant(name: str) -> object:
 
 
 def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise MalformedBody("the body has a number that is too large")
-    return number
+    finite = float(text)
+    if not math.isfinite(finite):
+        raise MalformedBody("the body has a finite that is too large")
+    return finite
 
 
 def _check_text(value: object, depth: int) -> None:

@@ -86,14 +86,18 @@ def commands(draw: st.DrawFn, ids: st.SearchStrategy[str], holds: st.SearchStrat
         return SetCreditLine(id=name, account=draw(st.sampled_from(ACCOUNTS)), cap=draw(st.integers(0, 10)))
     if kind == "freeze":
         scope, target = draw(st.sampled_from([(FreezeScope.OWNER, "usr_b"), (FreezeScope.ACCOUNT, ACCOUNTS[0])]))
-        return draw(st.sampled_from([Freeze, Unfreeze, Unfreeze]))(id=name, scope=scope, target=target)
-    return (Void if kind == "void" else Expire)(id=name, hold=draw(holds))
+        lifted = draw(st.sampled_from([False, True, True]))
+        return (Unfreeze if lifted else Freeze)(id=name, scope=scope, target=target)
+    if kind == "void":
+        return Void(id=name, hold=draw(holds))
+    return Expire(id=name, hold=draw(holds))
 
 
 @st.composite
 def histories(draw: st.DrawFn, *, steps: int) -> list[tuple[datetime, list[Group]]]:
     """Batches of groups with the clock's instant of each; some ids repeat, with equal or other content."""
-    now, history, count = START, [], 0
+    history: list[tuple[datetime, list[Group]]] = []
+    now, count = START, 0
     for _ in range(draw(st.integers(1, steps))):
         now += timedelta(seconds=draw(st.integers(-1, 2)))
         batch = []

@@ -5,6 +5,7 @@ It knows commands and refusal codes, predicts each outcome, and shares nothing e
 
 from copy import deepcopy
 from datetime import datetime
+from typing import Any
 
 from ledger.commands import (
     Command,
@@ -32,7 +33,7 @@ class PlainBook:
         self.now: datetime | None = None
         self.opened: set[str] = set()
         self.moved: list[tuple[str, int]] = []  # (account, signed step of its balance)
-        self.holds: dict[str, dict] = {}
+        self.holds: dict[str, dict[str, Any]] = {}
         self.caps: dict[str, int] = {}
         self.frozen: set[str] = set()
         self.seen: dict[str, tuple[object, R | None]] = {}
@@ -130,7 +131,7 @@ class PlainBook:
             raise Refusal(R.ASSET_MISMATCH)
         if not command.evidence and any(name in self.frozen or name.split("/")[0] in self.frozen for name in everyone):
             raise Refusal(R.FROZEN)
-        if isinstance(command, Hold) and command.expires_at is not None and command.expires_at <= self.now:
+        if isinstance(command, Hold) and self.now and command.expires_at and command.expires_at <= self.now:
             raise Refusal(R.EXPIRES_IN_PAST)
         payers = {n for p in command.postings for n in (p.debit, p.debit_rest) if n and self.limited(n)}
         before = {name: self.free(name) for name in payers}
@@ -158,7 +159,7 @@ class PlainBook:
         if p.credit_rest:
             self.moved.append((p.credit_rest, p.amount - owed))
 
-    def open_hold(self, name: str, *, due: bool) -> dict:
+    def open_hold(self, name: str, *, due: bool) -> dict[str, Any]:
         if name not in self.holds:
             raise Refusal(R.UNKNOWN_HOLD)
         hold = self.holds[name]

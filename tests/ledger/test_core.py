@@ -142,9 +142,9 @@ def test_f64_settle_and_void_in_one_batch_have_one_winner(second):
 @pytest.mark.parametrize(("at", "winner"), [(START, "settle"), (BEFORE, "settle"), (SOON, "expire")])
 @pytest.mark.parametrize("order", [("settle", "expire"), ("expire", "settle")])
 def test_f64_expiry_and_settlement_have_one_winner_at_every_instant(at, winner, order):
-    said = {"settle": Settle(id="settle", hold="held"), "expire": Expire(id="expire", hold="held")}
+    said = {"settle": alone(Settle(id="settle", hold="held")), "expire": alone(Expire(id="expire", hold="held"))}
     state, _ = decide(opened(), alone(HELD))
-    _, outcomes = decide(state, *(alone(said[name]) for name in order), at=at)
+    _, outcomes = decide(state, *(said[name] for name in order), at=at)
     assert [outcome.id for outcome in outcomes if outcome.accepted] == [winner]
 
 
@@ -201,6 +201,8 @@ def test_core_agrees_with_the_independent_model_on_every_history(history):
         state = layer
     for name in ACCOUNTS:
         account = state.account(name)
+        assert account is not None
         assert (account.balance, account.debits_pending) == (model.balance(name), model.held(name)), name
     for asset in ("USD", "ETH"):
-        assert sum(state.account(name).balance for name in ACCOUNTS if name.endswith(asset)) == 0
+        balances = [model.balance(name) for name in ACCOUNTS if name.endswith(asset)]
+        assert sum(balances) == 0
