@@ -95,7 +95,7 @@ def _refuse_constant(name: str) -> object:
 def _finite(text: str) -> float:
     finite = float(text)
     if not math.isfinite(finite):
-        raise MalformedBody("the body has a finite that is too large")
+        raise MalformedBody("the body has a number that is too large")
     return finite
 
 
