@@ -111,6 +111,7 @@ def _service(home: Path, chain: LocalChain) -> Iterator[tuple[Supervisor, str]]:
         requests_per_minute=6_000,
         cost=QUICK_KEYS,
         logs=LOGS.resolve(),
+        public_books=True,
     )
     settings = load_settings(made.config)
     with Supervisor(settings, config=made.config, passphrase=passphrase, say=lambda t: say(f"  {t}")) as supervisor:

@@ -80,6 +80,7 @@ def install(
     worker_pause_ms: int = 500,
     cost: Argon2Cost | None = None,
     logs: Path = Path("logs"),
+    public_books: bool = False,
 ) -> Installed:
     """Write a new installation into `home`. Raises ConfigError when one is there already: nothing is overwritten."""
     config = home / CONFIG_NAME
@@ -101,6 +102,7 @@ def install(
         worker_pause_ms=worker_pause_ms,
         signer_socket="run/signer.sock",
         logs=str(logs),
+        public_books=public_books,
         xpubs={role.value: key.xpub for role, key in created.items()},
         assets=ASSETS,
         networks=[chain] if chain else [],

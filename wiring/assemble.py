@@ -170,6 +170,7 @@ def build_services(parts: Parts) -> Services:
         freezes=Freezes(ledger),
         bank=build_bank(parts),
         checks={"database": database_check(engine)},
+        public_books=settings.public_books,
     )
 
 

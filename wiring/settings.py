@@ -92,6 +92,7 @@ class Settings(BaseSettings):
     database_pool: int = Field(default=10, ge=2, le=200)
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8080, ge=1, le=65535)
+    public_books: bool = False
     requests_per_minute: int = Field(default=600, ge=1)
     signer_socket: Path = Path("run/signer.sock")
     keys: Path = Path("keys")
