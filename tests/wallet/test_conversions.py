@@ -1,5 +1,6 @@
 """Quotes and conversions: once, in time, from the exchange's own stock; one entry for both assets."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -48,6 +49,14 @@ async def test_a_quote_is_used_once_and_a_repeat_gets_the_first_answer_even_afte
         await market.conversions.convert(key=key("d"), owner=ALICE, quote=quote.id)
     with pytest.raises(RequestConflict):
         await market.conversions.convert(key=key("c", "other"), owner=ALICE, quote=quote.id)
+    assert await market.balance(user_account(ALICE, "USDC")) == 10_000_000
+
+
+async def test_of_many_who_take_one_quote_at_once_one_gets_it(market):
+    quote = await market.quotes.create(ALICE, sell="USD", buy="USDC", sell_amount=10_00)
+    takes = (market.conversions.convert(key=key(f"c{n}"), owner=ALICE, quote=quote.id) for n in range(20))
+    answers = await asyncio.gather(*takes, return_exceptions=True)
+    assert [type(answer) for answer in answers].count(QuoteUsed) == 19
     assert await market.balance(user_account(ALICE, "USDC")) == 10_000_000
 
 
