@@ -389,11 +389,26 @@ _ROWS = (
         "Compare onebook.toml with the statement.",
     ),
     Problem(
+        "not_adjustable",
+        422,
+        "Not adjustable by hand",
+        "Custody, banks and what is in transit follow the chain's and the bank's evidence alone. `adjustable` lists the"
+        " house's purposes that may be moved between; a user is credited only out of suspense or quarantine.",
+        "Choose other accounts.",
+    ),
+    Problem(
+        "reason_missing",
+        422,
+        "Say why",
+        "What is moved by hand needs a reason that stays, and, to a user, the evidence that it's theirs.",
+        "Fill in the field that `param` names.",
+    ),
+    Problem(
         "line_not_waiting",
         409,
         "Line not waiting",
         "It isn't in suspense any more.",
-        "GET /v1/treasury/statements.",
+        "GET /v1/treasury/statement-lines lists those that are.",
     ),
     Problem("unknown_line", 404, "Unknown bank line", "No bank line has this id.", "Compare the id."),
     # Not now

@@ -46,7 +46,7 @@ TRIES = [
     (WITHDRAW, PAY | {"asset": "EUR"},                          422, "not_on_network",     "network",     "EUR"),
     (WITHDRAW, PAY | {"network": "mainnet"},                    422, "unknown_network",    "network",     "mainnet"),
     (WITHDRAW, PAY | {"amount": "0.10"},                        422, "below_minimum",      "amount",      "smallest"),
-    (WITHDRAW, PAY | {"amount": "5000.00"},                     422, "insufficient_funds", None,          "is available"),
+    (WITHDRAW, PAY | {"amount": "5000.00"},                     422, "insufficient_funds", None,          "available"),
     ("/v1/withdrawals/wdr_none/cancel", None,                   404, "not_found",          "withdrawal",  "wdr_none"),
     ("/v1/deposit-addresses", {"network": "mainnet"},           422, "unknown_network",    "network",     "mainnet"),
 ]  # fmt: skip
