@@ -27,7 +27,10 @@ class Exit(IntEnum):
     """An invariant is broken: look before going on."""
 
 
-console = Console(highlight=False, soft_wrap=True)
+PIPE_COLUMNS = 200
+"""Width of tables where there is no terminal to tell its own: wide enough for an account's name on one line."""
+
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 
 def say(text: str = "") -> None:

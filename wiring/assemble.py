@@ -43,6 +43,7 @@ from wallet.history import History
 from wallet.quotes import Quotes
 from wallet.rates_file import RatesFile
 from wallet.receipts import Receipts
+from wallet.receivables import Receivables
 from wallet.transfers import Transfers
 from wallet.withdrawals import Withdrawals
 from wiring.chains import Chains
@@ -208,6 +209,7 @@ def build_steps(parts: Parts, signer: Signer | None, *, checkpoint: Checkpoint |
     if parts.registry.networks:
         steps["deposits"] = _deposits(parts).step
         steps["inflows"] = _inflows(parts).step
+        steps["receivables"] = Receivables(parts.ledger).step
         steps["withdrawals"] = _withdrawals(parts, checkpoint).step
     for network in parts.registry.networks.values():
         if signer is not None:
