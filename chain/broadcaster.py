@@ -32,7 +32,7 @@ from chain.errors import (
 )
 from chain.evm.node import Node
 from chain.evm.signed import check_signed
-from chain.fees import Bid, cap_per_gas, first_bid
+from chain.fees import Bid, cap_per_gas, first_bid, is_outdone, outbid
 from chain.networks import Network
 from chain.queues import SenderQueues
 from chain.signing import OwnAddress, Signed, Signer, TransferIntent
@@ -47,6 +47,9 @@ OPEN_PER_STEP = 200
 
 RESEND_SECONDS = 30
 """After so long a node is asked whether it still has a transaction that isn't mined; if not, it gets it again."""
+
+REPLACE_SECONDS = 120
+"""After so long without being mined an attempt is outbid, if the market has left it behind."""
 
 PAY = "pay"
 """The kind of an attempt that carries the payment out; the other kind cancels it."""
@@ -77,6 +80,7 @@ class Broadcaster:
         clock: Clock,
         checkpoint: Checkpoint | None = None,
         resend_seconds: int = RESEND_SECONDS,
+        replace_seconds: int = REPLACE_SECONDS,
     ) -> None:
         self.network = network
         self._engine = engine
@@ -85,6 +89,7 @@ class Broadcaster:
         self._clock = clock
         self._checkpoint = checkpoint or NoCheckpoint()
         self._resend_after = timedelta(seconds=resend_seconds)
+        self._replace_after = timedelta(seconds=replace_seconds)
 
     async def step(self) -> Moved:
         """Look at every unfinished transaction once: record what the chain shows, then sign and send what may be.
@@ -195,7 +200,7 @@ class Broadcaster:
     ) -> None:
         queues = SenderQueues(transactions, attempts)
         for transaction in transactions:
-            tried = attempts[transaction.id]
+            tried = [attempt for attempt in attempts[transaction.id] if not attempt.refused]
             match transaction.state:
                 case State.RESERVED if queues.may_sign(transaction):
                     signed = await self._sign(transaction, tried[-1] if tried else None, queues, moved)
@@ -206,8 +211,12 @@ class Broadcaster:
                     await self._send(*signed, moved)
                 case State.SIGNED if self._due(tried[-1]):
                     await self._send(transaction, tried[-1], moved)
+                case State.BROADCAST if tried[-1].raw is None:
+                    await self._sign_replacement(transaction, tried[-1], moved)
                 case State.BROADCAST if self._due(tried[-1]):
                     await self._send_if_dropped(transaction, tried[-1], moved)
+                    if self._overdue(tried[-1]):
+                        await self._replace(transaction, tried[-1], moved)
                 case _:
                     pass
 
@@ -218,30 +227,64 @@ class Broadcaster:
         attempt = attempt or await self._price(transaction, queues)
         if attempt is None:
             return None
-        payment = transaction.payment
-        intent = self._intent(transaction, attempt)
-        async with tx(self._engine) as connection:
-            highest = await store.journal_head(connection)
-        self._checkpoint.reached("signing.before")
         try:
-            signed = await self._signer.sign(intent, highest=highest)
-            self._checkpoint.reached("signing.after")
-            tx_hash = check_signed(signed.raw, intent, sender=payment.sender.address, recipient=payment.recipient)
+            signed, tx_hash = await self._ask(transaction, attempt)
         except SignerRefused as refused:
             await self._refuse(transaction, attempt, refused, moved)
             return None
         except (SignerConflict, SignerUnavailable) as problem:
             await self._wait(transaction, WaitingFor.SIGNER, problem.message)
             return None
-        await self._store(transaction, attempt, signed, tx_hash, moved)
+        await self._store(transaction, attempt, signed, tx_hash, advance(transaction.state, Event.SIGNED), moved)
         return replace(transaction, state=State.SIGNED), replace(attempt, raw=signed.raw, tx_hash=tx_hash)
+
+    async def _ask(self, transaction: OwnTransaction, attempt: Attempt) -> tuple[Signed, str]:
+        """The signer's answer to a stored attempt, and the hash that it gives. Raises what the signer does."""
+        payment, intent = transaction.payment, self._intent(transaction, attempt)
+        async with tx(self._engine) as connection:
+            highest = await store.journal_head(connection)
+        self._checkpoint.reached("signing.before")
+        signed = await self._signer.sign(intent, highest=highest)
+        self._checkpoint.reached("signing.after")
+        return signed, check_signed(signed.raw, intent, sender=payment.sender.address, recipient=payment.recipient)
+
+    async def _replace(self, transaction: OwnTransaction, latest: Attempt, moved: _Moves) -> None:
+        """Outbid an attempt that the market has left behind; at the cap the same bytes stay, and it waits."""
+        market = await self._node.market()
+        if not is_outdone(latest.bid, market):
+            return
+        cap = self._cap(transaction)
+        bid = outbid(latest.bid, market, tip_floor=self.network.tip_floor, cap=cap)
+        if bid is None:
+            await self._wait(transaction, WaitingFor.FEE, f"a replacement would offer more than {cap} wei")
+            return
+        attempt = replace(
+            latest, attempt=latest.attempt + 1, bid=bid, tx_hash=None, raw=None, sent_at=None, last_sent_at=None
+        )
+        async with tx(self._engine) as connection:
+            await store.insert_attempt(connection, attempt, network=self.network.name, now=self._clock.now())
+        self._checkpoint.reached("replacement.stored")
+        await self._sign_replacement(transaction, attempt, moved)
+
+    async def _sign_replacement(self, transaction: OwnTransaction, attempt: Attempt, moved: _Moves) -> None:
+        """Have a stored replacement signed and send it. The signer's no leaves the attempts before it as they are."""
+        try:
+            signed, tx_hash = await self._ask(transaction, attempt)
+        except SignerRefused as refused:
+            async with tx(self._engine) as connection:
+                await store.note_journal(connection, attempt, refused.journal or (0, b""))
+            await self._wait(transaction, WaitingFor.FEE, refused.message)
+            return
+        except (SignerConflict, SignerUnavailable) as problem:
+            await self._wait(transaction, WaitingFor.SIGNER, problem.message)
+            return
+        await self._store(transaction, attempt, signed, tx_hash, transaction.state, moved)
+        await self._send(transaction, replace(attempt, raw=signed.raw, tx_hash=tx_hash), moved)
 
     async def _price(self, transaction: OwnTransaction, queues: SenderQueues) -> Attempt | None:
         """The first attempt, committed; None (and what is waited for) while gas is too dear or money is short."""
         payment = transaction.payment
-        cap = cap_per_gas(
-            network_cap=self.network.max_fee_per_gas_cap, fee_wei_max=payment.fee_wei_max, gas_limit=payment.gas_limit
-        )
+        cap = self._cap(transaction)
         bid = first_bid(await self._node.market(), tip_floor=self.network.tip_floor, cap=cap)
         if bid is None:
             await self._wait(transaction, WaitingFor.FEE, f"gas costs more than {cap} wei now")
@@ -284,6 +327,13 @@ class Broadcaster:
             return WaitingFor.GAS, f"{sender} has {max(0, free)} wei free for gas, the payment may need {gas}"
         return None
 
+    def _cap(self, transaction: OwnTransaction) -> int:
+        """The most that an attempt may offer, in wei per gas."""
+        payment = transaction.payment
+        return cap_per_gas(
+            network_cap=self.network.max_fee_per_gas_cap, fee_wei_max=payment.fee_wei_max, gas_limit=payment.gas_limit
+        )
+
     def _intent(self, transaction: OwnTransaction, attempt: Attempt) -> TransferIntent:
         payment = transaction.payment
         return TransferIntent(
@@ -301,13 +351,21 @@ class Broadcaster:
         )
 
     async def _store(
-        self, transaction: OwnTransaction, attempt: Attempt, signed: Signed, tx_hash: str, moved: _Moves
+        self,
+        transaction: OwnTransaction,
+        attempt: Attempt,
+        signed: Signed,
+        tx_hash: str,
+        state: State,
+        moved: _Moves,
     ) -> None:
-        state, now = advance(transaction.state, Event.SIGNED), self._clock.now()
+        """The signed bytes, before anything is sent."""
+        now = self._clock.now()
         async with tx(self._engine) as connection:
             await store.store_signed(connection, attempt, signed, tx_hash=tx_hash, now=now)
             await store.change(connection, transaction, state, now=now, waiting_for=None, refusal=None)
-        moved.append((transaction.id, state))
+        if state is not transaction.state:
+            moved.append((transaction.id, state))
         self._checkpoint.reached("stored")
 
     async def _refuse(
@@ -366,6 +424,10 @@ class Broadcaster:
     def _due(self, attempt: Attempt) -> bool:
         """Whether it's time to hand the bytes in (again)."""
         return attempt.last_sent_at is None or self._clock.now() - attempt.last_sent_at >= self._resend_after
+
+    def _overdue(self, attempt: Attempt) -> bool:
+        """Whether it has waited long enough for the market to be asked again."""
+        return attempt.sent_at is not None and self._clock.now() - attempt.sent_at >= self._replace_after
 
     async def _wait(self, transaction: OwnTransaction, waiting_for: WaitingFor, words: str) -> None:
         if (transaction.waiting_for, transaction.refusal) == (waiting_for, words):

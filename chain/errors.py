@@ -2,7 +2,7 @@
 
 ConfigError
 ├── WrongChain             a node serves another chain than the one configured or followed before
-└── ChainReset             what this database followed isn't on the chain any more; re-anchor or take a new database
+└── ChainReset             what this database followed isn't on the chain any more: a local chain that was reset
 Rejected
 ├── InvalidAddress         no address of this family, or a mistyped one
 ├── NotOnNetwork           no such network, or the asset isn't there

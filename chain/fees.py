@@ -63,9 +63,16 @@ def first_bid(market: Market, *, tip_floor: int, cap: int) -> Bid | None:
 def outbid(old: Bid, market: Market, *, tip_floor: int, cap: int) -> Bid | None:
     """A replacement's offer: max(ceil(old x 1.15), old + 1, market) for both fees; None when that is above `cap`."""
     fresh = first_bid(market, tip_floor=tip_floor, cap=cap)
-    max_fee = max(_raised(old.max_fee_per_gas), fresh.max_fee_per_gas if fresh else 0)
-    tip = max(_raised(old.tip), fresh.tip if fresh else tip_floor)
+    if fresh is None:
+        return None
+    max_fee = max(_raised(old.max_fee_per_gas), fresh.max_fee_per_gas)
+    tip = max(_raised(old.tip), fresh.tip)
     return Bid(max_fee_per_gas=max_fee, tip=tip) if tip <= max_fee <= cap else None
+
+
+def is_outdone(bid: Bid, market: Market) -> bool:
+    """Whether the market has left `bid` behind: the next block's base fee is above it, or others tip more."""
+    return bid.max_fee_per_gas < market.base_fee + min(bid.tip, market.tip) or bid.tip < market.tip
 
 
 def cap_per_gas(*, network_cap: int, fee_wei_max: int, gas_limit: int) -> int:

@@ -242,8 +242,8 @@ class Follower:
     def _reset(self, at: Followed) -> ChainReset:
         return ChainReset(
             f"network {at.network}: none of the blocks that this database took in is on the node's chain any more,"
-            f" not even block {at.block_hash} at height {at.height}. The chain was reset: take a new database, or"
-            " re-anchor this one",
+            f" not even block {at.block_hash} at height {at.height}. The chain was reset: what is on it now"
+            " needs a database and a signer's journal of its own",
             height=at.height,
             block_hash=at.block_hash,
         )

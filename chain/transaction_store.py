@@ -87,7 +87,7 @@ class OwnTransaction:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One thing the signer was asked to sign; `raw` and `tx_hash` are there once it did."""
+    """One thing the signer was asked to sign; `raw` and `tx_hash` are there once it did, `refused` if it wouldn't."""
 
     transaction: str
     attempt: int
@@ -99,6 +99,7 @@ class Attempt:
     raw: bytes | None
     sent_at: datetime | None
     last_sent_at: datetime | None
+    refused: bool = False
 
 
 async def lock_nonces(connection: AsyncConnection, *, network: str, sender: str) -> int:
@@ -378,4 +379,5 @@ def _attempt(row: Row[Any]) -> Attempt:
         raw=row.raw,
         sent_at=row.sent_at,
         last_sent_at=row.last_sent_at,
+        refused=row.raw is None and row.signer_sequence is not None,
     )

@@ -44,7 +44,8 @@ class Node:
             if expected is not None and expected != found:
                 raise WrongChain(
                     f"network {self.network.name} began with block {expected}, the node's chain with {found}: it is"
-                    " another chain, or a local one that was started anew. Take a new database, or re-anchor this one",
+                    " another chain, or a local one that was started anew, which needs a database and a signer's"
+                    " journal of its own",
                     expected=expected,
                     served=found,
                 )

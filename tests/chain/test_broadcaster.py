@@ -329,6 +329,7 @@ class TestNode:
         end = await paying.transaction(reserved)
         assert end.state is State.NEEDS_REVIEW
         assert paying.paid_to_stranger() == 0
+        await following.follower.close()
 
     async def test_f37_dropped_by_the_node_it_is_sent_again(self, paying):
         paying.chain.set_automine(False)
@@ -390,6 +391,69 @@ class TestNode:
             await connection.execute(update(tables.networks).values(halted="reorg_below_final"))
         assert not await paying.broadcaster.step()
         assert (await paying.transaction(reserved)).state is State.RESERVED
+
+
+class TestReplacing:
+    @pytest.mark.parametrize("kind", ["anvil", "hardhat"])
+    async def test_f35_an_attempt_that_the_market_left_behind_is_outbid(self, kind, tmp_path, database):
+        with start_local_chain(tmp_path, kind) as chain:
+            signer = start_signer(tmp_path / "signer", generous_policy(chain.chain_id, chain.token("USDC").lower()))
+            following = follow(chain, database.engine(), SystemClock())
+            paying = await start_paying(chain, signer, following)
+            chain.set_automine(False)
+            reserved = await paying.pay(7)
+            await paying.broadcaster.step()
+            chain.rpc("hardhat_setNextBlockBaseFeePerGas", hex(50 * GWEI))
+            chain.mine()
+            await following.catch_up()
+            with pytest.raises(Killed):
+                await paying.another(KillAt("replacement.stored"), replace_seconds=0).step()
+            await paying.another(replace_seconds=0).step()
+            first, second = await paying.attempts(reserved)
+            assert second.bid.max_fee_per_gas * 100 >= first.bid.max_fee_per_gas * 115
+            assert second.bid.tip * 100 >= first.bid.tip * 115
+            await paying.settle()
+            end = await paying.transaction(reserved)
+            assert end.mined is not None
+            assert (end.state, end.mined.attempt, end.mined.tx_hash) == (State.FINAL, 2, second.tx_hash)
+            assert paying.paid_to_stranger() == 7
+            await following.follower.close()
+            signer.stop()
+
+    async def test_f36_an_earlier_attempt_mined_after_its_replacement_settles_once(self, paying):
+        paying.chain.set_automine(False)
+        reserved = await paying.pay(7)
+        await paying.broadcaster.step()
+        paying.chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(50 * GWEI))
+        paying.chain.mine()
+        await paying.another(replace_seconds=0).step()
+        first, second = await paying.attempts(reserved)
+        assert first.raw is not None
+        paying.chain.rpc("anvil_dropTransaction", second.tx_hash)
+        paying.chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
+        paying.chain.mine()
+        paying.chain.rpc("eth_sendRawTransaction", "0x" + first.raw.hex())
+        await paying.settle()
+        end = await paying.transaction(reserved)
+        assert end.mined is not None
+        assert (end.state, end.mined.attempt, end.mined.tx_hash) == (State.FINAL, 1, first.tx_hash)
+        assert paying.paid_to_stranger() == 7
+
+    async def test_at_the_cap_no_more_attempts_are_made(self, paying):
+        paying.chain.set_automine(False)
+        reserved = await paying.pay(7, fee_wei_max=100_000 * 5 * GWEI)
+        await paying.broadcaster.step()
+        paying.chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(50 * GWEI))
+        paying.chain.mine()
+        for _ in range(8):
+            await paying.another(replace_seconds=0).step()
+        waiting = await paying.transaction(reserved)
+        assert (waiting.state, waiting.waiting_for) == (State.BROADCAST, WaitingFor.FEE)
+        assert len(await paying.attempts(reserved)) == 1
+        paying.chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
+        paying.chain.mine()
+        await paying.settle()
+        assert (await paying.transaction(reserved)).state is State.FINAL
 
 
 class TestWaiting:

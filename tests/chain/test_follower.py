@@ -290,6 +290,40 @@ class TestWhichChain:
         assert (await status(following)).height == height
 
 
+class TestFinality:
+    async def test_the_node_s_finalized_tag_is_believed_by_hash_and_never_goes_back(self, tmp_path, database, clock):
+        with start_local_chain(tmp_path, "anvil", epoch_slots=2) as chain:
+            following = follow(chain, database.engine(), clock, final_depth=None)
+            chain.mine(10)
+            await following.catch_up()
+            told = int(chain.rpc("eth_getBlockByNumber", "finalized", False)["number"], 16)
+            assert (await status(following)).final_height == told
+            chain.mine()
+            following.rpc.bends["eth_getBlockByNumber"] = lambda answer, which, *_: (
+                {**answer, "hash": "0x" + "77" * 32} if which == "finalized" else answer
+            )
+            await following.catch_up()
+            assert (await status(following)).final_height == told
+            following.rpc.bends["eth_getBlockByNumber"] = lambda answer, which, *_: (
+                chain.rpc("eth_getBlockByNumber", "0x1", False) if which == "finalized" else answer
+            )
+            chain.mine()
+            await following.catch_up()
+            assert (await status(following)).final_height == told
+            following.rpc.bends.clear()
+            await following.catch_up()
+            assert (await status(following)).final_height == told + 2
+            await following.follower.close()
+
+    async def test_spendable_and_final_are_depths_from_the_last_block_taken_in(self, anvil, database, clock):
+        following = follow(anvil, database.engine(), clock, spendable_depth=3, final_depth=5)
+        anvil.mine(20)
+        height = (await following.catch_up()).height
+        stand = await status(following)
+        assert (stand.spendable_height, stand.final_height) == (height - 2, height - 4)
+        await following.follower.close()
+
+
 class TestLeading:
     async def test_f16_a_second_follower_stands_by_until_the_first_ends(self, following, clock):
         await following.catch_up()

@@ -72,6 +72,12 @@ class TestFees:
     def test_a_replacement_above_the_cap_is_not_made(self):
         assert fees.outbid(Bid(90, 1), Market(1, 1), tip_floor=1, cap=100) is None
         assert fees.outbid(Bid(80, 1), Market(1, 1), tip_floor=1, cap=100) == Bid(92, 2)
+        assert fees.outbid(Bid(80, 1), Market(100, 1), tip_floor=1, cap=100) is None
+
+    def test_a_bid_is_outdone_by_the_base_fee_or_by_others_tips(self):
+        assert not fees.is_outdone(Bid(20, 2), Market(18, 2))
+        assert fees.is_outdone(Bid(20, 2), Market(19, 2))
+        assert fees.is_outdone(Bid(20, 2), Market(1, 3))
 
     def test_tips_of_empty_blocks_say_nothing(self):
         assert fees.read_market([5, 6, 7], [False, False], [0, 0]) == Market(7, 0)
