@@ -68,7 +68,8 @@ def asset_of(error: OnebookError, body: object) -> str | None:
         return asset
     if isinstance(account, str) and account.count("/") == 2:
         return account.rpartition("/")[2]
-    named = body.get("asset") if isinstance(body, dict) else None
+    fields = body if isinstance(body, dict) else {}
+    named = fields.get("asset", fields.get("sell"))
     return named if isinstance(named, str) else None
 
 

@@ -1,6 +1,7 @@
 """The whole application on a real database, asked over ASGI; only the chain's node is left out, by fixed fees."""
 
 import itertools
+import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,8 +10,12 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
 
 from api.app import create_app
+from api.door import ProblemView
+from api.routes import ROUTERS
 from base.clock import ManualClock
 from base.entropy import SeededEntropy
 from chain.addresses import enrol
@@ -33,6 +38,7 @@ from wiring.settings import Settings
 from wiring.signing import XpubAddresses
 
 SEED = bytes(range(64))
+ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
 USDC = "0x" + "c5" * 20
 
 RATES = """
@@ -154,6 +160,24 @@ class Stage:
         require_accepted(outcomes)
 
 
+async def require_declared_shape(response: httpx.Response) -> None:
+    """Whatever a resource answers has exactly the fields that the API's description says."""
+    kind = response.headers.get("content-type", "")
+    path = response.request.url.path
+    if not path.startswith("/v1/") or "json" not in kind:
+        return
+    shown = json.loads(await response.aread())
+    if response.is_error:
+        assert set(ProblemView.__annotations__) - {"param"} <= shown.keys(), shown
+        return
+    route = next(
+        route for route in ROUTES if route.path_regex.match(path) and response.request.method in (route.methods or ())
+    )
+    assert (
+        TypeAdapter(route.response_model).validate_python(shown, strict=True) == shown
+    )  # what isn't declared is dropped
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return settings_for(tmp_path)
@@ -195,7 +219,8 @@ async def services(database: Database, settings: Settings, clock: ManualClock, e
 async def stage(services: Services) -> AsyncIterator[Stage]:
     app = create_app(services)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://onebook.test") as api:
+    hooks = {"response": [require_declared_shape]}
+    async with httpx.AsyncClient(transport=transport, base_url="http://onebook.test", event_hooks=hooks) as api:
         identity = services.identity
         operator = Caller(api, (await identity.create_operator_key()).secret)
         treasurer = Caller(api, (await identity.create_key(label="treasurer", scopes=["treasury"])).secret)

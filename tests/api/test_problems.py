@@ -114,3 +114,11 @@ def test_every_foreign_error_becomes_one_of_ours():
     assert foreign.from_anything(ConnectionRefusedError()).code == "database_unavailable"
     fault = {"type": "missing", "loc": ("body", "asset"), "msg": "Field required"}
     assert foreign.from_validation(RequestValidationError([fault])).param == "asset"
+
+
+def test_amounts_without_an_asset_of_their_own_are_in_the_requests_asset():
+    error = Rejected("x", code="not_a_whole_unit", nearest=["1", "2"], decimals=5)
+    assets = {"USDC": Asset("USDC", AssetKind.STABLECOIN, 6)}
+    body = bytes(response_for(error, request_id="r", assets=assets, body={"asset": "USDC"}).body)
+    assert b'"nearest":["0.000001","0.000002"]' in body
+    assert b'"decimals":5' in body
