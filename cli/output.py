@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NoReturn
 
@@ -61,12 +61,6 @@ def fail(text: str, code: Exit) -> NoReturn:
     raise typer.Exit(code)
 
 
-def fail_with(error: OnebookError) -> NoReturn:
-    """End with an error's sentence, its facts and the exit code of its kind."""
-    facts = ", ".join(f"{key} {value}" for key, value in _shown(error.facts).items())
-    fail(f"{error.message}{f' ({facts})' if facts else ''}", exit_code(error))
-
-
 def exit_code(error: OnebookError) -> Exit:
     """The exit code of an error's kind."""
     match error:
@@ -78,7 +72,3 @@ def exit_code(error: OnebookError) -> Exit:
             return Exit.BROKEN
         case _:
             return Exit.DISAGREES
-
-
-def _shown(facts: Mapping[str, object]) -> dict[str, object]:
-    return {key: value for key, value in facts.items() if key not in ("retry_after",)}
