@@ -34,11 +34,11 @@ from chain.evm.node import Node
 from chain.evm.signed import check_signed
 from chain.fees import Bid, cap_per_gas, first_bid, is_outdone, outbid
 from chain.networks import Network
+from chain.payments import Attempt, Mined, OnChain, OwnTransaction
 from chain.queues import SenderQueues
 from chain.signing import OwnAddress, Signed, Signer, TransferIntent
 from chain.store import Followed
 from chain.transaction_states import Event, State, WaitingFor, advance
-from chain.transaction_store import Attempt, Mined, OnChain, OwnTransaction
 from db.engine import tx
 from db.errors import translate
 

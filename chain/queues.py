@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from chain.payments import Attempt, OwnTransaction
 from chain.transaction_states import State
-from chain.transaction_store import Attempt, OwnTransaction
 
 IN_FLIGHT_MAX = 16
 """Transactions of one sender that may be signed and not yet mined: nodes drop long queues of one sender."""

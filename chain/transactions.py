@@ -1,4 +1,7 @@
-"""Own transactions from reservation to final evidence. (The shell follows; reserving is here already.)"""
+"""Own transactions as the layers above ask for them: reserve one beside a change of one's own, find it again.
+
+What then happens to it is the broadcaster's work.
+"""
 
 from dataclasses import dataclass
 
@@ -9,7 +12,7 @@ from base.entropy import Entropy
 from base.errors import BrokenInvariant
 from base.ids import new_id
 from chain import transaction_store as store
-from chain.transaction_store import Mined, OwnTransaction, Payment
+from chain.payments import Mined, OwnTransaction, Payment
 
 __all__ = ["Mined", "OwnTransaction", "Payment", "Reserved", "find", "reserve"]
 

@@ -8,16 +8,18 @@ log. What they don't cover (a receipt's own gas and price, a transaction's sende
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import rlp  # type: ignore[import-untyped]
 from eth_hash.auto import keccak
 from trie.hexary import HexaryTrie
 
 from chain.errors import EncodingUnknown, NodeMisbehaved
-from chain.evm.rpc import Json
 from chain.networks import Encoding
 from chain.observations import BlockRef
+
+Json: TypeAlias = Any
+"""What a node told, before anything is believed about it."""
 
 _HEADER: tuple[tuple[str, bool], ...] = (
     # name, whether it's a number; from baseFeePerGas on each came with a later fork and is absent before it

@@ -18,6 +18,7 @@ from chain.checkpoints import Checkpoint
 from chain.errors import NodeUnavailable, WrongChain
 from chain.estimates import NetworkFees
 from chain.networks import GWEI, Deployment, Encoding
+from chain.payments import Attempt
 from chain.queues import IN_FLIGHT_MAX
 from chain.signing import OwnAddress, OwnKey, Role
 from chain.transaction_states import Kind, State, WaitingFor
@@ -117,7 +118,7 @@ class Paying:
         assert found is not None
         return found
 
-    async def attempts(self, reserved: Reserved) -> list[store.Attempt]:
+    async def attempts(self, reserved: Reserved) -> list[Attempt]:
         async with tx(self.following.engine) as connection:
             return (await store.attempts_of(connection, [reserved.id]))[reserved.id]
 
