@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Column, Table, Text, select, text
 
 from db.engine import tx
+from db.tables import metadata
 from ledger.commands import Post, Posting, alone
 from ledger.riders import Advance, Insert
 from tests.ledger.histories import ACCOUNTS, OPENING
@@ -13,11 +14,16 @@ from tests.ledger.test_postgres import new_ledger
 
 pytestmark = pytest.mark.slow
 
-A, B, _, FX, BANK, *_ = ACCOUNTS
+A, B, _, _, BANK, *_ = ACCOUNTS
+ROW = {"book": "main", "id": "x"}
 
 
 def post(name, amount=1, **more):
     return Post(id=name, postings=(Posting(debit=A, credit=B, asset="USD", amount=amount),), **more)
+
+
+def use(name, table):
+    return alone(post(name), Advance(table, ROW, {"state": "new"}, {"state": "used"}))
 
 
 @pytest.fixture
@@ -28,24 +34,53 @@ async def ledger(database):
     return ledger
 
 
-async def test_a_row_locked_elsewhere_leaves_the_batchs_other_tables_read(ledger, database):
-    """A busy row of one table must not make the rows of another look absent, which a refusal would remember."""
-    top_up = {"book": "main", "id": "top_1"}
-    quote = {"book": "main", "id": "quo_1"}
-    await ledger.submit(
-        alone(post("top-up"), Insert("fiat_top_ups", top_up, TOP_UP)),
-        alone(post("quote"), Insert("wallet_quotes", quote, QUOTE)),
-    )
-    async with tx(database.engine()) as other:
-        await other.execute(text("SELECT 1 FROM fiat_top_ups WHERE id = 'top_1' FOR UPDATE"))
-        both = asyncio.create_task(
-            ledger.submit(
-                alone(post("locked"), Advance("fiat_top_ups", top_up, {"source": "a"}, {"source": "b"})),
-                alone(post("free"), Advance("wallet_quotes", quote, {"state": "open"}, {"state": "used"})),
+@pytest.fixture
+async def two_tables(ledger, database):
+    """Tables `left` and `right`, a row in state `new` in each."""
+    tables = []
+    for name in ("left_things", "right_things"):
+        async with tx(database.engine(owner=True)) as connection:
+            await connection.execute(
+                text(f"CREATE TABLE {name} (book text, id text, state text, PRIMARY KEY (book, id))")
             )
-        )
-        await asyncio.sleep(0.05)
+            await connection.execute(text(f"GRANT SELECT, INSERT, UPDATE ON {name} TO onebook_app"))
+        columns = Column("book", Text, primary_key=True), Column("id", Text, primary_key=True), Column("state", Text)
+        tables.append(Table(name, metadata, *columns))
+        await ledger.submit(alone(post(f"make {name}"), Insert(name, ROW, {"state": "new"})))
+    yield tables
+    for table in tables:
+        metadata.remove(table)
+
+
+async def test_a_row_locked_elsewhere_does_not_hide_the_rows_of_other_tables(ledger, database, two_tables):
+    """A row that looked absent would be refused as stale, and that refusal remembered."""
+    left, right = two_tables
+    async with tx(database.engine()) as other:
+        await other.execute(select(left).with_for_update())
+        both = asyncio.gather(ledger.submit(use("locked", left.name)), ledger.submit(use("free", right.name)))
+        for _ in range(100):
+            if await ledger.outcomes("free"):
+                break
         assert not both.done()
-    (locked,), (free,) = await both
-    assert locked.accepted
-    assert free.refusal is None
+    [[locked]], [[free]] = await both
+    assert (locked.refusal, free.refusal) == (None, None)
+
+
+async def test_of_two_groups_that_use_up_one_row_in_one_batch_the_second_is_stale(ledger, two_tables):
+    first, second = await ledger.submit(use("first", "left_things"), use("second", "left_things"))
+    assert first[0].accepted
+    assert second[0].refusal.code == "stale_state"
+    assert (await ledger.account(B)).balance == 3
+
+
+async def test_a_command_that_cannot_be_written_fails_alone(ledger):
+    half = "\ud800"
+    broken, fine = await asyncio.gather(
+        ledger.submit(alone(post("broken", metadata={"memo": half}))),
+        ledger.submit(alone(post("fine"))),
+        return_exceptions=True,
+    )
+    assert isinstance(broken, Exception)
+    [[outcome]] = fine
+    assert outcome.accepted
+    assert (await ledger.account(B)).balance == 1

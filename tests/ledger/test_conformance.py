@@ -1,11 +1,13 @@
-"""One suite for both engines: a state machine submits to each what a book can be asked, and an independent model predicts.
+"""One suite for both engines: a state machine asks each all that a book can be asked; an independent model predicts.
 
 Every rule sends one group to the memory engine, the PostgreSQL engine and the model; all three must say the same.
 """
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,13 +30,15 @@ amounts = st.one_of(
 
 
 class Book(RuleBasedStateMachine):
-    """A book near its limits; `engines` are made by the test below, each with a fresh book."""
+    """A book near its limits. `make_engines` and `run` are given by the tests below; each example has a fresh book."""
 
-    def __init__(self, engines, run) -> None:
+    make_engines: Callable[[ManualClock], list[Ledger]]
+    run: Callable[..., Any]
+
+    def __init__(self) -> None:
         super().__init__()
         self.clock = ManualClock(START)
-        self.engines: list[Ledger] = engines(self.clock)
-        self.run = run
+        self.engines = self.make_engines(self.clock)
         self.model = PlainBook()
         self.count = 0
         self.sent: list[Group] = []
@@ -115,6 +119,11 @@ class Book(RuleBasedStateMachine):
         return f"c{self.count}"
 
 
+def on_engines(make: Callable[[ManualClock], list[Ledger]], runner: asyncio.Runner) -> type[Book]:
+    """The state machine over the engines that `make` gives for a clock."""
+    return type("BookOnEngines", (Book,), {"make_engines": staticmethod(make), "run": staticmethod(runner.run)})
+
+
 def machine_settings(*, examples: int, steps: int) -> settings:
     return settings(
         max_examples=examples,
@@ -126,10 +135,8 @@ def machine_settings(*, examples: int, steps: int) -> settings:
 
 def test_the_memory_engine_does_what_the_model_predicts():
     with asyncio.Runner() as runner:
-        run_state_machine_as_test(
-            lambda: Book(lambda clock: [MemoryLedger(clock)], runner.run),
-            settings=machine_settings(examples=40, steps=40),
-        )
+        machine = on_engines(lambda clock: [MemoryLedger(clock)], runner)
+        run_state_machine_as_test(machine, settings=machine_settings(examples=40, steps=40))
 
 
 @pytest.mark.slow
@@ -143,5 +150,6 @@ def test_both_engines_do_what_the_model_predicts(postgres):
             book = f"book{next(numbers)}"
             return [MemoryLedger(clock, book), PostgresLedger(engine, clock=clock, book=book)]
 
-        run_state_machine_as_test(lambda: Book(engines, runner.run), settings=machine_settings(examples=15, steps=30))
+        machine = on_engines(engines, runner)
+        run_state_machine_as_test(machine, settings=machine_settings(examples=15, steps=30))
         runner.run(fixture.__aexit__(None, None, None))
