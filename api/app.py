@@ -47,9 +47,9 @@ def create_app(services: Services) -> FastAPI:
             HTTPException: _on_http,
         },
     )
-    app.state.services, app.state.metrics, app.state.rate_limit = services, metrics, RateLimit()
+    app.state.services, app.state.metrics, app.state.rate_limit = services, metrics, RateLimit(services.clock)
     for router in (pages.router, health.router, *ROUTERS):
-        app.include_router(router)
+        app.router.routes.extend(router.routes)  # as they are: an included router is matched anew at every request
     return app
 
 

@@ -1,39 +1,51 @@
 """A limit on how many requests a key makes in any minute, counted in this process.
 
-Headers as in draft-ietf-httpapi-ratelimit-headers: `RateLimit-Policy: "key";q=600;w=60`, `RateLimit: "key";r=599;t=12`
-(q: quota, w: window in seconds, r: remaining, t: seconds until some is free again).
+Exact: the instants of the last minute's requests are kept, at most the quota's number per key. Headers as in
+draft-ietf-httpapi-ratelimit-headers: `RateLimit-Policy: "key";q=600;w=60`, `RateLimit: "key";r=599;t=12` (q: quota, w:
+window in seconds, r: remaining, t: seconds until the oldest request counts no more).
 """
 
-import time
+from collections import deque
+from datetime import datetime, timedelta
 from math import ceil
 
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
-
 from api.errors import RateExceeded
+from base.clock import Clock
 from identity.keys import Principal
 
-WINDOW_SECONDS = 60
+WINDOW = timedelta(seconds=60)
+
+KEYS_MAX = 10_000
+"""Keys that are remembered before those that were idle for a whole window are forgotten."""
 
 
 class RateLimit:
     """Counts the requests of each key over a moving minute."""
 
-    def __init__(self) -> None:
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._items: dict[int, RateLimitItemPerMinute] = {}
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._made: dict[str, deque[datetime]] = {}
 
     def count(self, principal: Principal, headers: list[tuple[str, str]]) -> None:
         """Count one request and add the `RateLimit` headers. Raises RateExceeded, with the seconds to wait."""
-        quota = principal.rate_per_minute
-        item = self._items.setdefault(quota, RateLimitItemPerMinute(quota))
-        admitted = self._limiter.hit(item, principal.key_id)
-        reset_at, remaining = self._limiter.get_window_stats(item, principal.key_id)
-        wait = max(1, ceil(reset_at - time.time()))
-        headers.append(("RateLimit-Policy", f'"key";q={quota};w={WINDOW_SECONDS}'))
-        headers.append(("RateLimit", f'"key";r={max(0, remaining)};t={wait}'))
+        now, quota = self._clock.now(), principal.rate_per_minute
+        made = self._recent(principal.key_id, now)
+        admitted = len(made) < quota
+        if admitted:
+            made.append(now)
+        wait = max(1, ceil((made[0] + WINDOW - now).total_seconds()))
+        headers.append(("RateLimit-Policy", f'"key";q={quota};w={WINDOW.seconds}'))
+        headers.append(("RateLimit", f'"key";r={max(0, quota - len(made))};t={wait}'))
         if not admitted:
             raise RateExceeded(
                 f"this key may make {quota} requests a minute; try again in {wait} s", quota=quota, retry_after=wait
             )
+
+    def _recent(self, key: str, now: datetime) -> deque[datetime]:
+        """The instants of the key's requests within the window, oldest first."""
+        if key not in self._made and len(self._made) >= KEYS_MAX:
+            self._made = {name: made for name, made in self._made.items() if made[-1] > now - WINDOW}
+        made = self._made.setdefault(key, deque())
+        while made and made[0] <= now - WINDOW:
+            made.popleft()
+        return made

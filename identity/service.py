@@ -37,9 +37,11 @@ from identity.people import ID_PREFIX, User, parse_handle, parse_name
 from identity.scopes import HOUSE_SCOPES, USER_SCOPES, Scope, parse_scopes
 
 MEMORY_SECONDS = 2
-"""How long a process trusts what it read of a key: the longest that another process's revocation takes to be seen."""
+"""How long a process trusts what it read of a key or a user: the longest until another's revocation is seen here."""
 
-MEMORY_KEYS_MAX = 10_000
+MEMORY_MAX = 10_000
+"""Keys, and users, remembered at most."""
+
 USE_NOTED_SECONDS = 60
 """A key's last use is written at most this often."""
 
@@ -68,6 +70,7 @@ class Identity:
         self._rate = rate_per_minute
         self._read: dict[bytes, tuple[ApiKey, datetime]] = {}
         self._noted: dict[str, datetime] = {}
+        self._people: dict[str, tuple[User, datetime]] = {}
 
     async def create_user(self, *, handle: str, name: str | None = None) -> User:
         """Make a user. Raises InvalidHandle, and HandleTaken if somebody has this handle in any case of letters."""
@@ -180,15 +183,23 @@ class Identity:
         return principal
 
     async def _find(self, who: str) -> User | None:
-        if is_id(ID_PREFIX, who):
-            asked: dict[str, str] = {"user_id": who}
-        else:
-            try:
-                asked = {"handle": parse_handle(who)}
-            except InvalidHandle:
-                return None
+        """The user named, remembered for a moment: users are never removed."""
+        try:
+            asked = {"user_id": who} if is_id(ID_PREFIX, who) else {"handle": parse_handle(who)}
+        except InvalidHandle:
+            return None
+        (name,) = asked.values()
+        now = self._clock.now()
+        user, read_at = self._people.get(name, (None, now))
+        if user is not None and abs(now - read_at) < timedelta(seconds=MEMORY_SECONDS):
+            return user
         async with tx(self._engine) as connection:
-            return await store.find_user(connection, self._book, **asked)
+            user = await store.find_user(connection, self._book, **asked)
+        if user is not None:
+            if len(self._people) >= MEMORY_MAX:
+                self._people.clear()
+            self._people[name] = (user, now)
+        return user
 
     async def _recall(self, digest: bytes, now: datetime) -> ApiKey:
         """The key with this hash, read again once the memory of it is too old. Unknown hashes aren't remembered."""
@@ -199,7 +210,7 @@ class Identity:
             key = await store.find_key(connection, self._book, secret_hash=digest)
         if key is None:
             raise WrongKey("this key is unknown here")
-        if len(self._read) >= MEMORY_KEYS_MAX:
+        if len(self._read) >= MEMORY_MAX:
             self._read.clear()
         self._read[digest] = (key, now)
         return key
@@ -208,7 +219,7 @@ class Identity:
         noted = self._noted.get(key_id)
         if noted is not None and abs(now - noted) < timedelta(seconds=USE_NOTED_SECONDS):
             return
-        if len(self._noted) >= MEMORY_KEYS_MAX:
+        if len(self._noted) >= MEMORY_MAX:
             self._noted.clear()
         self._noted[key_id] = now
         async with tx(self._engine) as connection:
