@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.clock import Clock
 from base.entropy import Entropy, SystemEntropy
-from base.errors import BrokenInvariant, Unavailable
+from base.errors import Unavailable
 from db.engine import tx
 from ledger import store
 from ledger.accounts import Account, split_account_id
@@ -103,10 +103,12 @@ class PostgresLedger:
                 raise
 
     async def _settle(self, batch: list[_Waiting]) -> None:
-        """Decide a batch and answer its callers. A group that breaks the database's rules fails alone."""
+        """Decide a batch and answer its callers. A group that can't be written fails alone."""
         try:
             decided = await self._commit_for_sure(batch)
-        except BrokenInvariant as error:
+        except Unavailable:
+            raise
+        except Exception as error:
             if len(batch) == 1:
                 _answer_all(batch, error)
                 return

@@ -97,6 +97,7 @@ async def load_rows(
     for rider in riders:
         wanted.setdefault(rider.table, {})[row_key(rider.table, rider.key)] = rider
     rows: dict[RowKey, Mapping[str, object] | None] = {}
+    busy: set[RowKey] = set()
     for name, keyed in wanted.items():
         table = metadata.tables[name]
         names = sorted(next(iter(keyed.values())).key)
@@ -110,10 +111,8 @@ async def load_rows(
             row_key(name, dict(zip(names, row, strict=True)))
             for row in await connection.execute(select(*columns).where(is_wanted))
         }
-        absent = {key for key in keyed if rows[key] is None}
-        if busy := present & absent:
-            return rows, busy
-    return rows, set()
+        busy |= {key for key in present if rows[key] is None}
+    return rows, busy
 
 
 async def write_decisions(
