@@ -8,6 +8,7 @@ import pytest
 
 from base.clock import ManualClock
 from tests.api.conftest import USDC, Stage
+from tests.wallet.scripted_chain import ScriptedChain, digest, paid
 
 pytestmark = pytest.mark.slow
 
@@ -162,3 +163,24 @@ async def test_trial_balance_sums_to_zero_and_names_every_account(stage: Stage):
         f"{stage.alice.user}/wallet/USDC": "100.00",
         "house/capital/USDC": "-100.00",
     }
+
+
+async def test_deposit_is_seen_then_credited_and_the_network_is_followed(stage: Stage, database, clock: ManualClock):
+    chain = ScriptedChain(database.engine(), stage.services.chains.registry.network("local"), clock)
+    await chain.begin()
+    address = (await stage.alice.post("/v1/deposit-addresses", {"network": "local"})).json()["address"]
+    await chain.mine(paid(address.lower(), 5_000_000, contract=USDC, tx_hash=digest("tx", 1)))
+    await stage.services.deposits.step()
+    (seen,) = (await stage.alice.get("/v1/deposits")).json()["items"]
+    assert (seen["state"], seen["amount"], seen["address"]) == ("pending", "5.00", address)
+    assert (await stage.alice.get("/v1/balances/USDC")).json()["incoming"] == "5.00"
+    await chain.mine_empty(1)
+    await stage.services.deposits.step()
+    assert (await stage.alice.get(f"/v1/deposits/{seen['id']}")).json()["state"] == "credited"
+    assert (await stage.alice.get("/v1/balances/USDC")).json()["available"] == "5.00"
+    assert (await stage.bob.get(f"/v1/deposits/{seen['id']}")).status_code == 404
+    receipt = (await stage.alice.get(f"/v1/receipts/{seen['id']}")).json()
+    assert {line["evidence"]["kind"] for line in receipt["lines"]} == {"chain"}
+    (network,) = (await stage.alice.get("/v1/networks")).json()["items"]
+    assert (network["state"], network["height"], network["spendable_height"]) == ("following", 2, 1)
+    assert "following" in (await stage.nobody.get("/")).text
