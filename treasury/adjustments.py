@@ -12,10 +12,12 @@ from base.entropy import Entropy
 from base.errors import NotFound
 from base.ids import new_id
 from db.engine import tx
-from ledger.accounts import HOUSE, WALLET, house_account, split_account_id
+from ledger.accounts import EMPTY, HOUSE, WALLET, house_account, split_account_id
 from ledger.asking import decide, decided_before
 from ledger.commands import Group, Post, Posting
 from ledger.engine import Ledger
+from ledger.errors import RefusedByBook
+from ledger.outcomes import Refused
 from ledger.requests import RequestKey
 from ledger.riders import Insert
 from treasury import store
@@ -73,6 +75,25 @@ class Adjustments:
         that shows it's theirs. Raises UnknownAsset, NotAdjustable, ReasonMissing, SuspenseShort, RequestConflict,
         RefusedByBook (`frozen`, `insufficient_funds` of `fx`).
         """
+        try:
+            return await self._move(
+                key, treasurer, source, target, asset=asset, amount=amount, reason=reason, evidence=evidence
+            )
+        except RefusedByBook as refusal:
+            raise _explained(refusal, source=source, asset=asset, amount=amount) from refusal
+
+    async def _move(
+        self,
+        key: RequestKey,
+        treasurer: str,
+        source: str,
+        target: str,
+        *,
+        asset: str,
+        amount: int,
+        reason: str,
+        evidence: str | None,
+    ) -> Adjustment:
         if (first := await decided_before(self._ledger, key)) is not None:
             return replace(await self.get(first.subject or ""), replayed=True)
         await self._ledger.asset(asset)
@@ -89,8 +110,7 @@ class Adjustments:
         )
         _check(adjustment)
         await self._check_owner(adjustment)
-        await self._check_source(adjustment)
-        await self._ledger.ensure_open(adjustment.source, adjustment.target)
+        await self._ledger.ensure_open(adjustment.source, adjustment.target, house_account(EMPTY, asset))
         (outcome,) = await decide(self._ledger, self._group(key, adjustment))
         if outcome.replayed:
             return replace(await self.get(outcome.subject or ""), replayed=True)
@@ -110,7 +130,10 @@ class Adjustments:
             return await store.list_adjustments(connection, self._ledger.book, before=before, limit=limit)
 
     def _group(self, key: RequestKey, adjustment: Adjustment) -> Group:
-        posting = Posting(adjustment.source, adjustment.target, adjustment.asset, adjustment.amount)
+        # Suspense has no limit in the book, since evidence may overdraw it; a person may not.
+        waits = split_account_id(adjustment.source)[1] in WAITING
+        rest = house_account(EMPTY, adjustment.asset) if waits else None
+        posting = Posting(adjustment.source, adjustment.target, adjustment.asset, adjustment.amount, debit_rest=rest)
         post = Post(id=key.id, subject=adjustment.id, postings=(posting,), metadata={"reason": adjustment.reason})
         values = {name: value for name, value in asdict(adjustment).items() if name not in ("id", "replayed")}
         row = Insert(adjustments.name, {"book": self._ledger.book, "id": adjustment.id}, values)
@@ -122,19 +145,16 @@ class Adjustments:
         if owner != HOUSE and not await self._ledger.accounts(owner=owner):
             raise NotFound(f"no user {owner[:40]!r} has an account in this book", param="target")
 
-    async def _check_source(self, adjustment: Adjustment) -> None:
-        """Suspense has no limit in the book, since evidence may overdraw it; a person may not."""
-        if split_account_id(adjustment.source)[1] not in WAITING:
-            return
-        account = await self._ledger.account(adjustment.source)
-        available = max(0, account.available) if account is not None else 0
-        if available < adjustment.amount:
-            raise SuspenseShort(
-                f"{adjustment.source} holds less than that",
-                account=adjustment.source,
-                required=adjustment.amount,
-                available=available,
-            )
+
+def _explained(refusal: RefusedByBook, *, source: str, asset: str, amount: int) -> Exception:
+    """The book's refusal in the treasurer's words, where it has some."""
+    empty, short = house_account(EMPTY, asset), refusal.facts.get("required")
+    if refusal.code == Refused.INSUFFICIENT_FUNDS and refusal.facts.get("account") == empty and isinstance(short, int):
+        account = _named(source, asset)
+        return SuspenseShort(
+            f"{account} holds less than that", account=account, required=amount, available=amount - short
+        )
+    return refusal
 
 
 def _named(account: str, asset: str) -> str:

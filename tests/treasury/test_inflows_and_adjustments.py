@@ -1,5 +1,7 @@
 """What arrives at the house, and what the treasurer makes of it."""
 
+import asyncio
+
 import pytest
 
 from base.errors import NotFound
@@ -76,6 +78,7 @@ async def funded(treasury):
 async def test_the_treasurer_assigns_what_waits(funded):
     done = await move(funded)
     assert (await move(funded)).replayed
+    await funded.house.chain.mine_empty(1)  # a second later, so that it is the newest
     await move(funded, "stock", target="fx", amount=6_000_000)
     assert await funded.house.balance(SUSPENSE) == 0
     assert await funded.house.balance(house_account("fx", "USDC")) == 6_000_000
@@ -116,3 +119,13 @@ async def test_what_may_not_be_adjusted_is_refused(funded, change, error):
     with pytest.raises(error):
         await move(funded, **change)
     assert await funded.adjustments.recent() == []
+
+
+async def test_concurrent_adjustments_cannot_take_more_out_of_suspense_than_is_there(funded):
+    ledger = funded.house.ledger
+    await ledger.ensure_open(user_account(ALICE, "USDC"))
+    change = {"target": user_account(ALICE, "USDC"), "evidence": "inf_x", "amount": 10_000_000}
+    answers = await asyncio.gather(*(move(funded, f"m{n}", **change) for n in range(5)), return_exceptions=True)
+    assert [type(answer) for answer in answers].count(SuspenseShort) == 4
+    assert await funded.house.balance(user_account(ALICE, "USDC")) == 10_000_000
+    assert await funded.house.balance(SUSPENSE) == 0
