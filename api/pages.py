@@ -1,10 +1,12 @@
 """Pages for people: what is here, and what each problem means. They need no key, no script and no other server."""
 
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 
 from fastapi import APIRouter
 from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
@@ -23,10 +25,17 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-
 router = APIRouter(include_in_schema=False)
 
 
+def _codes(text: str) -> Markup:
+    """The text as HTML, what stands between backquotes as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
+
+
 def _templates() -> Environment:
     folder = files("api") / "templates"
     texts = {name: (folder / name).read_text(encoding="utf-8") for name in ("layout.html", "home.html", "problem.html")}
-    return Environment(loader=DictLoader(texts), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(loader=DictLoader(texts), autoescape=True, undefined=StrictUndefined)
+    environment.filters["codes"] = _codes
+    return environment
 
 
 _TEMPLATES = _templates()

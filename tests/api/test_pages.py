@@ -54,6 +54,7 @@ async def test_every_problem_is_explained_to_people_and_to_programs(stage: Stage
         page = await stage.nobody.get(f"/problems/{code}", headers=HTML)
         assert page.headers["content-type"].startswith("text/html")
         assert code in page.text
+    assert "<code>required</code>" in (await stage.nobody.get("/problems/insufficient_funds", headers=HTML)).text
     assert len((await stage.nobody.get("/problems")).json()["items"]) == len(CATALOGUE)
     assert (await stage.nobody.get("/problems", headers=HTML)).text.count("<article") == len(CATALOGUE)
 
