@@ -51,7 +51,7 @@ async def work(ledger: Ledger, *makers: Callable[[int], Group]) -> list[Refusal 
     waiting = list(range(len(makers)))
     for attempt in range(1, ATTEMPTS_MAX + 1):
         if not waiting:
-            return results
+            break
         decided = await ledger.submit(*(makers[index](attempt) for index in waiting))
         again = []
         for index, outcomes in zip(waiting, decided, strict=True):
@@ -59,6 +59,8 @@ async def work(ledger: Ledger, *makers: Callable[[int], Group]) -> list[Refusal 
             if results[index] is not None and outcomes[0].replayed:
                 again.append(index)
         waiting = again
+    if not waiting:
+        return results
     names = ", ".join(makers[index](1).commands[0].id for index in waiting)
     raise BookCorrupt(f"refused {ATTEMPTS_MAX} times: {names}", code="refused_for_good")
 

@@ -185,39 +185,44 @@ def _internal() -> Any:
 
 async def load_vanished(connection: AsyncConnection, book: str, network: str, *, limit: int) -> list[Deposit]:
     """Live deposits whose observation is orphaned."""
+    query = select(deposits).where(
+        deposits.c.book == book,
+        deposits.c.network == network,
+        deposits.c.state.not_in([DepositState.ORPHANED, DepositState.REVERSED]),
+        _gone(),
+    )
+    return [_deposit(row) for row in await connection.execute(query.order_by(deposits.c.id).limit(limit))]
+
+
+def _gone() -> Any:
+    """Whether a deposit's transfer has left the chain."""
     seen = chain.observations.c
-    gone = exists().where(
+    return exists().where(
         seen.network == deposits.c.network,
         seen.block_hash == deposits.c.block_hash,
         seen.tx_hash == deposits.c.tx_hash,
         seen.place == deposits.c.place,
         seen.orphaned,
     )
-    query = select(deposits).where(
-        deposits.c.book == book,
-        deposits.c.network == network,
-        deposits.c.state.not_in([DepositState.ORPHANED, DepositState.REVERSED]),
-        gone,
-    )
-    return [_deposit(row) for row in await connection.execute(query.order_by(deposits.c.id).limit(limit))]
 
 
 async def load_ripe(
     connection: AsyncConnection, book: str, network: str, *, state: DepositState, through: int, limit: int
 ) -> list[Deposit]:
-    """Deposits in `state` in blocks up to `through` that still have something to be booked, oldest first."""
+    """Deposits in `state` in live blocks up to `through` that still have something to be booked, oldest first."""
     query = select(deposits).where(
         deposits.c.book == book,
         deposits.c.network == network,
         deposits.c.state == state,
         deposits.c.block_number <= through,
+        ~_gone(),
         or_(deposits.c.state != DepositState.BELOW_MINIMUM, deposits.c.entry.is_(None)),
     )
     return [_deposit(row) for row in await connection.execute(query.order_by(deposits.c.id).limit(limit))]
 
 
 async def mark_final(connection: AsyncConnection, book: str, network: str, *, through: int, now: datetime) -> int:
-    """Credited deposits in blocks up to `through` become final; returns how many."""
+    """Credited deposits in live blocks up to `through` become final; returns how many."""
     found = await connection.execute(
         update(deposits)
         .where(
@@ -225,6 +230,7 @@ async def mark_final(connection: AsyncConnection, book: str, network: str, *, th
             deposits.c.network == network,
             deposits.c.state == DepositState.CREDITED,
             deposits.c.block_number <= through,
+            ~_gone(),
         )
         .values(state=DepositState.FINAL, updated_at=now)
     )

@@ -3,10 +3,12 @@
 import pytest
 
 from base.errors import NotFound
-from ledger.accounts import house_account
-from tests.wallet.conftest import ALICE, BOB, DAI, USDC, KnownPeople, key
+from ledger.accounts import house_account, user_account
+from ledger.asking import ATTEMPTS_MAX
+from ledger.commands import Freeze, FreezeScope, Post, Posting, alone
+from tests.wallet.conftest import ALICE, BOB, DAI, USDC, KnownPeople, fund, key
 from tests.wallet.scripted_chain import digest, paid
-from wallet.receivables import Receivables
+from wallet.receivables import Receivables, receivable_account
 from wallet.resources import DepositState
 from wallet.transfers import Transfers
 
@@ -208,3 +210,36 @@ async def spend(house, amount: int) -> None:
         ledger=house.ledger, directory=KnownPeople(), clock=house.chain.clock, entropy=house.deposits._entropy
     )
     await transfers.send(key=key("spend"), sender=ALICE, recipient="@bob", asset="USDC", amount=amount)
+
+
+async def test_what_left_the_chain_is_never_credited_however_much_of_it_there_is(house, monkeypatch):
+    """More deposits vanish at once than one step takes back; the new branch is already deep enough to spend on."""
+    monkeypatch.setattr("wallet.deposits.BATCH", 1)
+    to = (await house.addresses.issue(ALICE, "local")).address
+    await house.chain.mine(*(paid(to, 5_000_000, contract=USDC, tx_hash=digest("gone", n)) for n in range(3)))
+    await settled(house)
+    assert (await house.user(ALICE, "USDC")).credits_pending == 15_000_000
+    await house.chain.reorg(1)
+    await house.chain.mine_empty(5)
+    for _ in range(5):
+        await house.deposits.step()
+        assert (await house.user(ALICE, "USDC")).balance == 0
+    assert (await house.user(ALICE, "USDC")).credits_pending == 0
+    assert {deposit.state for deposit in await house.deposits.list_for(ALICE)} == {DepositState.ORPHANED}
+
+
+async def test_a_frozen_debtor_keeps_nobody_elses_debt_from_being_repaid(house):
+    receivables = Receivables(house.ledger)
+    for owner in (ALICE, BOB):
+        await fund(house.ledger, user_account(owner, "USDC"), 1_000_000, name=owner)
+        debt = (receivable_account(owner, "USDC"), house_account("capital", "USDC"))
+        await house.ledger.ensure_open(*debt)
+        owes = Post(id=f"test:owe:{owner}", postings=(Posting(*debt, "USDC", 3_000_000),))
+        await house.ledger.submit(alone(owes))
+    await house.ledger.submit(alone(Freeze(id="test:freeze", scope=FreezeScope.OWNER, target=ALICE)))
+    for _ in range(ATTEMPTS_MAX + 1):
+        await receivables.step()
+    await fund(house.ledger, user_account(BOB, "USDC"), 1_000_000, name="more")
+    assert await receivables.step() == 1
+    assert (await house.user(BOB, "USDC")).balance == 0
+    assert (await house.user(ALICE, "USDC")).balance == 1_000_000
