@@ -20,7 +20,7 @@ from chain.evm.node import Node
 from chain.evm.rpc import HttpRpc
 from chain.follower import Did, Follower
 from chain.networks import Deployment, Network, Registry
-from chain.signing import OwnKey, Role, Signer
+from chain.signing import OwnAddress, OwnKey, Role, Signer
 from custody.client import SignerClient
 from custody.derivation import Role as CustodyRole
 from db.engine import create_engine, tx
@@ -199,30 +199,28 @@ def build_signer(settings: Settings) -> CustodySigner:
     return CustodySigner(SignerClient(settings.path(settings.signer_socket), xpubs=_xpubs(settings)))
 
 
-def build_steps(parts: Parts, signer: Signer | None, *, checkpoint: Checkpoint | None = None) -> dict[str, Step]:
-    """The worker's steps by name, in the order in which value flows through them."""
+@asynccontextmanager
+async def open_steps(
+    parts: Parts, signer: Signer | None, *, checkpoint: Checkpoint | None = None
+) -> AsyncIterator[dict[str, Step]]:
+    """The worker's steps by name, in the order in which value flows through them. At the end their locks are let go."""
     steps: dict[str, Step] = {}
-    for network in parts.registry.networks.values():
-        nodes = parts.nodes[network.name]
-        follower = Follower(engine=parts.engine, network=network, nodes=nodes, clock=parts.clock)
-        steps[f"follow:{network.name}"] = _follow(follower)
-    if parts.registry.networks:
-        steps["deposits"] = _deposits(parts).step
-        steps["inflows"] = _inflows(parts).step
-        steps["receivables"] = Receivables(parts.ledger).step
-        steps["withdrawals"] = _withdrawals(parts, checkpoint).step
-    for network in parts.registry.networks.values():
-        if signer is not None:
-            broadcaster = Broadcaster(
-                engine=parts.engine,
-                network=network,
-                nodes=parts.nodes[network.name],
-                signer=signer,
-                clock=parts.clock,
-                checkpoint=checkpoint,
+    async with AsyncExitStack() as stack:
+        for network in parts.registry.networks.values():
+            follower = Follower(
+                engine=parts.engine, network=network, nodes=parts.nodes[network.name], clock=parts.clock
             )
-            steps[f"broadcast:{network.name}"] = _broadcast(broadcaster)
-    return steps
+            stack.push_async_callback(follower.close)
+            steps[f"follow:{network.name}"] = _follow(follower)
+        if parts.registry.networks:
+            steps["deposits"] = _deposits(parts).step
+            steps["inflows"] = _inflows(parts).step
+            steps["receivables"] = Receivables(parts.ledger).step
+            steps["withdrawals"] = _withdrawals(parts, checkpoint).step
+        for network in parts.registry.networks.values():
+            if signer is not None:
+                steps[f"broadcast:{network.name}"] = _broadcast(parts, network, signer, checkpoint)
+        yield steps
 
 
 async def prepare_book(settings: Settings, *, report: Callable[[str], None]) -> None:
@@ -306,8 +304,21 @@ def _follow(follower: Follower) -> Step:
     return step
 
 
-def _broadcast(broadcaster: Broadcaster) -> Step:
+def _broadcast(parts: Parts, network: Network, signer: Signer, checkpoint: Checkpoint | None) -> Step:
+    broadcaster = Broadcaster(
+        engine=parts.engine,
+        network=network,
+        nodes=parts.nodes[network.name],
+        signer=signer,
+        clock=parts.clock,
+        checkpoint=checkpoint,
+    )
+    senders = [OwnKey(Role.HOT, 0), OwnKey(Role.GAS, 0)]
+
     async def step() -> int:
+        while senders:  # before a sender's first payment its nonces are begun where the chain says; once per process
+            await broadcaster.enrol(OwnAddress(senders[-1], parts.addresses.address(senders[-1])))
+            senders.pop()
         return len((await broadcaster.step()).states)
 
     return step

@@ -11,7 +11,7 @@ import structlog
 
 from base.errors import OnebookError
 from chain.checkpoints import Checkpoint
-from wiring.assemble import build_signer, build_steps, open_parts
+from wiring.assemble import build_signer, open_parts, open_steps
 from wiring.running import with_database
 from wiring.settings import Settings, load_settings
 from worker.loops import Job, run_jobs
@@ -25,9 +25,11 @@ async def work(settings: Settings, *, checkpoint: Checkpoint | None = None) -> N
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with open_parts(settings, name="onebook worker") as parts:
-        signer = build_signer(settings) if settings.networks else None
-        steps = build_steps(parts, signer, checkpoint=checkpoint)
+    signer = build_signer(settings) if settings.networks else None
+    async with (
+        open_parts(settings, name="onebook worker") as parts,
+        open_steps(parts, signer, checkpoint=checkpoint) as steps,
+    ):
         log.info("worker started", jobs=list(steps))
         jobs = [Job(name, step) for name, step in steps.items()]
         await run_jobs(jobs, pause_seconds=settings.worker_pause_ms / 1000, stop=stop)
