@@ -1,8 +1,9 @@
 """How callers meet the book: a request's repeat comes first, a worker tries again; refusals become errors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from ledger.commands import Group
+from ledger.accounts import split_account_id
+from ledger.commands import FreezeScope, Group
 from ledger.engine import Ledger
 from ledger.errors import BookCorrupt, RequestConflict
 from ledger.outcomes import Outcome, Refusal, Refused, require_accepted
@@ -63,6 +64,17 @@ async def work(ledger: Ledger, *makers: Callable[[int], Group]) -> list[Refusal 
         return results
     names = ", ".join(makers[index](1).commands[0].id for index in waiting)
     raise BookCorrupt(f"refused {ATTEMPTS_MAX} times: {names}", code="refused_for_good")
+
+
+def stopping(freezes: Iterable[tuple[FreezeScope, str]], *accounts: str) -> list[tuple[FreezeScope, str]]:
+    """Those of the book's `freezes` that stop an intent on these accounts."""
+    named = [split_account_id(account) for account in accounts]
+    targets = {FreezeScope.ACCOUNT: set(accounts)}
+    targets |= {
+        FreezeScope.OWNER: {owner for owner, _, _ in named},
+        FreezeScope.ASSET: {asset for _, _, asset in named},
+    }
+    return [(scope, target) for scope, target in freezes if target in targets[scope]]
 
 
 def refusal_of(outcomes: tuple[Outcome, ...]) -> Refusal | None:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import partial
 
 from ledger.accounts import HOUSE, Account, house_account, user_account
-from ledger.asking import work
-from ledger.commands import FreezeScope, Group, Post, Posting, alone
+from ledger.asking import stopping, work
+from ledger.commands import Group, Post, Posting, alone
 from ledger.engine import Ledger
 from ledger.requests import content_hash, worker_id
 from wallet.errors import ReceivableOpen
@@ -51,22 +51,16 @@ class Receivables:
         What is frozen stays where it is: nothing is tried that the book would refuse.
         """
         makers: list[Callable[[int], Group]] = []
-        frozen = set(await self._ledger.freezes())
+        freezes = await self._ledger.freezes()
         for owed in await self.open():
             owner = owed.purpose.removeprefix(PREFIX)
             theirs = await self._ledger.account(user_account(owner, owed.asset))
-            if theirs is None or frozen & _freezes_on(theirs, owed):
+            if theirs is None or stopping(freezes, theirs.id, owed.id):
                 continue
             if theirs.available > 0:
                 posting = Posting(theirs.id, owed.id, owed.asset, min(theirs.available, -owed.balance))
                 makers.append(partial(_repay, owed, posting))
         return (await work(self._ledger, *makers)).count(None)
-
-
-def _freezes_on(theirs: Account, owed: Account) -> set[tuple[FreezeScope, str]]:
-    """The freezes that would stop a repayment."""
-    accounts = {(FreezeScope.ACCOUNT, account.id) for account in (theirs, owed)}
-    return accounts | {(FreezeScope.OWNER, theirs.owner), (FreezeScope.OWNER, HOUSE), (FreezeScope.ASSET, owed.asset)}
 
 
 def _repay(owed: Account, posting: Posting, attempt: int) -> Group:

@@ -81,6 +81,11 @@ def accounts(withdrawal: Withdrawal, *, native: str) -> tuple[str, ...]:
     return (*sides, _custody(withdrawal.network, withdrawal.asset), *gas)
 
 
+def paying(withdrawal: Withdrawal) -> tuple[str, str]:
+    """Whose money it is, and what it's paid from: a freeze on either stops it."""
+    return user_account(withdrawal.owner, withdrawal.asset), _custody(withdrawal.network, withdrawal.asset)
+
+
 def _held(withdrawal: Withdrawal) -> tuple[Posting, Posting]:
     """In the order in which settling names them: 0 the amount, 1 the fee."""
     user, asset = user_account(withdrawal.owner, withdrawal.asset), withdrawal.asset

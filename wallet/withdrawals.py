@@ -26,7 +26,7 @@ from chain.signing import OwnKey, Role
 from chain.transaction_states import Kind, State
 from chain.transactions import Mined, OwnTransaction, Payment
 from db.engine import tx
-from ledger.asking import decide, decided_before, work
+from ledger.asking import decide, decided_before, stopping, work
 from ledger.commands import Group, Posting, Void
 from ledger.engine import Ledger
 from ledger.errors import RefusedByBook
@@ -240,7 +240,12 @@ class Withdrawals:
         return await self._end(partial(self._released, withdrawal, _S.REJECTED, objection))
 
     async def _reserve(self, withdrawal: Withdrawal) -> bool:
-        """State and nonce commit together, so that a worker killed here has done both or neither."""
+        """State and nonce commit together, so that a worker killed here has done both or neither.
+
+        The last moment at which a freeze still stops it: what has a nonce is signed.
+        """
+        if stopping(await self._ledger.freezes(), *entries.paying(withdrawal)):
+            return await self._wait(withdrawal, WaitingFor.APPROVAL, "frozen")
         hot, deployment = await self._hot(), self._registry.by_asset(withdrawal.network, withdrawal.asset)
         payment = Payment(
             network=withdrawal.network,
@@ -417,9 +422,9 @@ class Withdrawals:
                 change=self._change(state, **columns),
             )
 
-    async def _wait(self, withdrawal: Withdrawal, lacking: WaitingFor) -> bool:
+    async def _wait(self, withdrawal: Withdrawal, lacking: WaitingFor, reason: str | None = None) -> bool:
         async with tx(self._engine) as connection:
-            return await self._note(connection, withdrawal, waiting_for=lacking, reason=None)
+            return await self._note(connection, withdrawal, waiting_for=lacking, reason=reason)
 
     async def _note(
         self, connection: AsyncConnection, withdrawal: Withdrawal, *, waiting_for: WaitingFor, reason: str | None

@@ -6,12 +6,12 @@ from base.errors import NotFound, Unavailable
 from chain.errors import InvalidAddress, NotAWholeUnit, NotOnNetwork
 from chain.evm.addresses import show_address
 from ledger.accounts import house_account, user_account
-from ledger.commands import Post, Posting, alone
+from ledger.commands import Freeze, FreezeScope, Post, Posting, Unfreeze, alone
 from ledger.errors import RefusedByBook, RequestConflict
 from tests.wallet.conftest import ALICE, BOB, USDC, fund, key
 from tests.wallet.scripted_chain import digest, paid
 from wallet.errors import BelowMinimum, FeesUnknown, NotCancellable, OwnAddress, ReceivableOpen
-from wallet.withdrawal_states import WithdrawalState
+from wallet.withdrawal_states import WaitingFor, WithdrawalState
 
 pytestmark = pytest.mark.slow
 
@@ -311,3 +311,16 @@ async def test_f02_who_owes_the_house_withdraws_nothing(rich):
 async def test_withdrawing_the_networks_own_coin_pays_its_fee_in_it(rich):
     withdrawal = await ask(rich, asset="ETH", amount=10**17)
     assert withdrawal.fee_highest == 65_000 * 20 * 10**9
+
+
+async def test_a_freeze_stops_a_withdrawal_that_was_asked_for_before_it(rich):
+    withdrawal = await ask(rich)
+    for name, command in (("freeze", Freeze), ("lift", Unfreeze)):
+        await rich.ledger.submit(alone(command(id=f"test:{name}", scope=FreezeScope.OWNER, target=ALICE)))
+        for _ in range(4):
+            await rich.withdrawals.step()
+        found = await rich.withdrawals.get(ALICE, withdrawal.id)
+        if command is Freeze:
+            assert (found.state, found.waiting_for) == (WithdrawalState.APPROVED, WaitingFor.APPROVAL)
+            assert found.cancellable
+    assert (found.state, found.waiting_for) == (WithdrawalState.NONCE_RESERVED, None)
