@@ -1,11 +1,12 @@
 """The API's process: reads the settings, builds the services, serves until it's told to stop.
 
-python -m api.serve [--port N | --socket PATH]
+python -m api.serve [--port N | --socket PATH | --fd N]
 """
 
 import argparse
 import asyncio
 import gc
+import socket as sockets
 import sys
 from pathlib import Path
 
@@ -30,12 +31,15 @@ _GENERATION_THRESHOLD = 50_000
 """Objects made before the garbage collector looks: most die with their request, without it."""
 
 
-async def serve(settings: Settings, *, port: int | None = None, socket: Path | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, on a TCP port, or on a Unix socket where one is given."""
+async def serve(
+    settings: Settings, *, port: int | None = None, socket: Path | None = None, fd: int | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT: on a TCP port, a Unix socket, or a socket that listens already (`fd`)."""
+    given = None if fd is None else [sockets.socket(fileno=fd)]
     async with open_parts(settings, name="onebook api") as parts:
         app = create_app(build_services(parts))
         _calm_garbage_collector()
-        await uvicorn.Server(_config(app, settings, port=port, socket=socket)).serve()
+        await uvicorn.Server(_config(app, settings, port=port, socket=socket)).serve(sockets=given)
 
 
 def _config(app: FastAPI, settings: Settings, *, port: int | None, socket: Path | None) -> uvicorn.Config:
@@ -66,6 +70,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m api.serve", description="Serve the API of one installation.")
     parser.add_argument("--port", type=int, help="TCP port; else the settings'")
     parser.add_argument("--socket", type=Path, help="serve on a Unix socket instead")
+    parser.add_argument("--fd", type=int, help="serve on an inherited socket that listens already")
     asked = parser.parse_args()
     structlog.configure(
         processors=[
@@ -76,7 +81,7 @@ def main() -> int:
         ]
     )
     try:
-        asyncio.run(serve(with_database(load_settings()), port=asked.port, socket=asked.socket))
+        asyncio.run(serve(with_database(load_settings()), port=asked.port, socket=asked.socket, fd=asked.fd))
     except OnebookError as error:
         sys.stderr.write(f"onebook api: {error.message}\n")
         return 2

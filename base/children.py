@@ -5,6 +5,7 @@ that forked, and hand a wrapper's real program, since a wrapper's own child woul
 """
 
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -83,6 +84,21 @@ def stop_child(child: subprocess.Popen[bytes], *, sig: signal.Signals = signal.S
         except subprocess.TimeoutExpired:
             child.kill()
     return child.wait()
+
+
+def listen(host: str, preferred: int) -> socket.socket:
+    """A listening TCP socket on `preferred`, else on the next free port above it. A child can be handed it.
+
+    Listening at once, where `free_port` only looks, leaves no moment in which another process takes the port.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in range(preferred, min(preferred + 100, 65536)):
+        try:
+            return socket.create_server((host, port), family=family, backlog=2048)
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+    raise OSError(f"no free port on {host} from {preferred} to {preferred + 99}")
 
 
 def free_port(preferred: int | None = None) -> int:

@@ -4,6 +4,7 @@ Everything lies under `.onebook/demo/` and is made anew each time; production da
 """
 
 import asyncio
+import fcntl
 import shutil
 import signal
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from base.clock import SystemClock
 from base.entropy import SystemEntropy
+from base.errors import ConfigError
 from base.files import write_atomically
 from chain.local import LocalChain, NodeKind
 from chain.signing import OwnKey, Role
@@ -32,6 +34,9 @@ from wiring.signing import XpubAddresses
 
 HOME = Path(".onebook/demo")
 LOGS = Path(".onebook/logs")
+LOCK = Path(".onebook/demo.lock")
+"""Outside of HOME, which each demo makes anew."""
+
 BANK_IBAN = "NL30MOCK0000000005"
 BLOCK_SECONDS = 1
 """The demo chain makes a block every second."""
@@ -45,12 +50,24 @@ QUICK_KEYS = Argon2Cost(memory_kib=8 * 1024, passes=1, lanes=1)
 
 def run_demo(*, exit_after: bool, kind: NodeKind) -> Exit:
     """Start everything, play, report; stay up unless `exit_after`. DISAGREES when anything didn't agree."""
-    running = read_running(HOME.resolve())
-    if running is not None:
-        say(f"a demo runs already: {running.api_url} (its keys: source {HOME}/env); Ctrl-C there ends it")
-        return Exit.OK
+    with _alone() as alone:
+        if not alone:
+            say(_where_it_runs())
+            return Exit.OK
+        return _run(exit_after=exit_after, kind=kind)
+
+
+def wipe() -> None:
+    """Remove the demo's files, the database's folder outside included. Raises ConfigError while a demo runs."""
+    with _alone() as alone:
+        if not alone:
+            raise ConfigError(_where_it_runs(), code="demo_runs")
+        _remove()
+
+
+def _run(*, exit_after: bool, kind: NodeKind) -> Exit:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    wipe()
+    _remove()
     home = HOME.resolve()
     home.mkdir(mode=0o700, parents=True)
     say("Starting the processes")
@@ -82,10 +99,29 @@ def run_demo(*, exit_after: bool, kind: NodeKind) -> Exit:
         return Exit.OK if ending.agrees else Exit.DISAGREES
 
 
-def wipe() -> None:
-    """Remove the demo's files, the database's folder outside included."""
+def _remove() -> None:
     clean(HOME / "postgres")
     shutil.rmtree(HOME, ignore_errors=True)
+
+
+@contextmanager
+def _alone() -> Iterator[bool]:
+    """Whether no other demo runs from this folder, be it that it's still starting; held while we do."""
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with LOCK.open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _where_it_runs() -> str:
+    running = read_running(HOME.resolve())
+    if running is None:
+        return "a demo is starting here already; it will say where"
+    return f"a demo runs already: {running.api_url} (its keys: source {HOME}/env); Ctrl-C there ends it"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ times; then all end. Only the database and the signer are started before the res
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from typing import IO, Self
 import httpx
 from pydantic import SecretStr
 
-from base.children import free_port, start_child, stop_child
+from base.children import listen, start_child, stop_child
 from base.errors import ConfigError, Unavailable
 from custody.launcher import launch_signer
 from db.server import PostgresServer
@@ -64,6 +65,7 @@ class Supervisor:
         self._database: PostgresServer | None = None
         self._processes: dict[str, _Process] = {}
         self._stop = threading.Event()
+        self._listener: socket.socket | None = None
         self.api_url = ""
 
     def __enter__(self) -> Self:
@@ -118,11 +120,15 @@ class Supervisor:
         self._say("worker")
 
     def start_api(self) -> None:
-        """Start the API on its port, or the next free one, and wait until it's ready."""
-        port = free_port(self.settings.api_port)
+        """Start the API on its port, or the next free one, and wait until it's ready.
+
+        The socket is ours and stays open while the API is started again: callers wait then, instead of being refused.
+        """
+        self._listener = listen(self.settings.api_host, self.settings.api_port)
+        fd, port = self._listener.fileno(), self._listener.getsockname()[1]
         self.settings = self.settings.model_copy(update={"api_port": port})
         self.api_url = f"http://{self.settings.api_host}:{port}"
-        self._add("api", lambda: self._python("api", "api.serve"))
+        self._add("api", lambda: self._python("api", "api.serve", "--fd", str(fd), pass_fds=(fd,)))
         self._await("api", lambda: _answers(f"{self.api_url}/health/ready"))
         self._say(f"API on {self.api_url}")
 
@@ -153,6 +159,9 @@ class Supervisor:
 
     def stop(self) -> None:
         """End every process, the last started first, then the database."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         for process in reversed(self._processes.values()):
             stop_child(process.child)
         self._processes.clear()
@@ -190,8 +199,11 @@ class Supervisor:
                 raise Unavailable(f"the {name} isn't ready after {READY_SECONDS:.0f} s; see {self._log(name)}")
             self._stop.wait(0.02)
 
-    def _python(self, name: str, module: str) -> subprocess.Popen[bytes]:
-        return start_child([sys.executable, "-m", module], log=self._log(name), env=self._environment())
+    def _python(
+        self, name: str, module: str, *arguments: str, pass_fds: tuple[int, ...] = ()
+    ) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", module, *arguments]
+        return start_child(command, log=self._log(name), env=self._environment(), pass_fds=pass_fds)
 
     def _environment(self) -> dict[str, str]:
         settings = self.settings
