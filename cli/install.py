@@ -47,6 +47,7 @@ class ChainChoice:
     tokens: Mapping[str, tuple[str, int]]
     spendable_depth: int
     final_depth: int
+    start_height: int = 0
 
 
 @dataclass(frozen=True, slots=True)

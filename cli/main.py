@@ -43,7 +43,7 @@ def run() -> None:
     try:
         app()
     except OnebookError as error:
-        facts = ", ".join(f"{key} {value}" for key, value in error.facts.items() if key != "retry_after")
+        facts = ", ".join(f"{key} {value}" for key, value in error.facts.items() if str(value) not in error.message)
         sys.stderr.write(f"onebook: {error.message}{f' ({facts})' if facts else ''}\n")
         sys.exit(exit_code(error))
     except KeyboardInterrupt:

@@ -38,6 +38,9 @@ RESTARTS_MAX = 5
 RESTARTS_SECONDS = 60.0
 WATCH_SECONDS = 0.2
 
+NOT_FOR_CHILDREN = frozenset({"ONEBOOK_SIGNER_PASSPHRASE", "ONEBOOK_DATABASE_OWNER_URL"})
+"""Variables that the API and the worker never get: who owns the tables could rewrite history."""
+
 
 class AlreadyRunning(ConfigError):
     """Another supervisor runs this installation; `facts` say where it answers."""
@@ -208,10 +211,9 @@ class Supervisor:
     def _environment(self) -> dict[str, str]:
         settings = self.settings
         return {
-            **{key: value for key, value in os.environ.items() if key != "ONEBOOK_SIGNER_PASSPHRASE"},
+            **{key: value for key, value in os.environ.items() if key not in NOT_FOR_CHILDREN},
             CONFIG_VARIABLE: str(self._config),
             "ONEBOOK_DATABASE_URL": _secret(settings.database_url),
-            "ONEBOOK_DATABASE_OWNER_URL": _secret(settings.database_owner_url or settings.database_url),
             "ONEBOOK_API_PORT": str(settings.api_port),
             "PYTHONUNBUFFERED": "1",
         }

@@ -15,12 +15,14 @@ from base.errors import ConfigError
 from chain.addresses import enrol
 from chain.broadcaster import Broadcaster
 from chain.checkpoints import Checkpoint
+from chain.errors import NotYetFollowed
 from chain.estimates import NetworkFees
 from chain.evm.node import Node
 from chain.evm.rpc import HttpRpc
 from chain.follower import Did, Follower
 from chain.networks import Deployment, Network, Registry
 from chain.signing import OwnAddress, OwnKey, Role, Signer
+from chain.status import network_status
 from custody.client import SignerClient
 from custody.derivation import Role as CustodyRole
 from db.engine import create_engine, tx
@@ -316,9 +318,20 @@ def _broadcast(parts: Parts, network: Network, signer: Signer, checkpoint: Check
     senders = [OwnKey(Role.HOT, 0), OwnKey(Role.GAS, 0)]
 
     async def step() -> int:
+        if senders and not await _is_followed(parts, network):
+            return 0
         while senders:  # before a sender's first payment its nonces are begun where the chain says; once per process
             await broadcaster.enrol(OwnAddress(senders[-1], parts.addresses.address(senders[-1])))
             senders.pop()
         return len((await broadcaster.step()).states)
 
     return step
+
+
+async def _is_followed(parts: Parts, network: Network) -> bool:
+    async with tx(parts.engine) as connection:
+        try:
+            await network_status(connection, network)
+        except NotYetFollowed:
+            return False
+    return True

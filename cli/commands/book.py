@@ -110,7 +110,8 @@ def _show_reconciliation(run: Reconciliation, assets: Mapping[str, Asset]) -> No
         rows = [
             (
                 found.reason,
-                found.account,
+                found.account or "(all accounts)",
+                found.asset,
                 format_amount(found.expected, assets[found.asset]),
                 format_amount(found.found, assets[found.asset]),
                 f"{found.age(run.finished_at).total_seconds():.0f} s",
@@ -118,7 +119,7 @@ def _show_reconciliation(run: Reconciliation, assets: Mapping[str, Asset]) -> No
             )
             for found in run.breaks
         ]
-        show_table("Breaks", ("reason", "account", "expected", "found", "open for", ""), rows, right=(2, 3, 4))
+        show_table("Breaks", ("reason", "account", "asset", "expected", "found", "open for", ""), rows, right=(3, 4, 5))
     say(f"{run.checks} comparisons; {run.open_breaks} {'break' if run.open_breaks == 1 else 'breaks'}")
 
 
@@ -130,4 +131,5 @@ def _show_audit(report: AuditReport) -> None:
     rows = [(found.where, found.what, found.expected, found.found) for found in report.disagreements]
     if rows:
         show_table("Rows that disagree", ("row", "what", "should be", "is"), rows, right=(2, 3))
-    say("every row agrees with the journal" if report.clean else f"{len(rows)} rows disagree")
+    disagree = "row disagrees" if len(rows) == 1 else "rows disagree"
+    say("every row agrees with the journal" if report.clean else f"{len(rows)} {disagree}")

@@ -85,10 +85,8 @@ def status(url: Url = None, folder: Folder = FOLDER, json: Json = False) -> None
     Example: onebook chain status --json
     """
     found = local.status(_url(url, folder))
-    record = local.find_running(folder) if url is None else None
-    shown = {name: getattr(found, name) for name in found.__dataclass_fields__}
-    if record is not None:
-        shown["tokens"] = {symbol: token.address for symbol, token in record.tokens.items()}
+    shown = {name: getattr(found, name) for name in found.__dataclass_fields__ if name != "tokens"}
+    shown |= {symbol: f"{token.address}, {token.decimals} decimals" for symbol, token in found.tokens.items()}
     if json:
         show_json(shown)
         return

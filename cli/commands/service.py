@@ -33,6 +33,9 @@ def init(
     chain_url: Annotated[str | None, typer.Option(help="An EVM node; its chain id and genesis are asked.")] = None,
     network: Annotated[str, typer.Option(help="The network's name in the book.")] = "evm",
     token: Annotated[list[str] | None, typer.Option(help="A token on it, as USDC=0xCONTRACT:6.")] = None,
+    start_height: Annotated[
+        int | None, typer.Option(help="The first block to read; none: the node's newest one now.", min=0)
+    ] = None,
     depth: Annotated[int, typer.Option(help="Blocks until a deposit can be spent; final at twice that.")] = 12,
     bank: Annotated[list[str] | None, typer.Option(help="A bank account of yours, as NAME=IBAN:EUR.")] = None,
     json: Json = False,
@@ -44,7 +47,7 @@ def init(
     Example: onebook init wallet --chain-url http://127.0.0.1:8545 --token USDC=0xCONTRACT:6 --bank main=IBAN:EUR
     """
     passphrase = ask_passphrase(confirm=True)
-    chosen = _chain(chain_url, network, token or [], depth) if chain_url else None
+    chosen = _chain(chain_url, network, token or [], depth, start_height) if chain_url else None
     made = install(
         folder,
         passphrase=passphrase,
@@ -67,7 +70,7 @@ def init(
     for role, words in made.words.items():
         say(f"  {role:8} {words}")
     say(f"\nFirst operator key, shown once:\n  {key}")
-    say(f"\nNext: onebook doctor --config {made.config}, then onebook up --config {made.config}")
+    say(f"\nNext: onebook up --config {made.config}; beside it, onebook doctor looks at all its parts")
 
 
 def up(config: Config = None) -> None:
@@ -106,17 +109,22 @@ def worker(config: Config = None) -> None:
 
 
 @signer_app.command("run")
-def signer_run(config: Config = None) -> None:
-    """Run the signer alone, in this process.
+def signer_run(
+    config: Config = None,
+    allow_uid: Annotated[list[int] | None, typer.Option(help="Another user's id that may ask for signatures.")] = None,
+) -> None:
+    """Run the signer alone, in this process. The passphrase: a systemd credential, else asked at the terminal.
 
-    Example: onebook signer run --config wallet/onebook.toml
+    Example: onebook signer run --config wallet/onebook.toml --allow-uid 998
     """
     settings = load_settings(find_config(config))
-    passphrase = ask_passphrase(confirm=False)
-    reading, writing = os.pipe()
-    os.write(writing, passphrase)
-    os.close(writing)
-    os.set_inheritable(reading, True)
+    passphrase_from: list[str] = []
+    if not os.environ.get("CREDENTIALS_DIRECTORY"):
+        reading, writing = os.pipe()
+        os.write(writing, ask_passphrase(confirm=False))
+        os.close(writing)
+        os.set_inheritable(reading, True)
+        passphrase_from = ["--passphrase-fd", str(reading)]
     socket = settings.path(settings.signer_socket)
     socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ.pop(PASSPHRASE_VARIABLE, None)
@@ -124,7 +132,9 @@ def signer_run(config: Config = None) -> None:
         *("--socket", str(socket), "--keys", str(settings.path(settings.keys))),
         *("--policy", str(settings.path(settings.policy)), "--journal", str(settings.path(settings.journal))),
     ]
-    command = [sys.executable, "-m", "custody.signer", *arguments, "--passphrase-fd", str(reading)]
+    for uid in allow_uid or []:
+        arguments += ["--allow-uid", str(uid)]
+    command = [sys.executable, "-m", "custody.signer", *arguments, *passphrase_from]
     os.execv(sys.executable, command)  # noqa: S606 - our own interpreter and module
 
 
@@ -168,7 +178,7 @@ def _become(module: str, config: Path | None) -> None:
     os.execv(sys.executable, [sys.executable, "-m", module])  # noqa: S606 - our own interpreter and module
 
 
-def _chain(url: str, network: str, tokens: list[str], depth: int) -> ChainChoice:
+def _chain(url: str, network: str, tokens: list[str], depth: int, start_height: int | None) -> ChainChoice:
     def ask(method: str, *params: object) -> object:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         try:
@@ -186,6 +196,7 @@ def _chain(url: str, network: str, tokens: list[str], depth: int) -> ChainChoice
         chain_id=int(str(ask("eth_chainId")), 16),
         genesis_hash=str(genesis["hash"]),
         tokens=dict(_token(text) for text in tokens),
+        start_height=int(str(ask("eth_blockNumber")), 16) if start_height is None else start_height,
         spendable_depth=depth,
         final_depth=2 * depth,
     )
