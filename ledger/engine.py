@@ -81,8 +81,10 @@ class Ledger(Protocol):
         """The account with this id, as of now."""
         ...
 
-    async def accounts(self, *, owner: str | None = None, asset: str | None = None) -> list[Account]:
-        """The accounts of an owner, of an asset, or all, by id."""
+    async def accounts(
+        self, *, owner: str | None = None, asset: str | None = None, purpose: str | None = None
+    ) -> list[Account]:
+        """The accounts of an owner, of an asset, for a purpose, or all, by id."""
         ...
 
     async def outcomes(self, *ids: str) -> list[Outcome]:

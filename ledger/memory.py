@@ -59,9 +59,12 @@ class MemoryLedger:
     async def account(self, account: str) -> Account | None:
         return self.state.account(account)
 
-    async def accounts(self, *, owner: str | None = None, asset: str | None = None) -> list[Account]:
+    async def accounts(
+        self, *, owner: str | None = None, asset: str | None = None, purpose: str | None = None
+    ) -> list[Account]:
         found = (account for _, account in sorted(self.state.accounts.items()))
-        return [a for a in found if owner in (None, a.owner) and asset in (None, a.asset)]
+        wanted = [a for a in found if owner in (None, a.owner) and asset in (None, a.asset)]
+        return [account for account in wanted if purpose in (None, account.purpose)]
 
     async def outcomes(self, *ids: str) -> list[Outcome]:
         found = [outcome for command in ids if (outcome := self.state.outcome(command)) is not None]

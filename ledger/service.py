@@ -214,12 +214,16 @@ class PostgresLedger:
             found = await store.load_accounts(connection, self.book, accounts.c.account == account)
         return found[0] if found else None
 
-    async def accounts(self, *, owner: str | None = None, asset: str | None = None) -> list[Account]:
+    async def accounts(
+        self, *, owner: str | None = None, asset: str | None = None, purpose: str | None = None
+    ) -> list[Account]:
         conditions = []
         if owner is not None:
             conditions.append(accounts.c.owner == owner)
         if asset is not None:
             conditions.append(accounts.c.asset == asset)
+        if purpose is not None:
+            conditions.append(accounts.c.purpose == purpose)
         async with tx(self._engine) as connection:
             return await store.load_accounts(connection, self.book, *conditions)
 

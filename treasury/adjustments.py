@@ -44,6 +44,9 @@ ADJUSTABLE = frozenset(
 WAITING = frozenset({"suspense", "quarantine"})
 """Purposes that hold value of others until its owner is known: never more leaves them than is there."""
 
+BANK_LINE = "lin_"
+"""How the id of a bank line begins; whose it is, is said by matching it, which happens once."""
+
 TEXT_LENGTH_MAX = 500
 """Characters of a reason or of an evidence's name."""
 
@@ -71,9 +74,9 @@ class Adjustments:
     ) -> Adjustment:
         """Debit `source` and credit `target` (account ids, or house purposes such as `suspense`).
 
-        To a user's account only out of suspense or quarantine, and with `evidence`: the deposit, inflow or bank line
-        that shows it's theirs. Raises UnknownAsset, NotAdjustable, ReasonMissing, SuspenseShort, RequestConflict,
-        RefusedByBook (`frozen`, `insufficient_funds` of `fx`).
+        To a user's account only out of suspense or quarantine, and with `evidence`: the deposit or inflow that shows
+        it's theirs (a bank line is matched instead). Raises UnknownAsset, NotAdjustable, ReasonMissing, SuspenseShort,
+        RequestConflict, RefusedByBook (`frozen`, `insufficient_funds` of `fx`).
         """
         try:
             return await self._move(
@@ -183,6 +186,8 @@ def _check(adjustment: Adjustment) -> None:
     if not 0 < len(adjustment.reason) <= TEXT_LENGTH_MAX:
         raise ReasonMissing(f"say why, in at most {TEXT_LENGTH_MAX} characters", param="reason")
     if to_user and not adjustment.evidence:
-        raise ReasonMissing("name the deposit, inflow or bank line that shows whose it is", param="evidence")
+        raise ReasonMissing("name the deposit or inflow that shows whose it is", param="evidence")
+    if to_user and str(adjustment.evidence).startswith(BANK_LINE):
+        raise NotAdjustable("a bank line is matched, not adjusted: else it could be given away twice", param="evidence")
     if adjustment.evidence is not None and len(adjustment.evidence) > TEXT_LENGTH_MAX:
         raise ReasonMissing(f"evidence has at most {TEXT_LENGTH_MAX} characters", param="evidence")

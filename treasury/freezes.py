@@ -15,8 +15,11 @@ class Freezes:
     async def change(self, *, key: RequestKey, scope: FreezeScope, target: str, frozen: bool, reason: str) -> bool:
         """Freeze or lift; setting what is so already changes nothing. Returns whether this request was decided before.
 
-        Raises RequestConflict, RefusedByBook (`unknown_account`).
+        `target` is an account's name, an owner's id, an asset's code. Raises UnknownAsset, RequestConflict,
+        RefusedByBook (`unknown_account`).
         """
+        if scope is FreezeScope.ASSET:
+            await self._ledger.asset(target)
         kind = Freeze if frozen else Unfreeze
         command = kind(id=key.id, scope=scope, target=target, metadata={"reason": reason})
         (outcome,) = await decide(self._ledger, Group((command,), content=key.content))

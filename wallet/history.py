@@ -1,5 +1,6 @@
 """A user's history: their lines of the book, filtered and in pages, and as rows of a CSV file."""
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -163,4 +164,6 @@ def _line(owner: str, movement: Movement) -> HistoryLine:
 
 
 def _inert(text: str) -> str:
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    """`text` behind an apostrophe if a spreadsheet might run it: blanks and full-width signs are no cover."""
+    seen = unicodedata.normalize("NFKC", text).lstrip()[:1]
+    return f"'{text}" if seen in ("=", "+", "-", "@") or text[:1] in ("\t", "\r", "\n") else text

@@ -1,7 +1,8 @@
 """Receivables: what a user owes the house after a credit was taken back, repaid from whatever they get next.
 
-It arises where a deposit leaves the chain, or a payment the bank, after its value was spent. While one is open nothing
-is withdrawn (`wallet.withdrawals` asks here); the book's own entry for it stands in `house/receivable:<user>/<asset>`.
+It arises where a deposit leaves the chain, or a payment the bank, after its value was spent. While one is open its
+owner sends nothing, to nobody: transfers and withdrawals ask here. The book's own entry for it stands in
+`house/receivable:<user>/<asset>`.
 """
 
 from collections.abc import Callable
@@ -24,12 +25,11 @@ def receivable_account(owner: str, asset: str) -> str:
 
 async def require_none(ledger: Ledger, owner: str) -> None:
     """Raise ReceivableOpen if the user owes the house anything."""
-    for code in await ledger.assets():
-        account = await ledger.account(receivable_account(owner, code))
-        if account is not None and account.balance < 0:
+    for account in await ledger.accounts(owner=HOUSE, purpose=PREFIX + owner):
+        if account.balance < 0:
             raise ReceivableOpen(
-                f"{code} that was credited had to be taken back; repay it before withdrawing",
-                asset=code,
+                f"{account.asset} that was credited had to be taken back; repay it before sending anything",
+                asset=account.asset,
                 owed=-account.balance,
             )
 

@@ -15,6 +15,7 @@ from ledger.engine import Ledger, Movement
 from ledger.outcomes import LineKind, Outcome
 from ledger.requests import RequestKey
 from wallet.errors import SelfTransfer
+from wallet.receivables import require_none
 
 FEES = "fees"
 ID_PREFIX = "trf"
@@ -73,14 +74,15 @@ class Transfers:
         """Move `amount` from `sender` (a user id) to `recipient` (a user id or `@handle`), in one entry.
 
         The fee, if one is configured, is taken on top and rounded up. Raises NotFound (no such recipient),
-        SelfTransfer, UnknownAsset, RequestConflict, and RefusedByBook (`insufficient_funds`, `frozen`).
+        SelfTransfer, ReceivableOpen, UnknownAsset, RequestConflict, and RefusedByBook (`insufficient_funds`, `frozen`).
         """
         try:
             to = await self._directory.resolve(recipient)
             self._check(sender=sender, recipient=to, memo=memo)
+            await require_none(self._ledger, sender)
         except Rejected:
             if (first := await decided_before(self._ledger, key)) is not None:
-                return _from_outcome(first, memo)  # the handle has moved since
+                return _from_outcome(first, memo)  # what is in the way arose since
             raise
         group = Group((self._post(key, sender, to, asset, amount, memo),), content=key.content)
         await self._ledger.asset(asset)

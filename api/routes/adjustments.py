@@ -20,6 +20,7 @@ from api.schemas import Asked
 from base.errors import OnebookError
 from identity.keys import Principal
 from identity.scopes import Scope
+from ledger.accounts import HOUSE
 from ledger.commands import FreezeScope
 from ledger.money import parse_amount
 from treasury.records import Adjustment
@@ -75,7 +76,9 @@ class FreezeChange(Asked):
     """A freeze to set or to lift. It stops what people intend; what the chain or a bank did is still booked."""
 
     scope: Literal["account", "owner", "asset"]
-    target: str = Field(min_length=1, max_length=300, description="An account's name, a user's id, an asset's code.")
+    target: str = Field(
+        min_length=1, max_length=300, description="An account's name, a user's id or handle, an asset's code."
+    )
     frozen: bool
     reason: str = Field(min_length=1, max_length=500)
 
@@ -147,10 +150,13 @@ async def list_adjustments(parts: Parts, page: Onward) -> Response:
     dependencies=[caller(Scope.TREASURY_WRITE)],
 )
 async def change_freeze(parts: Parts, key: IdempotencyKey, asked: FreezeChange) -> Response:
+    target = asked.target
+    if asked.scope == "owner" and target != HOUSE:
+        target = (await parts.identity.user(target)).id  # a freeze on a name that nobody has would stop nothing
     replayed = await parts.freezes.change(
-        key=key, scope=FreezeScope(asked.scope), target=asked.target, frozen=asked.frozen, reason=asked.reason
+        key=key, scope=FreezeScope(asked.scope), target=target, frozen=asked.frozen, reason=asked.reason
     )
-    view: FreezeChangeView = {"scope": asked.scope, "target": asked.target, "frozen": asked.frozen}
+    view: FreezeChangeView = {"scope": asked.scope, "target": target, "frozen": asked.frozen}
     return answer(view, replayed=replayed)
 
 

@@ -89,6 +89,18 @@ async def test_freeze_stops_a_user_until_it_is_lifted(stage: Stage, scope):
     assert (await stage.alice.post("/v1/transfers", send)).status_code == 201
 
 
+async def test_freeze_means_whom_it_names_and_nobody_is_refused(stage: Stage):
+    await stage.fund(stage.alice, "100.00", "USDC")
+    change = {"scope": "owner", "target": "@Alice", "frozen": True, "reason": "court order"}
+    for scope, target in (("owner", "@nobody"), ("asset", "usdc"), ("account", "usr_x/wallet/USDC")):
+        refused = await stage.treasurer.post("/v1/treasury/freezes", change | {"scope": scope, "target": target})
+        assert 400 <= refused.status_code < 500, target
+    frozen = (await stage.treasurer.post("/v1/treasury/freezes", change)).json()
+    assert frozen["target"] == stage.alice.user
+    stopped = await stage.alice.post("/v1/transfers", {"recipient": "@bob", "asset": "USDC", "amount": "1.00"})
+    assert stopped.json()["code"] == "frozen"
+
+
 async def test_positions_and_reconciliation_agree_on_a_sound_book(stage: Stage):
     await stage.fund(stage.alice, "100.00", "USDC")
     positions = {row["asset"]: row for row in (await stage.treasurer.get("/v1/treasury/positions")).json()["items"]}

@@ -113,6 +113,7 @@ async def test_a_user_is_credited_out_of_suspense_by_evidence_only(funded):
         ({"target": house_account("capital", "ETH")}, NotAdjustable),
         ({"asset": "DOGE"}, UnknownAsset),
         ({"source": "fx"}, RefusedByBook),
+        ({"target": user_account(ALICE, "USDC"), "evidence": "lin_01"}, NotAdjustable),
     ],
 )
 async def test_what_may_not_be_adjusted_is_refused(funded, change, error):

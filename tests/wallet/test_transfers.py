@@ -6,13 +6,15 @@ import pytest
 
 from base.errors import NotFound, Rejected
 from ledger.accounts import house_account, user_account
+from ledger.commands import Post, Posting, alone
 from ledger.errors import RefusedByBook, RequestConflict, UnknownAsset
 from ledger.outcomes import LineKind
 from tests.wallet.conftest import ALICE, BOB, fund, key
 from wallet.accounts import Accounts, Balance
-from wallet.errors import SelfTransfer
+from wallet.errors import ReceivableOpen, SelfTransfer
 from wallet.history import CSV_HEADER, History, csv_rows
 from wallet.receipts import Receipts
+from wallet.receivables import receivable_account
 from wallet.transfers import Transfers
 
 
@@ -107,9 +109,22 @@ async def test_history_filters_and_pages_without_gap_or_repeat(transfers, memory
         await history.page(ALICE, before="1;drop")
 
 
-async def test_csv_cells_are_exact_and_run_nothing(transfers, memory):
-    await transfers.send(key=key("a"), sender=ALICE, recipient=BOB, asset="USD", amount=1_00, memo="=cmd()")
+@pytest.mark.parametrize("memo", ["=cmd()", "  =cmd()", "\n=cmd()", "\uff1dcmd()", "\t@cmd"])
+async def test_csv_cells_are_exact_and_run_nothing(transfers, memory, memo):
+    await transfers.send(key=key("a"), sender=ALICE, recipient=BOB, asset="USD", amount=1_00, memo=memo)
     lines = await History(memory).page(BOB)
     (row,) = csv_rows(lines, await memory.assets())
     cells = dict(zip(CSV_HEADER, row, strict=True))
-    assert (cells["amount"], cells["balance"], cells["memo"]) == ("1.00", "1.00", "'=cmd()")
+    assert (cells["amount"], cells["balance"], cells["memo"]) == ("1.00", "1.00", f"'{memo}")
+
+
+async def test_who_owes_the_house_sends_nothing_until_it_is_repaid(transfers, memory):
+    terms = {"sender": ALICE, "recipient": "@bob", "asset": "USD", "amount": 1_00}
+    before = await transfers.send(key=key("before"), **terms)
+    debt = (receivable_account(ALICE, "USDC"), house_account("capital", "USDC"))
+    await memory.ensure_open(*debt)
+    await memory.submit(alone(Post(id="test:owe", postings=(Posting(*debt, "USDC", 3_000_000),))))
+    with pytest.raises(ReceivableOpen):
+        await transfers.send(key=key("after"), **terms)
+    assert (await transfers.send(key=key("before"), **terms)).id == before.id
+    assert (await memory.account(user_account(BOB, "USD"))).balance == 1_00
