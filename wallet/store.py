@@ -335,6 +335,19 @@ async def load_refusal(connection: AsyncConnection, book: str, withdrawal: str) 
     return (row.refusal or "refused") if row is not None and row.state == State.REFUSED else None
 
 
+async def load_sent(connection: AsyncConnection, book: str, withdrawal: str) -> str | None:
+    """The hash of the attempt that was last sent for this withdrawal; None before any was."""
+    own, tried = chain.transactions.c, chain.attempts.c
+    query = (
+        select(tried.tx_hash)
+        .join(chain.transactions, own.id == tried.transaction_id)
+        .where(own.book == book, own.subject == withdrawal, tried.sent_at.is_not(None))
+        .order_by(own.created_at.desc(), tried.attempt.desc())
+        .limit(1)
+    )
+    return (await connection.execute(query)).scalar_one_or_none()
+
+
 async def load_place(
     connection: AsyncConnection, withdrawal: Withdrawal, *, contract: str | None, mined: Mined
 ) -> str | None:

@@ -277,25 +277,26 @@ class Withdrawals:
             own = await transactions.find(connection, book=book, subject=withdrawal.id)
             refusal = None if own else await store.load_refusal(connection, book, withdrawal.id)
             place = await self._place(connection, withdrawal, own)
+            sent = await store.load_sent(connection, book, withdrawal.id)
         if own is None:
             return refusal is not None and await self._end(
                 partial(self._released, withdrawal, _S.REJECTED, f"the signer refused: {refusal}")
             )
         match own.state:
             case State.RESERVED:
-                return await self._mirror(withdrawal, own, withdrawal.state)
+                return await self._mirror(withdrawal, own, sent, withdrawal.state)
             case State.SIGNED:
-                return await self._mirror(withdrawal, own, _S.SIGNED)
+                return await self._mirror(withdrawal, own, sent, _S.SIGNED)
             case State.BROADCAST:
-                return await self._mirror(withdrawal, own, _S.BROADCAST)
+                return await self._mirror(withdrawal, own, sent, _S.BROADCAST)
             case State.MINED:
-                return await self._mirror(withdrawal, own, _S.MINED)
+                return await self._mirror(withdrawal, own, sent, _S.MINED)
             case State.NEEDS_REVIEW:
-                return await self._mirror(withdrawal, own, _S.NEEDS_REVIEW, reason=own.refusal)
+                return await self._mirror(withdrawal, own, sent, _S.NEEDS_REVIEW, reason=own.refusal)
             case State.FINAL:
                 if place is None:
                     why = "the transaction succeeded, but paid nothing"
-                    return await self._mirror(withdrawal, own, _S.NEEDS_REVIEW, reason=why)
+                    return await self._mirror(withdrawal, own, sent, _S.NEEDS_REVIEW, reason=why)
                 gas = await self._gas(withdrawal, _proof(own))
                 return await self._end(partial(self._paid, withdrawal, _proof(own), place, gas))
             case State.REVERTED | State.CANCELLED:
@@ -404,11 +405,17 @@ class Withdrawals:
         )
 
     async def _mirror(
-        self, withdrawal: Withdrawal, own: OwnTransaction, to: WithdrawalState, *, reason: str | None = None
+        self,
+        withdrawal: Withdrawal,
+        own: OwnTransaction,
+        sent: str | None,
+        to: WithdrawalState,
+        *,
+        reason: str | None = None,
     ) -> bool:
-        """Copy what the chain says of the transaction, if it says something new."""
+        """Copy what the chain says of the transaction, if it says something new. `sent`: the hash last sent."""
         waiting = None if own.waiting_for is None else WaitingFor(own.waiting_for.value)
-        columns = {"waiting_for": waiting, "reason": reason, **_mined_columns(own.mined)}
+        columns = {"waiting_for": waiting, "reason": reason, **_mined_columns(own.mined, sent)}
         unchanged = all(getattr(withdrawal, name) == value for name, value in columns.items())
         if to is withdrawal.state and unchanged:
             return False
@@ -468,9 +475,9 @@ def _proof(own: OwnTransaction) -> Mined:
     return own.mined
 
 
-def _mined_columns(mined: Mined | None) -> dict[str, object]:
+def _mined_columns(mined: Mined | None, sent: str | None = None) -> dict[str, object]:
     if mined is None:
-        return {"tx_hash": None, "block_number": None, "block_hash": None, "fee_wei": None}
+        return {"tx_hash": sent, "block_number": None, "block_hash": None, "fee_wei": None}
     return {
         "tx_hash": mined.tx_hash,
         "block_number": mined.block_number,

@@ -231,6 +231,21 @@ async def test_a_journey_through_the_chain_leaves_no_break(world):
     assert run.in_flight == ()
 
 
+async def test_the_hash_of_a_withdrawal_is_shown_from_its_sending_on(world):
+    await funded(world)
+    withdrawal = await ask(world)
+    withdrawals, broadcaster = world.worker()
+    world.chain.set_automine(False)
+    for _ in range(12):
+        await withdrawals.step()
+        await broadcaster.step()
+    sent = await withdrawals.get(ALICE, withdrawal.id)
+    assert (sent.state, sent.block_number) == (WithdrawalState.BROADCAST, None)
+    assert world.chain.rpc("eth_getTransactionByHash", sent.tx_hash)["hash"] == sent.tx_hash
+    world.chain.set_automine(True)
+    assert (await brought_to_its_end(world, withdrawal.id)).tx_hash == sent.tx_hash
+
+
 @pytest.mark.parametrize("depth", [1, 3])
 async def test_a_reorganisation_takes_a_deposit_back(world, depth):
     await world.follow()
