@@ -5,6 +5,7 @@ Everything lies under `.onebook/demo/` and is made anew each time; production da
 
 import asyncio
 import fcntl
+import shlex
 import shutil
 import signal
 from collections.abc import Iterator, Mapping
@@ -178,7 +179,7 @@ def _write_env(
         **{f"{name.upper()}_KEY": person.key for name, person in people.items()},
     }
     text = "# Addresses and keys of the running demo. Worth nothing elsewhere, and nothing once it has ended.\n"
-    text += "".join(f"export {name}='{value}'\n" for name, value in told.items())
+    text += "".join(f"export {name}={shlex.quote(value)}\n" for name, value in told.items())
     write_atomically(path, text.encode())
 
 

@@ -96,7 +96,12 @@ def steps() -> Iterable[Step]:
 def install_packages() -> None:
     """Exactly the locked packages, each checked against its hash; no install scripts (.npmrc)."""
     npm = wheel() / "lib/node_modules/npm/bin/npm-cli.js"
-    run_node([npm, "ci"], log="npm", seconds=NPM_SECONDS, advice="the registry must be reachable for this first step")
+    told = ["--loglevel=http"]  # else a registry that refuses leaves nothing but "Exit handler never called!"
+    if not os.access(Path("~").expanduser(), os.W_OK):
+        told.append(f"--cache={STAMPS.parent / 'cache' / 'npm'}")
+    run_node(
+        [npm, "ci", *told], log="npm", seconds=NPM_SECONDS, advice="the registry must be reachable for this first step"
+    )
 
 
 def compile_contracts() -> None:

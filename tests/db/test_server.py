@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from base.errors import ConfigError
-from db.binaries import Source
+from db.binaries import Source, _open_to_all
 from db.errors import NoServerBinaries, ServerFailed, ServerInUse
 from db.server import PostgresServer, _processes_in, at_database, clean, create_database
 from tests.support.require import require
@@ -488,5 +488,6 @@ def reachable_python(place: Path, user: int) -> tuple[str, dict[str, str]]:
     shutil.copy(SITE / "typing_extensions.py", place / "site")
     for name in ("base", "db"):
         shutil.copytree(ROOT / name, place / "site" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    _open_to_all(place)  # under umask 077 the originals are ours alone
     environment = {"PYTHONHOME": str(place), "PYTHONPATH": str(place / "site"), "LD_LIBRARY_PATH": str(place / "lib")}
     return str(place / "bin" / release), environment
