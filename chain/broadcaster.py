@@ -211,14 +211,22 @@ class Broadcaster:
                     await self._send(*signed, moved)
                 case State.SIGNED if self._due(tried[-1]):
                     await self._send(transaction, tried[-1], moved)
-                case State.BROADCAST if tried[-1].raw is None:
-                    await self._sign_replacement(transaction, tried[-1], moved)
-                case State.BROADCAST if self._due(tried[-1]):
-                    await self._send_if_dropped(transaction, tried[-1], moved)
-                    if self._overdue(tried[-1]):
-                        await self._replace(transaction, tried[-1], moved)
+                case State.BROADCAST:
+                    await self._attend(transaction, attempts[transaction.id], moved)
                 case _:
                     pass
+
+    async def _attend(self, transaction: OwnTransaction, attempts: Sequence[Attempt], moved: _Moves) -> None:
+        """See that what was sent gets mined: the newest signed bytes stay with the node until a successor is signed."""
+        newest, signed = attempts[-1], next(attempt for attempt in reversed(attempts) if attempt.raw is not None)
+        if not self._due(signed):
+            return
+        is_stalled = newest.raw is None and not newest.refused
+        if is_stalled and await self._sign_replacement(transaction, newest, moved):
+            return
+        await self._send_if_dropped(transaction, signed, moved, is_stalled=is_stalled)
+        if newest is signed and self._overdue(signed):
+            await self._replace(transaction, signed, moved)
 
     async def _sign(
         self, transaction: OwnTransaction, attempt: Attempt | None, queues: SenderQueues, moved: _Moves
@@ -266,20 +274,21 @@ class Broadcaster:
         self._checkpoint.reached("replacement.stored")
         await self._sign_replacement(transaction, attempt, moved)
 
-    async def _sign_replacement(self, transaction: OwnTransaction, attempt: Attempt, moved: _Moves) -> None:
-        """Have a stored replacement signed and send it. The signer's no leaves the attempts before it as they are."""
+    async def _sign_replacement(self, transaction: OwnTransaction, attempt: Attempt, moved: _Moves) -> bool:
+        """Have a stored replacement signed and send it. A no (False) leaves the attempts before it at work."""
         try:
             signed, tx_hash = await self._ask(transaction, attempt)
         except SignerRefused as refused:
             async with tx(self._engine) as connection:
                 await store.note_journal(connection, attempt, refused.journal or (0, b""))
             await self._wait(transaction, WaitingFor.FEE, refused.message)
-            return
+            return False
         except (SignerConflict, SignerUnavailable) as problem:
             await self._wait(transaction, WaitingFor.SIGNER, problem.message)
-            return
+            return False
         await self._store(transaction, attempt, signed, tx_hash, transaction.state, moved)
         await self._send(transaction, replace(attempt, raw=signed.raw, tx_hash=tx_hash), moved)
+        return True
 
     async def _price(self, transaction: OwnTransaction, queues: SenderQueues) -> Attempt | None:
         """The first attempt, committed; None (and what is waited for) while gas is too dear or money is short."""
@@ -390,14 +399,17 @@ class Broadcaster:
             )
         moved.append((transaction.id, state))
 
-    async def _send_if_dropped(self, transaction: OwnTransaction, attempt: Attempt, moved: _Moves) -> None:
+    async def _send_if_dropped(
+        self, transaction: OwnTransaction, attempt: Attempt, moved: _Moves, *, is_stalled: bool
+    ) -> None:
+        """Hand the bytes in again unless the node has them; then nothing is waited for, but what `is_stalled` says."""
         assert attempt.tx_hash is not None
         if not await self._node.knows(attempt.tx_hash):
             await self._send(transaction, attempt, moved)
             return
         async with tx(self._engine) as connection:
             await store.note_sent(connection, attempt, now=self._clock.now())
-        if transaction.waiting_for is not None:
+        if transaction.waiting_for is not None and not is_stalled:
             await self._change(transaction, transaction.state, moved, waiting_for=None, refusal=None)
 
     async def _send(self, transaction: OwnTransaction, attempt: Attempt, moved: _Moves) -> None:

@@ -440,6 +440,32 @@ class TestReplacing:
         assert (end.state, end.mined.attempt, end.mined.tx_hash) == (State.FINAL, 1, first.tx_hash)
         assert paying.paid_to_stranger() == 7
 
+    async def test_a_replacement_that_is_not_signed_leaves_the_attempt_before_it_at_work(
+        self, anvil, tmp_path, following
+    ):
+        """The signer allows less gas than the house would pay; the node then drops the only signed attempt."""
+        policy = generous_policy(anvil.chain_id, anvil.token("USDC").lower())
+        policy = policy.replace(f'fee_wei_max = "{10**18}"', f'fee_wei_max = "{100_000 * 5 * GWEI}"')
+        signer = start_signer(tmp_path / "frugal", policy)
+        paying = await start_paying(anvil, signer, following)
+        anvil.set_automine(False)
+        reserved = await paying.pay(7)
+        await paying.broadcaster.step()
+        anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(50 * GWEI))
+        anvil.mine()
+        await paying.another(replace_seconds=0).step()
+        first, second = await paying.attempts(reserved)
+        assert second.raw is None
+        anvil.rpc("anvil_dropTransaction", first.tx_hash)
+        anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
+        anvil.mine()
+        await paying.settle()
+        end = await paying.transaction(reserved)
+        assert end.mined is not None
+        assert (end.state, end.mined.attempt) == (State.FINAL, 1)
+        assert paying.paid_to_stranger() == 7
+        signer.stop()
+
     async def test_at_the_cap_no_more_attempts_are_made(self, paying):
         paying.chain.set_automine(False)
         reserved = await paying.pay(7, fee_wei_max=100_000 * 5 * GWEI)
