@@ -137,7 +137,7 @@ class PostgresLedger:
         while True:
             try:
                 earlier = frozenset(sent)
-                return _as_first(await self._commit(batch, sent), earlier)
+                return _as_first(batch, await self._commit(batch, sent), earlier)
             except Unavailable as error:
                 if time.monotonic() + pause > deadline:
                     raise OutcomeUnknown(
@@ -270,14 +270,23 @@ class PostgresLedger:
             )
 
 
-def _as_first(answers: list[tuple[Outcome, ...] | None], sent: frozenset[str]) -> list[tuple[Outcome, ...] | None]:
-    """The answers, those that we ourselves sent before a lost COMMIT no longer marked as replays."""
-    if not sent:
-        return answers
-    return [
-        outcomes and tuple(replace(o, replayed=o.replayed and o.id not in sent) for o in outcomes)
-        for outcomes in answers
-    ]
+def _as_first(
+    batch: Sequence[_Waiting], answers: list[tuple[Outcome, ...] | None], sent: frozenset[str]
+) -> list[tuple[Outcome, ...] | None]:
+    """The answers, those that we ourselves sent before a lost COMMIT no longer marked as replays.
+
+    Of several groups with one id only the one that was decided then is the first, told by its place and its subject.
+    """
+    unclaimed = set(sent)
+    corrected: list[tuple[Outcome, ...] | None] = []
+    for item, outcomes in zip(batch, answers, strict=True):
+        subjects = [command.subject for command in item.group.commands]
+        if outcomes is not None and subjects == [outcome.subject for outcome in outcomes]:
+            ours = {outcome.id for outcome in outcomes} & unclaimed
+            unclaimed -= ours
+            outcomes = tuple(replace(o, replayed=o.replayed and o.id not in ours) for o in outcomes)
+        corrected.append(outcomes)
+    return corrected
 
 
 def _accepted_riders(groups: Sequence[Group], decided: Sequence[tuple[Outcome, ...]]) -> list[Rider]:

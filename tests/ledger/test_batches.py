@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import Column, Table, Text, select, text
 
 from db.engine import tx
+from db.errors import DatabaseUnavailable
 from db.tables import metadata
 from ledger.commands import Post, Posting, alone
 from ledger.riders import Advance, Insert
@@ -71,6 +72,27 @@ async def test_of_two_groups_that_use_up_one_row_in_one_batch_the_second_is_stal
     assert first[0].accepted
     assert second[0].refusal.code == "stale_state"
     assert (await ledger.account(B)).balance == 3
+
+
+async def test_of_equal_requests_in_a_batch_whose_commit_was_lost_one_is_the_first(ledger):
+    """Each caller made a subject of its own; only the booked one exists, so the others must learn that they repeat."""
+    commit, losses = ledger._commit, iter((True,))
+
+    async def losing(batch, sent):
+        decided = await commit(batch, sent)
+        if next(losses, False):
+            raise DatabaseUnavailable("the connection was lost during COMMIT")
+        return decided
+
+    ledger._commit = losing
+    same = [alone(post("same", subject=f"trf_{n}"), content=b"same") for n in range(3)]
+    answers = await asyncio.gather(*(ledger.submit(group) for group in same))
+    assert [(outcome.subject, outcome.replayed) for [[outcome]] in answers] == [
+        ("trf_0", False),
+        ("trf_0", True),
+        ("trf_0", True),
+    ]
+    assert (await ledger.account(B)).balance == 1
 
 
 async def test_a_command_that_cannot_be_written_fails_alone(ledger):
