@@ -10,7 +10,8 @@
     quote = "USD"
     rate = "1.0842"                   # one EUR is worth 1.0842 USD; a string, so that it is exact
 
-A pair serves both directions. No float is ever made of a rate: TOML's own numbers are refused.
+A pair serves both directions. No float is ever made of a rate: TOML's own numbers are refused. So are rates that
+contradict each other by more than their spreads: going round would give more than was put in.
 """
 
 import re
@@ -18,6 +19,8 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from itertools import permutations, product
 from math import gcd
 
 from ledger.money import Asset
@@ -90,16 +93,21 @@ class Rates:
 
         Through the pivot the larger of the two spreads is taken, once. Raises NoRate.
         """
-        found = self._leg(sell.code, buy.code)
-        if found is None and self.pivot is not None:
-            first, second = self._leg(sell.code, self.pivot), self._leg(self.pivot, buy.code)
-            if first is not None and second is not None:
-                spread = max(first.spread_basis_points, second.spread_basis_points)
-                found = Price(first.ratio.times(second.ratio), spread)
+        found = self.cross(sell.code, buy.code)
         if found is None or sell.code == buy.code:
             raise NoRate(f"there is no rate from {sell.code} to {buy.code}", sell=sell.code, buy=buy.code)
         units = ratio(10**buy.scale, 10**sell.scale)
         return Price(found.ratio.times(units), found.spread_basis_points)
+
+    def cross(self, sell: str, buy: str) -> Price | None:
+        """The price of one *whole* `sell` in whole `buy`, by their codes; None where there is none."""
+        found = self._leg(sell, buy)
+        if found is None and self.pivot is not None:
+            first, second = self._leg(sell, self.pivot), self._leg(self.pivot, buy)
+            if first is not None and second is not None:
+                spread = max(first.spread_basis_points, second.spread_basis_points)
+                found = Price(first.ratio.times(second.ratio), spread)
+        return found
 
     def _leg(self, sell: str, buy: str) -> Price | None:
         if (pair := self.pairs.get((sell, buy))) is not None:
@@ -146,7 +154,35 @@ def parse_rates(text: str, *, source: str = "rates") -> Rates:
         pairs = _pairs(table.get("pairs"), spread)
     except ValueError as error:
         raise InvalidRates(f"{source}: {error}") from error
-    return Rates(as_of.astimezone(UTC), max_age, spread, pivot, pairs)
+    rates = Rates(as_of.astimezone(UTC), max_age, spread, pivot, pairs)
+    if (gain := _gaining_round(rates)) is not None:
+        raise InvalidRates(f"{source}: exchanging {' to '.join(gain)} would give more than was put in; mend the rates")
+    return rates
+
+
+def _gaining_round(rates: Rates) -> tuple[str, ...] | None:
+    """Assets whose exchange one after another, spreads paid, ends with more of the first; None if there are none.
+
+    Only pairs beside the pivot can contradict each other, so only their assets are looked at. The best way between
+    any two is found through ever more assets between (Floyd and Warshall), exactly.
+    """
+    crossed = {code for pair in rates.pairs if rates.pivot not in pair for code in pair}
+    codes = sorted(crossed | ({rates.pivot} if rates.pivot is not None else set()))
+    best: dict[tuple[str, str], tuple[Fraction, tuple[str, ...]]] = {}
+    for sell, buy in permutations(codes, 2):
+        if (price := rates.cross(sell, buy)) is not None:
+            kept = Fraction(BASIS_POINTS - price.spread_basis_points, BASIS_POINTS)
+            best[sell, buy] = Fraction(price.ratio.num, price.ratio.den) * kept, (sell, buy)
+    for middle in codes:
+        for sell, buy in product(codes, repeat=2):
+            if (sell, middle) not in best or (middle, buy) not in best:
+                continue
+            (first, way), (second, onward) = best[sell, middle], best[middle, buy]
+            if (sell, buy) not in best or first * second > best[sell, buy][0]:
+                best[sell, buy] = first * second, way + onward[1:]
+            if sell == buy and best[sell, buy][0] > 1:
+                return best[sell, buy][1]
+    return None
 
 
 def _pairs(rows: object, spread: int) -> dict[tuple[str, str], Pair]:

@@ -123,3 +123,31 @@ def test_the_file_is_read_again_when_it_changes_and_refused_when_old(tmp_path: P
     with pytest.raises(RatesTooOld) as refused:
         source.current()
     assert refused.value.facts == {"age_seconds": 129_600, "max_age_seconds": 86_400}
+
+
+CROSSED = """
+as_of = 2026-01-01T00:00:00Z
+max_age_seconds = 86400
+spread_basis_points = 50
+{pivot}
+pairs = [
+  {{ base = "EUR", quote = "USD", rate = "1.0842" }},
+  {{ base = "ETH", quote = "USD", rate = "2500.50" }},
+  {{ base = "ETH", quote = "EUR", rate = "{rate}" }},
+  {{ base = "GBP", quote = "USD", rate = "1.3", spread_basis_points = 0 }},
+]
+"""
+
+
+@pytest.mark.parametrize("pivot", ['pivot = "USD"', ""])
+@pytest.mark.parametrize(
+    ("rate", "gains"), [("2306.31", False), ("2330", False), ("2342", True), ("2270", True), ("2283", False)]
+)
+def test_rates_that_mint_money_by_going_round_are_refused(pivot, rate, gains):
+    """Three spreads of 0.5% bear a contradiction of 1.5%, not one above; which way round it goes doesn't matter."""
+    text = CROSSED.format(pivot=pivot, rate=rate)
+    if gains:
+        with pytest.raises(InvalidRates, match="more than was put in"):
+            parse_rates(text)
+    else:
+        assert parse_rates(text).pairs
