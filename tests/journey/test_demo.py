@@ -1,0 +1,229 @@
+"""The demo as a stranger runs it: its story, the commands beside it, and its end. Each runs in a folder of its own."""
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+import httpx
+import psutil
+import pytest
+
+from base.children import start_child
+from tests.support.waiting import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+ONEBOOK = Path(sys.executable).with_name("onebook")
+PLAYED_SECONDS = 120
+"""How long the story may take on a busy machine."""
+
+ENDED_SECONDS = 30
+FAMILY = 7
+"""Processes of a demo, PostgreSQL's own children aside: itself, chain, bank, database, signer, worker, API."""
+
+STOCK = "house/fx/USDC"
+"""An account that the story leaves with a balance."""
+
+
+@dataclass(slots=True)
+class Demo:
+    """A demo's parent process in `folder`, and all that it started."""
+
+    folder: Path
+    process: subprocess.Popen[bytes] = field(repr=False)
+
+    @property
+    def output(self) -> str:
+        return (self.folder / "demo.out").read_text()
+
+    def await_line(self, words: str, *, seconds: float = PLAYED_SECONDS) -> None:
+        """Wait until it has said `words`."""
+
+        def said() -> bool:
+            assert self.process.poll() is None or words in self.output, self.output
+            return words in self.output
+
+        until(f"the demo says {words!r}", said, seconds=seconds)
+
+    def family(self) -> list[psutil.Process]:
+        """It and all processes below it."""
+        parent = psutil.Process(self.process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    def env(self) -> dict[str, str]:
+        """What `.onebook/demo/env` exports."""
+        words = shlex.split((self.folder / ".onebook/demo/env").read_text(), comments=True)
+        return dict(word.split("=", 1) for word in words if word != "export")
+
+    def owner_url(self) -> str:
+        """The database's owner, who can write where the service can't."""
+        return str(json.loads((self.folder / ".onebook/demo/run/running.json").read_text())["owner_url"])
+
+    def must_be_gone(self, family: list[psutil.Process]) -> None:
+        """None of `family` runs, nor anything else that works in or for this folder."""
+        until("all of its processes have ended", lambda: not left(family), seconds=ENDED_SECONDS)
+        until("nothing works in its folder", lambda: not working_in(self.folder), seconds=ENDED_SECONDS)
+
+
+def left(family: list[psutil.Process]) -> list[psutil.Process]:
+    """Those of `family` that still run. Waiting to be collected isn't running."""
+    return [process for process in family if runs(process)]
+
+
+def runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def working_in(folder: Path) -> list[str]:
+    """Command lines of all processes that mention `folder` in them or in their environment, or stand in it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            told = [*process.cmdline(), *process.environ().values(), process.cwd()]
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if process.pid != os.getpid() and any(str(folder) in text for text in told):
+            found.append(" ".join(process.cmdline()))
+    return found
+
+
+@contextmanager
+def started_demo(folder: Path, *options: str) -> Iterator[Demo]:
+    """`onebook demo` in `folder`; whatever becomes of it, nothing of it is left behind."""
+    log = folder / "demo.out"
+    log.unlink(missing_ok=True)
+    demo = Demo(folder, start_child([ONEBOOK, "demo", *options], log=log, env=surroundings(), cwd=folder))
+    try:
+        yield demo
+    finally:
+        if demo.process.poll() is None:
+            family = demo.family()
+            demo.process.terminate()
+            demo.process.wait(timeout=ENDED_SECONDS)
+            demo.must_be_gone(family)
+        subprocess.run([ONEBOOK, "demo", "--clean"], cwd=folder, env=surroundings(), check=True, timeout=60)
+
+
+def surroundings(**more: str) -> dict[str, str]:
+    """Our environment without any setting of an installation, and with `more`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ONEBOOK_")}
+    return {**kept, "PYTHONUNBUFFERED": "1", **more}
+
+
+def run(*arguments: str, cwd: Path, **env: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [ONEBOOK, *arguments], cwd=cwd, env=surroundings(**env), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """A demo that has played its story and stays up."""
+    with started_demo(tmp_path_factory.mktemp("demo"), "--kind", "anvil") as running:
+        running.await_line("0 breaks")
+        yield running
+
+
+def test_demo_with_exit_plays_agrees_and_leaves_nothing(tmp_path: Path):
+    with started_demo(tmp_path, "--exit") as demo:
+        demo.await_line("Bob withdraws")
+        family = demo.family()
+        assert len(family) >= FAMILY
+        assert demo.process.wait(timeout=PLAYED_SECONDS) == 0, demo.output
+        demo.must_be_gone(family)
+    lines = demo.output.splitlines()
+    assert re.fullmatch(r"The book, the chain and the bank all agree at block \d+; 0 breaks", lines[-1])
+    sums = lines[lines.index("Sum over all accounts") + 2 :]
+    totals = {row.split()[0]: row.split()[-1] for row in sums[: sums.index("")]}
+    assert totals == {"ETH": "0.00", "EUR": "0.00", "USDC": "0.00"}
+    for heading in ("Alice's book", "Bob's book"):
+        assert heading in lines
+
+
+def test_second_demo_says_where_the_first_runs(demo: Demo):
+    second = run("demo", cwd=demo.folder)
+    assert second.returncode == 0
+    assert demo.env()["ONEBOOK_URL"] in second.stdout
+    assert len(second.stdout.splitlines()) == 1
+    assert httpx.get(f"{demo.env()['ONEBOOK_URL']}/health/ready", trust_env=False).status_code == 200
+    refused = run("demo", "--clean", cwd=demo.folder)
+    assert refused.returncode == 2
+    assert "a demo runs already" in refused.stderr
+
+
+def test_reconcile_and_audit_find_nothing(demo: Demo, tmp_path: Path):
+    config = demo.env()["ONEBOOK_CONFIG"]
+    reconciled = run("reconcile", "--config", config, cwd=tmp_path)
+    assert (reconciled.returncode, reconciled.stderr) == (0, ""), reconciled.stdout
+    assert reconciled.stdout.rstrip().endswith("0 breaks")
+    audited = run("audit", "--json", cwd=tmp_path, ONEBOOK_CONFIG=config)
+    assert audited.returncode == 0, audited.stdout
+    assert json.loads(audited.stdout)["disagreements"] == []
+
+
+def test_f57_one_unit_changed_behind_the_book_is_named(demo: Demo):
+    config = demo.env()["ONEBOOK_CONFIG"]
+    with drifted(demo.owner_url(), STOCK):
+        for command in ("reconcile", "audit"):
+            answer = run(command, cwd=demo.folder, ONEBOOK_CONFIG=config)
+            assert answer.returncode == 1, answer.stdout + answer.stderr
+            assert STOCK in answer.stdout
+    assert run("reconcile", cwd=demo.folder, ONEBOOK_CONFIG=config).returncode == 0
+
+
+def test_killed_parent_leaves_no_process_and_the_next_demo_can_start(tmp_path: Path):
+    with started_demo(tmp_path, "--kind", "anvil") as demo:
+        demo.await_line("Alice pays in")
+        family = demo.family()
+        demo.process.kill()
+        assert demo.process.wait(timeout=ENDED_SECONDS) == -signal.SIGKILL
+        demo.must_be_gone(family)
+    with started_demo(tmp_path, "--kind", "anvil") as demo:
+        demo.await_line("signer on")
+        family = demo.family()
+        second = run("demo", cwd=tmp_path)  # while the first is still starting
+        assert (second.returncode, second.stdout.count("starting here already")) == (0, 1), demo.output
+        demo.process.terminate()
+        assert demo.process.wait(timeout=ENDED_SECONDS) == 128 + signal.SIGINT
+        demo.must_be_gone(family)
+
+
+def test_ctrl_c_leaves_no_process(demo: Demo):
+    """Stands last, since it ends the demo that the tests above share."""
+    family = demo.family()
+    assert len(family) >= FAMILY
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.process.wait(timeout=ENDED_SECONDS) == 0
+    demo.must_be_gone(family)
+
+
+@contextmanager
+def drifted(url: str, account: str) -> Iterator[None]:
+    """One unit more in a stored balance, as nobody but the database's owner can put it there; taken back after."""
+    asyncio.run(add(url, account, 1))
+    try:
+        yield
+    finally:
+        asyncio.run(add(url, account, -1))
+
+
+async def add(url: str, account: str, units: int) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        sql = "UPDATE ledger_accounts SET credits_posted = credits_posted + $1 WHERE account = $2"
+        assert await connection.execute(sql, units, account) == "UPDATE 1"
+    finally:
+        await connection.close()
