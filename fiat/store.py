@@ -70,6 +70,19 @@ async def add_statement(connection: AsyncConnection, book: str, row: StatementRo
     return _statement((await connection.execute(query)).one())
 
 
+async def told_before(connection: AsyncConnection, book: str, row: StatementRow) -> bool:
+    """Whether this statement, by its name and balances, was wholly imported from another file."""
+    same = [statements.c[name] == getattr(row, name) for name in ("account", "bank_id", "opening", "closing")]
+    query = select(statements.c.id).where(
+        statements.c.book == book,
+        *same,
+        statements.c.closing_on == row.closing_on,
+        statements.c.id != row.id,
+        statements.c.imported_at.is_not(None),
+    )
+    return (await connection.execute(query.limit(1))).first() is not None
+
+
 async def finish_statement(connection: AsyncConnection, book: str, row: StatementRow, now: datetime) -> int:
     """Note that all its lines are in the book, and return its gap."""
     came_in = case((lines.c.direction == Direction.CREDIT.value, lines.c.amount), else_=-lines.c.amount)

@@ -31,7 +31,7 @@ from fiat.bank.records import (
     StatementReceipt,
     advance,
 )
-from fiat.errors import BankMisconfigured, ForeignAccount, LineNotWaiting, UnknownLine
+from fiat.errors import BankMisconfigured, ForeignAccount, LineNotWaiting, StatementDisagrees, UnknownLine
 from fiat.references import new_reference
 from fiat.top_ups import TopUp
 from ledger.accounts import user_account
@@ -91,10 +91,16 @@ class BankRail:
         found = await asyncio.to_thread(read_statements, content, file=filename, scales=scales)
         sources = [(self._account_of(statement, filename), statement) for statement in found]
         digest = hashlib.sha256(content).digest()
+        rows = [
+            self._row(account, statement, digest=digest, ordinal=ordinal, file=filename)
+            for ordinal, (account, statement) in enumerate(sources)
+        ]
+        for row, (account, statement) in zip(rows, sources, strict=True):
+            await self._check_told_alike(row, account, statement)
         imported: list[ImportedStatement] = []
         replays = 0
-        for ordinal, (account, statement) in enumerate(sources):
-            done, replayed = await self._import(account, statement, digest=digest, ordinal=ordinal, file=filename)
+        for row, (account, statement) in zip(rows, sources, strict=True):
+            done, replayed = await self._import(row, account, statement)
             imported.append(done)
             replays += replayed
         return StatementReceipt(
@@ -126,12 +132,10 @@ class BankRail:
             currency=statement.currency,
         )
 
-    async def _import(
+    def _row(
         self, account: BankAccount, statement: Statement, *, digest: bytes, ordinal: int, file: str
-    ) -> tuple[ImportedStatement, bool]:
-        """What became of the statement, and whether it had been imported from this file before."""
-        book = self._ledger.book
-        row = store.StatementRow(
+    ) -> store.StatementRow:
+        return store.StatementRow(
             id=named("stm", account.name, statement.id, digest.hex(), str(ordinal)),
             account=account.name,
             asset=account.asset,
@@ -146,6 +150,30 @@ class BankRail:
             file_sha256=digest,
             received_at=self._clock.now(),
         )
+
+    async def _check_told_alike(self, row: store.StatementRow, account: BankAccount, statement: Statement) -> None:
+        """Refuse a statement imported before from another file that now tells its lines in other words.
+
+        Its balances are the same, so what seems a new line is a known one: booking it would credit it twice.
+        """
+        book, lines = self._ledger.book, dict(with_ids(account.name, statement.lines))
+        async with tx(self._engine) as connection:
+            if not lines or not await store.told_before(connection, book, row):
+                return
+            known = await store.known_lines(connection, book, list(lines))
+        altered = next((line for line_id, line in lines.items() if line_id not in known), None)
+        if altered is not None:
+            raise StatementDisagrees(
+                f"statement {statement.id} was imported before, with the same balances but without this line",
+                file=row.file,
+                line=altered.file_line,
+            )
+
+    async def _import(
+        self, row: store.StatementRow, account: BankAccount, statement: Statement
+    ) -> tuple[ImportedStatement, bool]:
+        """What became of the statement, and whether it had been imported from this file before."""
+        book = self._ledger.book
         async with tx(self._engine) as connection:
             row = await store.add_statement(connection, book, row)
         if row.imported_at is not None:

@@ -158,6 +158,18 @@ async def test_f74_one_broken_statement_refuses_the_whole_file(rail, ledger):
     assert await balances(ledger) == {}
 
 
+async def test_f74_a_known_statement_told_in_other_words_is_refused_and_credits_nobody_twice(rail, ledger):
+    """Without references of the bank's a line is what it says, so a re-worded file would seem to hold new ones."""
+    reference = await rail.reference_for(ADA)
+    await take(rail, Entry(500, f"rent {reference}"), Entry(300, "lunch"), filename="a.xml")
+    before = await balances(ledger)
+    with pytest.raises(StatementDisagrees, match=r"b\.xml"):
+        await take(rail, Entry(500, f"RENT/{reference}"), Entry(300, "lunch"), filename="b.xml")
+    assert await balances(ledger) == before
+    more = await take(rail, Entry(300, "lunch"), Entry(200, "more"), Entry(500, f"rent {reference}"), filename="c.xml")
+    assert (more.credited, more.suspended) == (0, 1)
+
+
 async def test_f74_an_import_cut_off_in_the_middle_is_done_again(rail, ledger, monkeypatch):
     monkeypatch.setattr("fiat.bank.service.LINES_PER_SUBMIT", 1)
     reference = await rail.reference_for(ADA)
