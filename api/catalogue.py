@@ -303,6 +303,13 @@ _ROWS = (
         "On that network the asset has fewer decimals than here. `nearest` gives the two nearest amounts.",
         "Withdraw one of the nearest amounts.",
     ),
+    Problem(
+        "payment_refused",
+        422,
+        "The recipient can't be paid",
+        "The contract at this address, or the token itself, refuses such a payment.",
+        "Withdraw to another address.",
+    ),
     Problem("below_minimum", 422, "Below the minimum", "`minimum` is the least amount.", "Withdraw more."),
     Problem(
         "not_cancellable",

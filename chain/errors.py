@@ -7,6 +7,7 @@ Rejected
 ├── InvalidAddress         no address of this family, or a mistyped one
 ├── NotOnNetwork           no such network, or the asset isn't there
 ├── NotAWholeUnit          an amount finer than the chain's own unit
+├── PaymentRefused         the recipient's contract, or the token, refuses this very payment
 └── SignerRefused          the signer's policy or journal says no; it is journalled, so the nonce is free again
 Unavailable
 ├── SignerConflict         the signer's journal knows otherwise than this database: a person must look; nothing is freed
@@ -53,6 +54,10 @@ class NotOnNetwork(Rejected):
 
 class NotAWholeUnit(Rejected):
     default_code = "not_a_whole_unit"
+
+
+class PaymentRefused(Rejected):
+    default_code = "payment_refused"
 
 
 class SignerRefused(Rejected):

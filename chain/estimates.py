@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from chain.errors import InsufficientFunds, NodeRefused, Reverted
+from chain.errors import InsufficientFunds, NodeRefused, PaymentRefused, Reverted
 from chain.evm.node import Node
 from chain.evm.signed import transfer_call
 from chain.fees import FeeEstimate, estimate
@@ -27,7 +27,8 @@ class NetworkFees:
     async def estimate(self, deployment: Deployment, *, sender: str, to: str, amount: int) -> FeeEstimate | None:
         """The cost of paying `amount` chain units to `to`; None while gas is above the network's cap.
 
-        Raises NodeRefused (a transfer that the token itself refuses: `reverted`), NodeUnavailable, NodeMisbehaved.
+        Raises PaymentRefused (the sender has the amount, and the recipient or the token would refuse it: sending it
+        all the same would cost the house its gas), NodeRefused, NodeUnavailable, NodeMisbehaved.
         """
         node = self._nodes[deployment.network]
         gas_limit = await self._gas_limit(node, deployment, sender=sender, to=to, amount=amount)
@@ -45,7 +46,13 @@ class NetworkFees:
                 gas = await node.estimate_gas(sender=sender, to=to, value=amount, call=b"")
             else:
                 gas = await node.estimate_gas(sender=sender, to=contract, value=0, call=transfer_call(to, amount))
-        except (Reverted, InsufficientFunds):
+        except Reverted as problem:
+            if await node.balance(contract, sender) >= amount:
+                raise PaymentRefused(
+                    f"{to} can't be paid: its contract, or the token, refuses", param="address"
+                ) from problem
+            return NATIVE_GAS if contract is None else TOKEN_GAS
+        except InsufficientFunds:
             return NATIVE_GAS if contract is None else TOKEN_GAS
         except NodeRefused:
             if contract is None:

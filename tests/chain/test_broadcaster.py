@@ -15,7 +15,7 @@ from chain import tables
 from chain import transaction_store as store
 from chain.broadcaster import Broadcaster
 from chain.checkpoints import Checkpoint
-from chain.errors import NodeUnavailable, WrongChain
+from chain.errors import NodeUnavailable, PaymentRefused, WrongChain
 from chain.estimates import NetworkFees
 from chain.networks import GWEI, Deployment, Encoding
 from chain.payments import Attempt
@@ -627,6 +627,17 @@ class TestEstimates:
         assert end.state is State.FINAL
         assert end.mined is not None
         assert end.mined.fee_wei <= cost.expected_wei <= cost.highest_wei
+
+    async def test_what_would_be_refused_on_chain_is_refused_before_it_costs_gas(self, paying):
+        fees = NetworkFees({"local": paying.following.node})
+        eth = Deployment(asset="ETH", network="local", contract=None, decimals=18)
+        usdc = Deployment(asset="USDC", network="local", contract=paying.chain.token("USDC").lower(), decimals=6)
+        paying.chain.rpc("anvil_setCode", STRANGER, "0x60006000fd")  # always reverts
+        with pytest.raises(PaymentRefused):
+            await fees.estimate(eth, sender=paying.hot.address, to=STRANGER, amount=5)
+        with pytest.raises(PaymentRefused):
+            await fees.estimate(usdc, sender=paying.hot.address, to="0x" + "00" * 20, amount=5)
+        assert await fees.estimate(usdc, sender=paying.hot.address, to=STRANGER, amount=10**30) is not None
 
     async def test_a_sender_without_funds_still_gets_an_estimate(self, paying):
         fees = NetworkFees({"local": paying.following.node})
