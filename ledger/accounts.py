@@ -12,11 +12,7 @@ from ledger.errors import InvalidCommand
 HOUSE = "house"
 WALLET = "wallet"
 
-EMPTY = "empty"
-"""Purpose of a house account that never gets anything. An entry that names it as its `debit_rest` takes no more than
-its debit account has, or is refused: decided under the book's lock, for debit accounts without a limit of their own."""
-
-LIMITED_HOUSE_PURPOSES = frozenset({"fx", EMPTY})
+LIMITED_HOUSE_PURPOSES = frozenset({"fx"})
 """House purposes that may not be overdrawn: the exchange sells only the stock that it was given."""
 
 _PART = re.compile(r"[A-Za-z0-9_.:+-]{1,100}", re.ASCII)

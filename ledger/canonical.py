@@ -1,7 +1,7 @@
 """One canonical form of commands and outcomes: hashed for identity and for the leaf, and stored for the audit.
 
 JSON with sorted keys and no spaces; integers of money as decimal strings, instants as UTC ISO 8601 with microseconds.
-A leaf commits to metadata by a salted hash only, so that personal data can be erased (LEDGER rule 17).
+A leaf commits to metadata by a salted hash only, so that personal data can be erased.
 """
 
 import hashlib

@@ -108,9 +108,14 @@ class SetCreditLine(_Common):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Post(_Common):
-    """Book an entry: all its postings, in order, or none."""
+    """Book an entry: all its postings, in order, or none.
+
+    `covered` holds every debited account to what it has, also one without a limit of its own: for people's moves out
+    of accounts that only evidence may overdraw.
+    """
 
     postings: tuple[Posting, ...]
+    covered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

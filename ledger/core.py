@@ -234,7 +234,7 @@ def _set_credit_line(state: State, command: SetCreditLine) -> tuple[Line, ...]:
 
 def _post(state: State, command: Post) -> tuple[Line, ...]:
     _check_postings(state, command.postings, is_evidence=command.evidence is not None)
-    before = _available_before(state, command.postings)
+    before = _available_before(state, command.postings, every_account=command.covered)
     lines = [_write(state, LineKind.POSTED, part) for posting in command.postings for part in _split(state, posting)]
     _check_limits(state, before)
     return tuple(lines)
@@ -430,16 +430,16 @@ class _Before:
     available: int
 
 
-def _available_before(state: State, postings: Sequence[Posting]) -> list[_Before]:
-    """What the limited accounts that these postings debit have available before them, in order, each once."""
+def _available_before(state: State, postings: Sequence[Posting], *, every_account: bool = False) -> list[_Before]:
+    """What the limited accounts (or all) that these postings debit have available before them, in order, each once."""
     debited = dict.fromkeys(posting.debit for posting in postings)
     debited.update(dict.fromkeys(posting.debit_rest for posting in postings if posting.debit_rest))
     accounts = [_known(state, account) for account in debited]
-    return [_Before(account.id, account.available) for account in accounts if account.limited]
+    return [_Before(account.id, account.available) for account in accounts if every_account or account.limited]
 
 
 def _check_limits(state: State, before: list[_Before]) -> None:
-    """LEDGER rule 4: once, on each account's state after the whole entry."""
+    """Once, on each account's state after the whole entry."""
     for earlier in before:
         available = _known(state, earlier.account).available
         if available < 0 and available < earlier.available:

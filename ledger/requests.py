@@ -1,4 +1,4 @@
-"""Command ids and content hashes for what users ask and workers do (LEDGER: one id space per book, kept for ever)."""
+"""Command ids and content hashes for what users ask and workers do: one id space per book, kept for ever."""
 
 import hashlib
 import json

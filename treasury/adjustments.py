@@ -12,7 +12,7 @@ from base.entropy import Entropy
 from base.errors import NotFound
 from base.ids import new_id
 from db.engine import tx
-from ledger.accounts import EMPTY, HOUSE, WALLET, house_account, split_account_id
+from ledger.accounts import HOUSE, WALLET, house_account, split_account_id
 from ledger.asking import decide, decided_before
 from ledger.commands import Group, Post, Posting
 from ledger.engine import Ledger
@@ -113,7 +113,7 @@ class Adjustments:
         )
         _check(adjustment)
         await self._check_owner(adjustment)
-        await self._ledger.ensure_open(adjustment.source, adjustment.target, house_account(EMPTY, asset))
+        await self._ledger.ensure_open(adjustment.source, adjustment.target)
         (outcome,) = await decide(self._ledger, self._group(key, adjustment))
         if outcome.replayed:
             return replace(await self.get(outcome.subject or ""), replayed=True)
@@ -133,11 +133,14 @@ class Adjustments:
             return await store.list_adjustments(connection, self._ledger.book, before=before, limit=limit)
 
     def _group(self, key: RequestKey, adjustment: Adjustment) -> Group:
-        # Suspense has no limit in the book, since evidence may overdraw it; a person may not.
-        waits = split_account_id(adjustment.source)[1] in WAITING
-        rest = house_account(EMPTY, adjustment.asset) if waits else None
-        posting = Posting(adjustment.source, adjustment.target, adjustment.asset, adjustment.amount, debit_rest=rest)
-        post = Post(id=key.id, subject=adjustment.id, postings=(posting,), metadata={"reason": adjustment.reason})
+        post = Post(
+            id=key.id,
+            subject=adjustment.id,
+            postings=(Posting(adjustment.source, adjustment.target, adjustment.asset, adjustment.amount),),
+            # Suspense has no limit in the book, since evidence may overdraw it; a person may not.
+            covered=split_account_id(adjustment.source)[1] in WAITING,
+            metadata={"reason": adjustment.reason},
+        )
         values = {name: value for name, value in asdict(adjustment).items() if name not in ("id", "replayed")}
         row = Insert(adjustments.name, {"book": self._ledger.book, "id": adjustment.id}, values)
         return Group((post,), (row,), content=key.content)
@@ -151,12 +154,9 @@ class Adjustments:
 
 def _explained(refusal: RefusedByBook, *, source: str, asset: str, amount: int) -> Exception:
     """The book's refusal in the treasurer's words, where it has some."""
-    empty, short = house_account(EMPTY, asset), refusal.facts.get("required")
-    if refusal.code == Refused.INSUFFICIENT_FUNDS and refusal.facts.get("account") == empty and isinstance(short, int):
-        account = _named(source, asset)
-        return SuspenseShort(
-            f"{account} holds less than that", account=account, required=amount, available=amount - short
-        )
+    account, available = _named(source, asset), refusal.facts.get("available")
+    if refusal.code == Refused.INSUFFICIENT_FUNDS and split_account_id(account)[1] in WAITING:
+        return SuspenseShort(f"{account} holds less than that", account=account, required=amount, available=available)
     return refusal
 
 

@@ -74,7 +74,8 @@ def commands(draw: st.DrawFn, ids: st.SearchStrategy[str], holds: st.SearchStrat
     name = draw(ids)
     kind = draw(st.sampled_from(["post"] * 4 + ["hold"] * 3 + ["settle"] * 3 + ["void", "expire", "line", "freeze"]))
     if kind == "post":
-        return Post(id=name, postings=draw(postings(rests=True)), evidence=draw(evidence))
+        covered = draw(st.integers(0, 4)) == 0
+        return Post(id=name, postings=draw(postings(rests=True)), evidence=draw(evidence), covered=covered)
     if kind == "hold":
         lifetime = draw(st.one_of(st.none(), st.integers(0, 5)))
         expires_at = None if lifetime is None else now + timedelta(seconds=lifetime)

@@ -133,7 +133,8 @@ class PlainBook:
             raise Refusal(R.FROZEN)
         if isinstance(command, Hold) and self.now and command.expires_at and command.expires_at <= self.now:
             raise Refusal(R.EXPIRES_IN_PAST)
-        payers = {n for p in command.postings for n in (p.debit, p.debit_rest) if n and self.limited(n)}
+        covered = isinstance(command, Post) and command.covered
+        payers = {n for p in command.postings for n in (p.debit, p.debit_rest) if n and (covered or self.limited(n))}
         before = {name: self.free(name) for name in payers}
         if isinstance(command, Hold):
             self.holds[command.id] = {

@@ -52,9 +52,9 @@ class Book(RuleBasedStateMachine):
                 self.run(engine.register_asset(asset))
         self.submit(OPENING)
 
-    @rule(entry=postings(rests=True), evidence=evidence)
-    def post(self, entry, evidence) -> None:
-        self.submit(alone(Post(id=self.name(), postings=entry, evidence=evidence)))
+    @rule(entry=postings(rests=True), evidence=evidence, covered=st.booleans())
+    def post(self, entry, evidence, covered) -> None:
+        self.submit(alone(Post(id=self.name(), postings=entry, evidence=evidence, covered=covered)))
 
     @rule(entry=postings(rests=False), seconds=st.one_of(st.none(), st.integers(0, 5)))
     def hold(self, entry, seconds) -> None:

@@ -82,6 +82,7 @@ REFUSALS = [
     (SetCreditLine(id="c", account=A, cap=-1), START, R.INVALID_AMOUNT),
     (post("c", usd(A, B, 3)), START, R.INSUFFICIENT_FUNDS),
     (post("c", usd(FX, B, 6)), START, R.INSUFFICIENT_FUNDS),
+    (post("c", usd(BANK, B, 6), covered=True), START, R.INSUFFICIENT_FUNDS),
     (post("c", usd(BANK, A, 2**256 - 5)), START, R.AMOUNT_OVERFLOW),
 ]
 
