@@ -37,6 +37,11 @@ def main() -> int:
     except subprocess.CalledProcessError as failure:
         print(f"onebook: {failure.cmd[0]} failed with status {failure.returncode}; run the same again", file=sys.stderr)
         return 1
+    except OSError as problem:
+        print(f"onebook: {problem}; set that right and run the same again", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
@@ -66,11 +71,15 @@ def make_venv() -> None:
     """`.venv` with exactly what requirements.txt locks."""
     lock = HERE / "requirements.txt"
     stamp = stamp_for("venv", lock.read_bytes() + platform.python_version().encode() + str(VENV).encode())
-    if stamp.exists() and (VENV / "bin" / "python").exists():
+    made_for = VENV / "made-for"
+    told = f"{VENV}\n{platform.python_version()}\n"
+    fits = (VENV / "bin" / "python").exists() and made_for.exists() and made_for.read_text(encoding="utf-8") == told
+    if fits and stamp.exists():
         return
     started = say("installing the locked Python packages into .venv (about a minute)")
-    if not (VENV / "bin" / "pip").exists():
+    if not fits:  # absent, half made, made elsewhere before this folder was moved, or by another Python
         run(sys.executable, "-m", "venv", "--clear", VENV)
+        made_for.write_text(told, encoding="utf-8")
     run(VENV / "bin" / "pip", *PIP, "--require-hashes", "--no-deps", "-r", lock)
     done(stamp, started)
 

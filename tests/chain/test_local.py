@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from base.entropy import SeededEntropy
