@@ -101,13 +101,16 @@ class Deposits:
 
     async def _record(self, network: Network, at: NetworkStatus) -> int:
         book = self._ledger.book
-        above = -1 if at.halted else self._done_through.get(network.name, -1)
+        if at.halted:  # what was final isn't: nothing known of it counts any more
+            self._done_through.pop(network.name, None)
+        above = self._done_through.get(network.name, -1)
         async with tx(self._engine) as connection:
+            # Asked first: another worker may end a ghost in between, and what it hid would seem recorded.
+            ghosts = await store.load_vanished(connection, book, network.name, limit=1)
             arrivals = await store.load_arrivals(connection, book, network.name, above=above, limit=BATCH)
             seen = [await self._deposit(arrival) for arrival in arrivals]
             unbooked = [deposit for deposit in seen if deposit.state is not _S.PENDING]
             await store.insert_deposits(connection, book, unbooked)
-            ghosts = await store.load_vanished(connection, book, network.name, limit=1)
         pending = [deposit for deposit in seen if deposit.state is _S.PENDING]
         await self._ledger.ensure_open(*sorted({account for deposit in pending for account in _accounts(deposit)}))
         moved = len(unbooked) + await self._submit([partial(self._hold, deposit) for deposit in pending])
