@@ -24,7 +24,7 @@ check: setup ## the inner loop: format, types, imports, tidiness, fast tests
 	@$(BIN)/ruff format --check $(PACKAGES) tests bootstrap.py hardhat-local/prepare.py
 	@$(BIN)/ruff check $(PACKAGES) tests bootstrap.py hardhat-local/prepare.py
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-timing
+	@$(BIN)/lint-imports
 	@$(BIN)/pytest -n $(WORKERS) -q -m "not slow" $(ARGS)
 
 format: setup ## put the code into its form

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from base.errors import ConfigError
 from chain.networks import GWEI
+from identity.keys import RATE_PER_MINUTE_MAX
 from ledger.money import SCALE_MAX, AssetKind
 
 CONFIG_NAME = "onebook.toml"
@@ -93,7 +94,7 @@ class Settings(BaseSettings):
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8080, ge=1, le=65535)
     public_books: bool = False
-    requests_per_minute: int = Field(default=600, ge=1)
+    requests_per_minute: int = Field(default=600, ge=1, le=RATE_PER_MINUTE_MAX)
     signer_socket: Path = Path("run/signer.sock")
     keys: Path = Path("keys")
     policy: Path = Path("policy.toml")
