@@ -1,0 +1,183 @@
+"""The command line by hand: what it says and how it exits, rightly and wrongly used."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+import bootstrap
+from base.clock import ManualClock
+from base.entropy import SeededEntropy
+from base.errors import ConfigError
+from chain.local import ChainRecord
+from cli.install import BankChoice, ChainChoice, install
+from cli.main import app
+from custody.keystore import Argon2Cost
+from wiring.assemble import build_registry
+from wiring.settings import load_settings
+
+ONEBOOK = Path(sys.executable).with_name("onebook")
+QUICK = Argon2Cost(memory_kib=8 * 1024, passes=1, lanes=1)
+
+
+def onebook(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ONEBOOK_")}
+    command = [str(ONEBOOK), *arguments]
+    return subprocess.run(command, cwd=cwd, env=clean | environment, capture_output=True, text=True, timeout=100)
+
+
+def installed(home: Path) -> Path:
+    chain = ChainChoice(
+        name="local",
+        url="http://127.0.0.1:1",
+        chain_id=31337,
+        genesis_hash="0x" + "11" * 32,
+        tokens={"USDC": ("0x" + "22" * 20, 6)},
+        spendable_depth=2,
+        final_depth=4,
+    )
+    made = install(
+        home,
+        passphrase=b"of the test",
+        chain=chain,
+        banks=(BankChoice("main", "NL30MOCK0000000005", "EUR"),),
+        clock=ManualClock(datetime(2026, 1, 1, tzinfo=UTC)),
+        entropy=SeededEntropy(1),
+        cost=QUICK,
+    )
+    return made.config
+
+
+def commands():
+    """Every command as its words."""
+    for name, command in vars(get_command(app))["commands"].items():
+        inner = vars(command).get("commands", {})
+        yield from ([name, word] for word in inner) if inner else [[name]]
+
+
+@pytest.mark.parametrize("command", list(commands()), ids=" ".join)
+def test_each_command_explains_itself_with_an_example(command):
+    answer = CliRunner().invoke(app, [*command, "--help"])
+    assert answer.exit_code == 0
+    assert "Example: onebook" in answer.output or "Example: ONEBOOK_" in answer.output
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "there is no onebook.toml"),
+        ("book = ", "is not valid TOML"),
+        ("book = 'main'\n", "assets: Field required"),
+        ("bok = 'main'\n[[assets]]\ncode='USD'\nkind='fiat'\nscale=2\n", "bok: Extra inputs are not permitted"),
+        ("[[assets]]\ncode='usd'\nkind='fiat'\nscale=2\n", "assets.0.code"),
+        ("[[assets]]\ncode='USD'\nkind='money'\nscale=2\n", "assets.0.kind"),
+        ("[[assets]]\ncode='USD'\nkind='fiat'\nscale=31\n", "assets.0.scale"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_with_its_place(tmp_path, text, said):
+    if text is not None:
+        (tmp_path / "onebook.toml").write_text(text)
+    answer = onebook("reconcile", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert said in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
+def test_without_a_running_service_it_says_how_to_get_one(tmp_path):
+    installed(tmp_path)
+    answer = onebook("audit", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "onebook up" in answer.stderr
+
+
+def test_a_variable_overrides_the_file(tmp_path, monkeypatch):
+    config = installed(tmp_path)
+    assert load_settings(config).api_port == 8080
+    monkeypatch.setenv("ONEBOOK_API_PORT", "9090")
+    assert load_settings(config).api_port == 9090
+
+
+def test_secrets_are_not_shown(tmp_path):
+    installed(tmp_path)
+    url = "postgresql://onebook_app:hunter2@127.0.0.1/onebook"
+    answer = onebook("config", "--json", cwd=tmp_path, ONEBOOK_DATABASE_URL=url)
+    assert answer.returncode == 0
+    assert json.loads(answer.stdout)["book"] == "main"
+    assert "hunter2" not in answer.stdout + answer.stderr
+
+
+def test_an_installation_is_never_written_over(tmp_path):
+    config = installed(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match="never written over"):
+        installed(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert config in before
+
+
+def test_an_installation_reads_back_as_it_was_chosen(tmp_path):
+    settings = load_settings(installed(tmp_path))
+    registry = build_registry(settings)
+    assert registry.network("local").final_depth == 4
+    assert registry.by_asset("local", "USDC").contract == "0x" + "22" * 20
+    assert settings.bank_accounts[0].iban == "NL30MOCK0000000005"
+    assert set(settings.xpubs) == {"deposit", "hot", "gas"}
+    policy = tomllib.loads((tmp_path / "policy.toml").read_text())
+    assert policy["networks"] == [{"chain_id": 31337}]
+
+
+def test_only_their_owner_can_read_an_installations_files(tmp_path):
+    installed(tmp_path / "house")
+    for path in (tmp_path / "house").rglob("*"):
+        if path.is_file():
+            assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_fresh_machine_that_has_everything_is_told_nothing():
+    assert bootstrap.problems() == []
+
+
+@pytest.mark.slow
+def test_a_chain_by_hand(tmp_path):
+    up = subprocess.Popen(
+        [str(ONEBOOK), "chain", "up", "--kind", "anvil", "--json"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert up.stdout is not None
+        lines = [up.stdout.readline()]
+        while lines[-1] != "}\n":  # the document's last line
+            assert lines[-1], "the chain ended before it was up"
+            lines.append(up.stdout.readline())
+        record = json.loads("".join(lines))
+        assert ChainRecord.read(tmp_path / ".onebook" / "chain") is not None
+        address = record["accounts"][5]
+        assert onebook("chain", "mine", "3", cwd=tmp_path).returncode == 0
+        paid = onebook("chain", "faucet", address, "25", "--asset", "USDC", cwd=tmp_path)
+        assert paid.returncode == 0, paid.stderr
+        status = onebook("chain", "status", "--json", cwd=tmp_path)
+        assert json.loads(status.stdout)["chain_id"] == record["chain_id"]
+        for wrong, said in (
+            (("0xabc", "1"), "0xabc"),
+            ((address, "1.0000001", "--asset", "USDC"), "decimals"),
+            ((address, "1", "--asset", "XYZ"), "has no XYZ"),
+        ):
+            refused = onebook("chain", "faucet", *wrong, cwd=tmp_path)
+            assert refused.returncode in (1, 2)
+            assert said in refused.stderr
+        second = onebook("chain", "up", cwd=tmp_path)
+        assert second.returncode == 2
+        assert record["url"] in second.stderr
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.wait(timeout=20)
+    down = onebook("chain", "status", cwd=tmp_path)
+    assert down.returncode == 2
+    assert "onebook chain up" in down.stderr
