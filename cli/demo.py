@@ -144,7 +144,7 @@ def _service(home: Path, chain: LocalChain) -> Iterator[tuple[Supervisor, str]]:
         banks=(BankChoice("main", BANK_IBAN, "EUR"),),
         clock=SystemClock(),
         entropy=SystemEntropy(),
-        worker_pause_ms=100,
+        worker_pause_ms=250,
         requests_per_minute=6_000,
         cost=QUICK_KEYS,
         logs=LOGS.resolve(),
