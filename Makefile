@@ -15,7 +15,7 @@ setup: ## install all that's needed into this folder (the others do it by themse
 	@$(PYTHON) bootstrap.py
 
 demo: setup ## play the journey on a new book and stay up; EXIT=1 leaves when it has been played
-	@exec $(BIN)/onebook demo $(if $(filter 1,$(EXIT)),--exit,) $(ARGS)
+	@exec $(BIN)/onebook demo --with-parent $(if $(filter 1,$(EXIT)),--exit,) $(ARGS)
 
 test: setup ## all tests: real PostgreSQL, nodes, signer and bank are started
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)

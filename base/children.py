@@ -30,6 +30,11 @@ def die_with_parent(sig: signal.Signals = signal.SIGTERM) -> Callable[[], None]:
     return arm
 
 
+def end_with_parent(sig: signal.Signals = signal.SIGTERM) -> None:
+    """Let the kernel send this very process `sig` once its parent is gone: for one that `make` runs, say."""
+    _libc.prctl(_PR_SET_PDEATHSIG, int(sig), 0, 0, 0)
+
+
 def start_child(
     command: Sequence[str | Path],
     *,

@@ -16,7 +16,7 @@ PACKAGES = (
     *("wiring", "api", "worker", "cli"),
 )
 MONEY_PACKAGES = ("ledger", "fiat", "custody", "chain", "wallet", "treasury", "api")
-ENTRY_POINTS = {"cli.main", "custody.signer", "worker.run", "api.serve"}
+ENTRY_POINTS = {"cli.__main__", "custody.signer", "worker.run", "api.serve"}
 """Modules that are started, not imported."""
 
 LONG_FUNCTION, LONG_FILE = 60, 400

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from base.children import end_with_parent
 from chain.local import NodeKind
 from cli.demo import run_demo, wipe
 
@@ -11,6 +12,7 @@ from cli.demo import run_demo, wipe
 def demo(
     exit_: Annotated[bool, typer.Option("--exit", help="Leave when the story has been played.")] = False,
     kind: Annotated[NodeKind, typer.Option(help="The local chain's node.")] = NodeKind.HARDHAT,
+    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
     clean: Annotated[bool, typer.Option("--clean", help="Only remove what demos left behind.")] = False,
 ) -> None:
     """Play a real journey on a new book, new keys and a new chain; then stay up until Ctrl-C.
@@ -20,4 +22,6 @@ def demo(
     if clean:
         wipe()
         return
+    if with_parent:  # `make` may be killed, and nobody else would end us then
+        end_with_parent()
     raise typer.Exit(run_demo(exit_after=exit_, kind=kind))
