@@ -12,7 +12,9 @@ from chain.local import ChainRecord, LocalChain, NodeKind
 from cli.output import Exit, fail, say, show_json
 from ledger.money import Asset, AssetKind, parse_amount
 
-app = typer.Typer(help="The developer's local chain: up, mine, faucet, status.", no_args_is_help=True)
+app = typer.Typer(
+    help="The developer's local chain: up, mine, faucet, status.", no_args_is_help=True, rich_markup_mode=None
+)
 
 FOLDER = Path(".onebook/chain")
 DEMO_FOLDER = Path(".onebook/demo/chain")

@@ -25,7 +25,12 @@ Config = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 PASSPHRASE_VARIABLE = "ONEBOOK_SIGNER_PASSPHRASE"  # noqa: S105 - a name, not a secret
 
-signer_app = typer.Typer(help="The signer: the process that holds the keys.", no_args_is_help=True)
+signer_app = typer.Typer(help="The process that holds the keys.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@signer_app.callback()
+def signer() -> None:
+    """The signer: the process that holds the keys."""
 
 
 def init(

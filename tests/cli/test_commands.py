@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 from typer.testing import CliRunner
 
 import bootstrap
@@ -19,7 +18,7 @@ from base.entropy import SeededEntropy
 from base.errors import ConfigError
 from chain.local import ChainRecord
 from cli.install import BankChoice, ChainChoice, install
-from cli.main import app
+from cli.main import COMMANDS, Commands, app
 from custody.keystore import Argon2Cost
 from wiring.assemble import build_registry
 from wiring.settings import load_settings
@@ -58,8 +57,9 @@ def installed(home: Path) -> Path:
 
 def commands():
     """Every command as its words."""
-    for name, command in vars(get_command(app))["commands"].items():
-        inner = vars(command).get("commands", {})
+    group = Commands()
+    for name in COMMANDS:
+        inner = vars(group.get_command(None, name)).get("commands", {})
         yield from ([name, word] for word in inner) if inner else [[name]]
 
 
