@@ -5,6 +5,7 @@ Everything lies under `.onebook/demo/` and is made anew each time; production da
 
 import asyncio
 import fcntl
+import os
 import shlex
 import shutil
 import signal
@@ -68,6 +69,7 @@ def wipe() -> None:
 
 def _run(*, exit_after: bool, kind: NodeKind) -> Exit:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _leave_production_alone()
     _remove()
     home = HOME.resolve()
     home.mkdir(mode=0o700, parents=True)
@@ -98,6 +100,15 @@ def _run(*, exit_after: bool, kind: NodeKind) -> Exit:
         if not exit_after:
             supervisor.watch()
         return Exit.OK if ending.agrees else Exit.DISAGREES
+
+
+def _leave_production_alone() -> None:
+    """Forget every `ONEBOOK_*` variable: each would override the demo's configuration, the database's address too."""
+    told = sorted(name for name in os.environ if name.startswith("ONEBOOK_"))
+    for name in told:
+        del os.environ[name]
+    if told:
+        say(f"The demo keeps to itself and ignores {', '.join(told)}")
 
 
 def _remove() -> None:
