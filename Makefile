@@ -36,5 +36,5 @@ up: setup ## run the service by ./onebook.toml
 
 clean: ## remove what setup, demo and tests made; never touches production data
 	@if [ -x $(BIN)/onebook ]; then $(BIN)/onebook demo --clean; fi
-	@rm -rf .venv .onebook hardhat-local/node_modules hardhat-local/artifacts hardhat-local/cache
+	@rm -rf .venv .onebook .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache hardhat-local/node_modules hardhat-local/artifacts hardhat-local/cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
