@@ -1,6 +1,7 @@
 """Fixtures for every test: a database of its own, a clock that stands still, bytes that can be drawn again."""
 
 import secrets
+import signal
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
@@ -10,6 +11,10 @@ from base.clock import ManualClock
 from base.entropy import SeededEntropy
 from db.server import Running
 from tests.support.postgres import Database, fresh_database, throwaway_server
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A background job of a shell ignores Ctrl-C, and so would every process that a test starts and then interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
