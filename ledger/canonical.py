@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 
 from ledger.commands import (
     CloseAccount,
+    ClosePeriod,
     Command,
     Expire,
     Freeze,
     Hold,
     OpenAccount,
     Post,
+    Reverse,
     SetCreditLine,
     Settle,
     Unfreeze,
@@ -36,6 +38,8 @@ _KINDS: dict[type[Command], Kind] = {
     Settle: Kind.SETTLE,
     Void: Kind.VOID,
     Expire: Kind.EXPIRE,
+    Reverse: Kind.REVERSE,
+    ClosePeriod: Kind.CLOSE_PERIOD,
 }
 _APART = frozenset({"id", "metadata", "evidence", "subject", "effective_at"})
 """Fields of a command that stand in columns of their own."""

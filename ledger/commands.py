@@ -53,6 +53,19 @@ class Posting:
     credit_rest: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A share of a limit that this command uses up: `amount` more on `counter`, which may reach `cap` and no more.
+
+    The name of a counter says whose, what and when (`usr_.../send/2026-11-23`); its unit is the caller's choice. A hold
+    that ends with nothing settled gives its charges back.
+    """
+
+    counter: str
+    amount: int
+    cap: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Common:
     id: str
@@ -116,6 +129,7 @@ class Post(_Common):
 
     postings: tuple[Posting, ...]
     covered: bool = False
+    charges: tuple[Charge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +141,7 @@ class Hold(_Common):
 
     postings: tuple[Posting, ...]
     expires_at: datetime | None = None
+    charges: tuple[Charge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +170,39 @@ class Expire(_Common):
     hold: str
 
 
-Command = OpenAccount | CloseAccount | Freeze | Unfreeze | SetCreditLine | Post | Hold | Settle | Void | Expire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reverse(_Common):
+    """Take back what an entry (a post or a settlement) moved, wholly or in part; the two are linked both ways.
+
+    `amounts` are (line's index from 0 in the entry's outcome, amount) pairs; None means all that isn't reversed yet. It
+    is refused like any entry where the money is spent.
+    """
+
+    entry: str
+    amounts: tuple[tuple[int, int], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosePeriod(_Common):
+    """Close the book's effective time before `until`: what is effective earlier moves to `until`."""
+
+    until: datetime
+
+
+Command = (
+    OpenAccount
+    | CloseAccount
+    | Freeze
+    | Unfreeze
+    | SetCreditLine
+    | Post
+    | Hold
+    | Settle
+    | Void
+    | Expire
+    | Reverse
+    | ClosePeriod
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ class Kind(StrEnum):
     SETTLE = "settle"
     VOID = "void"
     EXPIRE = "expire"
+    REVERSE = "reverse"
+    CLOSE_PERIOD = "close_period"
 
 
 class Refused(StrEnum):
@@ -40,7 +42,10 @@ class Refused(StrEnum):
     ACCOUNT_CLOSED = "account_closed"
     FROZEN = "frozen"
     EFFECTIVE_IN_FUTURE = "effective_in_future"
+    PERIOD_CLOSED = "period_closed"
     EXPIRES_IN_PAST = "expires_in_past"
+    UNKNOWN_ENTRY = "unknown_entry"
+    NOT_REVERSIBLE = "not_reversible"
     UNKNOWN_HOLD = "unknown_hold"
     HOLD_CLOSED = "hold_closed"
     HOLD_EXPIRED = "hold_expired"
@@ -50,6 +55,7 @@ class Refused(StrEnum):
     ACCOUNT_IN_USE = "account_in_use"
     CREDIT_LINE_IN_USE = "credit_line_in_use"
     NOT_LIMITED = "not_limited"
+    LIMIT_EXCEEDED = "limit_exceeded"
     INSUFFICIENT_FUNDS = "insufficient_funds"
     AMOUNT_OVERFLOW = "amount_overflow"
     GROUP_REFUSED = "group_refused"
@@ -88,7 +94,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a command. `refusal` is None when it was accepted. `replayed`: it had been decided before."""
+    """What became of a command. `refusal` is None when it was accepted. `replayed`: it had been decided before.
+
+    `effective_at` is None where it equals `booked_at`; in a closed period it's the first open instant, whatever the
+    command asked for.
+    """
 
     id: str
     seq: int
@@ -98,6 +108,7 @@ class Outcome:
     content: bytes
     refusal: Refusal | None = None
     lines: tuple[Line, ...] = ()
+    effective_at: datetime | None = None
     replayed: bool = False
 
     @property

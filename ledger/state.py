@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from ledger.accounts import Account
-from ledger.commands import FreezeScope
+from ledger.commands import Charge, FreezeScope
 from ledger.outcomes import Outcome
 from ledger.riders import Row
 
@@ -41,6 +41,7 @@ class HoldRecord:
     state: HoldState
     expires_at: datetime | None
     postings: tuple[HeldPosting, ...]
+    charges: tuple[Charge, ...] = ()
 
     def without(self, index: int, amount: int) -> "HoldRecord":
         """The hold with `amount` less remaining on the posting at `index`."""
@@ -59,29 +60,38 @@ def row_key(table: str, key: Row) -> RowKey:
 
 @dataclass(slots=True)
 class State:
-    """A layer of a book's state. `seq` and `booked_at` are those of the last command decided."""
+    """A layer of a book's state. `seq` and `booked_at` are those of the last command decided.
+
+    `closed_until` is the first open instant of effective time, None before a period was closed. `counters` are what
+    charges have used up; `reversed` is how much of a line, by (entry's seq, line's index), was taken back.
+    """
 
     seq: int
     booked_at: datetime
+    closed_until: datetime | None = None
     below: "State | None" = None
     accounts: dict[str, Account] = field(default_factory=dict)
     holds: dict[str, HoldRecord] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     frozen: dict[tuple[FreezeScope, str], bool] = field(default_factory=dict)
     rows: dict[RowKey, Row | None] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    reversed: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def layer(self) -> "State":
         """A layer above this one, empty, that reads through to it."""
-        return State(seq=self.seq, booked_at=self.booked_at, below=self)
+        return State(seq=self.seq, booked_at=self.booked_at, closed_until=self.closed_until, below=self)
 
     def absorb(self, above: "State") -> None:
         """Take over all that a layer directly above this one has written."""
-        self.seq, self.booked_at = above.seq, above.booked_at
+        self.seq, self.booked_at, self.closed_until = above.seq, above.booked_at, above.closed_until
         self.accounts.update(above.accounts)
         self.holds.update(above.holds)
         self.outcomes.update(above.outcomes)
         self.frozen.update(above.frozen)
         self.rows.update(above.rows)
+        self.counters.update(above.counters)
+        self.reversed.update(above.reversed)
 
     def account(self, account: str) -> Account | None:
         found = self.accounts.get(account)
@@ -98,6 +108,18 @@ class State:
     def is_frozen(self, scope: FreezeScope, target: str) -> bool:
         found = self.frozen.get((scope, target))
         return bool(found) if found is not None or self.below is None else self.below.is_frozen(scope, target)
+
+    def counter(self, counter: str) -> int:
+        found = self.counters.get(counter)
+        if found is None:
+            return 0 if self.below is None else self.below.counter(counter)
+        return found
+
+    def reversed_of(self, line: tuple[int, int]) -> int:
+        found = self.reversed.get(line)
+        if found is None:
+            return 0 if self.below is None else self.below.reversed_of(line)
+        return found
 
     def row(self, key: RowKey) -> Mapping[str, object] | None:
         if key in self.rows or self.below is None:
