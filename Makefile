@@ -1,12 +1,14 @@
 # Onebook. `make` alone lists the targets. PYTHON chooses the interpreter for .venv (CPython 3.11 to 3.13).
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := base db ledger fiat custody chain wallet treasury identity wiring api worker cli
+PACKAGES := base db ledger fiat custody chain wallet treasury identity wiring api worker bench cli
 WORKERS ?= 2
+SECONDS ?= 5
+SEED ?= 1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fast format up clean
+.PHONY: help setup demo test check fast format bench up clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -30,6 +32,9 @@ check: setup ## the inner loop: format, types, imports, tidiness, fast tests
 format: setup ## put the code into its form
 	@$(BIN)/ruff format $(PACKAGES) tests bootstrap.py hardhat-local/prepare.py
 	@$(BIN)/ruff check --fix $(PACKAGES) tests bootstrap.py hardhat-local/prepare.py
+
+bench: setup ## measure this machine, every area; SECONDS and SEED, ARGS=--record renews bench/RESULTS.md
+	@exec $(BIN)/onebook bench all --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
 up: setup ## run the service by ./onebook.toml
 	@exec $(BIN)/onebook up $(ARGS)

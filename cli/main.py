@@ -31,6 +31,7 @@ COMMANDS = {
     "chain": "cli.commands.chain:app",
     "config": "cli.commands.service:config",
     "doctor": "cli.commands.doctor:doctor",
+    "bench": "cli.commands.bench:app",
 }
 """Each command's name and where it is: a function, or a family of its own."""
 
