@@ -108,7 +108,7 @@ class Progress:
     """Says on standard error how far it is: bars on a terminal, else a line now and then."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bars = (
             RichProgress(
                 TextColumn("{task.description}"),

@@ -1,0 +1,141 @@
+"""Where benchmarks run: a PostgreSQL of their own as production starts it, every commit flushed, and fresh books in it.
+
+Never the database of a configuration. A book comes as a clone of one prepared once: its accounts open and funded.
+"""
+
+import itertools
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from base.clock import SystemClock
+from bench.frame import Progress
+from bench.mix import AMOUNT_AVERAGE, CAPITAL, FEES, FUNDED, HOT_FUNDED_AVERAGES, HOT_HOUSE, USDC, user_accounts
+from db.engine import create_engine
+from db.migrate import migrate
+from db.server import PostgresServer, Running, at_database, clean, create_database, drop_database
+from ledger.commands import Group, Post, Posting
+from ledger.requests import worker_id
+from ledger.service import PostgresLedger
+
+FOLDER = Path(__file__).parents[1] / ".onebook" / "bench"
+BOOK = "main"
+
+_BLANK, _BASE = "bench_blank", "bench_base"
+"""Templates: migrated only; with the book, its accounts open and funded."""
+
+_CHUNK = 500
+"""Accounts opened or funded at a time."""
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One database with a book, and the service's engine on it. Addresses carry passwords."""
+
+    name: str
+    app_url: str
+    admin_url: str
+    engine: AsyncEngine
+    ledger: PostgresLedger
+
+
+class Stage:
+    """A running server, its two templates, and the users' accounts of every book cloned from them."""
+
+    def __init__(self, server: Running, accounts: Sequence[str]) -> None:
+        self.server = server
+        self.accounts = accounts
+
+    @asynccontextmanager
+    async def book(self) -> AsyncIterator[Place]:
+        """A fresh book, every account open and funded; dropped at the end."""
+        async with self._clone(_BASE) as place:
+            yield place
+
+    @asynccontextmanager
+    async def blank(self) -> AsyncIterator[Place]:
+        """A migrated database without any book; dropped at the end."""
+        async with self._clone(_BLANK) as place:
+            yield place
+
+    @asynccontextmanager
+    async def _clone(self, template: str) -> AsyncIterator[Place]:
+        name = f"bench_{next(_numbers)}"
+        await create_database(self.server.admin_url, name, template=template)
+        try:
+            async with opened(self.server, name) as place:
+                yield place
+        finally:
+            await drop_database(self.server.admin_url, name)
+
+
+@asynccontextmanager
+async def opened(server: Running, name: str) -> AsyncIterator[Place]:
+    """The database `name` as the service's process opens it."""
+    app, admin = at_database(server.app_url, name), at_database(server.admin_url, name)
+    engine = create_engine(app, application_name="onebook bench")
+    try:
+        yield Place(name, app, admin, engine, PostgresLedger(engine, clock=SystemClock(), book=BOOK))
+    finally:
+        await engine.dispose()
+
+
+@contextmanager
+def server(name: str) -> Iterator[Running]:
+    """A server for one run of benchmarks, durable as production's; its files are removed at the end.
+
+    Call it from the main thread.
+    """
+    for leftover in FOLDER.glob("*-*") if FOLDER.is_dir() else ():
+        if not Path("/proc", leftover.name.rpartition("-")[2]).exists():
+            clean(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)
+    folder = FOLDER / f"{name}-{os.getpid()}"
+    try:
+        with PostgresServer(folder) as running:
+            yield running
+    finally:
+        clean(folder)
+
+
+async def prepare(running: Running, *, accounts: int, seed: int, progress: Progress) -> Stage:
+    """Make the templates, with so many users' accounts. The first account is the limited hot one."""
+    await create_database(running.admin_url, _BLANK)
+    await migrate(at_database(running.owner_url, _BLANK))
+    await create_database(running.admin_url, _BASE, template=_BLANK)
+    names = user_accounts(accounts, seed=seed, clock=SystemClock())
+    async with opened(running, _BASE) as place:
+        await _found(place.ledger, names, progress)
+        connection = await asyncpg.connect(place.admin_url)
+        try:
+            await connection.execute("VACUUM ANALYZE")
+        finally:
+            await connection.close()
+    return Stage(running, names)
+
+
+async def _found(ledger: PostgresLedger, accounts: Sequence[str], progress: Progress) -> None:
+    """Create the book and its asset, open the accounts and give each its funds."""
+    await ledger.create_book()
+    await ledger.register_asset(USDC)
+    await ledger.ensure_open(CAPITAL, FEES, HOT_HOUSE)
+    with progress.bar("opening accounts", len(accounts)) as advance:
+        for start in range(0, len(accounts), _CHUNK):
+            chunk = accounts[start : start + _CHUNK]
+            await ledger.ensure_open(*chunk)
+            await ledger.submit(*(_funding(account, hot=account == accounts[0]) for account in chunk))
+            advance(len(chunk))
+
+
+def _funding(account: str, *, hot: bool) -> Group:
+    amount = HOT_FUNDED_AVERAGES * AMOUNT_AVERAGE if hot else FUNDED
+    posting = Posting(CAPITAL, account, USDC.code, amount)
+    return Group((Post(id=worker_id("bench:fund", account), postings=(posting,)),))
