@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
+import asyncpg
 from sqlalchemy import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -69,6 +70,27 @@ async def tx(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         if ours is None or ours is error:
             raise
         raise ours from error
+
+
+@asynccontextmanager
+async def driver(engine: AsyncEngine) -> AsyncIterator["asyncpg.Connection[Any]"]:
+    """The driver's own connection, outside any tx: each statement commits by itself. Raises errors of `db.errors`."""
+    connected = False
+    try:
+        async with engine.connect() as connection:
+            connected = True
+            yield await driver_of(connection)
+    except Exception as error:
+        ours = translate(error, connecting=not connected)
+        if ours is None or ours is error:
+            raise
+        raise ours from error
+
+
+async def driver_of(connection: AsyncConnection) -> "asyncpg.Connection[Any]":
+    """The driver's own connection behind a SQLAlchemy one; inside a tx once that has executed something."""
+    raw = await connection.get_raw_connection()
+    return cast("asyncpg.Connection[Any]", raw.driver_connection)
 
 
 async def retrying(work: Callable[[], Awaitable[Result]], *, attempts: int = 5) -> Result:

@@ -1,19 +1,23 @@
-"""One canonical form of commands and outcomes: hashed for identity and for the leaf, and stored for the audit.
+"""The canonical form of what the book decided: what content hashes, stored details and leaves are made of.
 
-JSON with sorted keys and no spaces; integers of money as decimal strings, instants as UTC ISO 8601 with microseconds.
-A leaf commits to metadata by a salted hash only, so that personal data can be erased.
+A leaf is SHA-256(0x00 || preimage). The preimage is text: a row for the command, then one for each of its lines, just
+as PostgreSQL's COPY writes rows (fields by tab, rows by newline, `\\N` for absent, backslash escapes), so that an audit
+can hash what it streams. Metadata enters by a salted hash only, so that personal data can be erased.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 
+import msgspec
+
 from ledger.commands import (
+    Charge,
     CloseAccount,
     ClosePeriod,
     Command,
+    Evidence,
     Expire,
     Freeze,
     Hold,
@@ -26,6 +30,8 @@ from ledger.commands import (
     Void,
 )
 from ledger.outcomes import Kind, Outcome
+
+ABSENT = r"\N"
 
 _KINDS: dict[type[Command], Kind] = {
     OpenAccount: Kind.OPEN,
@@ -41,8 +47,13 @@ _KINDS: dict[type[Command], Kind] = {
     Reverse: Kind.REVERSE,
     ClosePeriod: Kind.CLOSE_PERIOD,
 }
-_APART = frozenset({"id", "metadata", "evidence", "subject", "effective_at"})
-"""Fields of a command that stand in columns of their own."""
+_ESCAPES = str.maketrans({"\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"})
+_sorted_json = msgspec.json.Encoder(order="sorted")
+
+
+def dump(value: object) -> bytes:
+    """Canonical JSON bytes of plain values: keys sorted, no spaces, UTF-8."""
+    return _sorted_json.encode(value)
 
 
 def kind_of(command: Command) -> Kind:
@@ -50,70 +61,126 @@ def kind_of(command: Command) -> Kind:
     return _KINDS[type(command)]
 
 
-def command_terms(command: Command) -> dict[str, object]:
-    """What a command asks, besides its identity, metadata, evidence, subject and effective date, as plain JSON."""
-    return {item.name: _plain(getattr(command, item.name)) for item in fields(command) if item.name not in _APART}
-
-
 def command_content(command: Command) -> bytes:
-    """SHA-256 of all that a command says but its id: what a repeat must equal."""
-    said = {item.name: _plain(getattr(command, item.name)) for item in fields(command) if item.name != "id"}
-    return hashlib.sha256(dump([kind_of(command), said])).digest()
+    """SHA-256 of all that a command says: what a repeat under its id must equal."""
+    return hashlib.sha256(kind_of(command).encode() + dump(command)).digest()
 
 
-def leaf_hash(*, book: str, command: Mapping[str, object], outcome: Outcome, salt: bytes) -> bytes:
-    """The leaf of a command in the book's Merkle tree (RFC 9162 domain prefix 0x00).
+def id_key(command_id: str) -> bytes:
+    """What an id is remembered by, for ever: the first 16 bytes of its SHA-256."""
+    return hashlib.sha256(command_id.encode()).digest()[:16]
 
-    `command` has keys `terms`, `evidence`, `effective_at` as stored and `metadata`, which enters only as
-    SHA-256(salt || metadata).
+
+def metadata_hash(salt: bytes, metadata: Mapping[str, str]) -> bytes:
+    """What a leaf says about metadata."""
+    return hashlib.sha256(salt + dump(dict(metadata))).digest()
+
+
+def detail_of(command: Command, outcome: Outcome, *, account_number: int | None = None) -> str | None:
+    """What neither the columns nor the lines of an outcome tell, as canonical JSON; None if there is nothing.
+
+    `terms` are what an accepted command set (and the number that an opened account got), `facts` a refusal's numbers,
+    `evidence` what caused it, `effective_at_requested` the date that a closed period moved.
     """
-    refusal = outcome.refusal
-    said = [
-        book,
-        outcome.seq,
-        outcome.id,
-        outcome.kind,
-        outcome.subject,
-        outcome.content.hex(),
-        None if refusal is None else [refusal.code, _plain(refusal.facts)],
-        [_plain(line) for line in outcome.lines],
-        _plain(outcome.booked_at),
-        command["effective_at"],
-        command["terms"],
-        command["evidence"],
-        hashlib.sha256(salt + dump(command["metadata"])).hexdigest(),
-    ]
-    return hashlib.sha256(b"\x00" + dump(said)).digest()
+    said: dict[str, object] = {}
+    if outcome.refusal is not None:
+        if outcome.refusal.facts:
+            said["facts"] = dict(outcome.refusal.facts)
+    else:
+        terms = _terms(command, account_number)
+        if terms:
+            said["terms"] = terms
+        if command.effective_at is not None and command.effective_at != (outcome.effective_at or outcome.booked_at):
+            said["effective_at_requested"] = instant_text(command.effective_at)
+        if outcome.reverses is not None:
+            said["reverses"] = outcome.reverses
+    if command.evidence is not None:
+        said["evidence"] = evidence_terms(command.evidence)
+    return dump(said).decode() if said else None
 
 
-def dump(value: object) -> bytes:
-    """Canonical JSON bytes of plain values."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+def _terms(command: Command, account_number: int | None) -> dict[str, object]:
+    match command:
+        case OpenAccount():
+            return {"account": command.account, "number": account_number}
+        case CloseAccount():
+            return {"account": command.account}
+        case Freeze() | Unfreeze():
+            return {"scope": command.scope, "target": command.target}
+        case SetCreditLine():
+            return {"account": command.account, "cap": str(command.cap)}
+        case ClosePeriod():
+            return {"until": instant_text(command.until)}
+        case Post() | Hold():
+            terms: dict[str, object] = {}
+            if command.charges:
+                terms["charges"] = charge_terms(command.charges)
+            if isinstance(command, Hold) and command.expires_at is not None:
+                terms["expires_at"] = instant_text(command.expires_at)
+            return terms
+        case _:
+            return {}
 
 
-def evidence_terms(command: Command) -> object:
-    """A command's evidence as plain JSON, None without."""
-    return _plain(command.evidence)
+def charge_terms(charges: Iterable[Charge]) -> list[list[str]]:
+    """Charges as plain JSON: [counter, amount, cap] each, numbers as decimal strings."""
+    return [[charge.counter, str(charge.amount), str(charge.cap)] for charge in charges]
 
 
-def instant_text(instant: datetime | None) -> str | None:
-    """An instant as the canonical form writes it."""
-    return None if instant is None else instant.astimezone(UTC).isoformat(timespec="microseconds")
+def evidence_terms(evidence: Evidence) -> dict[str, object]:
+    """Evidence as plain JSON."""
+    return asdict(evidence)
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return instant_text(value)
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if is_dataclass(value):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-    raise TypeError(f"{type(value).__name__} has no canonical form")
+def instant_text(instant: datetime) -> str:
+    """An instant as PostgreSQL writes a timestamptz in ISO style at UTC: `2026-11-23 02:45:22.1234+00`."""
+    instant = instant.astimezone(UTC)
+    fraction = f".{instant.microsecond:06d}".rstrip("0") if instant.microsecond else ""
+    return f"{instant.isoformat(sep=' ', timespec='seconds')[:19]}{fraction}+00"
+
+
+def escaped(text: str) -> str:
+    """Text as COPY writes it."""
+    return text if text.isprintable() and "\\" not in text else text.translate(_ESCAPES)
+
+
+def command_row(
+    *,
+    book: str,
+    seq: int,
+    command_id: str,
+    kind: str,
+    subject: str | None,
+    content: bytes,
+    booked_at: str,
+    refusal: str | None = None,
+    detail: str | None = None,
+    effective_at: str | None = None,
+    metadata: bytes | None = None,
+) -> str:
+    """The first row of a leaf's preimage; instants come as `instant_text`, `metadata` as `metadata_hash`."""
+    return (
+        f"{escaped(book)}\t{seq}\t{escaped(command_id)}\t{kind}\t{ABSENT if subject is None else escaped(subject)}"
+        f"\t{content.hex()}\t{refusal or ABSENT}\t{ABSENT if detail is None else escaped(detail)}\t{booked_at}"
+        f"\t{effective_at or ABSENT}\t{ABSENT if metadata is None else metadata.hex()}"
+    )
+
+
+def line_row(
+    kind: str,
+    debit: str,
+    credit: str,
+    amount: int,
+    debit_balance: int,
+    credit_balance: int,
+    hold: int | None = None,
+    hold_posting: int | None = None,
+) -> str:
+    """A line's row of a leaf's preimage, with the newline that parts it from the row before. `hold` is its seq."""
+    held = f"{hold}\t{hold_posting}" if hold is not None else r"\N	\N"
+    return f"\n{kind}\t{debit}\t{credit}\t{amount}\t{debit_balance}\t{credit_balance}\t{held}"
+
+
+def leaf_hash(preimage: str) -> bytes:
+    """The leaf of a preimage in the book's Merkle tree (RFC 9162: leaves are hashed behind 0x00)."""
+    return hashlib.sha256(b"\x00" + preimage.encode()).digest()

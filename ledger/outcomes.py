@@ -97,7 +97,7 @@ class Outcome:
     """What became of a command. `refusal` is None when it was accepted. `replayed`: it had been decided before.
 
     `effective_at` is None where it equals `booked_at`; in a closed period it's the first open instant, whatever the
-    command asked for.
+    command asked for. `reverses` is the seq of the entry that a reversal took back.
     """
 
     id: str
@@ -109,6 +109,7 @@ class Outcome:
     refusal: Refusal | None = None
     lines: tuple[Line, ...] = ()
     effective_at: datetime | None = None
+    reverses: int | None = None
     replayed: bool = False
 
     @property

@@ -1,54 +1,32 @@
-"""The book in PostgreSQL: group commit. Whoever waits is decided together, in one tx under the book's lock.
+"""The book in PostgreSQL: what is asked of it is written by `ledger.batcher` and read by `ledger.reading`."""
 
-While one batch commits, the next gathers: no timer. Deciding is `ledger.core`'s; this file only queues, loads, writes
-and answers. A tx is opened here and nowhere else for anything that moves a balance.
-"""
-
-import asyncio
-import time
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from base.clock import Clock
 from base.entropy import Entropy, SystemEntropy
-from base.errors import Unavailable
-from db.engine import tx
-from ledger import store
+from db.engine import driver_of, tx
+from ledger import reading, store
 from ledger.accounts import Account, split_account_id
+from ledger.batcher import Batcher
 from ledger.commands import FreezeScope, Group, OpenAccount
-from ledger.core import apply, check_group
+from ledger.core import check_group
 from ledger.engine import Movement, OpenHold
-from ledger.errors import BookBusy, OutcomeUnknown
 from ledger.memory import check_redefinition, known_asset
 from ledger.money import Asset
 from ledger.outcomes import LineKind, Outcome
 from ledger.requests import worker_id
-from ledger.riders import Rider
-from ledger.state import row_key
 from ledger.tables import accounts
-
-BATCH_MAX = 500
-"""Groups decided in one tx at most; bounds how long the book's lock is held."""
 
 QUEUE_MAX = 20_000
 """Groups that may wait at most; one more is refused as busy, so that memory can't grow."""
 
 RETRY_SECONDS = 10.0
 """How long a batch is sent again after the database went away, before its callers are told the outcome is unknown."""
-
-BUSY_ROW_ROUNDS = 200
-"""How often a group whose rider's row another tx has locked is put back, about 10 ms apart."""
-
-
-@dataclass(eq=False, slots=True)
-class _Waiting:
-    group: Group
-    answer: asyncio.Future[tuple[Outcome, ...]]
-    rounds: int = 0
 
 
 class PostgresLedger:
@@ -67,11 +45,15 @@ class PostgresLedger:
         self.book = book
         self._engine = engine
         self._clock = clock
-        self._entropy = entropy or SystemEntropy()
-        self._retry_seconds = retry_seconds
-        self._queue_max = queue_max
-        self._queue: deque[_Waiting] = deque()
-        self._drain: asyncio.Task[None] | None = None
+        self._number: int | None = None
+        self._batcher = Batcher(
+            engine,
+            book=book,
+            clock=clock,
+            entropy=entropy or SystemEntropy(),
+            retry_seconds=retry_seconds,
+            queue_max=queue_max,
+        )
         self._open: set[str] = set()
         self._assets: dict[str, Asset] = {}
 
@@ -80,101 +62,17 @@ class PostgresLedger:
     async def submit(self, *groups: Group) -> list[tuple[Outcome, ...]]:
         for group in groups:
             check_group(group)
-        if len(self._queue) + len(groups) > self._queue_max:
-            raise BookBusy("too many commands are waiting; try again in a second", retry_after=1)
-        loop = asyncio.get_running_loop()
-        waiting = [_Waiting(group, loop.create_future()) for group in groups]
-        self._queue.extend(waiting)
-        if self._drain is None or self._drain.done():
-            self._drain = loop.create_task(self._run())
-        return list(await asyncio.gather(*(item.answer for item in waiting)))
+        return await self._batcher.submit(groups)
 
-    async def _run(self) -> None:
-        """Commit batches until nobody waits. A cancelled caller's command is decided all the same."""
-        while self._queue:
-            batch = [self._queue.popleft() for _ in range(min(BATCH_MAX, len(self._queue)))]
-            try:
-                await self._settle(batch)
-            except Exception as error:
-                _answer_all(batch, error)
-            except BaseException:
-                _answer_all([*batch, *self._queue], OutcomeUnknown("the service is stopping; send the same id again"))
-                self._queue.clear()
-                raise
+    @property
+    def decided(self) -> Counter[str]:
+        """How many outcomes were decided `plain`, and how many `ordered` by the core itself, since the start."""
+        return self._batcher.decided
 
-    async def _settle(self, batch: list[_Waiting]) -> None:
-        """Decide a batch and answer its callers. A group that can't be written fails alone."""
-        try:
-            decided = await self._commit_for_sure(batch)
-        except Unavailable:
-            raise
-        except Exception as error:
-            if len(batch) == 1:
-                _answer_all(batch, error)
-                return
-            for item in batch:
-                await self._settle([item])
-            return
-        put_back = []
-        for item, outcomes in zip(batch, decided, strict=True):
-            if outcomes is not None:
-                _answer(item, outcomes)
-            elif item.rounds < BUSY_ROW_ROUNDS:
-                item.rounds += 1
-                put_back.append(item)
-            else:
-                _answer_all([item], BookBusy("a row that this needs stayed locked; nothing was written", retry_after=1))
-        if put_back:
-            self._queue.extendleft(reversed(put_back))
-            if len(put_back) == len(batch):
-                await asyncio.sleep(0.01)  # only locked rows are left: give their owner time
-
-    async def _commit_for_sure(self, batch: Sequence[_Waiting]) -> list[tuple[Outcome, ...] | None]:
-        """Commit a batch, sending the same ids again while the database is away: a lost COMMIT may have happened."""
-        deadline = time.monotonic() + self._retry_seconds
-        pause = 0.02
-        sent: set[str] = set()
-        while True:
-            try:
-                earlier = frozenset(sent)
-                return _as_first(batch, await self._commit(batch, sent), earlier)
-            except Unavailable as error:
-                if time.monotonic() + pause > deadline:
-                    raise OutcomeUnknown(
-                        "the database went away; the outcome is unknown, send the same id again", retry_after=1
-                    ) from error
-            await asyncio.sleep(pause)
-            pause = min(1.0, pause * 2)
-
-    async def _commit(self, batch: Sequence[_Waiting], sent: set[str]) -> list[tuple[Outcome, ...] | None]:
-        """One tx: lock, load, decide, write. None stands for a group whose rider's row is locked elsewhere.
-
-        The ids decided here go into `sent`: if this COMMIT's answer is lost, their repeat is no replay to its caller.
-        """
-        async with tx(self._engine) as connection:
-            head = await store.lock_book(connection, self.book)
-            riders = [rider for item in batch for rider in item.group.riders]
-            rows, busy = await store.load_rows(connection, riders)
-            ready = [item for item in batch if not any(row_key(r.table, r.key) in busy for r in item.group.riders)]
-            groups = [item.group for item in ready]
-            state = await store.load_state(connection, self.book, groups, head=head)
-            state.rows.update(rows)
-            layer, decided = apply(state, self._clock.now(), groups)
-            fresh = [
-                (command, outcome)
-                for group, outcomes in zip(groups, decided, strict=True)
-                for command, outcome in zip(group.commands, outcomes, strict=True)
-                if outcome.seq > head[0] and not outcome.replayed
-            ]
-            if fresh:
-                sent.update(outcome.id for _, outcome in fresh)
-                salts = [self._entropy.draw(16) for _ in fresh]
-                await store.write_decisions(
-                    connection, self.book, head_seq=head[0], layer=layer, decided=fresh, salts=salts
-                )
-                await store.write_riders(connection, _accepted_riders(groups, decided))
-        answers = dict(zip(map(id, ready), decided, strict=True))
-        return [answers.get(id(item)) for item in batch]
+    @property
+    def batches(self) -> Counter[str]:
+        """How many batches were decided `ahead` of the book's lock, and how many `locked`, since the start."""
+        return self._batcher.batches
 
     async def ensure_open(self, *accounts: str) -> None:
         missing = [account for account in dict.fromkeys(accounts) if account not in self._open]
@@ -189,19 +87,19 @@ class PostgresLedger:
     async def create_book(self) -> None:
         """Make this book, if it isn't there."""
         async with tx(self._engine) as connection:
-            await store.create_book(connection, self.book)
+            await reading.create_book(connection, self.book)
 
     async def register_asset(self, asset: Asset) -> None:
         async with tx(self._engine) as connection:
-            await store.register_asset(connection, asset)
-            self._assets = await store.load_assets(connection)
+            await reading.register_asset(connection, asset)
+            self._assets = await reading.load_assets(connection)
         check_redefinition(self._assets.get(asset.code), asset)
 
     # Reading
 
     async def assets(self) -> dict[str, Asset]:
         async with tx(self._engine) as connection:
-            self._assets = await store.load_assets(connection)
+            self._assets = await reading.load_assets(connection)
         return dict(self._assets)
 
     async def asset(self, code: str) -> Asset:
@@ -210,8 +108,8 @@ class PostgresLedger:
         return known_asset(self._assets, code)
 
     async def account(self, account: str) -> Account | None:
-        async with tx(self._engine) as connection:
-            found = await store.load_accounts(connection, self.book, accounts.c.account == account)
+        async with self._reading() as (connection, number):
+            found = await reading.load_accounts(connection, number, accounts.c.name == account)
         return found[0] if found else None
 
     async def accounts(
@@ -224,20 +122,33 @@ class PostgresLedger:
             conditions.append(accounts.c.asset == asset)
         if purpose is not None:
             conditions.append(accounts.c.purpose == purpose)
-        async with tx(self._engine) as connection:
-            return await store.load_accounts(connection, self.book, *conditions)
+        async with self._reading() as (connection, number):
+            return await reading.load_accounts(connection, number, *conditions)
 
     async def outcomes(self, *ids: str) -> list[Outcome]:
-        async with tx(self._engine) as connection:
-            return await store.load_outcomes(connection, self.book, ids)
+        async with self._reading() as (connection, number):
+            raw = await driver_of(connection)
+            return await store.load_outcomes(raw, number, (await store.find_ids(raw, number, ids)).values())
 
     async def open_holds(self, owner: str, *, limit: int = 200) -> list[OpenHold]:
-        async with tx(self._engine) as connection:
-            return await store.load_open_holds(connection, self.book, owner, limit=limit)
+        async with self._reading() as (connection, number):
+            return await reading.load_open_holds(connection, number, owner, limit=limit)
+
+    async def due_holds(self, *, limit: int = 500) -> list[str]:
+        async with self._reading() as (connection, number):
+            return await reading.load_due_holds(connection, number, now=self._clock.now(), limit=limit)
 
     async def freezes(self) -> list[tuple[FreezeScope, str]]:
+        async with self._reading() as (connection, number):
+            return await reading.load_freezes(connection, number)
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[tuple[AsyncConnection, int]]:
+        """A tx to read in, and the book's number."""
         async with tx(self._engine) as connection:
-            return await store.load_freezes(connection, self.book)
+            if self._number is None:
+                self._number = await reading.book_number(connection, self.book)
+            yield connection, self._number
 
     async def history(
         self,
@@ -253,10 +164,10 @@ class PostgresLedger:
         after: tuple[int, int] | None = None,
         limit: int = 50,
     ) -> list[Movement]:
-        async with tx(self._engine) as connection:
-            return await store.load_movements(
+        async with self._reading() as (connection, number):
+            return await reading.load_movements(
                 connection,
-                self.book,
+                number,
                 owner=owner,
                 account=account,
                 subject=subject,
@@ -268,42 +179,3 @@ class PostgresLedger:
                 after=after,
                 limit=limit,
             )
-
-
-def _as_first(
-    batch: Sequence[_Waiting], answers: list[tuple[Outcome, ...] | None], sent: frozenset[str]
-) -> list[tuple[Outcome, ...] | None]:
-    """The answers, those that we ourselves sent before a lost COMMIT no longer marked as replays.
-
-    Of several groups with one id only the one that was decided then is the first, told by its place and its subject.
-    """
-    unclaimed = set(sent)
-    corrected: list[tuple[Outcome, ...] | None] = []
-    for item, outcomes in zip(batch, answers, strict=True):
-        subjects = [command.subject for command in item.group.commands]
-        if outcomes is not None and subjects == [outcome.subject for outcome in outcomes]:
-            ours = {outcome.id for outcome in outcomes} & unclaimed
-            unclaimed -= ours
-            outcomes = tuple(replace(o, replayed=o.replayed and o.id not in ours) for o in outcomes)
-        corrected.append(outcomes)
-    return corrected
-
-
-def _accepted_riders(groups: Sequence[Group], decided: Sequence[tuple[Outcome, ...]]) -> list[Rider]:
-    return [
-        rider
-        for group, outcomes in zip(groups, decided, strict=True)
-        if all(outcome.accepted and not outcome.replayed for outcome in outcomes)
-        for rider in group.riders
-    ]
-
-
-def _answer(item: _Waiting, outcomes: tuple[Outcome, ...]) -> None:
-    if not item.answer.done():
-        item.answer.set_result(outcomes)
-
-
-def _answer_all(items: Sequence[_Waiting], error: Exception) -> None:
-    for item in items:
-        if not item.answer.done():
-            item.answer.set_exception(error)

@@ -1,92 +1,257 @@
-"""The book's SQL: loading what a batch touches, writing what it decided, and the reads behind its questions."""
+"""The write path's SQL: the book's lock, what a batch needs to know first, and the one write. Straight to the driver.
+
+Amounts travel as decimal text: exact, and cheaper than Decimal. What answers people's questions is in `ledger.reading`.
+"""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
+from enum import StrEnum
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, or_, select, text, tuple_
+from asyncpg import Connection
+from sqlalchemy import and_, bindparam, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.tables import metadata
-from ledger.accounts import Account
-from ledger.canonical import command_terms, evidence_terms, instant_text, leaf_hash
-from ledger.commands import (
-    BankEvidence,
-    ChainEvidence,
-    CloseAccount,
-    Command,
-    Evidence,
-    Expire,
-    Freeze,
-    FreezeScope,
-    Group,
-    Hold,
-    OpenAccount,
-    Post,
-    SetCreditLine,
-    Settle,
-    Unfreeze,
-    Void,
-)
-from ledger.engine import Movement, OpenHold
+from ledger.batch import Batch, KnownHold, Slot
+from ledger.canonical import id_key, instant_text
+from ledger.commands import Charge, FreezeScope
 from ledger.errors import BookCorrupt
-from ledger.money import Asset, AssetKind
 from ledger.outcomes import Kind, Line, LineKind, Outcome, Refusal, Refused
 from ledger.riders import Advance, Insert, Rider
-from ledger.state import HeldPosting, HoldRecord, HoldState, RowKey, State, row_key
-from ledger.tables import accounts, assets, commands, freezes, hold_postings, holds, lines
+from ledger.state import HeldPosting, HoldRecord, HoldState, RowKey, row_key
+from ledger.working import Head
 
-# Writing
+Driver: TypeAlias = "Connection[Any]"
+"""asyncpg's connection; statements outside a tx commit by themselves."""
+
+# The book
 
 
-async def lock_book(connection: AsyncConnection, book: str) -> tuple[int, datetime]:
-    """Take the book's lock, in a statement of its own, and return its last (seq, booked_at)."""
-    row = (
-        await connection.execute(text("SELECT seq, booked_at FROM ledger_lock(:book)"), {"book": book})
-    ).one_or_none()
-    if row is None or row.seq is None:
+async def lock_book(connection: AsyncConnection, book: str) -> Head:
+    """Take the book's lock, in a statement of its own, and return where the book stands."""
+    row = (await connection.execute(text("SELECT * FROM ledger_lock(:book)"), {"book": book})).one()
+    return _head(book, row)
+
+
+async def read_head(driver: Driver, book: str) -> Head:
+    """Where the book stands, without a lock."""
+    row = await driver.fetchrow(
+        "SELECT number, seq, booked_at, closed_until, accounts FROM ledger_books WHERE book = $1", book
+    )
+    return _head(book, row)
+
+
+def _head(book: str, row: Any) -> Head:
+    if row is None or row[1] is None:
         raise BookCorrupt(f"there is no book {book!r}: create it with `onebook init`")
-    return row.seq, row.booked_at
+    return Head(*row)
 
 
-async def load_state(
-    connection: AsyncConnection, book: str, groups: Sequence[Group], *, head: tuple[int, datetime]
-) -> State:
-    """The part of the book that these groups touch, as the lowest layer for `ledger.core`. Needs the book's lock."""
-    said = [command for group in groups for command in group.commands]
-    state = State(seq=head[0], booked_at=head[1])
-    ids = [command.id for command in said]
-    state.outcomes.update((outcome.id, outcome) for outcome in await load_outcomes(connection, book, ids))
-    named = {command.hold for command in said if isinstance(command, Settle | Void | Expire)}
-    state.holds.update((hold.id, hold) for hold in await _load_holds(connection, book, named))
-    touched = {account for command in said for account in _accounts_of(command)}
-    touched.update(side for hold in state.holds.values() for p in hold.postings for side in (p.debit, p.credit))
-    query = select(accounts).where(accounts.c.book == book, accounts.c.account.in_(touched))
-    state.accounts.update((row.account, _account(row)) for row in await connection.execute(query))
-    frozen = select(freezes).where(freezes.c.book == book, freezes.c.frozen)
-    for row in await connection.execute(frozen):
-        state.frozen[FreezeScope(row.scope), row.target] = True
-    return state
+async def extend(driver: Driver, number: int) -> int:
+    """Make the partitions that the next commands need; the first seq that has none."""
+    return int(await driver.fetchval("SELECT ledger_extend($1)", number))
 
 
-def _accounts_of(command: Command) -> Iterable[str]:
-    match command:
-        case OpenAccount() | CloseAccount() | SetCreditLine():
-            return (command.account,)
-        case Freeze() | Unfreeze():
-            return (command.target,) if command.scope is FreezeScope.ACCOUNT else ()
-        case Post() | Hold():
-            return {
-                side
-                for posting in command.postings
-                for side in (posting.debit, posting.credit, posting.debit_rest, posting.credit_rest)
-                if side is not None
-            }
-        case _:
-            return ()
+async def load_frozen(driver: Driver, number: int) -> list[tuple[FreezeScope, str]]:
+    """Every freeze that stands."""
+    rows = await driver.fetch("SELECT scope, target FROM ledger_freezes WHERE book = $1 AND frozen", number)
+    return [(FreezeScope(scope), target) for scope, target in rows]
+
+
+# What a batch needs to know
+
+
+async def find_ids(driver: Driver, number: int, ids: Iterable[str]) -> dict[str, int]:
+    """The seqs of those of these command ids that were decided before."""
+    keyed = {id_key(name): name for name in ids}
+    if not keyed:
+        return {}
+    rows = await driver.fetch("SELECT key, seq FROM ledger_find_ids($1, $2)", number, list(keyed))
+    return {keyed[key]: seq for key, seq in rows}
+
+
+_ACCOUNT = (
+    "account, name, owner, purpose, asset, limited, frozen, closed, credit_line::text, debits_posted::text,"
+    " credits_posted::text, debits_pending::text, credits_pending::text"
+)
+
+
+async def load_slots(driver: Driver, number: int, names: Iterable[str]) -> list[Slot]:
+    """Those of these accounts that are open or closed."""
+    rows = await driver.fetch(
+        f"SELECT {_ACCOUNT} FROM ledger_find_accounts($1, $2)",  # noqa: S608
+        number,
+        list(names),
+    )
+    return [Slot(*row[:8], *map(int, row[8:])) for row in rows]
+
+
+async def load_counters(driver: Driver, number: int, counters: Iterable[str]) -> dict[str, int]:
+    """What has been used of these limits."""
+    rows = await driver.fetch(
+        "SELECT counter, used::text FROM ledger_counters WHERE book = $1 AND counter = ANY($2::text[])",
+        number,
+        list(counters),
+    )
+    return {counter: int(used) for counter, used in rows}
+
+
+async def load_holds(driver: Driver, number: int, seqs: Mapping[str, int]) -> dict[str, KnownHold]:
+    """The holds among these commands, by id."""
+    if not seqs:
+        return {}
+    rows = await driver.fetch("SELECT * FROM ledger_find_holds($1, $2)", number, list(seqs.values()))
+    names = {seq: name for name, seq in seqs.items()}
+    found = {}
+    for seq, group in groupby(rows, key=lambda row: row[0]):
+        postings = list(group)
+        first = postings[0]
+        record = HoldRecord(
+            names[seq],
+            HoldState(first[1]),
+            first[2],
+            tuple(HeldPosting(row[6], row[7], row[8], int(row[9]), int(row[10])) for row in postings),
+            charges_of(first[3]),
+        )
+        found[record.id] = KnownHold(seq, record, tuple((row[4], row[5]) for row in postings))
+    return found
+
+
+def charges_of(stored: str | None) -> tuple[Charge, ...]:
+    """A hold's charges as its row tells them."""
+    if stored is None:
+        return ()
+    return tuple(Charge(counter, int(amount), int(cap)) for counter, amount, cap in json.loads(stored))
+
+
+async def load_outcomes(driver: Driver, number: int, seqs: Iterable[int]) -> list[Outcome]:
+    """What was decided at these seqs, with its lines, in their order."""
+    wanted = sorted(seqs)
+    if not wanted:
+        return []
+    rows = await driver.fetch("SELECT * FROM ledger_find_lines($1, $2)", number, wanted)
+    booked: dict[int, list[Line]] = {}
+    for seq, kind, debit, credit, asset, *numbers, hold, posting in map(tuple, rows):
+        line = Line(LineKind(kind), debit, credit, asset, *map(int, numbers), hold, posting)
+        booked.setdefault(seq, []).append(line)
+    rows = await driver.fetch("SELECT * FROM ledger_find_commands($1, $2)", number, wanted)
+    return [_outcome(row, tuple(booked.get(row["seq"], ()))) for row in rows]
+
+
+def _outcome(row: Any, lines: tuple[Line, ...]) -> Outcome:
+    detail = json.loads(row["detail"]) if row["detail"] is not None else {}
+    refusal = None if row["refusal"] is None else Refusal(Refused(row["refusal"]), detail.get("facts", {}))
+    return Outcome(
+        id=row["id"],
+        seq=row["seq"],
+        booked_at=row["booked_at"],
+        kind=Kind(row["kind"]),
+        subject=row["subject"],
+        content=row["content"],
+        refusal=refusal,
+        lines=lines,
+        effective_at=row["effective_at"],
+        reverses=detail.get("reverses"),
+    )
+
+
+async def load_reversed(driver: Driver, number: int, entries: Iterable[int]) -> dict[tuple[int, int], int]:
+    """How much of the lines of these entries was taken back, by (entry's seq, line)."""
+    rows = await driver.fetch(
+        "SELECT entry, line, sum(amount)::text FROM ledger_reversals WHERE book = $1 AND entry = ANY($2::bigint[])"
+        " GROUP BY entry, line",
+        number,
+        list(entries),
+    )
+    return {(entry, line): int(amount) for entry, line, amount in rows}
+
+
+# The write
+
+_TYPES = (
+    *("integer", "bigint", "timestamptz[]", "timestamptz", "integer"),
+    *("text[]", "text[]", "bytea[]", "text[]", "bytea[]", "text[]", "text[]", "timestamptz[]", "bytea[]", "bytea[]"),
+    *("bigint[]", "smallint[]", "text[]", "integer[]", "integer[]", "text[]", "text[]", "text[]", "bigint[]"),
+    *("smallint[]", "integer[]", "text[]", "text[]", "text[]", "text[]", "text[]", "text[]"),
+    *("bigint[]", "smallint[]", "timestamptz[]", "integer[]", "integer[]", "text[]", "text[]", "text[]", "text[]"),
+    *("bigint[]", "smallint[]", "text[]", "text[]", "jsonb"),
+)
+_CALL = f"ledger_write({', '.join(f'${n}::{kind}' for n, kind in enumerate(_TYPES, start=1))})"
+
+
+async def write(driver: Driver, batch: Batch, *, number: int, closed_until: datetime | None, accounts: int) -> bool:
+    """Write a batch, and the new rows that ride with it, in one statement; False if the book isn't where it was.
+
+    Rows that ride along are only inserted here; what compares and sets is written by `write_riders`.
+    """
+    columns = batch.close()
+    inserts = [_insert(name, columns_of, list(group)) for (name, columns_of), group in _inserts(batch.riders)]
+    rows = [rows for _, rows in inserts]
+    parts = [f"written AS (SELECT {_CALL} AS ok)"]
+    for place, (statement, _) in enumerate(inserts):
+        parameter = len(_TYPES) + 1 + place
+        parts.append(f"rows_{place} AS ({statement.format(parameter=f'${parameter}')})")
+    return bool(
+        await driver.fetchval(
+            f"WITH {', '.join(parts)} SELECT ok FROM written",  # noqa: S608 - our own tables' and columns' names
+            number,
+            batch.head,
+            batch.booked,
+            closed_until,
+            accounts,
+            *columns,
+            *rows,
+        )
+    )
+
+
+def _inserts(riders: Sequence[Rider]) -> Iterable[tuple[tuple[str, tuple[str, ...]], list[Insert]]]:
+    shaped: dict[tuple[str, tuple[str, ...]], list[Insert]] = {}
+    for rider in riders:
+        if isinstance(rider, Insert):
+            shaped.setdefault((rider.table, tuple(sorted((*rider.key, *rider.values)))), []).append(rider)
+    return shaped.items()
+
+
+def _insert(table: str, columns: tuple[str, ...], riders: Sequence[Insert]) -> tuple[str, str]:
+    """The statement that inserts rows from a JSON parameter if the batch was written, and the JSON."""
+    named = ", ".join(f'"{column}"' for column in columns)
+    statement = (
+        f'INSERT INTO "{table}" ({named}) SELECT {named}'  # noqa: S608 - the names are our own tables'
+        f' FROM jsonb_populate_recordset(NULL::"{table}", {{parameter}}::jsonb), written WHERE written.ok'
+    )
+    rows = [{column: _json_value(value) for column, value in {**r.key, **r.values}.items()} for r in riders]
+    return statement, json.dumps(rows, ensure_ascii=False)
+
+
+def _json_value(value: object) -> object:
+    """A column's value as JSON from which PostgreSQL reads the column's own type."""
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, bytes):
+        return "\\x" + value.hex()
+    if isinstance(value, datetime):
+        return instant_text(value)
+    if isinstance(value, Mapping):
+        return {str(key): _nested(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_nested(item) for item in value]
+    raise TypeError(f"a rider's row can't hold {type(value).__name__}")
+
+
+def _nested(value: object) -> object:
+    """A value inside a JSON column: numbers stay numbers."""
+    return value if isinstance(value, int) else _json_value(value)
+
+
+# Riders that compare, under the book's lock
 
 
 async def load_rows(
@@ -115,94 +280,6 @@ async def load_rows(
     return rows, busy
 
 
-async def write_decisions(
-    connection: AsyncConnection,
-    book: str,
-    *,
-    head_seq: int,
-    layer: State,
-    decided: Sequence[tuple[Command, Outcome]],
-    salts: Sequence[bytes],
-) -> None:
-    """Write what the core decided, set-based, through the one function that may. Raises if another tx was first."""
-    payload = {
-        "commands": [
-            _command_row(book, command, outcome, salt) for (command, outcome), salt in zip(decided, salts, strict=True)
-        ],
-        "accounts": [_texts(asdict(account)) for account in layer.accounts.values()],
-        "lines": [
-            {"seq": outcome.seq, "line": number, **_texts(asdict(line))}
-            for _, outcome in decided
-            for number, line in enumerate(outcome.lines)
-        ],
-        "holds": [
-            {"hold": hold.id, "state": hold.state, "expires_at": instant_text(hold.expires_at)}
-            for hold in layer.holds.values()
-        ],
-        "hold_postings": [
-            {"hold": hold.id, "posting": index, **_texts(asdict(posting))}
-            for hold in layer.holds.values()
-            for index, posting in enumerate(hold.postings)
-        ],
-        "freezes": [
-            {"scope": scope, "target": target, "frozen": frozen} for (scope, target), frozen in layer.frozen.items()
-        ],
-    }
-    await connection.execute(
-        text("SELECT ledger_write(:book, :head_seq, CAST(:booked_at AS timestamptz), CAST(:payload AS jsonb))"),
-        {"book": book, "head_seq": head_seq, "booked_at": layer.booked_at, "payload": json.dumps(payload)},
-    )
-
-
-def _command_row(book: str, command: Command, outcome: Outcome, salt: bytes) -> dict[str, object]:
-    evidence = command.evidence
-    row: dict[str, object] = {
-        "terms": command_terms(command),
-        "evidence": evidence_terms(command),
-        "effective_at": instant_text(command.effective_at),
-        "metadata": dict(command.metadata),
-    }
-    refusal = outcome.refusal
-    row |= {
-        "leaf": leaf_hash(book=book, command=row, outcome=outcome, salt=salt).hex(),
-        "seq": outcome.seq,
-        "id": outcome.id,
-        "kind": outcome.kind,
-        "subject": outcome.subject,
-        "content": outcome.content.hex(),
-        "refusal": None if refusal is None else {"code": refusal.code, "facts": _facts_row(refusal.facts)},
-        "salt": salt.hex(),
-    }
-    match evidence:
-        case ChainEvidence():
-            row |= {
-                "network": evidence.network,
-                "block_number": evidence.block_number,
-                "block_hash": evidence.block_hash,
-            }
-        case BankEvidence():
-            row |= {
-                "bank_account": evidence.account,
-                "statement": evidence.statement,
-                "statement_line": evidence.line,
-            }
-        case None:
-            pass
-    return row
-
-
-def _facts_row(facts: Mapping[str, str | int]) -> dict[str, object]:
-    """Facts as JSON that keeps integers of any size: `{"n": "12"}` for numbers, `{"s": "..."}` for text."""
-    return {key: {"n": str(value)} if isinstance(value, int) else {"s": str(value)} for key, value in facts.items()}
-
-
-def _texts(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        for key, value in row.items()
-    }
-
-
 async def write_riders(connection: AsyncConnection, riders: Iterable[Rider]) -> None:
     """Write accepted riders' rows. The core has compared; the keys were locked or absent under the book's lock.
 
@@ -228,219 +305,3 @@ async def write_riders(connection: AsyncConnection, riders: Iterable[Rider]) -> 
 def _shape(rider: Rider) -> tuple[type[Rider], str, tuple[str, ...], tuple[str, ...]]:
     changed = rider.values if isinstance(rider, Insert) else rider.change
     return type(rider), rider.table, tuple(sorted(rider.key)), tuple(sorted(changed))
-
-
-async def create_book(connection: AsyncConnection, book: str) -> None:
-    await connection.execute(text("SELECT ledger_create_book(:book)"), {"book": book})
-
-
-async def register_asset(connection: AsyncConnection, asset: Asset) -> None:
-    await connection.execute(
-        text("SELECT ledger_register_asset(:code, :kind, CAST(:scale AS smallint))"),
-        {"code": asset.code, "kind": asset.kind.value, "scale": asset.scale},
-    )
-
-
-# Reading
-
-
-async def load_assets(connection: AsyncConnection) -> dict[str, Asset]:
-    rows = await connection.execute(select(assets).order_by(assets.c.asset))
-    return {row.asset: Asset(row.asset, AssetKind(row.kind), row.scale) for row in rows}
-
-
-async def load_outcomes(connection: AsyncConnection, book: str, ids: Sequence[str]) -> list[Outcome]:
-    """What was decided on these command ids, with their lines, by seq."""
-    query = select(commands).where(commands.c.book == book, commands.c.id.in_(ids)).order_by(commands.c.seq)
-    rows = (await connection.execute(query)).all()
-    seqs = [row.seq for row in rows]
-    query = select(lines).where(lines.c.book == book, lines.c.seq.in_(seqs)).order_by(lines.c.seq, lines.c.line)
-    booked: dict[int, list[Line]] = {seq: [] for seq in seqs}
-    if seqs:
-        for row in await connection.execute(query):
-            booked[row.seq].append(line_of(row))
-    return [outcome_of(row, tuple(booked[row.seq])) for row in rows]
-
-
-async def _load_holds(connection: AsyncConnection, book: str, ids: Iterable[str]) -> list[HoldRecord]:
-    wanted = list(ids)
-    if not wanted:
-        return []
-    query = select(hold_postings).where(hold_postings.c.book == book, hold_postings.c.hold.in_(wanted))
-    postings: dict[str, list[HeldPosting]] = {}
-    for row in await connection.execute(query.order_by(hold_postings.c.hold, hold_postings.c.posting)):
-        held = HeldPosting(row.debit, row.credit, row.asset, row.amount, row.remaining)
-        postings.setdefault(row.hold, []).append(held)
-    query = select(holds).where(holds.c.book == book, holds.c.hold.in_(wanted))
-    return [
-        HoldRecord(row.hold, HoldState(row.state), row.expires_at, tuple(postings[row.hold]))
-        for row in await connection.execute(query)
-    ]
-
-
-async def load_accounts(connection: AsyncConnection, book: str, *conditions: ColumnElement[bool]) -> list[Account]:
-    query = select(accounts).where(accounts.c.book == book, *conditions).order_by(accounts.c.account)
-    return [_account(row) for row in await connection.execute(query)]
-
-
-async def load_open_holds(connection: AsyncConnection, book: str, owner: str, *, limit: int) -> list[OpenHold]:
-    """Holds that debit an account of the owner's and hold something yet, newest first."""
-    own = select(accounts.c.account).where(accounts.c.book == book, accounts.c.owner == owner)
-    ids = (
-        select(hold_postings.c.hold)
-        .where(hold_postings.c.book == book, hold_postings.c.debit.in_(own), hold_postings.c.remaining > 0)
-        .distinct()
-    )
-    query = (
-        select(commands.c.id, commands.c.subject, commands.c.booked_at)
-        .join(holds, and_(holds.c.book == commands.c.book, holds.c.hold == commands.c.id))
-        .where(commands.c.book == book, commands.c.id.in_(ids), holds.c.state == HoldState.OPEN)
-        .order_by(commands.c.seq.desc())
-        .limit(limit)
-    )
-    rows = (await connection.execute(query)).all()
-    records = {record.id: record for record in await _load_holds(connection, book, [row.id for row in rows])}
-    return [
-        OpenHold(
-            row.id,
-            row.subject,
-            row.booked_at,
-            records[row.id].expires_at,
-            tuple(posting for posting in records[row.id].postings if posting.remaining),
-        )
-        for row in rows
-    ]
-
-
-async def load_freezes(connection: AsyncConnection, book: str) -> list[tuple[FreezeScope, str]]:
-    query = select(freezes.c.scope, freezes.c.target).where(freezes.c.book == book, freezes.c.frozen)
-    return sorted((FreezeScope(row.scope), row.target) for row in await connection.execute(query))
-
-
-async def load_movements(
-    connection: AsyncConnection,
-    book: str,
-    *,
-    owner: str | None,
-    account: str | None,
-    subject: str | None,
-    asset: str | None,
-    kinds: Sequence[LineKind],
-    since: datetime | None,
-    until: datetime | None,
-    before: tuple[int, int] | None,
-    after: tuple[int, int] | None,
-    limit: int,
-) -> list[Movement]:
-    """One page of journal lines with their commands; see `ledger.engine.Ledger.history`."""
-    place = tuple_(lines.c.seq, lines.c.line)
-    query = (
-        select(lines, commands.c.id, commands.c.kind.label("command_kind"), commands.c.subject)
-        .add_columns(commands.c.booked_at, commands.c.evidence, commands.c.metadata)
-        .join(commands, and_(commands.c.book == lines.c.book, commands.c.seq == lines.c.seq))
-        .where(lines.c.book == book)
-    )
-    if owner is not None:
-        sides = select(accounts.c.account).where(accounts.c.book == book, accounts.c.owner == owner)
-        query = query.where(or_(lines.c.debit.in_(sides), lines.c.credit.in_(sides)))
-    if account is not None:
-        query = query.where(or_(lines.c.debit == account, lines.c.credit == account))
-    if subject is not None:
-        query = query.where(commands.c.subject == subject)
-    if asset is not None:
-        query = query.where(lines.c.asset == asset)
-    if kinds:
-        query = query.where(lines.c.kind.in_(kinds))
-    if since is not None:
-        query = query.where(commands.c.booked_at >= since)
-    if until is not None:
-        query = query.where(commands.c.booked_at < until)
-    if before is not None:
-        query = query.where(place < before)
-    if after is not None:
-        query = query.where(place > after)
-    direction = (lines.c.seq, lines.c.line) if after is not None else (lines.c.seq.desc(), lines.c.line.desc())
-    rows = await connection.execute(query.order_by(*direction).limit(limit))
-    return [_movement(row) for row in rows]
-
-
-# Rows to types
-
-
-def _account(row: Row[Any]) -> Account:
-    return Account(
-        id=row.account,
-        owner=row.owner,
-        purpose=row.purpose,
-        asset=row.asset,
-        limited=row.limited,
-        frozen=row.frozen,
-        closed=row.closed,
-        credit_line=row.credit_line,
-        debits_posted=row.debits_posted,
-        credits_posted=row.credits_posted,
-        debits_pending=row.debits_pending,
-        credits_pending=row.credits_pending,
-    )
-
-
-def line_of(row: Row[Any]) -> Line:
-    """A stored journal line."""
-    return Line(
-        kind=LineKind(row.kind),
-        debit=row.debit,
-        credit=row.credit,
-        asset=row.asset,
-        amount=row.amount,
-        debit_balance=row.debit_balance,
-        credit_balance=row.credit_balance,
-        hold=row.hold,
-        hold_posting=row.hold_posting,
-    )
-
-
-def outcome_of(row: Row[Any], booked: tuple[Line, ...]) -> Outcome:
-    """A stored command's outcome with these lines."""
-    refusal = None
-    if row.refusal is not None:
-        facts = {key: int(v["n"]) if "n" in v else v["s"] for key, v in row.refusal["facts"].items()}
-        refusal = Refusal(Refused(row.refusal["code"]), facts)
-    return Outcome(
-        id=row.id,
-        seq=row.seq,
-        booked_at=row.booked_at,
-        kind=Kind(row.kind),
-        subject=row.subject,
-        content=row.content,
-        refusal=refusal,
-        lines=booked,
-    )
-
-
-def _evidence(stored: dict[str, Any] | None) -> Evidence | None:
-    if stored is None:
-        return None
-    if "network" in stored:
-        return ChainEvidence(**stored | {"block_number": int(stored["block_number"])})
-    return BankEvidence(**stored | {"line": int(stored["line"])})
-
-
-def _movement(row: Row[Any]) -> Movement:
-    return Movement(
-        seq=row.seq,
-        line=row.line,
-        booked_at=row.booked_at,
-        command=row.id,
-        command_kind=Kind(row.command_kind),
-        kind=LineKind(row.kind),
-        subject=row.subject,
-        debit=row.debit,
-        credit=row.credit,
-        asset=row.asset,
-        amount=row.amount,
-        debit_balance=row.debit_balance,
-        credit_balance=row.credit_balance,
-        hold=row.hold,
-        evidence=_evidence(row.evidence),
-        metadata=row.metadata,
-    )

@@ -1,0 +1,229 @@
+"""The questions that are asked of a book, as SQL; plans go over indexes that begin with the book (docs/plans.md).
+
+Reads no lock and writes nothing. What the write path needs is in `ledger.store`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ledger.accounts import Account
+from ledger.commands import BankEvidence, ChainEvidence, Evidence, FreezeScope
+from ledger.engine import Movement, OpenHold
+from ledger.errors import BookCorrupt
+from ledger.money import Asset, AssetKind
+from ledger.outcomes import Kind, LineKind
+from ledger.state import HeldPosting
+from ledger.tables import accounts, assets, books, freezes
+
+
+async def book_number(connection: AsyncConnection, book: str) -> int:
+    """The number that stands for a book in rows. Raises BookCorrupt if there is none of this name."""
+    number = await connection.scalar(select(books.c.number).where(books.c.book == book))
+    if number is None:
+        raise BookCorrupt(f"there is no book {book!r}: create it with `onebook init`")
+    return int(number)
+
+
+async def create_book(connection: AsyncConnection, book: str) -> None:
+    await connection.execute(text("SELECT ledger_create_book(:book)"), {"book": book})
+
+
+async def register_asset(connection: AsyncConnection, asset: Asset) -> None:
+    await connection.execute(
+        text("SELECT ledger_register_asset(:code, :kind, CAST(:scale AS smallint))"),
+        {"code": asset.code, "kind": asset.kind.value, "scale": asset.scale},
+    )
+
+
+async def load_assets(connection: AsyncConnection) -> dict[str, Asset]:
+    rows = await connection.execute(select(assets).order_by(assets.c.asset))
+    return {row.asset: Asset(row.asset, AssetKind(row.kind), row.scale) for row in rows}
+
+
+async def load_accounts(connection: AsyncConnection, number: int, *conditions: ColumnElement[bool]) -> list[Account]:
+    query = select(accounts).where(accounts.c.book == number, *conditions).order_by(accounts.c.name)
+    return [account_of(row) for row in await connection.execute(query)]
+
+
+_OPEN_HOLDS = text(
+    """
+    WITH newest AS (
+        SELECT DISTINCT h.hold FROM ledger_accounts a JOIN ledger_holds h ON h.book = a.book AND h.debit = a.account
+         WHERE a.book = :book AND a.owner = :owner AND h.state = 'open' AND h.remaining > 0
+         ORDER BY h.hold DESC LIMIT :limit
+    )
+    SELECT h.hold, m.id, m.subject, m.booked_at, h.expires_at, d.name AS debit, c.name AS credit, d.asset,
+           h.amount::text AS amount, h.remaining::text AS remaining
+      FROM newest n
+      JOIN ledger_holds h ON h.book = :book AND h.hold = n.hold
+      JOIN ledger_commands m ON m.book = :book AND m.seq = n.hold
+      JOIN ledger_accounts d ON d.book = :book AND d.account = h.debit
+      JOIN ledger_accounts c ON c.book = :book AND c.account = h.credit
+     WHERE h.remaining > 0 ORDER BY h.hold DESC, h.posting
+    """
+)
+
+
+async def load_open_holds(connection: AsyncConnection, number: int, owner: str, *, limit: int) -> list[OpenHold]:
+    """Holds that debit an account of the owner's and hold something yet, newest first."""
+    rows = await connection.execute(_OPEN_HOLDS, {"book": number, "owner": owner, "limit": limit})
+    found: dict[int, OpenHold] = {}
+    for row in rows:
+        posting = HeldPosting(row.debit, row.credit, row.asset, int(row.amount), int(row.remaining))
+        earlier = found[row.hold].postings if row.hold in found else ()
+        found[row.hold] = OpenHold(row.id, row.subject, row.booked_at, row.expires_at, (*earlier, posting))
+    return list(found.values())
+
+
+async def load_due_holds(connection: AsyncConnection, number: int, *, now: datetime, limit: int) -> list[str]:
+    """Ids of open holds whose time has come, the earliest first."""
+    query = text(
+        "SELECT DISTINCT h.expires_at, h.hold, c.id FROM ledger_holds h"
+        " JOIN ledger_commands c ON c.book = h.book AND c.seq = h.hold"
+        " WHERE h.book = :book AND h.state = 'open' AND h.expires_at <= :now ORDER BY h.expires_at, h.hold LIMIT :limit"
+    )
+    rows = await connection.execute(query, {"book": number, "now": now, "limit": limit})
+    return [row.id for row in rows]
+
+
+async def load_freezes(connection: AsyncConnection, number: int) -> list[tuple[FreezeScope, str]]:
+    query = select(freezes.c.scope, freezes.c.target).where(freezes.c.book == number, freezes.c.frozen)
+    return sorted((FreezeScope(row.scope), row.target) for row in await connection.execute(query))
+
+
+async def load_movements(
+    connection: AsyncConnection,
+    number: int,
+    *,
+    owner: str | None,
+    account: str | None,
+    subject: str | None,
+    asset: str | None,
+    kinds: Sequence[LineKind],
+    since: datetime | None,
+    until: datetime | None,
+    before: tuple[int, int] | None,
+    after: tuple[int, int] | None,
+    limit: int,
+) -> list[Movement]:
+    """One page of journal lines with their commands; see `ledger.engine.Ledger.history`.
+
+    For an owner or an account each of their accounts gives its own newest lines by index, debits and credits apart, and
+    the page is cut from all of them; so a page costs as much in a long history as in a short one.
+    """
+    values: dict[str, Any] = {"book": number, "limit": limit}
+    low, high = await _span(connection, number, since, until)
+    place = ["l.book = :book", f"l.seq > {low}", f"l.seq <= {high}"]
+    if before is not None:
+        place.append("l.seq <= :before_seq AND (l.seq, l.line) < (:before_seq, :before_line)")
+        values |= {"before_seq": before[0], "before_line": before[1]}
+    if after is not None:
+        place.append("l.seq >= :after_seq AND (l.seq, l.line) > (:after_seq, :after_line)")
+        values |= {"after_seq": after[0], "after_line": after[1]}
+    if kinds:
+        place.append("l.kind = ANY(:kinds)")
+        values["kinds"] = [kind.value for kind in kinds]
+    if subject is not None:
+        place.append("l.seq = ANY(ARRAY(SELECT seq FROM ledger_commands WHERE book = :book AND subject = :subject))")
+        values["subject"] = subject
+    order = "ORDER BY l.seq, l.line" if after is not None else "ORDER BY l.seq DESC, l.line DESC"
+    mine = []
+    for column, value in (("owner", owner), ("name", account), ("asset", asset)):
+        if value is not None:
+            mine.append(f"a.{column} = :{column}")
+            values[column] = value
+    where = " AND ".join(place)
+    if owner is not None or account is not None:
+        side = f"SELECT l.* FROM ledger_lines l WHERE {where} AND l.{{side}} = a.account {order} LIMIT :limit"
+        source = " UNION ".join(
+            f"SELECT found.* FROM ledger_accounts a, LATERAL ({side.format(side=side_name)}) found"
+            f" WHERE a.book = :book AND {' AND '.join(mine)}"
+            for side_name in ("debit", "credit")
+        )
+    else:
+        having = f" AND {' AND '.join(mine)}" if mine else ""
+        source = (
+            "SELECT l.* FROM ledger_lines l JOIN ledger_accounts a ON a.book = l.book AND a.account = l.debit"
+            f" WHERE {where}{having} {order} LIMIT :limit"
+        )
+    query = (
+        f"SELECT l.seq, l.line, l.kind, l.amount::text AS amount, l.debit_balance::text AS debit_balance,"
+        " l.credit_balance::text AS credit_balance, d.name AS debit, c.name AS credit, d.asset, h.id AS hold,"
+        " m.id, m.kind AS command_kind, m.subject, m.booked_at, m.detail, x.metadata"
+        f" FROM ({source}) l"
+        " JOIN ledger_accounts d ON d.book = l.book AND d.account = l.debit"
+        " JOIN ledger_accounts c ON c.book = l.book AND c.account = l.credit"
+        " JOIN ledger_commands m ON m.book = l.book AND m.seq = l.seq"
+        " LEFT JOIN ledger_commands h ON h.book = l.book AND h.seq = l.hold"
+        " LEFT JOIN ledger_metadata x ON x.book = l.book AND x.seq = l.seq"
+        f" {order} LIMIT :limit"
+    )
+    return [_movement(row) for row in await connection.execute(text(query), values)]
+
+
+async def _span(
+    connection: AsyncConnection, number: int, since: datetime | None, until: datetime | None
+) -> tuple[int, int]:
+    """The seqs (exclusive, inclusive) booked from `since` on and before `until`."""
+    bounds = [0, 2**62]
+    for index, instant in ((0, since), (1, until)):
+        if instant is not None:
+            query = text("SELECT ledger_seq_at(:book, CAST(:at AS timestamptz) - interval '1 microsecond')")
+            bounds[index] = int(await connection.scalar(query, {"book": number, "at": instant}) or 0)
+    return bounds[0], bounds[1]
+
+
+# Rows to types
+
+
+def account_of(row: Row[Any]) -> Account:
+    """A stored account."""
+    return Account(
+        id=row.name,
+        owner=row.owner,
+        purpose=row.purpose,
+        asset=row.asset,
+        limited=row.limited,
+        frozen=row.frozen,
+        closed=row.closed,
+        credit_line=row.credit_line,
+        debits_posted=row.debits_posted,
+        credits_posted=row.credits_posted,
+        debits_pending=row.debits_pending,
+        credits_pending=row.credits_pending,
+    )
+
+
+def evidence_of(detail: Mapping[str, Any]) -> Evidence | None:
+    """The evidence in a command's detail."""
+    stored = detail.get("evidence")
+    if stored is None:
+        return None
+    return ChainEvidence(**stored) if "network" in stored else BankEvidence(**stored)
+
+
+def _movement(row: Row[Any]) -> Movement:
+    detail = json.loads(row.detail) if row.detail is not None else {}
+    return Movement(
+        seq=row.seq,
+        line=row.line,
+        booked_at=row.booked_at,
+        command=row.id,
+        command_kind=Kind(row.command_kind),
+        kind=LineKind(row.kind),
+        subject=row.subject,
+        debit=row.debit,
+        credit=row.credit,
+        asset=row.asset,
+        amount=int(row.amount),
+        debit_balance=int(row.debit_balance),
+        credit_balance=int(row.credit_balance),
+        hold=row.hold,
+        evidence=evidence_of(detail),
+        metadata=row.metadata or {},
+    )
