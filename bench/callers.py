@@ -86,25 +86,18 @@ async def drive(submit: Submit, groups: Iterator[Group], *, callers: int, second
 
 
 async def measure(
-    submit: Submit,
-    groups: Iterator[Group],
-    place: Place,
-    *,
-    postmaster: int,
-    callers: int,
-    seconds: float,
-    bulk: int = 1,
+    submit: Submit, groups: Iterator[Group], place: Place, *, callers: int, seconds: float, bulk: int = 1
 ) -> tuple[Row, Run]:
     """Drive callers and note what it cost."""
     connection = await asyncpg.connect(place.admin_url)
     try:
         settle_memory()
-        before, used = await _mark(connection), usage(postmaster)
+        before, used = await _mark(connection), usage(place.postmaster)
         run = await drive(submit, groups, callers=callers, seconds=seconds, bulk=bulk)
-        python, postgres = usage(postmaster).since(used)
+        python, postgres = usage(place.postmaster).since(used)
         after = await _mark(connection)
         commands, batches = await connection.fetchrow(
-            "SELECT count(*), count(DISTINCT booked_at) FROM ledger_commands WHERE seq > $1 AND seq <= $2",
+            "SELECT count(*), count(DISTINCT xmin::text) FROM ledger_commands WHERE seq > $1 AND seq <= $2",
             before.seq,
             after.seq,
         )

@@ -1,7 +1,7 @@
 """The area `ledger`: the engine under the standard mix, beside yardsticks that write the same rows.
 
-An entry is a command that was accepted and booked lines; a group of two is two entries. Ratios are of measurements taken
-in turn, each on a fresh clone of the same book.
+An entry is a command that was accepted and booked lines; a group of two is two entries. Ratios are of measurements
+taken in turn, each on a fresh clone of the same book.
 """
 
 from collections.abc import Iterator, Sequence
@@ -106,7 +106,6 @@ class _Bench:
             submit,
             groups,
             place,
-            postmaster=self._stage.server.pid,
             callers=callers,
             seconds=self._options.seconds,
             bulk=bulk,

@@ -1,11 +1,11 @@
 """The standard mix: what callers send in every benchmark of the book, the same for the engine and its yardsticks.
 
-Of a hundred submissions 60 are posts (a third with a fee), 15 holds, 12 settlements (half in part: the rest is released),
-3 voids, 8 groups of two posts, 1 repeats an earlier one and 1 asks for more than there is. Ids are made as the API and
-the workers make them. Seeded: the same seed gives the same history. Nothing here knows an engine.
+Of a hundred submissions 60 are posts (a third with a fee), 15 holds, 12 settlements (half in part: the rest is
+released), 3 voids, 8 groups of two posts, 1 repeats an earlier one and 1 asks for more than there is. Ids are made as
+the API and the workers make them. Seeded: the same seed gives the same history. Nothing here knows an engine.
 
-Submitted in order, the history is decided in order, so the mix foresees the balance of a limited hot account and keeps it
-near zero.
+Submitted in order, the history is decided in order, so the mix foresees the balance of a limited hot account and keeps
+it near zero.
 """
 
 import random

@@ -3,9 +3,11 @@
 Never the database of a configuration. A book comes as a clone of one prepared once: its accounts open and funded.
 """
 
+import asyncio
 import itertools
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import QueuePool
 
 from base.clock import SystemClock
 from bench.frame import Progress
@@ -33,14 +36,18 @@ _BLANK, _BASE = "bench_blank", "bench_base"
 _CHUNK = 500
 """Accounts opened or funded at a time."""
 
+_QUIET_SECONDS = 10
+"""Longest wait for a book's writer to give its connections back."""
+
 _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One database with a book, and the service's engine on it. Addresses carry passwords."""
+    """One database with a book, and the service's engine on it. Addresses carry passwords; `postmaster` is a pid."""
 
     name: str
+    postmaster: int
     app_url: str
     admin_url: str
     engine: AsyncEngine
@@ -83,9 +90,18 @@ async def opened(server: Running, name: str) -> AsyncIterator[Place]:
     app, admin = at_database(server.app_url, name), at_database(server.admin_url, name)
     engine = create_engine(app, application_name="onebook bench")
     try:
-        yield Place(name, app, admin, engine, PostgresLedger(engine, clock=SystemClock(), book=BOOK))
+        yield Place(name, server.pid, app, admin, engine, PostgresLedger(engine, clock=SystemClock(), book=BOOK))
     finally:
+        await _quiet(engine)
         await engine.dispose()
+
+
+async def _quiet(engine: AsyncEngine) -> None:
+    """Until the engine's writer has given its connections back: a database in use can't be cloned or dropped."""
+    pool = engine.sync_engine.pool
+    deadline = time.monotonic() + _QUIET_SECONDS
+    while isinstance(pool, QueuePool) and pool.checkedout() and time.monotonic() < deadline:  # noqa: ASYNC110 - the pool tells nobody
+        await asyncio.sleep(0.01)
 
 
 @contextmanager
