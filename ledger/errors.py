@@ -6,6 +6,7 @@ OnebookError
 │   ├── InvalidCommand    a command that could not be meant by anybody (no postings, a repeated id in a group)
 │   ├── UnknownAsset      no asset has this code
 │   ├── AssetRedefined    an asset exists with another kind or scale; both are fixed at creation
+│   ├── ProofInvalid      a proof of an entry that doesn't prove it: altered, incomplete, or signed by another key
 │   └── RefusedByBook     a caller that needs an accepted outcome was given a refusal
 ├── Unavailable
 │   ├── BookBusy          the queue of waiting commands is full; nothing was written
@@ -31,6 +32,10 @@ class UnknownAsset(Rejected):
 
 class AssetRedefined(Rejected):
     default_code = "asset_redefined"
+
+
+class ProofInvalid(Rejected):
+    default_code = "proof_invalid"
 
 
 class RefusedByBook(Rejected):
