@@ -87,8 +87,8 @@ async def drive(submit: Submit, groups: Iterator[Group], *, callers: int, second
 
 async def measure(
     submit: Submit, groups: Iterator[Group], place: Place, *, callers: int, seconds: float, bulk: int = 1
-) -> tuple[Row, Run]:
-    """Drive callers and note what it cost."""
+) -> tuple[Row, Run, int]:
+    """Drive callers and note what it cost: the row, the run, and the last seq before it."""
     connection = await asyncpg.connect(place.admin_url)
     try:
         settle_memory()
@@ -112,7 +112,7 @@ async def measure(
         postgres_cores=postgres,
         commands_per_batch=commands / max(1, batches),
     )
-    return row, run
+    return row, run, before.seq
 
 
 @dataclass(frozen=True, slots=True)

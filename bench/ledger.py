@@ -1,30 +1,43 @@
 """The area `ledger`: the engine under the standard mix, beside yardsticks that write the same rows.
 
-An entry is a command that was accepted and booked lines; a group of two is two entries. Ratios are of measurements
-taken in turn, each on a fresh clone of the same book.
+An entry is a command that was accepted and booked lines; a group of two is two entries. Absolute figures are medians of
+five measurements, ratios the median of three, each of two measurements taken one right after the other. Every
+measurement starts from a fresh clone of the same book, but for those on much stored history.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 
 from base.clock import SystemClock
-from bench.callers import Row, drive
+from bench.callers import Row, Submit, drive
 from bench.callers import measure as measure_callers
-from bench.frame import Better, Figure, Options, Progress, Report
+from bench.frame import Better, Figure, Options, Progress, Report, median, number
 from bench.machine import describe_machine, describe_server
 from bench.mix import ACCOUNTS, SHARES, Mix, Pattern
-from bench.stage import BOOK, Place, Stage, prepare, server
+from bench.stage import BOOK, FOLDER, Place, Stage, prepare, server
+from bench.yardsticks import call, copy, orm
+from bench.yardsticks.disk import fsyncs_per_s
 from ledger.commands import Group
 from ledger.outcomes import Outcome
 
 CALLERS = (1, 16, 64, 256, 1024)
+AGAINST = 64
+"""Callers of the engine, and of every yardstick."""
+MIXED = 80
+"""Callers where some entries carry a row of another package."""
+
+BULK = {100: 4, 1000: 2}
+"""Groups in a submission, and how many callers send such."""
+
+RESOURCES = 0.2
+"""Share of entries that carry a row."""
 
 _QUICK_ACCOUNTS = 1_000
 
 _EXPECTED = {1: 4_000, 16: 16_000}
-_EXPECTED_MOST = 22_000
+_EXPECTED_MOST = 24_000
+_EXPECTED_BULK = 40_000
 """Submissions a second made ready, by callers; a row that uses them up ends early."""
 
 _WARM_SECONDS = 0.5
@@ -40,17 +53,34 @@ UNITS = {
     "commands_per_batch": ("commands", Better.HIGHER),
 }
 
-TARGETS = {"batcher64_entries_per_s": 12_000.0, "batcher64_p99_ms": 12.0}
+TARGETS = {
+    "batcher64_over_orm64": 30.0,
+    "batcher64_over_call64": 4.0,
+    "batcher64_over_copy": 0.3,
+    "bulk1000_over_copy": 0.45,
+    "batcher64_entries_per_s": 12_000.0,
+    "batcher64_p99_ms": 12.0,
+    "mixed20_over_plain": 0.8,
+    "hot_house_over_uniform": 0.9,
+    "hot_limited_over_uniform": 0.9,
+    "stored10m_over_stored10k": 0.8,
+    "effective_balance_p99_ms": 20.0,
+}
+"""What figures must reach."""
 
 
 async def measure(options: Options, progress: Progress) -> Report:
     """Measure the wanted rows on a server of their own."""
     accounts = _QUICK_ACCOUNTS if options.quick else ACCOUNTS
-    with ExitStack() as stack:
-        running = stack.enter_context(server("ledger"))
+    with server("ledger") as running:
         stage = await prepare(running, accounts=accounts, seed=options.seed, progress=progress)
         bench = _Bench(stage, options, progress)
-        await bench.batcher()
+        await bench.callers()
+        await bench.against_yardsticks()
+        await bench.bulk()
+        await bench.patterns()
+        await bench.resources()
+        bench.disk()
         settings = {
             "postgresql": await describe_server(running.admin_url),
             "mix": {kind.value: share for kind, share in SHARES.items()},
@@ -75,42 +105,124 @@ class _Bench:
         self._progress = progress
         self._run = 0
 
-    async def batcher(self) -> None:
+    # Families of rows
+
+    async def callers(self) -> None:
         """Uniform, by the number of callers."""
         for callers in CALLERS:
             if self._options.wants(name := f"batcher{callers}"):
-                rows = [await self._fresh(callers=callers) for _ in range(self._options.repeats)]
-                self._tell(name, Row.middle(rows))
+                self._row(name, [await self._engine(callers=callers) for _ in range(self._options.repeats)])
 
-    async def _fresh(
-        self, *, callers: int, pattern: Pattern = Pattern.UNIFORM, resources: float = 0, bulk: int = 1
-    ) -> Row:
-        """One measurement of the engine on a fresh clone."""
+    async def against_yardsticks(self) -> None:
+        """The same callers on the engine, on COPY of what it wrote, on function calls and on the ORM, in turn."""
+        names = ("batcher64_over_copy", "batcher64_over_call64", "batcher64_over_orm64")
+        if not (wanted := [name for name in names if self._options.wants(name)]):
+            return
+        rows: dict[str, list[Row]] = {"call64": [], "orm64": []}
+        copies: list[tuple[float, float]] = []
+        ratios: dict[str, list[float]] = {name: [] for name in wanted}
+        for _ in range(self._options.pairs):
+            async with self._stage.book() as place:
+                engine, copied = await self._engine_and_copy(place, callers=AGAINST)
+            copies.append(copied)
+            if names[0] in wanted:
+                ratios[names[0]].append(engine.entries_per_s / copied[0])
+            for name, yardstick in (("call64", self._calls), ("orm64", self._orm)):
+                if (ratio := f"batcher64_over_{name}") in wanted:
+                    rows[name].append(await yardstick())
+                    ratios[ratio].append(engine.entries_per_s / rows[name][-1].entries_per_s)
+        for name, measured in rows.items():
+            if measured:
+                self._row(name, measured)
+        self._tell("copy_entries_per_s", median([entries for entries, _ in copies]), "entries/s")
+        self._tell("copy_rows_per_s", median([each for _, each in copies]), "rows/s")
+        for name, values in ratios.items():
+            self._tell(name, median(values), "ratio")
+
+    async def bulk(self) -> None:
+        """Many groups in a submission."""
+        for size, callers in BULK.items():
+            name, ratio = f"bulk{size}", f"bulk{size}_over_copy"
+            if not self._options.wants_any(name, ratio):
+                continue
+            rows, ratios = [], []
+            for _ in range(self._options.pairs):
+                async with self._stage.book() as place:
+                    row, (copied, _) = await self._engine_and_copy(place, callers=callers, bulk=size)
+                rows.append(row)
+                ratios.append(row.entries_per_s / copied)
+            self._row(name, rows)
+            self._tell(ratio, median(ratios), "ratio")
+
+    async def patterns(self) -> None:
+        """Other choices of accounts, each beside uniform."""
+        for pattern in (Pattern.ZIPF, Pattern.HOT_HOUSE, Pattern.HOT_LIMITED):
+            if not self._options.wants_any(f"{pattern}64", f"{pattern}_over_uniform"):
+                continue
+            rows, ratios = [], []
+            for _ in range(self._options.pairs):
+                uniform = await self._engine(callers=AGAINST)
+                rows.append(await self._engine(callers=AGAINST, pattern=pattern))
+                ratios.append(rows[-1].entries_per_s / uniform.entries_per_s)
+            self._row(f"{pattern}64", rows)
+            self._tell(f"{pattern}_over_uniform", median(ratios), "ratio")
+
+    async def resources(self) -> None:
+        """A row of another package with every fifth entry, beside none."""
+        if not self._options.wants_any("mixed20", "mixed20_over_plain"):
+            return
+        rows, ratios = [], []
+        for _ in range(self._options.pairs):
+            plain = await self._engine(callers=MIXED)
+            rows.append(await self._engine(callers=MIXED, resources=RESOURCES))
+            ratios.append(rows[-1].entries_per_s / plain.entries_per_s)
+        self._row("mixed20", rows)
+        self._tell("mixed20_over_plain", median(ratios), "ratio")
+
+    def disk(self) -> None:
+        """How often a page can be flushed: the floor under a lone caller's commit."""
+        if self._options.wants("fsyncs_per_s"):
+            self._tell("fsyncs_per_s", fsyncs_per_s(FOLDER, self._options.seconds), "fsyncs/s")
+
+    # Measurements
+
+    async def _engine(self, *, callers: int, pattern: Pattern = Pattern.UNIFORM, resources: float = 0) -> Row:
+        """The engine on a fresh clone."""
         async with self._stage.book() as place:
-            return await self._engine(place, callers=callers, pattern=pattern, resources=resources, bulk=bulk)
+            mix = self._mix(pattern, resources)
+            return await self._measure(_submit(place), mix, place, callers=callers)
 
-    async def _engine(
-        self, place: Place, *, callers: int, pattern: Pattern = Pattern.UNIFORM, resources: float = 0, bulk: int = 1
-    ) -> Row:
-        mix = self._mix(pattern, resources)
-
-        async def submit(groups: Sequence[Group]) -> list[tuple[Outcome, ...]]:
-            return await place.ledger.submit(*groups)
-
-        primed = mix.prime()
-        for start in range(0, len(primed), 500):
-            await submit(primed[start : start + 500])
-        groups = self._made(mix, callers)
-        await drive(submit, groups, callers=callers, seconds=min(_WARM_SECONDS, self._options.seconds), bulk=bulk)
-        row, _ = await measure_callers(
-            submit,
-            groups,
-            place,
-            callers=callers,
-            seconds=self._options.seconds,
-            bulk=bulk,
+    async def _engine_and_copy(self, place: Place, *, callers: int, bulk: int = 1) -> tuple[Row, tuple[float, float]]:
+        """The engine, and COPY of exactly the rows that it wrote while it was measured: entries and rows a second."""
+        mix = self._mix()
+        groups = await self._warm(_submit(place), mix, callers=callers, bulk=bulk)
+        row, run, after_seq = await measure_callers(
+            _submit(place), groups, place, callers=callers, seconds=self._options.seconds, bulk=bulk
         )
+        copied = await copy.copy_again(self._stage, place, after_seq=after_seq)
+        return row, (run.entries / copied.seconds, copied.rows / copied.seconds)
+
+    async def _calls(self) -> Row:
+        async with self._stage.book() as place, call.opened(place) as calls:
+            return await self._measure(calls.submit, self._mix(), place, callers=AGAINST)
+
+    async def _orm(self) -> Row:
+        async with self._stage.book() as place, orm.opened(place) as sessions:
+            return await self._measure(sessions.submit, self._mix(), place, callers=AGAINST)
+
+    async def _measure(self, submit: Submit, mix: Mix, place: Place, *, callers: int) -> Row:
+        groups = await self._warm(submit, mix, callers=callers)
+        row, _, _ = await measure_callers(submit, groups, place, callers=callers, seconds=self._options.seconds)
         return row
+
+    async def _warm(self, submit: Submit, mix: Mix, *, callers: int, bulk: int = 1) -> Iterator[Group]:
+        """Make the submissions, prime the book with holds and let the callers begin; what is left to send."""
+        seconds = min(_WARM_SECONDS, self._options.seconds)
+        await drive(submit, iter(mix.prime()), callers=callers, seconds=60, bulk=bulk)
+        rate = _EXPECTED_BULK if bulk > 1 else _EXPECTED.get(callers, _EXPECTED_MOST)
+        groups = iter(mix.groups(int(rate * (self._options.seconds + seconds))))
+        await drive(submit, groups, callers=callers, seconds=seconds, bulk=bulk)
+        return groups
 
     def _mix(self, pattern: Pattern = Pattern.UNIFORM, resources: float = 0) -> Mix:
         self._run += 1
@@ -124,12 +236,10 @@ class _Bench:
             book=BOOK,
         )
 
-    def _made(self, mix: Mix, callers: int) -> Iterator[Group]:
-        """Submissions for the warming and the measurement."""
-        rate = _EXPECTED.get(callers, _EXPECTED_MOST)
-        return iter(mix.groups(int(rate * (self._options.seconds + _WARM_SECONDS))))
+    # Telling
 
-    def _tell(self, name: str, row: Row) -> None:
+    def _row(self, name: str, measured: Sequence[Row]) -> None:
+        row = Row.middle(measured)
         for field, value in asdict(row).items():
             unit, better = UNITS[field]
             figure = f"{name}_{field}"
@@ -139,3 +249,14 @@ class _Bench:
             f" python {row.python_cores:.2f} and postgres {row.postgres_cores:.2f} cores,"
             f" {row.commands_per_batch:.0f} commands a batch, {row.wal_bytes_per_entry:.0f} bytes of WAL an entry"
         )
+
+    def _tell(self, name: str, value: float, unit: str, better: Better = Better.HIGHER) -> None:
+        self.figures.append(Figure(name, value, unit, TARGETS.get(name), better))
+        self._progress.note(f"{name}: {number(value)} {unit}")
+
+
+def _submit(place: Place) -> Submit:
+    async def submit(groups: Sequence[Group]) -> list[tuple[Outcome, ...]]:
+        return await place.ledger.submit(*groups)
+
+    return submit

@@ -142,7 +142,7 @@ BEGIN
     INSERT INTO ledger_lines SELECT * FROM unnest(lines);
     IF p_kind = 'hold' THEN
         INSERT INTO ledger_holds (book, hold, posting, debit, credit, amount, remaining, state)
-        SELECT p_book, seq, l.hold_posting, l.debit, l.credit, l.amount, l.amount, 'open' FROM unnest(lines) AS l;
+        SELECT p_book, l.hold, l.hold_posting, l.debit, l.credit, l.amount, l.amount, 'open' FROM unnest(lines) AS l;
     END IF;
 END $$;
 
