@@ -170,15 +170,16 @@ def line_row(
     kind: str,
     debit: str,
     credit: str,
-    amount: int,
-    debit_balance: int,
-    credit_balance: int,
-    hold: int | None = None,
-    hold_posting: int | None = None,
+    amount: str,
+    debit_balance: str,
+    credit_balance: str,
+    hold: str = "NULL",
+    hold_posting: str = "NULL",
 ) -> str:
     """A line's row of a leaf's preimage, with the newline that parts it from the row before. `hold` is its seq."""
-    held = f"{hold}\t{hold_posting}" if hold is not None else r"\N	\N"
-    return f"\n{kind}\t{debit}\t{credit}\t{amount}\t{debit_balance}\t{credit_balance}\t{held}"
+    if hold == "NULL":
+        hold = hold_posting = ABSENT
+    return f"\n{kind}\t{debit}\t{credit}\t{amount}\t{debit_balance}\t{credit_balance}\t{hold}\t{hold_posting}"
 
 
 def leaf_hash(preimage: str) -> bytes:

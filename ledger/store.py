@@ -172,14 +172,17 @@ async def load_reversed(driver: Driver, number: int, entries: Iterable[int]) -> 
 # The write
 
 _TYPES = (
-    *("integer", "bigint", "timestamptz[]", "timestamptz", "integer"),
-    *("text[]", "text[]", "bytea[]", "text[]", "bytea[]", "text[]", "text[]", "timestamptz[]", "bytea[]", "bytea[]"),
-    *("bigint[]", "smallint[]", "text[]", "integer[]", "integer[]", "text[]", "text[]", "text[]", "bigint[]"),
-    *("smallint[]", "integer[]", "text[]", "text[]", "text[]", "text[]", "text[]", "text[]"),
-    *("bigint[]", "smallint[]", "timestamptz[]", "integer[]", "integer[]", "text[]", "text[]", "text[]", "text[]"),
-    *("bigint[]", "smallint[]", "text[]", "text[]", "jsonb"),
+    *("integer", "bigint", "timestamptz", "integer"),
+    *("bigint[]", "timestamptz[]", "text[]", "text[]", "text[]", "text[]", "bytea", "bytea", "bytea", "jsonb"),
+    *("bigint[]", "smallint[]", "text[]", "integer[]", "integer[]", "numeric[]", "numeric[]", "numeric[]"),
+    *("bigint[]", "smallint[]"),
+    *("integer[]", "numeric[]", "numeric[]", "numeric[]") * 2,
+    *("bigint[]", "smallint[]", "timestamptz[]", "integer[]", "integer[]", "numeric[]", "numeric[]", "text[]"),
+    *("text[]", "bigint[]", "smallint[]", "numeric[]", "text[]", "jsonb"),
 )
-_CALL = f"ledger_write({', '.join(f'${n}::{kind}' for n, kind in enumerate(_TYPES, start=1))})"
+_CASTS = (f"${n}::text::{kind}" if kind.endswith("[]") else f"${n}::{kind}" for n, kind in enumerate(_TYPES, start=1))
+_CALL = f"ledger_write({', '.join(_CASTS)})"
+"""Arrays go as their literals (`ledger.batch`)."""
 
 
 async def write(driver: Driver, batch: Batch, *, number: int, closed_until: datetime | None, accounts: int) -> bool:
@@ -199,7 +202,6 @@ async def write(driver: Driver, batch: Batch, *, number: int, closed_until: date
             f"WITH {', '.join(parts)} SELECT ok FROM written",  # noqa: S608 - our own tables' and columns' names
             number,
             batch.head,
-            batch.booked,
             closed_until,
             accounts,
             *columns,

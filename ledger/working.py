@@ -202,6 +202,7 @@ class Working:
     def decide(self, groups: Sequence[Group], *, now: datetime, salt: Callable[[], bytes]) -> list[tuple[Outcome, ...]]:
         """Decide groups in order into the open batch. All that they touch is loaded."""
         self.booked_at = max(now, self.booked_at)
+        self.batch.begin_stretch(self.booked_at)
         stamp = instant_text(self.booked_at)
         decided = []
         for group in groups:
@@ -226,25 +227,19 @@ class Working:
         """Append a decision's rows to the batch, leaves included."""
         batch, slots = self.batch, self.slots.young
         for command, outcome in zip(group.commands, outcomes, strict=True):
+            seq = str(outcome.seq)
             rows = []
             for number, line in enumerate(outcome.lines):
                 debit, credit = slots[line.debit], slots[line.credit]
-                hold = None if line.hold is None else self.holds.young[line.hold].seq
-                batch.add_line(outcome.seq, number, line, debit=debit, credit=credit, hold=hold)
+                kind = line.kind
+                amounts = str(line.amount), str(line.debit_balance), str(line.credit_balance)
+                held: tuple[str, str] = ("NULL", "NULL")
+                if line.hold is not None:
+                    held = str(self.holds.young[line.hold].seq), str(line.hold_posting)
+                batch.lines.append((seq, str(number), kind, str(debit.number), str(credit.number), *amounts, *held))
+                rows.append(line_row(kind, line.debit, line.credit, *amounts, *held))
                 if outcome.effective_at is not None:
                     batch.add_backdated(outcome, number, line, debit=debit, credit=credit)
-                rows.append(
-                    line_row(
-                        line.kind.value,
-                        line.debit,
-                        line.credit,
-                        line.amount,
-                        line.debit_balance,
-                        line.credit_balance,
-                        hold,
-                        line.hold_posting,
-                    )
-                )
             detail, hashed = None, None
             if outcome.refusal is not None or not _says_it_all(command):
                 opened = slots[command.account].number if _opened(command, outcome) else None
@@ -259,11 +254,11 @@ class Working:
                 book=self.book,
                 seq=outcome.seq,
                 command_id=outcome.id,
-                kind=outcome.kind.value,
+                kind=outcome.kind,
                 subject=outcome.subject,
                 content=outcome.content,
                 booked_at=stamp,
-                refusal=None if outcome.refusal is None else outcome.refusal.code.value,
+                refusal=None if outcome.refusal is None else outcome.refusal.code,
                 detail=detail,
                 effective_at=None if outcome.effective_at is None else instant_text(outcome.effective_at),
                 metadata=hashed,

@@ -56,14 +56,14 @@ CREATE TABLE ledger_freezes (
     CONSTRAINT pk_ledger_freezes PRIMARY KEY (book, scope, target)
 );
 CREATE TABLE ledger_counters (
-    book integer CONSTRAINT fk_ledger_counters_book_ledger_books REFERENCES ledger_books,
+    book integer,
     counter text,
     used amount NOT NULL,
     CONSTRAINT pk_ledger_counters PRIMARY KEY (book, counter)
 ) WITH (fillfactor = 70);
 CREATE TABLE ledger_ids (
     seq bigint NOT NULL,
-    book integer CONSTRAINT fk_ledger_ids_book_ledger_books REFERENCES ledger_books,
+    book integer,
     key bytea CONSTRAINT ck_ledger_ids_key_length CHECK (octet_length(key) = 16),
     CONSTRAINT pk_ledger_ids PRIMARY KEY (book, key)
 );
@@ -103,7 +103,7 @@ CREATE INDEX ix_ledger_lines_credit ON ledger_lines (book, credit, seq);
 CREATE TABLE ledger_holds (
     hold bigint,
     expires_at timestamptz,
-    book integer CONSTRAINT fk_ledger_holds_book_ledger_books REFERENCES ledger_books,
+    book integer,
     debit integer NOT NULL,
     credit integer NOT NULL,
     posting smallint,
@@ -120,7 +120,7 @@ CREATE INDEX ix_ledger_holds_expiry ON ledger_holds (book, expires_at)
     WHERE state = 'open' AND expires_at IS NOT NULL;
 CREATE TABLE ledger_metadata (
     seq bigint,
-    book integer CONSTRAINT fk_ledger_metadata_book_ledger_books REFERENCES ledger_books,
+    book integer,
     salt bytea NOT NULL,
     metadata jsonb NOT NULL,
     CONSTRAINT pk_ledger_metadata PRIMARY KEY (book, seq)
@@ -128,7 +128,7 @@ CREATE TABLE ledger_metadata (
 CREATE INDEX ix_ledger_metadata_search ON ledger_metadata USING gin (metadata jsonb_path_ops);
 CREATE TABLE ledger_evidence (
     seq bigint,
-    book integer CONSTRAINT fk_ledger_evidence_book_ledger_books REFERENCES ledger_books,
+    book integer,
     statement_line integer,
     block_number bigint,
     network text,
@@ -144,7 +144,7 @@ CREATE INDEX ix_ledger_evidence_statement ON ledger_evidence (book, bank_account
 CREATE TABLE ledger_backdated (
     seq bigint,
     effective_at timestamptz,
-    book integer CONSTRAINT fk_ledger_backdated_book_ledger_books REFERENCES ledger_books,
+    book integer,
     account integer,
     line smallint,
     step balance NOT NULL,
@@ -153,7 +153,7 @@ CREATE TABLE ledger_backdated (
 CREATE TABLE ledger_reversals (
     entry bigint,
     seq bigint,
-    book integer CONSTRAINT fk_ledger_reversals_book_ledger_books REFERENCES ledger_books,
+    book integer,
     line smallint,
     amount amount NOT NULL,
     CONSTRAINT pk_ledger_reversals PRIMARY KEY (book, entry, line, seq)
@@ -178,38 +178,33 @@ END $$
 
 WRITE = """
 CREATE FUNCTION ledger_write(
-    p_book integer, p_head bigint, c_booked_at timestamptz[], p_closed_until timestamptz, p_accounts integer,
-    c_kind text[], c_id text[], c_key bytea[], c_subject text[], c_content bytea[], c_refusal text[], c_detail text[],
-    c_effective_at timestamptz[], c_metadata_hash bytea[], c_leaf bytea[],
-    l_seq bigint[], l_line smallint[], l_kind text[], l_debit integer[], l_credit integer[], l_amount text[],
-    l_debit_balance text[], l_credit_balance text[], l_hold bigint[], l_hold_posting smallint[],
-    a_account integer[], a_debits_posted text[], a_credits_posted text[], a_debits_pending text[],
-    a_credits_pending text[], a_balance text[], a_held text[],
+    p_book integer, p_head bigint, p_closed_until timestamptz, p_accounts integer,
+    c_from bigint[], c_booked_at timestamptz[], c_kind text[], c_id text[], c_subject text[], c_refusal text[],
+    c_keys bytea, c_contents bytea, c_leaves bytea, c_more jsonb,
+    l_seq bigint[], l_line smallint[], l_kind text[], l_debit integer[], l_credit integer[], l_amount numeric[],
+    l_debit_balance numeric[], l_credit_balance numeric[], l_hold bigint[], l_hold_posting smallint[],
+    a_account integer[], a_debits numeric[], a_credits numeric[], a_balance numeric[],
+    b_account integer[], b_debits numeric[], b_credits numeric[], b_held numeric[],
     h_hold bigint[], h_posting smallint[], h_expires_at timestamptz[], h_debit integer[], h_credit integer[],
-    h_amount text[], h_remaining text[], h_state text[], h_charges text[],
-    u_hold bigint[], u_posting smallint[], u_remaining text[], u_state text[],
+    h_amount numeric[], h_remaining numeric[], h_state text[], h_charges text[],
+    u_hold bigint[], u_posting smallint[], u_remaining numeric[], u_state text[],
     p_rest jsonb
 ) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    found_seq bigint;
-    written bigint;
+    fitting bigint;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'the book is written under READ COMMITTED only';
     END IF;
     -- The lock, in a statement of its own: what follows sees all that was committed before it.
-    SELECT seq INTO found_seq FROM ledger_books WHERE number = p_book FOR UPDATE;
-    IF found_seq IS DISTINCT FROM p_head THEN
-        RETURN false;
-    END IF;
     UPDATE ledger_books
-       SET seq = p_head + cardinality(c_id), booked_at = c_booked_at[cardinality(c_id)],
+       SET seq = p_head + cardinality(c_id), booked_at = c_booked_at[cardinality(c_booked_at)],
            closed_until = p_closed_until, accounts = p_accounts
-     WHERE number = p_book AND booked_at <= c_booked_at[1] AND accounts <= p_accounts;
+     WHERE number = p_book AND seq = p_head AND booked_at <= c_booked_at[1] AND accounts <= p_accounts;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'book %: time and account numbers never fall', p_book;
+        RETURN false;
     END IF;
 
     IF p_rest ? 'accounts' THEN
@@ -227,40 +222,54 @@ BEGIN
     END IF;
 
     INSERT INTO ledger_ids (book, key, seq)
-    SELECT p_book, c.key, p_head + c.place FROM unnest(c_key) WITH ORDINALITY AS c(key, place);
+    SELECT p_book, substr(c_keys, place * 16 - 15, 16), p_head + place
+      FROM generate_series(1, cardinality(c_id)) AS place;
     INSERT INTO ledger_commands (book, seq, booked_at, effective_at, kind, id, subject, content, refusal, detail,
                                  metadata_hash, leaf)
-    SELECT p_book, p_head + c.place, c.booked_at, c.effective_at, c.kind, c.id, c.subject, c.content, c.refusal,
-           c.detail, c.metadata_hash, c.leaf
-      FROM unnest(c_booked_at, c_kind, c_id, c_subject, c_content, c_refusal, c_detail, c_effective_at,
-                  c_metadata_hash, c_leaf) WITH ORDINALITY
-           AS c(booked_at, kind, id, subject, content, refusal, detail, effective_at, metadata_hash, leaf, place);
+    SELECT p_book, p_head + c.place, c_booked_at[width_bucket(c.place, c_from)],
+           (c_more -> c.place::text ->> 'effective_at')::timestamptz, c.kind, c.id, nullif(c.subject, ''),
+           substr(c_contents, c.place::integer * 32 - 31, 32), nullif(c.refusal, ''),
+           c_more -> c.place::text ->> 'detail',
+           decode(c_more -> c.place::text ->> 'metadata_hash', 'hex'), substr(c_leaves, c.place::integer * 32 - 31, 32)
+      FROM unnest(c_kind, c_id, c_subject, c_refusal) WITH ORDINALITY AS c(kind, id, subject, refusal, place);
 
-    IF cardinality(l_seq) > 0 THEN
+    IF cardinality(a_account) > 0 THEN
         WITH moved AS (
             UPDATE ledger_accounts a
-               SET debits_posted = a.debits_posted + d.debits_posted::numeric,
-                   credits_posted = a.credits_posted + d.credits_posted::numeric,
-                   debits_pending = a.debits_pending + d.debits_pending::numeric,
-                   credits_pending = a.credits_pending + d.credits_pending::numeric
-              FROM unnest(a_account, a_debits_posted, a_credits_posted, a_debits_pending, a_credits_pending, a_balance,
-                          a_held)
-                   AS d(account, debits_posted, credits_posted, debits_pending, credits_pending, balance, held),
+               SET debits_posted = a.debits_posted + d.debits, credits_posted = a.credits_posted + d.credits
+              FROM unnest(a_account, a_debits, a_credits, a_balance) AS d(account, debits, credits, balance),
                    LATERAL (SELECT f.ctid FROM ledger_accounts f WHERE f.book = p_book AND f.account = d.account
                              LIMIT 1) AS place
              WHERE a.ctid = place.ctid
-         RETURNING a.credits_posted - a.debits_posted = d.balance::numeric
-                       AND a.debits_pending = d.held::numeric AS fits
+         RETURNING a.credits_posted - a.debits_posted = d.balance AS fits
         )
-        SELECT count(*) FILTER (WHERE fits) INTO written FROM moved;
-        IF written <> cardinality(a_account) THEN
+        SELECT count(*) FILTER (WHERE fits) INTO fitting FROM moved;
+        IF fitting <> cardinality(a_account) THEN
             RAISE EXCEPTION 'book %: % of % accounts are not what was decided on', p_book,
-                cardinality(a_account) - written, cardinality(a_account) USING ERRCODE = 'OB002';
+                cardinality(a_account) - fitting, cardinality(a_account) USING ERRCODE = 'OB002';
         END IF;
+    END IF;
+    IF cardinality(b_account) > 0 THEN
+        WITH held AS (
+            UPDATE ledger_accounts a
+               SET debits_pending = a.debits_pending + d.debits, credits_pending = a.credits_pending + d.credits
+              FROM unnest(b_account, b_debits, b_credits, b_held) AS d(account, debits, credits, held),
+                   LATERAL (SELECT f.ctid FROM ledger_accounts f WHERE f.book = p_book AND f.account = d.account
+                             LIMIT 1) AS place
+             WHERE a.ctid = place.ctid
+         RETURNING a.debits_pending = d.held AS fits
+        )
+        SELECT count(*) FILTER (WHERE fits) INTO fitting FROM held;
+        IF fitting <> cardinality(b_account) THEN
+            RAISE EXCEPTION 'book %: what % of % accounts hold is not what was decided on', p_book,
+                cardinality(b_account) - fitting, cardinality(b_account) USING ERRCODE = 'OB002';
+        END IF;
+    END IF;
+    IF cardinality(l_seq) > 0 THEN
         INSERT INTO ledger_lines (book, seq, line, kind, debit, credit, amount, debit_balance, credit_balance, hold,
                                   hold_posting)
-        SELECT p_book, l.seq, l.line, l.kind, l.debit, l.credit, l.amount::numeric, l.debit_balance::numeric,
-               l.credit_balance::numeric, l.hold, l.hold_posting
+        SELECT p_book, l.seq, l.line, l.kind, l.debit, l.credit, l.amount, l.debit_balance, l.credit_balance, l.hold,
+               l.hold_posting
           FROM unnest(l_seq, l_line, l_kind, l_debit, l_credit, l_amount, l_debit_balance, l_credit_balance, l_hold,
                       l_hold_posting)
                AS l(seq, line, kind, debit, credit, amount, debit_balance, credit_balance, hold, hold_posting);
@@ -268,13 +277,13 @@ BEGIN
 
     IF cardinality(h_hold) > 0 THEN
         INSERT INTO ledger_holds (book, hold, posting, expires_at, debit, credit, amount, remaining, state, charges)
-        SELECT p_book, h.hold, h.posting, h.expires_at, h.debit, h.credit, h.amount::numeric, h.remaining::numeric,
-               h.state, h.charges
+        SELECT p_book, h.hold, h.posting, h.expires_at, h.debit, h.credit, h.amount, h.remaining,
+               h.state, nullif(h.charges, '')
           FROM unnest(h_hold, h_posting, h_expires_at, h_debit, h_credit, h_amount, h_remaining, h_state, h_charges)
                AS h(hold, posting, expires_at, debit, credit, amount, remaining, state, charges);
     END IF;
     IF cardinality(u_hold) > 0 THEN
-        UPDATE ledger_holds h SET remaining = u.remaining::numeric, state = u.state
+        UPDATE ledger_holds h SET remaining = u.remaining, state = u.state
           FROM unnest(u_hold, u_posting, u_remaining, u_state) AS u(hold, posting, remaining, state),
                LATERAL (SELECT f.ctid FROM ledger_holds f
                          WHERE f.book = p_book AND f.hold = u.hold AND f.posting = u.posting LIMIT 1) AS place
