@@ -409,7 +409,7 @@ async def load(raw: Driver, working: Working, groups: Sequence[Group]) -> None:
         working.recent.young[outcome.id] = outcome
     entries = {command.entry for group in groups for command in group.commands if isinstance(command, Reverse)}
     if entries:
-        known = [outcome.seq for entry in entries if (outcome := working.recent.find(entry)) is not None]
+        known = [entry.seq for name in entries if (entry := working.recent.find(name)) is not None]
         working.reversed.update(await store.load_reversed(raw, number, known))
     while missing:
         await _load_missing(raw, working, missing, found)
@@ -462,7 +462,7 @@ def _answer(item: _Waiting, outcomes: list[tuple[Outcome, ...]]) -> None:
         item.answer.set_result(outcomes)
 
 
-def _answer_all(items: Sequence[_Waiting], error: Exception) -> None:
+def _answer_all(items: Sequence[_Waiting], error: BaseException) -> None:
     for item in items:
         if not item.answer.done():
             item.answer.set_exception(error)

@@ -134,8 +134,9 @@ async def load_outcomes(driver: Driver, number: int, seqs: Iterable[int]) -> lis
         return []
     rows = await driver.fetch("SELECT * FROM ledger_find_lines($1, $2)", number, wanted)
     booked: dict[int, list[Line]] = {}
-    for seq, kind, debit, credit, asset, *numbers, hold, posting in map(tuple, rows):
-        line = Line(LineKind(kind), debit, credit, asset, *map(int, numbers), hold, posting)
+    for seq, kind, debit, credit, asset, amount, debit_balance, credit_balance, hold, posting in map(tuple, rows):
+        balances = int(debit_balance), int(credit_balance)
+        line = Line(LineKind(kind), debit, credit, asset, int(amount), *balances, hold, posting)
         booked.setdefault(seq, []).append(line)
     rows = await driver.fetch("SELECT * FROM ledger_find_commands($1, $2)", number, wanted)
     return [_outcome(row, tuple(booked.get(row["seq"], ()))) for row in rows]

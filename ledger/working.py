@@ -242,8 +242,8 @@ class Working:
                     batch.add_backdated(outcome, number, line, debit=debit, credit=credit)
             detail, hashed = None, None
             if outcome.refusal is not None or not _says_it_all(command):
-                opened = slots[command.account].number if _opened(command, outcome) else None
-                detail = detail_of(command, outcome, account_number=opened)
+                opened = slots.get(command.account) if isinstance(command, OpenAccount) else None
+                detail = detail_of(command, outcome, account_number=None if opened is None else opened.number)
             if command.metadata:
                 drawn = salt()
                 hashed = metadata_hash(drawn, command.metadata)
@@ -681,7 +681,3 @@ def _says_it_all(command: Command) -> bool:
             return True
         case _:
             return False
-
-
-def _opened(command: Command, outcome: Outcome) -> bool:
-    return isinstance(command, OpenAccount) and outcome.refusal is None
