@@ -4,6 +4,7 @@ Reads commands and lines once, in seq order, and rebuilds from nothing but them:
 account, the balance after every line, the remainder of every hold, every leaf, and the gapless seq.
 """
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,12 +12,13 @@ from datetime import datetime
 from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db.engine import tx
+from db.engine import driver_of, tx
 from ledger import store
 from ledger.accounts import Account, new_account
-from ledger.canonical import instant_text, leaf_hash
-from ledger.outcomes import Kind, Line, LineKind, Outcome
-from ledger.tables import accounts, books, commands, hold_postings, lines
+from ledger.canonical import command_row, instant_text, leaf_hash, line_row
+from ledger.outcomes import Kind, LineKind, Outcome
+from ledger.reading import book_number, load_accounts
+from ledger.tables import books, commands, holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,9 @@ async def audit(engine: AsyncEngine, book: str) -> AuditReport:
     report, rebuilt = AuditReport(book), _Rebuilt()
     async with tx(engine) as connection:
         await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        number = await book_number(connection, book)
         last_booked_at: datetime | None = None
-        async for command, outcome in _commands(connection, book):
+        async for command, outcome in _commands(connection, number, book):
             report.through_seq += 1
             report.commands += 1
             where = f"command {outcome.seq}"
@@ -81,49 +84,65 @@ async def audit(engine: AsyncEngine, book: str) -> AuditReport:
             if last_booked_at is not None and outcome.booked_at < last_booked_at:
                 report.expect(where, "booked_at", expected=f">= {last_booked_at}", found=outcome.booked_at)
             last_booked_at = outcome.booked_at
-            _check_leaf(report, book, command, outcome)
+            _check_leaf(report, command, outcome)
             _replay(report, rebuilt, command, outcome)
         await _compare_head(report, connection, book)
-        await _compare_accounts(report, connection, book, rebuilt)
-        await _compare_holds(report, connection, book, rebuilt)
+        await _compare_accounts(report, connection, number, rebuilt)
+        await _compare_holds(report, connection, number, rebuilt)
     return report
 
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
     terms: dict[str, object]
-    evidence: dict[str, object] | None
-    effective_at: str | None
-    metadata: dict[str, str]
-    salt: bytes
+    preimage: str
     leaf: bytes
 
 
-async def _commands(connection: AsyncConnection, book: str) -> AsyncIterator[tuple[_Stored, Outcome]]:
+async def _commands(connection: AsyncConnection, number: int, book: str) -> AsyncIterator[tuple[_Stored, Outcome]]:
     after = 0
+    raw = await driver_of(connection)
     while True:
-        query = select(commands).where(commands.c.book == book, commands.c.seq > after).order_by(commands.c.seq)
+        query = select(commands).where(commands.c.book == number, commands.c.seq > after).order_by(commands.c.seq)
         rows = (await connection.execute(query.limit(CHUNK))).all()
         if not rows:
             return
-        span = and_(lines.c.book == book, lines.c.seq > after, lines.c.seq <= rows[-1].seq)
-        booked: dict[int, list[Line]] = {}
-        for row in await connection.execute(select(lines).where(span).order_by(lines.c.seq, lines.c.line)):
-            booked.setdefault(row.seq, []).append(store.line_of(row))
+        outcomes = {o.seq: o for o in await store.load_outcomes(raw, number, [row.seq for row in rows])}
+        seqs = await store.find_ids(raw, number, {line.hold for o in outcomes.values() for line in o.lines if line.hold})
         for row in rows:
-            stored = _Stored(row.terms, row.evidence, instant_text(row.effective_at), row.metadata, row.salt, row.leaf)
-            yield stored, store.outcome_of(row, tuple(booked.get(row.seq, ())))
+            outcome = outcomes[row.seq]
+            first = command_row(
+                book=book,
+                seq=row.seq,
+                command_id=row.id,
+                kind=row.kind,
+                subject=row.subject,
+                content=row.content,
+                booked_at=instant_text(row.booked_at),
+                refusal=row.refusal,
+                detail=row.detail,
+                effective_at=None if row.effective_at is None else instant_text(row.effective_at),
+                metadata=row.metadata_hash,
+            )
+            rest = [
+                line_row(
+                    line.kind,
+                    line.debit,
+                    line.credit,
+                    str(line.amount),
+                    str(line.debit_balance),
+                    str(line.credit_balance),
+                    *(("NULL", "NULL") if line.hold is None else (str(seqs[line.hold]), str(line.hold_posting))),
+                )
+                for line in outcome.lines
+            ]
+            terms = json.loads(row.detail).get("terms", {}) if row.detail else {}
+            yield _Stored(terms, first + "".join(rest), row.leaf), outcome
         after = rows[-1].seq
 
 
-def _check_leaf(report: AuditReport, book: str, stored: _Stored, outcome: Outcome) -> None:
-    row = {
-        "terms": stored.terms,
-        "evidence": stored.evidence,
-        "effective_at": stored.effective_at,
-        "metadata": stored.metadata,
-    }
-    leaf = leaf_hash(book=book, command=row, outcome=outcome, salt=stored.salt)
+def _check_leaf(report: AuditReport, stored: _Stored, outcome: Outcome) -> None:
+    leaf = leaf_hash(stored.preimage)
     report.expect(f"command {outcome.seq}", "leaf", expected=leaf.hex(), found=stored.leaf.hex())
 
 
@@ -172,9 +191,9 @@ async def _compare_head(report: AuditReport, connection: AsyncConnection, book: 
     report.expect(f"book {book}", "seq of the last command", expected=report.through_seq, found=head)
 
 
-async def _compare_accounts(report: AuditReport, connection: AsyncConnection, book: str, rebuilt: _Rebuilt) -> None:
+async def _compare_accounts(report: AuditReport, connection: AsyncConnection, number: int, rebuilt: _Rebuilt) -> None:
     """Every stored account against the one rebuilt: flags, credit line and the four counters."""
-    stored = {account.id: account for account in await store.load_accounts(connection, book, accounts.c.book == book)}
+    stored = {account.id: account for account in await load_accounts(connection, number)}
     report.accounts = len(stored)
     for name in sorted(stored.keys() | rebuilt.accounts.keys()):
         if name not in stored or name not in rebuilt.accounts:
@@ -201,12 +220,17 @@ ACCOUNT_COLUMNS = (
 """What the journal determines of an account's row."""
 
 
-async def _compare_holds(report: AuditReport, connection: AsyncConnection, book: str, rebuilt: _Rebuilt) -> None:
-    for row in await connection.execute(select(hold_postings).where(hold_postings.c.book == book)):
+async def _compare_holds(report: AuditReport, connection: AsyncConnection, number: int, rebuilt: _Rebuilt) -> None:
+    query = (
+        select(holds.c.posting, holds.c.remaining, commands.c.id)
+        .join(commands, and_(commands.c.book == holds.c.book, commands.c.seq == holds.c.hold))
+        .where(holds.c.book == number)
+    )
+    for row in await connection.execute(query):
         report.expect(
-            f"hold {row.hold} posting {row.posting}",
+            f"hold {row.id} posting {row.posting}",
             "remaining",
-            expected=rebuilt.held.pop((row.hold, row.posting), None),
+            expected=rebuilt.held.pop((row.id, row.posting), None),
             found=row.remaining,
         )
     for hold, posting in rebuilt.held:

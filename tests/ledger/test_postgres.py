@@ -188,7 +188,7 @@ def things_table():
     "statement",
     [
         "UPDATE ledger_accounts SET credits_posted = credits_posted + 1",
-        "INSERT INTO ledger_books VALUES ('x', 0, now())",
+        "INSERT INTO ledger_books (book, seq, booked_at, accounts) VALUES ('x', 0, now(), 0)",
         "DELETE FROM ledger_lines",
         "UPDATE ledger_lines SET amount = amount + 1",
         "TRUNCATE ledger_commands CASCADE",
@@ -212,10 +212,10 @@ async def test_even_the_owner_cannot_change_history(ledger, database, table):
 
 ALTERATIONS = [
     # what is altered behind the book's back                                             what the audit names
-    ("UPDATE ledger_accounts SET credits_posted = credits_posted + 1 WHERE account = '{B}'", "account {B}"),
-    ("UPDATE ledger_accounts SET debits_pending = debits_pending + 1 WHERE account = '{A}'", "account {A}"),
-    ("UPDATE ledger_accounts SET frozen = true WHERE account = '{B}'", "account {B}"),
-    ("UPDATE ledger_accounts SET credit_line = 5 WHERE account = '{B}'", "account {B}"),
+    ("UPDATE ledger_accounts SET credits_posted = credits_posted + 1 WHERE name = '{B}'", "account {B}"),
+    ("UPDATE ledger_accounts SET debits_pending = debits_pending + 1 WHERE name = '{A}'", "account {A}"),
+    ("UPDATE ledger_accounts SET frozen = true WHERE name = '{B}'", "account {B}"),
+    ("UPDATE ledger_accounts SET credit_line = 5 WHERE name = '{B}'", "account {B}"),
     ("UPDATE ledger_lines SET amount = amount + 1 WHERE seq = 9", "command 9"),
     ("UPDATE ledger_lines SET credit_balance = credit_balance + 1 WHERE seq = 9", "command 9"),
     ("UPDATE ledger_commands SET booked_at = booked_at + interval '1 second' WHERE seq = 9", "command 9"),
