@@ -102,7 +102,6 @@ async def opened(place: Place) -> AsyncIterator[Calls]:
         await connection.fetchval("SELECT setval('bench_seq', $1)", seq)
     finally:
         await connection.close()
-    async with asyncpg.create_pool(
-        place.admin_url, min_size=POOL, max_size=POOL, server_settings={"timezone": "UTC"}
-    ) as pool:
+    settings = {"timezone": "UTC", "plan_cache_mode": "force_generic_plan"}
+    async with asyncpg.create_pool(place.admin_url, min_size=POOL, max_size=POOL, server_settings=settings) as pool:
         yield Calls(pool, book=number, name=name)

@@ -22,128 +22,123 @@ BEGIN
                 'UTF8')));
 END $$;
 
--- An id that was decided before: its first outcome, or the conflict. Nothing if it's new.
-CREATE FUNCTION bench_known(
-    p_book integer, p_key bytea, p_content bytea, OUT seq bigint, OUT refusal text, OUT replayed boolean
-) LANGUAGE plpgsql AS $$
-DECLARE
-    first record;
-BEGIN
-    SELECT i.seq INTO seq FROM ledger_ids i WHERE i.book = p_book AND i.key = p_key;
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
-    SELECT c.content, c.refusal INTO first FROM ledger_commands c WHERE c.book = p_book AND c.seq = bench_known.seq;
-    replayed := first.content = p_content;
-    refusal := CASE WHEN replayed THEN first.refusal ELSE 'id_conflict' END;
-END $$;
+-- An id that was decided before: its first refusal or the conflict, and whether the content is the same.
+CREATE FUNCTION bench_first(
+    p_book integer, p_seq bigint, p_content bytea, OUT refusal text, OUT replayed boolean
+) LANGUAGE sql AS $$
+    SELECT CASE WHEN content = p_content THEN refusal ELSE 'id_conflict' END, content = p_content
+      FROM ledger_commands WHERE book = p_book AND seq = p_seq
+$$;
 
 CREATE FUNCTION bench_enter(
     p_book integer, p_book_name text, p_kind text, p_id text, p_key bytea, p_subject text, p_content bytea,
     p_debits text[], p_credits text[], p_amounts text[], OUT seq bigint, OUT refusal text, OUT replayed boolean
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    held ledger_accounts[];
-    debit ledger_accounts;
-    credit ledger_accounts;
-    before numeric[];
-    amount numeric;
-    detail text;
-    line_kind constant text := CASE p_kind WHEN 'hold' THEN 'held' ELSE 'posted' END;
-    lines ledger_lines[] := '{}';
-    line_rows text := '';
+    is_hold constant boolean := p_kind = 'hold';
+    line_kind constant text := CASE WHEN is_hold THEN 'held' ELSE 'posted' END;
     booked timestamptz;
+    names text[];
+    assets text[];
+    limits boolean[];
+    before numeric[];
+    after numeric[];
+    is_closed boolean;
+    is_frozen boolean;
     d integer;
     c integer;
+    amount numeric;
+    debit integer;
+    credit integer;
+    debit_balance numeric;
+    credit_balance numeric;
+    detail text;
+    line_rows text := '';
 BEGIN
-    SELECT * INTO seq, refusal, replayed FROM bench_known(p_book, p_key, p_content);
-    IF seq IS NOT NULL THEN
+    SELECT i.seq INTO seq FROM ledger_ids i WHERE i.book = p_book AND i.key = p_key;
+    IF FOUND THEN
+        SELECT f.refusal, f.replayed INTO refusal, replayed FROM bench_first(p_book, seq, p_content) AS f;
         RETURN;
     END IF;
     replayed := false;
-    SELECT array_agg(a) INTO held FROM (
-        SELECT * FROM ledger_accounts
-         WHERE book = p_book AND name = ANY(p_debits || p_credits) ORDER BY account FOR UPDATE) AS a;
+    SELECT array_agg(a.name), array_agg(a.asset), array_agg(a.limited),
+           array_agg(a.credits_posted - a.debits_posted - a.debits_pending + a.credit_line), bool_or(a.closed),
+           bool_or(a.frozen OR EXISTS (
+               SELECT FROM ledger_freezes f WHERE f.book = p_book AND f.frozen
+                  AND (f.scope = 'owner' AND f.target = a.owner OR f.scope = 'asset' AND f.target = a.asset)))
+      INTO names, assets, limits, before, is_closed, is_frozen
+      FROM (SELECT * FROM ledger_accounts
+             WHERE book = p_book AND name = ANY(p_debits || p_credits) ORDER BY account FOR UPDATE) AS a;
     seq := nextval('bench_seq');
     booked := clock_timestamp();
 
+    after := before;
     FOR p IN 1 .. cardinality(p_amounts) LOOP
         amount := p_amounts[p]::numeric;
-        d := NULL; c := NULL;
-        FOR i IN 1 .. coalesce(cardinality(held), 0) LOOP
-            IF held[i].name = p_debits[p] THEN d := i; END IF;
-            IF held[i].name = p_credits[p] THEN c := i; END IF;
-        END LOOP;
-        IF before IS NULL THEN
-            SELECT array_agg(a.credits_posted - a.debits_posted - a.debits_pending + a.credit_line) INTO before
-              FROM unnest(held) AS a;
-        END IF;
+        d := array_position(names, p_debits[p]);
+        c := array_position(names, p_credits[p]);
         IF amount <= 0 THEN
             refusal := 'invalid_amount';
         ELSIF p_debits[p] = p_credits[p] THEN
             refusal := 'same_account';
         ELSIF d IS NULL OR c IS NULL THEN
             refusal := 'unknown_account';
-        ELSIF held[d].asset <> held[c].asset THEN
+        ELSIF assets[d] <> assets[c] THEN
             refusal := 'asset_mismatch';
-        ELSIF held[d].closed OR held[c].closed THEN
+        ELSIF is_closed THEN
             refusal := 'account_closed';
-        ELSIF held[d].frozen OR held[c].frozen OR EXISTS (
-            SELECT FROM ledger_freezes f WHERE f.book = p_book AND f.frozen
-               AND (f.scope, f.target) IN (('owner', held[d].owner), ('owner', held[c].owner), ('asset', held[d].asset))
-        ) THEN
+        ELSIF is_frozen THEN
             refusal := 'frozen';
         END IF;
         EXIT WHEN refusal IS NOT NULL;
-        debit := held[d];
-        credit := held[c];
-        IF p_kind = 'hold' THEN
-            debit.debits_pending := debit.debits_pending + amount;
-            credit.credits_pending := credit.credits_pending + amount;
-        ELSE
-            debit.debits_posted := debit.debits_posted + amount;
-            credit.credits_posted := credit.credits_posted + amount;
+        after[d] := after[d] - amount;
+        IF NOT is_hold THEN
+            after[c] := after[c] + amount;
         END IF;
-        held[d] := debit;
-        held[c] := credit;
-        lines := lines || ROW(seq, p_book, debit.account, credit.account, p - 1,
-            CASE p_kind WHEN 'hold' THEN p - 1 END, CASE p_kind WHEN 'hold' THEN seq END, line_kind, amount,
-            debit.credits_posted - debit.debits_posted, credit.credits_posted - credit.debits_posted)::ledger_lines;
-        line_rows := line_rows || E'\n' || line_kind || E'\t' || debit.name || E'\t' || credit.name || E'\t' || amount
-            || E'\t' || debit.credits_posted - debit.debits_posted
-            || E'\t' || credit.credits_posted - credit.debits_posted
-            || CASE p_kind WHEN 'hold' THEN E'\t' || seq || E'\t' || p - 1 ELSE E'\t\\N\t\\N' END;
     END LOOP;
     IF refusal IS NULL THEN
-        FOR i IN 1 .. cardinality(held) LOOP
-            debit := held[i];
-            amount := debit.credits_posted - debit.debits_posted - debit.debits_pending + debit.credit_line;
-            IF debit.limited AND debit.name = ANY(p_debits) AND amount < 0 AND amount < before[i] THEN
+        FOR i IN 1 .. cardinality(names) LOOP
+            IF limits[i] AND after[i] < 0 AND after[i] < before[i] THEN
                 refusal := 'insufficient_funds';
                 detail := format('{"facts":{"account":"%s","available":%s,"required":%s}}',
-                    debit.name, greatest(before[i], 0), before[i] - amount);
+                    names[i], greatest(before[i], 0), before[i] - after[i]);
                 EXIT;
             END IF;
         END LOOP;
     END IF;
 
     -- From here it must succeed.
-    IF refusal IS NOT NULL THEN
-        PERFORM bench_record(p_book, p_book_name, seq, booked, p_kind, p_id, p_key, p_subject, p_content, refusal,
-            detail, '');
-        RETURN;
+    IF refusal IS NULL THEN
+        FOR p IN 1 .. cardinality(p_amounts) LOOP
+            amount := p_amounts[p]::numeric;
+            IF is_hold THEN
+                UPDATE ledger_accounts a SET debits_pending = a.debits_pending + amount
+                 WHERE a.book = p_book AND a.name = p_debits[p]
+             RETURNING a.account, a.credits_posted - a.debits_posted INTO debit, debit_balance;
+                UPDATE ledger_accounts a SET credits_pending = a.credits_pending + amount
+                 WHERE a.book = p_book AND a.name = p_credits[p]
+             RETURNING a.account, a.credits_posted - a.debits_posted INTO credit, credit_balance;
+                INSERT INTO ledger_holds (book, hold, posting, debit, credit, amount, remaining, state)
+                VALUES (p_book, seq, p - 1, debit, credit, amount, amount, 'open');
+            ELSE
+                UPDATE ledger_accounts a SET debits_posted = a.debits_posted + amount
+                 WHERE a.book = p_book AND a.name = p_debits[p]
+             RETURNING a.account, a.credits_posted - a.debits_posted INTO debit, debit_balance;
+                UPDATE ledger_accounts a SET credits_posted = a.credits_posted + amount
+                 WHERE a.book = p_book AND a.name = p_credits[p]
+             RETURNING a.account, a.credits_posted - a.debits_posted INTO credit, credit_balance;
+            END IF;
+            INSERT INTO ledger_lines (seq, book, debit, credit, line, hold_posting, hold, kind, amount, debit_balance,
+                                      credit_balance)
+            VALUES (seq, p_book, debit, credit, p - 1, CASE WHEN is_hold THEN p - 1 END,
+                CASE WHEN is_hold THEN seq END, line_kind, amount, debit_balance, credit_balance);
+            line_rows := line_rows || E'\n' || line_kind || E'\t' || p_debits[p] || E'\t' || p_credits[p]
+                || E'\t' || p_amounts[p] || E'\t' || debit_balance || E'\t' || credit_balance
+                || CASE WHEN is_hold THEN E'\t' || seq || E'\t' || p - 1 ELSE E'\t\\N\t\\N' END;
+        END LOOP;
     END IF;
-    UPDATE ledger_accounts a
-       SET debits_posted = h.debits_posted, credits_posted = h.credits_posted,
-           debits_pending = h.debits_pending, credits_pending = h.credits_pending
-      FROM unnest(held) AS h WHERE a.book = p_book AND a.account = h.account;
-    PERFORM bench_record(p_book, p_book_name, seq, booked, p_kind, p_id, p_key, p_subject, p_content, NULL, NULL,
+    PERFORM bench_record(p_book, p_book_name, seq, booked, p_kind, p_id, p_key, p_subject, p_content, refusal, detail,
         line_rows);
-    INSERT INTO ledger_lines SELECT * FROM unnest(lines);
-    IF p_kind = 'hold' THEN
-        INSERT INTO ledger_holds (book, hold, posting, debit, credit, amount, remaining, state)
-        SELECT p_book, l.hold, l.hold_posting, l.debit, l.credit, l.amount, l.amount, 'open' FROM unnest(lines) AS l;
-    END IF;
 END $$;
 
 -- Settle (`p_amount` of posting 0, all that remains if NULL) or void a hold, releasing the rest if `p_close`.
@@ -153,20 +148,20 @@ CREATE FUNCTION bench_end(
 ) LANGUAGE plpgsql AS $$
 DECLARE
     wanted bigint;
-    posting ledger_holds;
-    debit ledger_accounts;
-    credit ledger_accounts;
+    posting record;
+    debit text;
+    credit text;
+    debit_balance numeric;
+    credit_balance numeric;
     settled numeric;
     released numeric;
     line smallint := 0;
     line_rows text := '';
-    lines ledger_lines[] := '{}';
-    touched integer[] := '{}';
-    is_open boolean := false;
     booked timestamptz;
 BEGIN
-    SELECT * INTO seq, refusal, replayed FROM bench_known(p_book, p_key, p_content);
-    IF seq IS NOT NULL THEN
+    SELECT i.seq INTO seq FROM ledger_ids i WHERE i.book = p_book AND i.key = p_key;
+    IF FOUND THEN
+        SELECT f.refusal, f.replayed INTO refusal, replayed FROM bench_first(p_book, seq, p_content) AS f;
         RETURN;
     END IF;
     replayed := false;
@@ -194,34 +189,37 @@ BEGIN
         END IF;
         EXIT WHEN refusal IS NOT NULL;
         released := CASE WHEN p_close OR p_kind = 'void' THEN posting.remaining - settled ELSE 0 END;
-        is_open := is_open OR posting.remaining - settled - released > 0;
-        UPDATE ledger_accounts a SET debits_posted = a.debits_posted + settled,
-               debits_pending = a.debits_pending - settled - released
-         WHERE a.book = p_book AND a.account = posting.debit RETURNING * INTO debit;
-        UPDATE ledger_accounts a SET credits_posted = a.credits_posted + settled,
-               credits_pending = a.credits_pending - settled - released
-         WHERE a.book = p_book AND a.account = posting.credit RETURNING * INTO credit;
-        FOR step IN 1 .. 2 LOOP
-            CONTINUE WHEN (CASE step WHEN 1 THEN settled ELSE released END) = 0;
-            lines := lines || ROW(seq, p_book, debit.account, credit.account, line, posting.posting, wanted,
-                CASE step WHEN 1 THEN 'posted' ELSE 'released' END, CASE step WHEN 1 THEN settled ELSE released END,
-                debit.credits_posted - debit.debits_posted, credit.credits_posted - credit.debits_posted)::ledger_lines;
-            line_rows := line_rows || E'\n' || CASE step WHEN 1 THEN 'posted' ELSE 'released' END
-                || E'\t' || debit.name || E'\t' || credit.name
-                || E'\t' || CASE step WHEN 1 THEN settled ELSE released END
-                || E'\t' || debit.credits_posted - debit.debits_posted
-                || E'\t' || credit.credits_posted - credit.debits_posted
-                || E'\t' || wanted || E'\t' || posting.posting;
+        UPDATE ledger_accounts a
+           SET debits_posted = a.debits_posted + settled, debits_pending = a.debits_pending - settled - released
+         WHERE a.book = p_book AND a.account = posting.debit
+     RETURNING a.name, a.credits_posted - a.debits_posted INTO debit, debit_balance;
+        UPDATE ledger_accounts a
+           SET credits_posted = a.credits_posted + settled, credits_pending = a.credits_pending - settled - released
+         WHERE a.book = p_book AND a.account = posting.credit
+     RETURNING a.name, a.credits_posted - a.debits_posted INTO credit, credit_balance;
+        IF settled > 0 THEN
+            INSERT INTO ledger_lines (seq, book, debit, credit, line, hold_posting, hold, kind, amount, debit_balance,
+                                      credit_balance)
+            VALUES (seq, p_book, posting.debit, posting.credit, line, posting.posting, wanted,
+                'posted', settled, debit_balance, credit_balance);
+            line_rows := line_rows || E'\nposted\t' || debit || E'\t' || credit || E'\t' || settled
+                || E'\t' || debit_balance || E'\t' || credit_balance || E'\t' || wanted || E'\t' || posting.posting;
             line := line + 1;
-        END LOOP;
-        UPDATE ledger_holds h SET remaining = posting.remaining - settled - released
+        END IF;
+        IF released > 0 THEN
+            INSERT INTO ledger_lines (seq, book, debit, credit, line, hold_posting, hold, kind, amount, debit_balance,
+                                      credit_balance)
+            VALUES (seq, p_book, posting.debit, posting.credit, line, posting.posting, wanted,
+                'released', released, debit_balance, credit_balance);
+            line_rows := line_rows || E'\nreleased\t' || debit || E'\t' || credit || E'\t' || released
+                || E'\t' || debit_balance || E'\t' || credit_balance || E'\t' || wanted || E'\t' || posting.posting;
+            line := line + 1;
+        END IF;
+        UPDATE ledger_holds h SET remaining = posting.remaining - settled - released,
+               state = CASE WHEN posting.remaining > settled + released THEN 'open'
+                            WHEN p_kind = 'void' THEN 'voided' ELSE 'settled' END
          WHERE h.book = p_book AND h.hold = wanted AND h.posting = posting.posting;
     END LOOP;
-    IF refusal IS NULL AND NOT is_open THEN
-        UPDATE ledger_holds h SET state = CASE p_kind WHEN 'void' THEN 'voided' ELSE 'settled' END
-         WHERE h.book = p_book AND h.hold = wanted;
-    END IF;
     PERFORM bench_record(p_book, p_book_name, seq, booked, p_kind, p_id, p_key, p_subject, p_content, refusal, NULL,
         line_rows);
-    INSERT INTO ledger_lines SELECT * FROM unnest(lines);
 END $$

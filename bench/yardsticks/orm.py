@@ -13,12 +13,12 @@ from datetime import datetime
 from typing import Annotated
 
 from sqlalchemy import BigInteger, SmallInteger, and_, exists, func, or_, select, text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from base.clock import SystemClock
 from bench.stage import Place
-from db.engine import create_engine, tx
+from db.engine import asyncpg_url, tx
 from db.types import Amount, Balance, Instant
 from ledger.canonical import command_content, command_row, dump, id_key, instant_text, kind_of, leaf_hash, line_row
 from ledger.commands import Command, Group, Hold, Post, Settle, Void
@@ -414,7 +414,10 @@ def _move(debit: Account, credit: Account, *, posted: int, held: int) -> None:
 @asynccontextmanager
 async def opened(place: Place) -> AsyncIterator[Orm]:
     """The yardstick in this place's book."""
-    engine = create_engine(place.admin_url, pool_size=POOL, pool_seconds=60, application_name="onebook bench orm")
+    settings = {"server_settings": {"timezone": "UTC"}}
+    engine = create_async_engine(
+        asyncpg_url(place.admin_url), pool_size=POOL, max_overflow=0, pool_timeout=60, connect_args=settings
+    )
     try:
         async with tx(engine) as connection:
             number, name, seq = (await connection.execute(text("SELECT number, book, seq FROM ledger_books"))).one()
