@@ -5,7 +5,19 @@ through the functions `ledger_lock` and `ledger_write`, which run with their own
 """
 
 from sqlalchemy import BigInteger as Big
-from sqlalchemy import Boolean, Column, Integer, LargeBinary, SmallInteger, Table, Text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from db.tables import metadata
@@ -34,7 +46,7 @@ assets = Table(
 accounts = Table(
     "ledger_accounts",
     metadata,
-    Column("book", Integer, primary_key=True),
+    Column("book", Integer, ForeignKey("ledger_books.number"), primary_key=True),
     Column("account", Integer, primary_key=True),
     Column("limited", Boolean, nullable=False),
     Column("frozen", Boolean, nullable=False),
@@ -42,18 +54,21 @@ accounts = Table(
     Column("name", Text, nullable=False),
     Column("owner", Text, nullable=False),
     Column("purpose", Text, nullable=False),
-    Column("asset", Text, nullable=False),
+    Column("asset", Text, ForeignKey("ledger_assets.asset"), nullable=False),
     Column("credit_line", Amount, nullable=False),
     Column("debits_posted", Amount, nullable=False),
     Column("credits_posted", Amount, nullable=False),
     Column("debits_pending", Amount, nullable=False),
     Column("credits_pending", Amount, nullable=False),
+    UniqueConstraint("book", "name"),
+    Index("ix_ledger_accounts_owner", "book", "owner", "asset"),
+    Index("ix_ledger_accounts_asset", "book", "asset"),
 )
 
 freezes = Table(
     "ledger_freezes",
     metadata,
-    Column("book", Integer, primary_key=True),
+    Column("book", Integer, ForeignKey("ledger_books.number"), primary_key=True),
     Column("scope", Text, primary_key=True),
     Column("target", Text, primary_key=True),
     Column("frozen", Boolean, nullable=False),
@@ -91,6 +106,7 @@ commands = Table(
     Column("detail", Text),
     Column("metadata_hash", Digest),
     Column("leaf", Digest, nullable=False),
+    Index("ix_ledger_commands_subject", "book", "subject", "seq", postgresql_where=text("subject IS NOT NULL")),
 )
 """`detail` is canonical JSON of what neither columns nor lines tell (`ledger.canonical`), NULL for most commands."""
 
@@ -108,6 +124,8 @@ lines = Table(
     Column("amount", Amount, nullable=False),
     Column("debit_balance", Balance, nullable=False),
     Column("credit_balance", Balance, nullable=False),
+    Index("ix_ledger_lines_debit", "book", "debit", "seq"),
+    Index("ix_ledger_lines_credit", "book", "credit", "seq"),
 )
 
 holds = Table(
@@ -123,6 +141,13 @@ holds = Table(
     Column("amount", Amount, nullable=False),
     Column("remaining", Amount, nullable=False),
     Column("charges", Text),
+    Index("ix_ledger_holds_open", "book", "debit", "hold", postgresql_where=text("state = 'open'")),
+    Index(
+        "ix_ledger_holds_expiry",
+        "book",
+        "expires_at",
+        postgresql_where=text("state = 'open' AND expires_at IS NOT NULL"),
+    ),
 )
 """One row per held posting; `state`, `expires_at` and `charges` are the hold's, `charges` on its first posting only."""
 
@@ -133,6 +158,12 @@ metadatas = Table(
     Column("book", Integer, primary_key=True),
     Column("salt", LargeBinary, nullable=False),
     Column("metadata", JSONB, nullable=False),
+    Index(
+        "ix_ledger_metadata_search",
+        "metadata",
+        postgresql_using="gin",
+        postgresql_ops={"metadata": "jsonb_path_ops"},
+    ),
 )
 """What may be erased (`ledger_erase_metadata`): the command keeps the salted hash."""
 
@@ -147,6 +178,15 @@ evidences = Table(
     Column("block_hash", Text),
     Column("bank_account", Text),
     Column("statement", Text),
+    Index("ix_ledger_evidence_block", "book", "network", "block_number", postgresql_where=text("network IS NOT NULL")),
+    Index(
+        "ix_ledger_evidence_statement",
+        "book",
+        "bank_account",
+        "statement",
+        "statement_line",
+        postgresql_where=text("statement IS NOT NULL"),
+    ),
 )
 """Evidence once more, to be found by block or by statement; the whole of it stands in the command's `detail`."""
 

@@ -76,15 +76,15 @@ async def test_of_two_groups_that_use_up_one_row_in_one_batch_the_second_is_stal
 
 async def test_of_equal_requests_in_a_batch_whose_commit_was_lost_one_is_the_first(ledger):
     """Each caller made a subject of its own; only the booked one exists, so the others must learn that they repeat."""
-    commit, losses = ledger._commit, iter((True,))
+    write, losses = ledger._batcher._write, iter((True,))
 
-    async def losing(batch, sent):
-        decided = await commit(batch, sent)
+    async def losing(writer, working, batch):
+        written = await write(writer, working, batch)
         if next(losses, False):
             raise DatabaseUnavailable("the connection was lost during COMMIT")
-        return decided
+        return written
 
-    ledger._commit = losing
+    ledger._batcher._write = losing
     same = [alone(post("same", subject=f"trf_{n}"), content=b"same") for n in range(3)]
     answers = await asyncio.gather(*(ledger.submit(group) for group in same))
     assert [(outcome.subject, outcome.replayed) for [[outcome]] in answers] == [

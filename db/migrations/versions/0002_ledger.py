@@ -143,7 +143,7 @@ CREATE INDEX ix_ledger_evidence_statement ON ledger_evidence (book, bank_account
     WHERE statement IS NOT NULL;
 CREATE TABLE ledger_backdated (
     seq bigint,
-    effective_at timestamptz,
+    effective_at timestamptz NOT NULL,
     book integer,
     account integer,
     line smallint,
