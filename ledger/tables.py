@@ -212,3 +212,18 @@ reversals = Table(
     Column("amount", Amount, nullable=False),
 )
 """How much of which line of `entry` the command `seq` took back."""
+
+seals = Table(
+    "ledger_seals",
+    metadata,
+    Column("book", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("first_seq", Big, nullable=False),
+    Column("last_seq", Big, nullable=False),
+    Column("root", Digest, nullable=False),
+    Column("previous", Digest),
+    Column("sealed_at", Instant, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("key", LargeBinary, nullable=False),
+)
+"""Signed statements over stretches of commands (`ledger.seals`); migration 0008."""
