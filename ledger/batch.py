@@ -72,8 +72,8 @@ class KnownHold:
 class Batch:
     """Columns of one write. `head` is the book's seq before it, `through` after it.
 
-    Numbers stand as decimal text from the start: arrays travel as PostgreSQL's array literals, which costs a fraction of
-    what the driver's own encoding of each element would.
+    Numbers stand as decimal text from the start: arrays travel as PostgreSQL's array literals, which costs a fraction
+    of what the driver's own encoding of each element would.
     """
 
     head: int

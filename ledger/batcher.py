@@ -1,9 +1,9 @@
 """Group commit: whoever waits is decided together, and while one batch is being written the next is decided.
 
 No timer. Two connections: `reader` looks up what the next commands need, `writer` writes. Decisions are made ahead of
-the book's lock, on what this process knows (`ledger.working`); the write takes the lock and does nothing unless the book
-is exactly where those decisions begin. If another process was faster, or the database went away, everything that was
-decided ahead is dropped and decided again under the lock. A COMMIT whose answer was lost is repeated with the same ids,
+the book's lock, on what this process knows (`ledger.working`); the write takes the lock and does nothing unless the
+book is exactly where those decisions begin. If another process was faster, or the database went away, everything that
+was decided ahead is dropped and decided again under the lock. A COMMIT whose answer was lost is repeated with the same ids,
 so that its callers get the outcome that stands, whichever it was.
 """
 
@@ -143,8 +143,7 @@ class Batcher:
         async with AsyncExitStack() as stack:
             reader = await stack.enter_async_context(driver(self._engine))
             writer = await stack.enter_async_context(driver(self._engine))
-            if self._working is None:
-                self._working = await self._begin(reader)
+            await self._begin(reader)
             while True:
                 if self._failure is not None:
                     raise self._failure
@@ -200,12 +199,11 @@ class Batcher:
 
     # Ahead of the lock
 
-    async def _begin(self, reader: Driver) -> Working:
-        """A fresh working state, from where the book stands now."""
+    async def _begin(self, reader: Driver) -> None:
+        """Make a working state of where the book stands now, unless ours stands there already."""
         head = await store.read_head(reader, self._book)
-        working = Working(self._book, head, await store.load_frozen(reader, head.number))
-        working.decided = self.decided
-        return working
+        if self._working is None or self._working.seq != head.seq:
+            self._working = Working(self._book, head, await store.load_frozen(reader, head.number), self.decided)
 
     async def _decide(self, reader: Driver, taken: list[_Waiting]) -> None:
         working = self._working
@@ -356,8 +354,7 @@ class Batcher:
             raw = await driver_of(connection)
             working = self._working
             if working is None or working.seq != head.seq:
-                working = Working(self._book, head, await store.load_frozen(raw, head.number))
-                working.decided = self.decided
+                working = Working(self._book, head, await store.load_frozen(raw, head.number), self.decided)
             self._working = None  # until this is committed
             await self._make_room(raw, working)
             riders = [rider for item in taken for group in item.groups for rider in group.riders]

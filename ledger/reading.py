@@ -5,12 +5,13 @@ Reads no lock and writes nothing. What the write path needs is in `ledger.store`
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, select, text
+from sqlalchemy import ColumnElement, Row, bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db.types import Instant
 from ledger.accounts import Account
 from ledger.commands import BankEvidence, ChainEvidence, Evidence, FreezeScope
 from ledger.engine import Movement, OpenHold
@@ -151,31 +152,116 @@ async def load_movements(
             "SELECT l.* FROM ledger_lines l JOIN ledger_accounts a ON a.book = l.book AND a.account = l.debit"
             f" WHERE {where}{having} {order} LIMIT :limit"
         )
+    return await _movements(connection, f"SELECT found.* FROM ({source}) found", f"{order} LIMIT :limit", values)
+
+
+async def _movements(connection: AsyncConnection, source: str, order: str, values: Mapping[str, Any]) -> list[Movement]:
+    """The lines that `source` selects (all columns of ledger_lines) as movements."""
     query = (
-        f"SELECT l.seq, l.line, l.kind, l.amount::text AS amount, l.debit_balance::text AS debit_balance,"
+        "SELECT l.seq, l.line, l.kind, l.amount::text AS amount, l.debit_balance::text AS debit_balance,"
         " l.credit_balance::text AS credit_balance, d.name AS debit, c.name AS credit, d.asset, h.id AS hold,"
-        " m.id, m.kind AS command_kind, m.subject, m.booked_at, m.detail, x.metadata"
+        " m.id, m.kind AS command_kind, m.subject, m.booked_at, m.effective_at, m.detail, x.metadata"
         f" FROM ({source}) l"
         " JOIN ledger_accounts d ON d.book = l.book AND d.account = l.debit"
         " JOIN ledger_accounts c ON c.book = l.book AND c.account = l.credit"
         " JOIN ledger_commands m ON m.book = l.book AND m.seq = l.seq"
         " LEFT JOIN ledger_commands h ON h.book = l.book AND h.seq = l.hold"
         " LEFT JOIN ledger_metadata x ON x.book = l.book AND x.seq = l.seq"
-        f" {order} LIMIT :limit"
+        f" {order}"
     )
     return [_movement(row) for row in await connection.execute(text(query), values)]
+
+
+_BALANCE = text(
+    """
+    SELECT balance::text FROM (
+        (SELECT seq, line, debit_balance AS balance FROM ledger_lines
+          WHERE book = :book AND debit = :account AND seq <= :through ORDER BY seq DESC, line DESC LIMIT 1)
+        UNION ALL
+        (SELECT seq, line, credit_balance FROM ledger_lines
+          WHERE book = :book AND credit = :account AND seq <= :through ORDER BY seq DESC, line DESC LIMIT 1)
+    ) last ORDER BY seq DESC, line DESC LIMIT 1
+    """
+)
+_BACKDATED = text(
+    """
+    SELECT coalesce(sum(step), 0)::text FROM ledger_backdated
+     WHERE book = :book AND account = :account AND seq > :after AND seq <= :through AND effective_at <= :at
+    """
+)
+
+
+async def load_balance_at(
+    connection: AsyncConnection, number: int, account: str, at: datetime, *, effective: bool, known_at: datetime | None
+) -> int:
+    """An account's posted balance after all that was booked (or effective) at `at`; see `Ledger.balance_at`.
+
+    One index probe a side; by effective time, the sum of what was booked since with an earlier date besides.
+    """
+    found = await connection.scalar(
+        select(accounts.c.account).where(accounts.c.book == number, accounts.c.name == account)
+    )
+    if found is None:
+        return 0
+    values: dict[str, Any] = {"book": number, "account": found}
+    booked = at if known_at is None or not effective else min(at, known_at)
+    through = await seq_at(connection, number, booked)
+    balance = int(await connection.scalar(_BALANCE, {**values, "through": through}) or 0)
+    if not effective:
+        return balance
+    known = 2**62 if known_at is None else await seq_at(connection, number, known_at)
+    later = await connection.scalar(_BACKDATED, {**values, "after": through, "through": known, "at": at})
+    return balance + int(later or 0)
+
+
+async def seq_at(connection: AsyncConnection, number: int, at: datetime) -> int:
+    """The last command booked at or before an instant, 0 if there is none."""
+    query = text("SELECT ledger_seq_at(:book, :at)").bindparams(bindparam("at", type_=Instant))
+    return int(await connection.scalar(query, {"book": number, "at": at}) or 0)
+
+
+async def load_statement_lines(
+    connection: AsyncConnection,
+    number: int,
+    account: str,
+    *,
+    since: datetime,
+    until: datetime,
+    effective: bool,
+    known_at: datetime | None,
+    limit: int,
+) -> list[Movement]:
+    """The posted lines of an account booked (or effective) from `since` on and before `until`, in that time's order."""
+    low, high = await _span(connection, number, since, until)
+    known = 2**62 if known_at is None else await seq_at(connection, number, known_at)
+    values = {"book": number, "name": account, "low": low, "high": min(high, known), "limit": limit, "known": known}
+    side = (
+        "SELECT l.* FROM ledger_accounts a JOIN ledger_lines l ON l.book = a.book AND l.{side} = a.account"
+        " WHERE a.book = :book AND a.name = :name AND l.kind = 'posted' AND l.seq > :low AND l.seq <= :high"
+    )
+    booked = " UNION ALL ".join(side.format(side=name) for name in ("debit", "credit"))
+    if not effective:
+        return await _movements(connection, booked, "ORDER BY l.seq, l.line LIMIT :limit", values)
+    source = (
+        f"SELECT b.* FROM ({booked}) b JOIN ledger_commands m ON m.book = b.book AND m.seq = b.seq"
+        " WHERE m.effective_at IS NULL"
+        " UNION ALL SELECT l.* FROM ledger_accounts a"
+        " JOIN ledger_backdated e ON e.book = a.book AND e.account = a.account"
+        " JOIN ledger_lines l ON l.book = e.book AND l.seq = e.seq AND l.line = e.line"
+        " WHERE a.book = :book AND a.name = :name AND e.seq > :low AND e.seq <= :known"
+        " AND e.effective_at >= :since AND e.effective_at < :until"
+    )
+    order = "ORDER BY coalesce(m.effective_at, m.booked_at), l.seq, l.line LIMIT :limit"
+    return await _movements(connection, source, order, {**values, "since": since, "until": until})
 
 
 async def _span(
     connection: AsyncConnection, number: int, since: datetime | None, until: datetime | None
 ) -> tuple[int, int]:
     """The seqs (exclusive, inclusive) booked from `since` on and before `until`."""
-    bounds = [0, 2**62]
-    for index, instant in ((0, since), (1, until)):
-        if instant is not None:
-            query = text("SELECT ledger_seq_at(:book, CAST(:at AS timestamptz) - interval '1 microsecond')")
-            bounds[index] = int(await connection.scalar(query, {"book": number, "at": instant}) or 0)
-    return bounds[0], bounds[1]
+    tick = timedelta(microseconds=1)
+    low = 0 if since is None else await seq_at(connection, number, since - tick)
+    return low, 2**62 if until is None else await seq_at(connection, number, until - tick)
 
 
 # Rows to types

@@ -22,6 +22,9 @@ from ledger.outcomes import LineKind, Outcome
 from ledger.requests import worker_id
 from ledger.tables import accounts
 
+OPEN_KEPT = 50_000
+"""Accounts that are remembered as open, so as not to ask for them again."""
+
 QUEUE_MAX = 20_000
 """Groups that may wait at most; one more is refused as busy, so that memory can't grow."""
 
@@ -82,6 +85,8 @@ class PostgresLedger:
             await self.asset(split_account_id(account)[2])
         groups = [Group((OpenAccount(id=worker_id("open", account), account=account),)) for account in missing]
         await self.submit(*groups)
+        if len(self._open) > OPEN_KEPT:
+            self._open.clear()
         self._open.update(missing)
 
     async def create_book(self) -> None:

@@ -82,7 +82,7 @@ _ACCOUNT = (
 async def load_slots(driver: Driver, number: int, names: Iterable[str]) -> list[Slot]:
     """Those of these accounts that are open or closed."""
     rows = await driver.fetch(
-        f"SELECT {_ACCOUNT} FROM ledger_find_accounts($1, $2)",  # noqa: S608
+        f"SELECT {_ACCOUNT} FROM ledger_find_accounts($1, $2)",
         number,
         list(names),
     )
@@ -200,7 +200,7 @@ async def write(driver: Driver, batch: Batch, *, number: int, closed_until: date
         parts.append(f"rows_{place} AS ({statement.format(parameter=f'${parameter}')})")
     return bool(
         await driver.fetchval(
-            f"WITH {', '.join(parts)} SELECT ok FROM written",  # noqa: S608 - our own tables' and columns' names
+            f"WITH {', '.join(parts)} SELECT ok FROM written",
             number,
             batch.head,
             closed_until,
@@ -223,7 +223,7 @@ def _insert(table: str, columns: tuple[str, ...], riders: Sequence[Insert]) -> t
     """The statement that inserts rows from a JSON parameter if the batch was written, and the JSON."""
     named = ", ".join(f'"{column}"' for column in columns)
     statement = (
-        f'INSERT INTO "{table}" ({named}) SELECT {named}'  # noqa: S608 - the names are our own tables'
+        f'INSERT INTO "{table}" ({named}) SELECT {named}'
         f' FROM jsonb_populate_recordset(NULL::"{table}", {{parameter}}::jsonb), written WHERE written.ok'
     )
     rows = [{column: _json_value(value) for column, value in {**r.key, **r.values}.items()} for r in riders]

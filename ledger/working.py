@@ -45,10 +45,13 @@ from ledger.outcomes import Kind, Line, LineKind, Outcome
 from ledger.riders import Insert, Row
 from ledger.state import HeldPosting, HoldRecord, HoldState, RowKey, State, row_key
 
-KEPT_MAX = 20_000
-"""Accounts, and holds, that are kept after their last use; at most twice as many. Bounds the process's memory."""
+ACCOUNTS_KEPT = 20_000
+"""Accounts that are kept after their last use; at most twice as many. Bounds the process's memory, as the next two."""
 
-RECENT_MAX = 2_000
+HOLDS_KEPT = 4_000
+"""Holds, and counters of limits, that are kept after their last use; at most twice as many."""
+
+OUTCOMES_KEPT = 2_000
 """Outcomes that are kept to answer a quick repeat; at most twice as many."""
 
 Value = TypeVar("Value")
@@ -104,23 +107,25 @@ class Head:
 
 
 class Working:
-    """One book's working state, from `head` on."""
+    """One book's working state, from `head` on; `decided` counts outcomes by the way that they took."""
 
-    def __init__(self, book: str, head: Head, frozen: Iterable[tuple[FreezeScope, str]]) -> None:
+    def __init__(
+        self, book: str, head: Head, frozen: Iterable[tuple[FreezeScope, str]], decided: Counter[str] | None = None
+    ) -> None:
         self.book = book
         self.number = head.number
         self.seq = head.seq
         self.booked_at = head.booked_at
         self.closed_until = head.closed_until
         self.accounts_opened = head.accounts
-        self.slots: Kept[Slot] = Kept(KEPT_MAX)
-        self.holds: Kept[KnownHold] = Kept(KEPT_MAX)
-        self.recent: Kept[Outcome] = Kept(RECENT_MAX)
-        self.counters: Kept[int] = Kept(KEPT_MAX)
+        self.slots: Kept[Slot] = Kept(ACCOUNTS_KEPT)
+        self.holds: Kept[KnownHold] = Kept(HOLDS_KEPT)
+        self.recent: Kept[Outcome] = Kept(OUTCOMES_KEPT)
+        self.counters: Kept[int] = Kept(HOLDS_KEPT)
         self.reversed: dict[tuple[int, int], int] = {}
         self.rows: dict[RowKey, Row | None] = {}
         self.frozen = set(frozen)
-        self.decided: Counter[str] = Counter()
+        self.decided: Counter[str] = Counter() if decided is None else decided
         self.batch = Batch(head=head.seq, through=head.seq)
         self._view = _View(self)
         self._absent: set[str] = set()
