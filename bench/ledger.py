@@ -13,9 +13,10 @@ from base.clock import SystemClock
 from bench.callers import Row, Submit, drive
 from bench.callers import measure as measure_callers
 from bench.frame import Better, Figure, Options, Progress, Report, median, number
+from bench.loader import fill
 from bench.machine import describe_machine, describe_server
 from bench.mix import ACCOUNTS, SHARES, Mix, Pattern
-from bench.stage import BOOK, FOLDER, Place, Stage, prepare, server
+from bench.stage import BOOK, FOLDER, FOUNDED, Ago, Place, Stage, opened, prepare, server
 from bench.yardsticks import call, copy, orm
 from bench.yardsticks.disk import fsyncs_per_s
 from ledger.commands import Group
@@ -29,6 +30,12 @@ MIXED = 80
 
 BULK = {100: 4, 1000: 2}
 """Groups in a submission, and how many callers send such."""
+
+STORED = {"1m": 1_000_000, "10m": 10_000_000}
+"""Commands that a book has before it's measured."""
+
+_QUICK_SHRINKS = 100
+"""A quick run stores so many times less."""
 
 RESOURCES = 0.2
 """Share of entries that carry a row."""
@@ -80,6 +87,7 @@ async def measure(options: Options, progress: Progress) -> Report:
         await bench.bulk()
         await bench.patterns()
         await bench.resources()
+        await bench.stored()
         bench.disk()
         settings = {
             "postgresql": await describe_server(running.admin_url),
@@ -179,6 +187,31 @@ class _Bench:
         self._row("mixed20", rows)
         self._tell("mixed20_over_plain", median(ratios), "ratio")
 
+    async def stored(self) -> None:
+        """Much history: each size beside a fresh book, whose accounts were opened and funded and nothing else."""
+        names = {f"stored{size}_over_stored10k": size for size in STORED}
+        if not self._options.wants_any(*names):
+            return
+        async with self._stage.book() as place:
+            rows = {size: await self._stored(place.name, size) for size in STORED if self._options.wants_any(*names)}
+        for size, (measured, ratio) in rows.items():
+            self._row(f"stored{size}", measured)
+            self._tell(f"stored{size}_over_stored10k", ratio, "ratio")
+
+    async def _stored(self, name: str, size: str) -> tuple[list[Row], float]:
+        """Load a book up to this size and measure it beside a fresh one."""
+        running = self._stage.server
+        commands = STORED[size] // (_QUICK_SHRINKS if self._options.quick else 1)
+        async with opened(running, name, clock=Ago(FOUNDED / 2)) as past:
+            await fill(past, self._mix(), commands, self._progress)
+        rows, ratios = [], []
+        for _ in range(self._options.pairs):
+            fresh = await self._engine(callers=AGAINST)
+            async with opened(running, name) as place:
+                rows.append(await self._measure(_submit(place), await self._primed(place), place, callers=AGAINST))
+            ratios.append(rows[-1].entries_per_s / fresh.entries_per_s)
+        return rows, median(ratios)
+
     def disk(self) -> None:
         """How often a page can be flushed: the floor under a lone caller's commit."""
         if self._options.wants("fsyncs_per_s"):
@@ -189,12 +222,12 @@ class _Bench:
     async def _engine(self, *, callers: int, pattern: Pattern = Pattern.UNIFORM, resources: float = 0) -> Row:
         """The engine on a fresh clone."""
         async with self._stage.book() as place:
-            mix = self._mix(pattern, resources)
+            mix = await self._primed(place, pattern, resources)
             return await self._measure(_submit(place), mix, place, callers=callers)
 
     async def _engine_and_copy(self, place: Place, *, callers: int, bulk: int = 1) -> tuple[Row, tuple[float, float]]:
         """The engine, and COPY of exactly the rows that it wrote while it was measured: entries and rows a second."""
-        mix = self._mix()
+        mix = await self._primed(place)
         groups = await self._warm(_submit(place), mix, callers=callers, bulk=bulk)
         row, run, after_seq = await measure_callers(
             _submit(place), groups, place, callers=callers, seconds=self._options.seconds, bulk=bulk
@@ -203,22 +236,31 @@ class _Bench:
         return row, (run.entries / copied.seconds, copied.rows / copied.seconds)
 
     async def _calls(self) -> Row:
-        async with self._stage.book() as place, call.opened(place) as calls:
-            return await self._measure(calls.submit, self._mix(), place, callers=AGAINST)
+        async with self._stage.book() as place:
+            mix = await self._primed(place)
+            async with call.opened(place) as calls:
+                return await self._measure(calls.submit, mix, place, callers=AGAINST)
 
     async def _orm(self) -> Row:
-        async with self._stage.book() as place, orm.opened(place) as sessions:
-            return await self._measure(sessions.submit, self._mix(), place, callers=AGAINST)
+        async with self._stage.book() as place:
+            mix = await self._primed(place)
+            async with orm.opened(place) as sessions:
+                return await self._measure(sessions.submit, mix, place, callers=AGAINST)
 
     async def _measure(self, submit: Submit, mix: Mix, place: Place, *, callers: int) -> Row:
         groups = await self._warm(submit, mix, callers=callers)
         row, _, _ = await measure_callers(submit, groups, place, callers=callers, seconds=self._options.seconds)
         return row
 
+    async def _primed(self, place: Place, pattern: Pattern = Pattern.UNIFORM, resources: float = 0) -> Mix:
+        """A new mix, its first holds in the book."""
+        mix = self._mix(pattern, resources)
+        await drive(_submit(place), iter(mix.prime()), callers=1, seconds=60, bulk=500)
+        return mix
+
     async def _warm(self, submit: Submit, mix: Mix, *, callers: int, bulk: int = 1) -> Iterator[Group]:
-        """Make the submissions, prime the book with holds and let the callers begin; what is left to send."""
+        """Make the submissions and let the callers begin; what is left to send."""
         seconds = min(_WARM_SECONDS, self._options.seconds)
-        await drive(submit, iter(mix.prime()), callers=callers, seconds=60, bulk=bulk)
         rate = _EXPECTED_BULK if bulk > 1 else _EXPECTED.get(callers, _EXPECTED_MOST)
         groups = iter(mix.groups(int(rate * (self._options.seconds + seconds))))
         await drive(submit, groups, callers=callers, seconds=seconds, bulk=bulk)

@@ -11,19 +11,20 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
-from base.clock import SystemClock
+from base.clock import Clock, SystemClock
 from bench.frame import Progress
 from bench.mix import AMOUNT_AVERAGE, CAPITAL, FEES, FUNDED, HOT_FUNDED_AVERAGES, HOT_HOUSE, USDC, user_accounts
 from db.engine import create_engine
 from db.migrate import migrate
 from db.server import PostgresServer, Running, at_database, clean, create_database, drop_database
-from ledger.commands import Group, Post, Posting
+from ledger.commands import Group, OpenAccount, Post, Posting
 from ledger.requests import worker_id
 from ledger.service import PostgresLedger
 
@@ -33,7 +34,10 @@ BOOK = "main"
 _BLANK, _BASE = "bench_blank", "bench_base"
 """Templates: migrated only; with the book, its accounts open and funded."""
 
-_CHUNK = 500
+FOUNDED = timedelta(days=400)
+"""How long ago every book was founded."""
+
+_CHUNK = 1000
 """Accounts opened or funded at a time."""
 
 _QUIET_SECONDS = 10
@@ -84,13 +88,25 @@ class Stage:
             await drop_database(self.server.admin_url, name)
 
 
+@dataclass(frozen=True, slots=True)
+class Ago:
+    """A clock that runs behind by so much: history that is written with it lies in the past."""
+
+    behind: timedelta
+
+    def now(self) -> datetime:
+        return SystemClock().now() - self.behind
+
+
 @asynccontextmanager
-async def opened(server: Running, name: str) -> AsyncIterator[Place]:
+async def opened(server: Running, name: str, *, clock: Clock | None = None) -> AsyncIterator[Place]:
     """The database `name` as the service's process opens it."""
     app, admin = at_database(server.app_url, name), at_database(server.admin_url, name)
     engine = create_engine(app, application_name="onebook bench")
     try:
-        yield Place(name, server.pid, app, admin, engine, PostgresLedger(engine, clock=SystemClock(), book=BOOK))
+        yield Place(
+            name, server.pid, app, admin, engine, PostgresLedger(engine, clock=clock or SystemClock(), book=BOOK)
+        )
     finally:
         await _quiet(engine)
         await engine.dispose()
@@ -128,8 +144,8 @@ async def prepare(running: Running, *, accounts: int, seed: int, progress: Progr
     await migrate(at_database(running.owner_url, _BLANK))
     await create_database(running.admin_url, _BASE, template=_BLANK)
     names = user_accounts(accounts, seed=seed, clock=SystemClock())
-    async with opened(running, _BASE) as place:
-        await _found(place.ledger, names, progress)
+    async with opened(running, _BASE, clock=Ago(FOUNDED)) as place:
+        await found(place.ledger, names, progress)
         connection = await asyncpg.connect(place.admin_url)
         try:
             await connection.execute("VACUUM ANALYZE")
@@ -138,17 +154,23 @@ async def prepare(running: Running, *, accounts: int, seed: int, progress: Progr
     return Stage(running, names)
 
 
-async def _found(ledger: PostgresLedger, accounts: Sequence[str], progress: Progress) -> None:
+async def found(ledger: PostgresLedger, accounts: Sequence[str], progress: Progress) -> None:
     """Create the book and its asset, open the accounts and give each its funds."""
     await ledger.create_book()
     await ledger.register_asset(USDC)
-    await ledger.ensure_open(CAPITAL, FEES, HOT_HOUSE)
-    with progress.bar("opening accounts", len(accounts)) as advance:
-        for start in range(0, len(accounts), _CHUNK):
-            chunk = accounts[start : start + _CHUNK]
-            await ledger.ensure_open(*chunk)
-            await ledger.submit(*(_funding(account, hot=account == accounts[0]) for account in chunk))
+    groups = founding(accounts)
+    with progress.bar("founding a book", len(groups)) as advance:
+        for start in range(0, len(groups), _CHUNK):
+            chunk = groups[start : start + _CHUNK]
+            await ledger.submit(*chunk)
             advance(len(chunk))
+
+
+def founding(accounts: Sequence[str]) -> list[Group]:
+    """Open the house's accounts and these, and fund these; the first one is the limited hot one."""
+    names = (CAPITAL, FEES, HOT_HOUSE, *accounts)
+    opening = [Group((OpenAccount(id=worker_id("open", name), account=name),)) for name in names]
+    return opening + [_funding(account, hot=account == accounts[0]) for account in accounts]
 
 
 def _funding(account: str, *, hot: bool) -> Group:
