@@ -52,7 +52,7 @@ FEE = 50_000
 HOT_FUNDED_AVERAGES = 4
 """What the limited hot account starts with and tends back to, in average amounts."""
 
-_PULL = 0.08
+_PULL = 0.1
 """How much likelier a debit gets for each average amount that the hot account is above that."""
 
 _HOT_HIGH = 5 * AMOUNT_AVERAGE
