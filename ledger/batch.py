@@ -182,21 +182,25 @@ class Batch:
         ]
 
     def _moved_accounts(self) -> list[str]:
-        """Steps of posted counters with the balance that they lead to, and of pending ones with what is held then."""
+        """Steps of counters with the balance that they lead to: of accounts with posted steps only, then of others."""
         posted: list[tuple[str, ...]] = []
         pending: list[tuple[str, ...]] = []
         for slot in self.slots:
             debits, credits_, held, incoming = slot.written
             posted_debits, posted_credits = slot.debits_posted, slot.credits_posted
-            number = str(slot.number)
-            if posted_debits != debits or posted_credits != credits_:
-                balance = str(posted_credits - posted_debits)
-                posted.append((number, str(posted_debits - debits), str(posted_credits - credits_), balance))
-            if slot.debits_pending != held or slot.credits_pending != incoming:
+            row = (
+                str(slot.number),
+                str(posted_debits - debits),
+                str(posted_credits - credits_),
+                str(posted_credits - posted_debits),
+            )
+            if slot.debits_pending == held and slot.credits_pending == incoming:
+                posted.append(row)
+            else:
                 steps = str(slot.debits_pending - held), str(slot.credits_pending - incoming)
-                pending.append((number, *steps, str(slot.debits_pending)))
+                pending.append((*row, *steps, str(slot.debits_pending)))
             slot.written, slot.is_dirty = slot.counters(), False
-        return [*_plain_columns(posted, 4), *_plain_columns(pending, 4)]
+        return [*_plain_columns(posted, 4), *_plain_columns(pending, 7)]
 
     def _new_holds(self) -> list[str]:
         rows = [

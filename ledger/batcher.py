@@ -3,8 +3,8 @@
 No timer. Two connections: `reader` looks up what the next commands need, `writer` writes. Decisions are made ahead of
 the book's lock, on what this process knows (`ledger.working`); the write takes the lock and does nothing unless the
 book is exactly where those decisions begin. If another process was faster, or the database went away, everything that
-was decided ahead is dropped and decided again under the lock. A COMMIT whose answer was lost is repeated with the same ids,
-so that its callers get the outcome that stands, whichever it was.
+was decided ahead is dropped and decided again under the lock. A COMMIT whose answer was lost is repeated with the same
+ids, so that its callers get the outcome that stands, whichever it was.
 """
 
 import asyncio

@@ -177,7 +177,8 @@ _TYPES = (
     *("bigint[]", "timestamptz[]", "text[]", "text[]", "text[]", "text[]", "bytea", "bytea", "bytea", "jsonb"),
     *("bigint[]", "smallint[]", "text[]", "integer[]", "integer[]", "numeric[]", "numeric[]", "numeric[]"),
     *("bigint[]", "smallint[]"),
-    *("integer[]", "numeric[]", "numeric[]", "numeric[]") * 2,
+    *("integer[]", "numeric[]", "numeric[]", "numeric[]"),
+    *("integer[]", "numeric[]", "numeric[]", "numeric[]", "numeric[]", "numeric[]", "numeric[]"),
     *("bigint[]", "smallint[]", "timestamptz[]", "integer[]", "integer[]", "numeric[]", "numeric[]", "text[]"),
     *("text[]", "bigint[]", "smallint[]", "numeric[]", "text[]", "jsonb"),
 )
