@@ -97,7 +97,8 @@ async def test_limited_hot_account_is_near_zero_and_foreseen_exactly(accounts, c
     assert 0.01 <= mix.hot.refused / mix.hot.debits <= 0.05
     commands = [outcome for outcomes in decided for outcome in outcomes if outcome.accepted and not outcome.replayed]
     touching = [outcome for outcome in commands if any(hot.id in (line.debit, line.credit) for line in outcome.lines)]
-    assert len(touching) / len(commands) == pytest.approx(1 / 2, abs=0.06)
+    # The holds made before the start touch it never, so at first what ends them doesn't either.
+    assert len(touching) / len(commands) == pytest.approx(1 / 2, abs=0.08)
 
 
 @pytest.mark.parametrize("share", [0, 0.2])
