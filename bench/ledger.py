@@ -10,6 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from base.clock import SystemClock
+from bench import effective
 from bench.callers import Row, Submit, drive
 from bench.callers import measure as measure_callers
 from bench.frame import Better, Figure, Options, Progress, Report, median, number
@@ -88,6 +89,7 @@ async def measure(options: Options, progress: Progress) -> Report:
         await bench.patterns()
         await bench.resources()
         await bench.stored()
+        await bench.effective()
         bench.disk()
         settings = {
             "postgresql": await describe_server(running.admin_url),
@@ -211,6 +213,15 @@ class _Bench:
                 rows.append(await self._measure(_submit(place), await self._primed(place), place, callers=AGAINST))
             ratios.append(rows[-1].entries_per_s / fresh.entries_per_s)
         return rows, median(ratios)
+
+    async def effective(self) -> None:
+        """A balance by effective time, of an account with much history."""
+        if self._options.wants("effective_balance_p99_ms"):
+            postings = effective.POSTINGS // (_QUICK_SHRINKS if self._options.quick else 1)
+            value = await effective.balance_p99_ms(
+                self._stage, postings=postings, seed=self._options.seed, progress=self._progress
+            )
+            self._tell("effective_balance_p99_ms", value, "ms", Better.LOWER)
 
     def disk(self) -> None:
         """How often a page can be flushed: the floor under a lone caller's commit."""

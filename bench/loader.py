@@ -57,13 +57,14 @@ async def fill(place: Place, mix: Mix, commands: int, progress: Progress) -> Non
 async def write_stretch(place: Place, groups: Sequence[Group], progress: Progress) -> Stretch:
     """Let the engine write these groups, which must refer to no hold of an earlier stretch."""
     async with _connected(place) as connection:
-        book, first, start = await connection.fetchrow("SELECT number, seq, booked_at FROM ledger_books")
+        book, first = await connection.fetchrow("SELECT number, seq FROM ledger_books")
         with progress.bar("writing a stretch", len(groups)) as advance:
             for begin in range(0, len(groups), _CHUNK):
                 chunk = groups[begin : begin + _CHUNK]
                 await place.ledger.submit(*chunk)
                 advance(len(chunk))
         last, end = await connection.fetchrow("SELECT seq, booked_at FROM ledger_books")
+        start = await connection.fetchval("SELECT booked_at FROM ledger_commands WHERE seq = $1", first + 1)
         await connection.execute(_FUNCTIONS.read_text(encoding="utf-8"))
         await connection.execute("SELECT bench_steps($1, $2)", book, first)
         await connection.execute("ANALYZE")

@@ -98,6 +98,18 @@ class Ago:
         return SystemClock().now() - self.behind
 
 
+@dataclass(slots=True)
+class Stepping:
+    """A clock that moves on by a step whenever it's asked: every batch has an instant of its own."""
+
+    instant: datetime
+    step: timedelta
+
+    def now(self) -> datetime:
+        self.instant += self.step
+        return self.instant
+
+
 @asynccontextmanager
 async def opened(server: Running, name: str, *, clock: Clock | None = None) -> AsyncIterator[Place]:
     """The database `name` as the service's process opens it."""
