@@ -156,10 +156,11 @@ class Batch:
     def _add_evidence(self, seq: int, evidence: ChainEvidence | BankEvidence) -> None:
         if isinstance(evidence, ChainEvidence):
             block = {"block_number": evidence.block_number, "block_hash": evidence.block_hash}
-            self.add_rest("evidence", {"seq": seq, "network": evidence.network, **block})
+            place = {"tx_hash": evidence.tx_hash, "place": evidence.place}
+            self.add_rest("evidence", {"seq": seq, "network": evidence.network, **block, **place})
             return
-        place = {"statement": evidence.statement, "statement_line": evidence.line}
-        self.add_rest("evidence", {"seq": seq, "bank_account": evidence.account, **place})
+        line = {"statement": evidence.statement, "statement_line": evidence.line}
+        self.add_rest("evidence", {"seq": seq, "bank_account": evidence.account, **line})
 
     def close(self) -> list[object]:
         """All columns in the order in which `ledger_write` takes them; what they say counts as written from now on."""

@@ -85,7 +85,8 @@ def detail_of(command: Command, outcome: Outcome, *, account_number: int | None 
     said: dict[str, object] = {}
     if outcome.refusal is not None:
         if outcome.refusal.facts:
-            said["facts"] = dict(outcome.refusal.facts)
+            facts = outcome.refusal.facts.items()
+            said["facts"] = {name: fact if isinstance(fact, int) else str(fact) for name, fact in facts}
     else:
         terms = _terms(command, account_number)
         if terms:

@@ -176,6 +176,8 @@ evidences = Table(
     Column("block_number", Big),
     Column("network", Text),
     Column("block_hash", Text),
+    Column("tx_hash", Text),
+    Column("place", Text),
     Column("bank_account", Text),
     Column("statement", Text),
     Index("ix_ledger_evidence_block", "book", "network", "block_number", postgresql_where=text("network IS NOT NULL")),

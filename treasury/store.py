@@ -187,6 +187,7 @@ async def list_adjustments(
 async def load_counters(connection: AsyncConnection, book: str) -> list[Counters]:
     """Every account of a book: what is stored, and what its lines add up to."""
     line, amount = ledger.lines.c, _number(ledger.lines.c.amount)
+    number = select(ledger.books.c.number).where(ledger.books.c.book == book).scalar_subquery()
     posted = case((line.kind == LineKind.POSTED, amount), else_=0)
     pending = case(
         (line.kind == LineKind.HELD, amount),
@@ -198,19 +199,19 @@ async def load_counters(connection: AsyncConnection, book: str) -> list[Counters
         zero = literal(0)
         columns = (zero, posted, zero, pending) if other else (posted, zero, pending, zero)
         named = [column.label(name) for name, column in zip(COUNTERS, columns, strict=True)]
-        sides.append(select(side.label("account"), *named).where(line.book == book))
+        sides.append(select(side.label("account"), *named).where(line.book == number))
     both = union_all(*sides).subquery()
     sums = [func.sum(both.c[name]).label(f"journal_{name}") for name in COUNTERS]
     journal = select(both.c.account, *sums).group_by(both.c.account).subquery()
     query = (
         select(ledger.accounts, *(journal.c[f"journal_{name}"] for name in COUNTERS))
         .join(journal, journal.c.account == ledger.accounts.c.account, isouter=True)
-        .where(ledger.accounts.c.book == book)
-        .order_by(ledger.accounts.c.account)
+        .where(ledger.accounts.c.book == number)
+        .order_by(ledger.accounts.c.name)
     )
     return [
         Counters(
-            account=row.account,
+            account=row.name,
             asset=row.asset,
             stored=_four(row, ""),
             journal=_four(row, "journal_"),
@@ -262,7 +263,7 @@ async def sum_through(
     Entries of later blocks aren't counted, nor those of blocks that left the chain (their compensation carries the
     same block, so it isn't either). Entries without a block of this network always are.
     """
-    said, line = ledger.commands.c, ledger.lines.c
+    said, line, own = ledger.evidences.c, ledger.lines.c, ledger.accounts.c
     live = exists().where(
         chain.blocks.c.network == said.network,
         chain.blocks.c.block_hash == said.block_hash,
@@ -270,9 +271,11 @@ async def sum_through(
     )
     counted = or_(said.network.is_distinct_from(network), and_(said.block_number <= through, live))
     sides = [
-        select(side.label("account"), (_number(line.amount) * sign).label("amount"))
-        .join(ledger.commands, and_(said.book == line.book, said.seq == line.seq))
-        .where(line.kind == LineKind.POSTED, side.in_(accounts), counted)
+        select(own.name.label("account"), (_number(line.amount) * sign).label("amount"))
+        .select_from(ledger.accounts)
+        .join(ledger.lines, and_(line.book == own.book, side == own.account))
+        .join(ledger.evidences, and_(said.book == line.book, said.seq == line.seq), isouter=True)
+        .where(line.kind == LineKind.POSTED, own.name.in_(accounts), counted)
         for side, sign in ((line.debit, -1), (line.credit, 1))
     ]
     both = union_all(*sides).subquery()
@@ -290,10 +293,11 @@ async def load_in_flight(connection: AsyncConnection, deployment: Deployment, *,
     for address, receives in ((seen.recipient, True), (seen.sender, False)):
         account = _custody_text(deployment, own.role)
         booked = _booked(account, receives=receives).where(
-            ledger.commands.c.block_hash == seen.block_hash,
-            ledger.commands.c.block_number == seen.block_number,
-            ledger.commands.c.evidence["tx_hash"].astext == seen.tx_hash,
-            ledger.commands.c.evidence["place"].astext == seen.place,
+            ledger.evidences.c.network == seen.network,
+            ledger.evidences.c.block_number == seen.block_number,
+            ledger.evidences.c.block_hash == seen.block_hash,
+            ledger.evidences.c.tx_hash == seen.tx_hash,
+            ledger.evidences.c.place == seen.place,
         )
         query = (
             select(chain.observations, account.label("account"))
@@ -326,11 +330,17 @@ async def load_unbooked_gas(connection: AsyncConnection, native: Deployment, *, 
     """Live transactions that own addresses sent through a block, whose gas isn't booked; amounts in wei, negative."""
     sent, own = chain.outgoing.c, chain.addresses.c
     account = _custody_text(native, own.role)
-    booked = _booked(account, receives=False).where(
-        ledger.lines.c.debit == f"house/network-fees/{native.asset}",
-        ledger.commands.c.block_hash == sent.block_hash,
-        ledger.commands.c.block_number == sent.block_number,
-        ledger.commands.c.evidence["tx_hash"].astext == sent.tx_hash,
+    payer = ledger.accounts.alias()
+    booked = (
+        _booked(account, receives=False)
+        .join(payer, and_(payer.c.book == ledger.lines.c.book, payer.c.account == ledger.lines.c.debit))
+        .where(
+            payer.c.name == f"house/network-fees/{native.asset}",
+            ledger.evidences.c.network == sent.network,
+            ledger.evidences.c.block_number == sent.block_number,
+            ledger.evidences.c.block_hash == sent.block_hash,
+            ledger.evidences.c.tx_hash == sent.tx_hash,
+        )
     )
     query = (
         select(chain.outgoing, account.label("account"))
@@ -364,16 +374,15 @@ def _custody_text(deployment: Deployment, role: ColumnElement[str]) -> ColumnEle
 
 
 def _booked(account: ColumnElement[str], *, receives: bool) -> Select[Any]:
-    """Posted lines on one side of an account, with their commands; custody is an asset: what arrives debits it."""
-    side = ledger.lines.c.debit if receives else ledger.lines.c.credit
+    """Posted lines on one side of an account, with their evidence; custody is an asset: what arrives debits it."""
+    line, said, own = ledger.lines.c, ledger.evidences.c, ledger.accounts.c
+    side = line.debit if receives else line.credit
     return (
         select(literal(1))
-        .select_from(ledger.commands)
-        .join(
-            ledger.lines,
-            and_(ledger.lines.c.book == ledger.commands.c.book, ledger.lines.c.seq == ledger.commands.c.seq),
-        )
-        .where(ledger.lines.c.kind == LineKind.POSTED, side == account)
+        .select_from(ledger.evidences)
+        .join(ledger.lines, and_(line.book == said.book, line.seq == said.seq))
+        .join(ledger.accounts, and_(own.book == line.book, own.account == side))
+        .where(line.kind == LineKind.POSTED, own.name == account)
         .correlate(chain.observations, chain.outgoing, chain.addresses)
     )
 

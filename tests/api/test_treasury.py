@@ -122,7 +122,7 @@ async def test_f57_drift_of_one_unit_is_a_break_that_names_the_account(stage: St
     account = user_account(stage.alice.user, "USDC")
     async with database.engine(owner=True).begin() as connection:
         await connection.exec_driver_sql(
-            f"UPDATE ledger_accounts SET credits_posted = credits_posted + 1 WHERE account = '{account}'"
+            f"UPDATE ledger_accounts SET credits_posted = credits_posted + 1 WHERE name = '{account}'"
         )
     run = (await stage.treasurer.post("/v1/treasury/reconciliations")).json()
     drift = next(row for row in run["breaks"] if row["reason"] == "counter_drift")

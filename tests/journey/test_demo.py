@@ -223,7 +223,7 @@ def drifted(url: str, account: str) -> Iterator[None]:
 async def add(url: str, account: str, units: int) -> None:
     connection = await asyncpg.connect(url)
     try:
-        sql = "UPDATE ledger_accounts SET credits_posted = credits_posted + $1 WHERE account = $2"
+        sql = "UPDATE ledger_accounts SET credits_posted = credits_posted + $1 WHERE name = $2"
         assert await connection.execute(sql, units, account) == "UPDATE 1"
     finally:
         await connection.close()

@@ -140,7 +140,7 @@ async def test_f57_one_unit_in_a_stored_counter_names_the_account(treasury, data
     await journey(treasury)
     async with tx(database.engine(owner=True)) as connection:
         await connection.execute(
-            text(f"UPDATE ledger_accounts SET {counter} = {counter} + 1 WHERE account = :account"), {"account": account}
+            text(f"UPDATE ledger_accounts SET {counter} = {counter} + 1 WHERE name = :account"), {"account": account}
         )
     run = await treasury.reconciler.run()
     drift = [found for found in run.breaks if found.reason is BreakReason.COUNTER_DRIFT]

@@ -133,6 +133,8 @@ CREATE TABLE ledger_evidence (
     block_number bigint,
     network text,
     block_hash text,
+    tx_hash text,
+    place text,
     bank_account text,
     statement text,
     CONSTRAINT pk_ledger_evidence PRIMARY KEY (book, seq),
@@ -315,11 +317,13 @@ BEGIN
     INSERT INTO ledger_metadata (book, seq, salt, metadata)
     SELECT p_book, m.seq, decode(m.salt, 'hex'), m.metadata
       FROM jsonb_to_recordset(p_rest -> 'metadata') AS m(seq bigint, salt text, metadata jsonb);
-    INSERT INTO ledger_evidence (book, seq, network, block_number, block_hash, bank_account, statement, statement_line)
-    SELECT p_book, e.seq, e.network, e.block_number, e.block_hash, e.bank_account, e.statement, e.statement_line
+    INSERT INTO ledger_evidence (book, seq, network, block_number, block_hash, tx_hash, place, bank_account, statement,
+                                 statement_line)
+    SELECT p_book, e.seq, e.network, e.block_number, e.block_hash, e.tx_hash, e.place, e.bank_account, e.statement,
+           e.statement_line
       FROM jsonb_to_recordset(p_rest -> 'evidence') AS e(
-           seq bigint, network text, block_number bigint, block_hash text, bank_account text, statement text,
-           statement_line integer);
+           seq bigint, network text, block_number bigint, block_hash text, tx_hash text, place text,
+           bank_account text, statement text, statement_line integer);
     INSERT INTO ledger_backdated (book, account, seq, line, effective_at, step)
     SELECT p_book, b.account, b.seq, b.line, b.effective_at, b.step
       FROM jsonb_to_recordset(p_rest -> 'backdated') AS b(
