@@ -22,7 +22,7 @@ from base.errors import Unavailable
 from db.engine import driver, driver_of, tx
 from ledger import store
 from ledger.batch import Batch
-from ledger.commands import Group, Reverse
+from ledger.commands import Group
 from ledger.errors import BookBusy, OutcomeUnknown
 from ledger.outcomes import Outcome
 from ledger.riders import Advance
@@ -404,13 +404,11 @@ async def load(raw: Driver, working: Working, groups: Sequence[Group]) -> None:
     repeated = [seq for name, seq in found.items() if name in own]
     for outcome in await store.load_outcomes(raw, number, repeated):
         working.recent.young[outcome.id] = outcome
-    entries = {command.entry for group in groups for command in group.commands if isinstance(command, Reverse)}
-    if entries:
-        known = [entry.seq for name in entries if (entry := working.recent.find(name)) is not None]
-        working.reversed.update(await store.load_reversed(raw, number, known))
-    while missing:
+    while True:
         await _load_missing(raw, working, missing, found)
         missing = working.missing(groups)
+        if not missing:
+            return
 
 
 async def _load_missing(raw: Driver, working: Working, missing: Missing, found: dict[str, int]) -> None:
@@ -424,6 +422,9 @@ async def _load_missing(raw: Driver, working: Working, missing: Missing, found: 
         for slot in slots:
             working.add_slot(slot)
         working.set_absent(missing.accounts - {slot.name for slot in slots})
+    if missing.entries:
+        reversed_ = await store.load_reversed(raw, working.number, missing.entries)
+        working.reversed.young.update({str(entry): reversed_.get(entry, {}) for entry in missing.entries})
     if missing.counters:
         counters = await store.load_counters(raw, working.number, missing.counters)
         working.counters.young.update({**dict.fromkeys(missing.counters, 0), **counters})

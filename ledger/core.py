@@ -1,10 +1,11 @@
 """The specification of the book: `apply(state, now, groups)` decides commands. Pure; both engines must agree with it.
 
-Every decision looks in one fixed order, the order of `ledger.outcomes.Refused`: identity, riders, shape, accounts,
-freezes, time, holds, money. The first thing wrong refuses the command, and with it its group; nothing of it is written.
+Every decision looks in one fixed order, the order of `ledger.outcomes.Refused`: identity, riders, dates, shape, the
+entry to reverse, accounts, freezes, holds, credit lines, limits, money. The first thing wrong refuses the command, and
+with it its group; nothing of it is written.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
@@ -12,7 +13,9 @@ from typing import assert_never
 from ledger.accounts import Account, new_account, split_account_id
 from ledger.canonical import command_content, kind_of
 from ledger.commands import (
+    Charge,
     CloseAccount,
+    ClosePeriod,
     Command,
     Expire,
     Freeze,
@@ -22,6 +25,7 @@ from ledger.commands import (
     OpenAccount,
     Post,
     Posting,
+    Reverse,
     SetCreditLine,
     Settle,
     Unfreeze,
@@ -29,7 +33,7 @@ from ledger.commands import (
 )
 from ledger.errors import InvalidCommand
 from ledger.money import AMOUNT_END
-from ledger.outcomes import Line, LineKind, Outcome, Refusal, Refused
+from ledger.outcomes import Kind, Line, LineKind, Outcome, Refusal, Refused
 from ledger.riders import Advance, Insert, Rider
 from ledger.state import HeldPosting, HoldRecord, HoldState, State, row_key
 
@@ -74,17 +78,17 @@ def _decide_group(state: State, now: datetime, group: Group) -> tuple[Outcome, .
 
     attempt = state.layer()
     attempt.booked_at = max(now, state.booked_at)
-    lines: list[tuple[Line, ...]] = []
+    decisions: list[_Decision] = []
     try:
         for rider in group.riders:
             _ride(attempt, rider)
         for command in group.commands:
-            lines.append(_decide(attempt, command))
+            decisions.append(_decide(attempt, command))
     except _Refuse as stop:
-        refusals = _group_refusals(ids, len(lines), stop.refusal)
+        refusals = _group_refusals(ids, len(decisions), stop.refusal)
         attempt = state.layer()
         attempt.booked_at = max(now, state.booked_at)
-        lines = [()] * len(ids)
+        decisions = [_Decision()] * len(ids)
     else:
         refusals = [None] * len(ids)
 
@@ -98,10 +102,12 @@ def _decide_group(state: State, now: datetime, group: Group) -> tuple[Outcome, .
             subject=command.subject,
             content=content,
             refusal=refusal,
-            lines=booked,
+            lines=decision.lines,
+            effective_at=decision.effective_at,
+            reverses=decision.reverses,
         )
-        for number, (command, content, refusal, booked) in enumerate(
-            zip(group.commands, contents, refusals, lines, strict=True), start=1
+        for number, (command, content, refusal, decision) in enumerate(
+            zip(group.commands, contents, refusals, decisions, strict=True), start=1
         )
     )
     attempt.seq = state.seq + len(outcomes)
@@ -154,30 +160,70 @@ def _ride(state: State, rider: Rider) -> None:
             assert_never(never)
 
 
-def _decide(state: State, command: Command) -> tuple[Line, ...]:
-    if command.effective_at is not None and command.effective_at > state.booked_at:
-        raise _Refuse(Refused.EFFECTIVE_IN_FUTURE, booked_at=state.booked_at.isoformat())
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """What an accepted command did: its lines, its date if that isn't the booking's, the entry that it reversed."""
+
+    lines: tuple[Line, ...] = ()
+    effective_at: datetime | None = None
+    reverses: int | None = None
+
+
+def _decide(state: State, command: Command) -> _Decision:
+    effective_at = _effective_at(state, command)
     match command:
+        case Reverse():
+            entry, lines = _reverse(state, command)
+            return _Decision(lines, effective_at, reverses=entry.seq)
         case OpenAccount():
-            return _open(state, command)
+            return _Decision(_open(state, command), effective_at)
         case CloseAccount():
-            return _close(state, command)
+            return _Decision(_close(state, command), effective_at)
         case Freeze() | Unfreeze():
-            return _freeze(state, command)
+            return _Decision(_freeze(state, command), effective_at)
         case SetCreditLine():
-            return _set_credit_line(state, command)
+            return _Decision(_set_credit_line(state, command), effective_at)
+        case ClosePeriod():
+            return _Decision(_close_period(state, command), effective_at)
         case Post():
-            return _post(state, command)
+            return _Decision(_post(state, command), effective_at)
         case Hold():
-            return _hold(state, command)
+            return _Decision(_hold(state, command), effective_at)
         case Settle():
-            return _settle(state, command)
+            return _Decision(_settle(state, command), effective_at)
         case Void():
-            return _release_all(state, _open_hold(state, command.hold, expired=False), HoldState.VOIDED)
+            return _Decision(
+                _release_all(state, _open_hold(state, command.hold, expired=False), HoldState.VOIDED), effective_at
+            )
         case Expire():
-            return _release_all(state, _open_hold(state, command.hold, expired=True), HoldState.EXPIRED)
+            return _Decision(
+                _release_all(state, _open_hold(state, command.hold, expired=True), HoldState.EXPIRED), effective_at
+            )
         case _ as never:
             assert_never(never)
+
+
+# Dates
+
+
+def _effective_at(state: State, command: Command) -> datetime | None:
+    """The command's effective date, moved out of a closed period; None where it's the booking's own instant."""
+    asked = command.effective_at
+    if asked is None:
+        return None
+    if asked > state.booked_at:
+        raise _Refuse(Refused.EFFECTIVE_IN_FUTURE, booked_at=state.booked_at.isoformat())
+    stored = asked if state.closed_until is None else max(asked, state.closed_until)
+    return None if stored == state.booked_at else stored
+
+
+def _close_period(state: State, command: ClosePeriod) -> tuple[Line, ...]:
+    if command.until > state.booked_at:
+        raise _Refuse(Refused.EFFECTIVE_IN_FUTURE, booked_at=state.booked_at.isoformat())
+    if state.closed_until is not None and command.until <= state.closed_until:
+        raise _Refuse(Refused.PERIOD_CLOSED, closed_until=state.closed_until.isoformat())
+    state.closed_until = command.until
+    return ()
 
 
 # Accounts and flags
@@ -217,8 +263,7 @@ def _freeze(state: State, command: Freeze | Unfreeze) -> tuple[Line, ...]:
 
 
 def _set_credit_line(state: State, command: SetCreditLine) -> tuple[Line, ...]:
-    if not 0 <= command.cap < AMOUNT_END:
-        raise _Refuse(Refused.INVALID_AMOUNT, amount=str(command.cap))
+    _check_amount(command.cap, least=0)
     account = _known(state, command.account)
     if not account.limited:
         raise _Refuse(Refused.NOT_LIMITED, account=account.id)
@@ -233,19 +278,31 @@ def _set_credit_line(state: State, command: SetCreditLine) -> tuple[Line, ...]:
 
 
 def _post(state: State, command: Post) -> tuple[Line, ...]:
+    _check_shape(command)
     _check_postings(state, command.postings, is_evidence=command.evidence is not None)
+    _charge(state, command.charges)
     before = _available_before(state, command.postings, every_account=command.covered)
     lines = [_write(state, LineKind.POSTED, part) for posting in command.postings for part in _split(state, posting)]
     _check_limits(state, before)
     return tuple(lines)
 
 
-def _check_postings(state: State, postings: Sequence[Posting], *, is_evidence: bool) -> None:
-    if not postings:
+def _check_shape(command: Post | Hold) -> None:
+    if not command.postings:
         raise _Refuse(Refused.NO_POSTINGS)
-    for posting in postings:
-        if not 0 < posting.amount < AMOUNT_END:
-            raise _Refuse(Refused.INVALID_AMOUNT, amount=str(posting.amount))
+    for posting in command.postings:
+        _check_amount(posting.amount)
+    for charge in command.charges:
+        _check_amount(charge.amount, least=0)
+        _check_amount(charge.cap, least=0)
+
+
+def _check_amount(amount: int, *, least: int = 1) -> None:
+    if not least <= amount < AMOUNT_END:
+        raise _Refuse(Refused.INVALID_AMOUNT, amount=str(amount))
+
+
+def _check_postings(state: State, postings: Sequence[Posting], *, is_evidence: bool) -> None:
     for posting in postings:
         sides = _sides(posting)
         if len(set(sides)) != len(sides):
@@ -256,11 +313,16 @@ def _check_postings(state: State, postings: Sequence[Posting], *, is_evidence: b
             raise _Refuse(
                 Refused.ASSET_MISMATCH, account=account.id, account_asset=account.asset, posting_asset=posting.asset
             )
-    for _, account in accounts:
+    _check_usable(state, [account for _, account in accounts], is_evidence=is_evidence)
+
+
+def _check_usable(state: State, accounts: Iterable[Account], *, is_evidence: bool) -> None:
+    accounts = list(accounts)
+    for account in accounts:
         if account.closed:
             raise _Refuse(Refused.ACCOUNT_CLOSED, account=account.id)
     if not is_evidence:
-        for _, account in accounts:
+        for account in accounts:
             _check_not_frozen(state, account)
 
 
@@ -309,13 +371,90 @@ def _overlaps(debits: list[tuple[str, int]], credits_: list[tuple[str, int]]) ->
     return parts
 
 
+def _reverse(state: State, command: Reverse) -> tuple[Outcome, tuple[Line, ...]]:
+    """The entry, and the lines that take back what is asked of it."""
+    if command.amounts == ():
+        raise _Refuse(Refused.NO_POSTINGS)
+    for _, amount in command.amounts or ():
+        _check_amount(amount)
+    entry = state.outcome(command.entry)
+    if entry is None:
+        raise _Refuse(Refused.UNKNOWN_ENTRY, entry=command.entry)
+    if not entry.accepted or entry.kind not in (Kind.POST, Kind.SETTLE):
+        raise _Refuse(Refused.NOT_REVERSIBLE, entry=command.entry, kind=entry.kind)
+    left = {
+        index: line.amount - state.reversed_of((entry.seq, index))
+        for index, line in enumerate(entry.lines)
+        if line.kind is LineKind.POSTED
+    }
+    amounts = command.amounts or tuple((index, amount) for index, amount in left.items() if amount)
+    back = [
+        Posting(debit=line.credit, credit=line.debit, asset=line.asset, amount=amount)
+        for index, amount in amounts
+        if index in left
+        for line in (entry.lines[index],)
+    ]
+    sides = [_known(state, side) for posting in back for side in _sides(posting)]
+    _check_usable(state, sides, is_evidence=command.evidence is not None)
+    _check_reversal(entry, left, amounts)
+    before = _available_before(state, back)
+    lines = tuple(_write(state, LineKind.POSTED, posting) for posting in back)
+    _check_limits(state, before)
+    for index, amount in amounts:
+        place = (entry.seq, index)
+        state.reversed[place] = state.reversed_of(place) + amount
+    return entry, lines
+
+
+def _check_reversal(entry: Outcome, left: Mapping[int, int], amounts: Sequence[tuple[int, int]]) -> None:
+    asked: dict[int, int] = {}
+    for index, amount in amounts:
+        if index not in left:
+            raise _Refuse(Refused.UNKNOWN_POSTING, entry=entry.id, posting=index)
+        asked[index] = asked.get(index, 0) + amount
+    for index, amount in asked.items():
+        if amount > left[index]:
+            raise _Refuse(
+                Refused.EXCEEDS_REMAINDER, entry=entry.id, posting=index, required=amount, remaining=left[index]
+            )
+    if not amounts:
+        raise _Refuse(Refused.EXCEEDS_REMAINDER, entry=entry.id, remaining=0)
+
+
+# Limits of users
+
+
+def _charge(state: State, charges: Iterable[Charge]) -> None:
+    for charge in charges:
+        used = state.counter(charge.counter)
+        if used + charge.amount > charge.cap:
+            raise _Refuse(
+                Refused.LIMIT_EXCEEDED,
+                counter=charge.counter,
+                required=charge.amount,
+                used=used,
+                cap=charge.cap,
+                available=max(0, charge.cap - used),
+            )
+        state.counters[charge.counter] = used + charge.amount
+
+
+def _give_back(state: State, record: HoldRecord) -> None:
+    """Give a hold's charges back if nothing of it was ever settled."""
+    if all(posting.remaining == posting.amount for posting in record.postings):
+        for charge in record.charges:
+            state.counters[charge.counter] = state.counter(charge.counter) - charge.amount
+
+
 # Holds
 
 
 def _hold(state: State, command: Hold) -> tuple[Line, ...]:
+    _check_shape(command)
     _check_postings(state, command.postings, is_evidence=command.evidence is not None)
     if command.expires_at is not None and command.expires_at <= state.booked_at:
         raise _Refuse(Refused.EXPIRES_IN_PAST, booked_at=state.booked_at.isoformat())
+    _charge(state, command.charges)
     before = _available_before(state, command.postings)
     lines = [
         _write(state, LineKind.HELD, posting, hold=command.id, index=index)
@@ -330,6 +469,7 @@ def _hold(state: State, command: Hold) -> tuple[Line, ...]:
             HeldPosting(posting.debit, posting.credit, posting.asset, posting.amount, posting.amount)
             for posting in command.postings
         ),
+        charges=command.charges,
     )
     return tuple(lines)
 
@@ -350,6 +490,8 @@ def _open_hold(state: State, hold: str, *, expired: bool) -> HoldRecord:
 
 
 def _settle(state: State, command: Settle) -> tuple[Line, ...]:
+    for _, amount in command.amounts or ():
+        _check_amount(amount)
     record = _open_hold(state, command.hold, expired=False)
     amounts = command.amounts
     if amounts is None:
@@ -374,8 +516,6 @@ def _check_settlement(record: HoldRecord, amounts: tuple[tuple[int, int], ...]) 
     for index, amount in amounts:
         if not 0 <= index < len(record.postings):
             raise _Refuse(Refused.UNKNOWN_POSTING, hold=record.id, posting=index)
-        if not 0 < amount < AMOUNT_END:
-            raise _Refuse(Refused.INVALID_AMOUNT, amount=str(amount))
         asked[index] = asked.get(index, 0) + amount
     for index, amount in asked.items():
         remaining = record.postings[index].remaining
@@ -386,6 +526,7 @@ def _check_settlement(record: HoldRecord, amounts: tuple[tuple[int, int], ...]) 
 
 
 def _release_all(state: State, record: HoldRecord, end: HoldState) -> tuple[Line, ...]:
+    _give_back(state, record)
     lines = []
     for index, held in enumerate(record.postings):
         if held.remaining:

@@ -159,15 +159,18 @@ def _outcome(row: Any, lines: tuple[Line, ...]) -> Outcome:
     )
 
 
-async def load_reversed(driver: Driver, number: int, entries: Iterable[int]) -> dict[tuple[int, int], int]:
-    """How much of the lines of these entries was taken back, by (entry's seq, line)."""
+async def load_reversed(driver: Driver, number: int, entries: Iterable[int]) -> dict[int, dict[int, int]]:
+    """How much of the lines of these entries was taken back: by entry's seq, then by line."""
     rows = await driver.fetch(
         "SELECT entry, line, sum(amount)::text FROM ledger_reversals WHERE book = $1 AND entry = ANY($2::bigint[])"
         " GROUP BY entry, line",
         number,
         list(entries),
     )
-    return {(entry, line): int(amount) for entry, line, amount in rows}
+    found: dict[int, dict[int, int]] = {}
+    for entry, line, amount in rows:
+        found.setdefault(entry, {})[line] = int(amount)
+    return found
 
 
 # The write

@@ -84,15 +84,19 @@ class Kept(Generic[Value]):
 
 @dataclass(slots=True)
 class Missing:
-    """What has to be loaded before some groups can be decided: names of accounts, ids of holds and of commands."""
+    """What has to be loaded before some groups can be decided.
+
+    Ids of commands, seqs of entries to reverse, names of accounts, ids of holds, counters of limits.
+    """
 
     ids: list[str] = field(default_factory=list)
+    entries: set[int] = field(default_factory=set)
     accounts: set[str] = field(default_factory=set)
     holds: set[str] = field(default_factory=set)
     counters: set[str] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.ids or self.accounts or self.holds or self.counters)
+        return bool(self.ids or self.entries or self.accounts or self.holds or self.counters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ class Working:
         self.holds: Kept[KnownHold] = Kept(HOLDS_KEPT)
         self.recent: Kept[Outcome] = Kept(OUTCOMES_KEPT)
         self.counters: Kept[int] = Kept(HOLDS_KEPT)
-        self.reversed: dict[tuple[int, int], int] = {}
+        self.reversed: Kept[dict[int, int]] = Kept(HOLDS_KEPT)
         self.rows: dict[RowKey, Row | None] = {}
         self.frozen = set(frozen)
         self.decided: Counter[str] = Counter() if decided is None else decided
@@ -134,10 +138,9 @@ class Working:
 
     def prepare(self, groups: Sequence[Group]) -> Missing:
         """Begin a stretch of deciding: what must be loaded first, the groups' own ids among it."""
-        for kept in (self.slots, self.holds, self.recent, self.counters):
+        for kept in (self.slots, self.holds, self.recent, self.counters, self.reversed):
             kept.age()
         self._absent.clear()
-        self.reversed.clear()
         self.rows.clear()
         missing = self.missing(groups)
         find = self.recent.find
@@ -169,6 +172,8 @@ class Working:
                 elif isinstance(command, Reverse):
                     entry = self.recent.find(command.entry)
                     if entry is not None:
+                        if self.reversed.find(str(entry.seq)) is None:
+                            missing.entries.add(entry.seq)
                         self._want_accounts(missing, (s for line in entry.lines for s in (line.debit, line.credit)))
                 elif isinstance(command, OpenAccount | CloseAccount | SetCreditLine):
                     self._want_accounts(missing, (command.account,))
@@ -293,8 +298,9 @@ class Working:
             self.counters.young[counter] = used
             self.batch.add_rest("counters", {"counter": counter, "used": str(used)})
         for (entry, line), total in layer.reversed.items():
-            step = total - self.reversed.get((entry, line), 0)
-            self.reversed[entry, line] = total
+            taken = self.reversed.young.setdefault(str(entry), {})
+            step = total - taken.get(line, 0)
+            taken[line] = total
             seq = next(o.seq for o in outcomes if o.reverses == entry)
             self.batch.add_rest("reversals", {"entry": entry, "line": line, "seq": seq, "amount": str(step)})
         self.rows.update(layer.rows)
@@ -618,7 +624,7 @@ class _View(State):
         return self._working.counters.young.get(counter, 0)
 
     def reversed_of(self, line: tuple[int, int]) -> int:
-        return self._working.reversed.get(line, 0)
+        return self._working.reversed.young.get(str(line[0]), {}).get(line[1], 0)
 
     def row(self, key: RowKey) -> Row | None:
         return self._working.rows.get(key)

@@ -174,6 +174,8 @@ class PlainBook:
         return hold
 
     def settle(self, command: Settle) -> None:
+        if any(not 0 < amount < 2**256 for _, amount in command.amounts or ()):
+            raise Refusal(R.INVALID_AMOUNT)
         hold = self.open_hold(command.hold, due=False)
         asked = command.amounts
         if asked is None:
