@@ -241,7 +241,7 @@ class Batcher:
                 if batch.ids and not await self._write(writer, working, batch):
                     self._locked_left = LOCKED_BATCHES
                     raise _Overtaken
-                in_flight, self._in_flight = self._in_flight, []
+                in_flight, self._in_flight, self._in_flight_ids = self._in_flight, [], set()
                 for item in in_flight:
                     _answer(item.waiting, item.outcomes)
                 self.batches["ahead"] += 1

@@ -119,7 +119,7 @@ class Working:
         self.book = book
         self.number = head.number
         self.seq = head.seq
-        self.booked_at = head.booked_at
+        self.booked_at = self._now = head.booked_at
         self.closed_until = head.closed_until
         self.accounts_opened = head.accounts
         self.slots: Kept[Slot] = Kept(ACCOUNTS_KEPT)
@@ -211,9 +211,8 @@ class Working:
 
     def decide(self, groups: Sequence[Group], *, now: datetime, salt: Callable[[], bytes]) -> list[tuple[Outcome, ...]]:
         """Decide groups in order into the open batch. All that they touch is loaded."""
-        self.booked_at = max(now, self.booked_at)
-        self.batch.begin_stretch(self.booked_at)
-        stamp = instant_text(self.booked_at)
+        self._now = max(now, self.booked_at)
+        stamp = instant_text(self._now)
         decided = []
         for group in groups:
             outcomes = self._plainly(group)
@@ -236,6 +235,8 @@ class Working:
     def _record(self, group: Group, outcomes: tuple[Outcome, ...], stamp: str, salt: Callable[[], bytes]) -> None:
         """Append a decision's rows to the batch, leaves included."""
         batch, slots = self.batch, self.slots.young
+        self.booked_at = self._now  # a repeat alone doesn't move the book's time
+        batch.begin_stretch(self.booked_at)
         for command, outcome in zip(group.commands, outcomes, strict=True):
             seq = str(outcome.seq)
             rows = []
@@ -388,7 +389,7 @@ class Working:
                 return None
             kind = _PLAIN_KINDS[type(command)]
             content = group.content or command_content(command)
-            outcomes.append(Outcome(command.id, seq, self.booked_at, kind, command.subject, content, None, lines))
+            outcomes.append(Outcome(command.id, seq, self._now, kind, command.subject, content, None, lines))
         if group.riders and not self._take_rows(group):
             self._undo(before, held_before, made)
             return None
@@ -460,7 +461,7 @@ class Working:
         self, command: Hold, seq: int, before: dict[Slot, tuple[int, int, int, int]], made: list[str]
     ) -> tuple[Line, ...] | None:
         expires_at = command.expires_at
-        if command.charges or not command.postings or (expires_at is not None and expires_at <= self.booked_at):
+        if command.charges or not command.postings or (expires_at is not None and expires_at <= self._now):
             return None
         pairs = self._open_pairs(command.postings)
         if pairs is None:
@@ -532,7 +533,7 @@ class Working:
         if known is None or known.record.state is not HoldState.OPEN or known.record.charges:
             return None
         expires_at = known.record.expires_at
-        return known if expires_at is None or self.booked_at < expires_at else None
+        return known if expires_at is None or self._now < expires_at else None
 
     def _release(
         self,
