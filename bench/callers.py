@@ -88,7 +88,7 @@ async def drive(submit: Submit, groups: Iterator[Group], *, callers: int, second
 async def measure(
     submit: Submit, groups: Iterator[Group], place: Place, *, callers: int, seconds: float, bulk: int = 1
 ) -> tuple[Row, Run, int]:
-    """Drive callers and note what it cost: the row, the run, and the last seq before it."""
+    """Drive callers and note what it cost: the row, the run, and the first tx id after its start."""
     connection = await asyncpg.connect(place.admin_url)
     try:
         settle_memory()
@@ -112,18 +112,20 @@ async def measure(
         postgres_cores=postgres,
         commands_per_batch=commands / max(1, batches),
     )
-    return row, run, before.seq
+    return row, run, before.xid
 
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
     seq: int
     wal_bytes: int
+    xid: int
 
 
 async def _mark(connection: asyncpg.Connection) -> _Mark:
     row = await connection.fetchrow(
         "SELECT (SELECT max(seq) FROM ledger_commands) AS seq,"
-        " pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint AS wal"
+        " pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint AS wal,"
+        " pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS xid"
     )
-    return _Mark(row["seq"] or 0, row["wal"])
+    return _Mark(row["seq"] or 0, row["wal"], row["xid"])

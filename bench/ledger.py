@@ -46,6 +46,7 @@ _QUICK_ACCOUNTS = 1_000
 _EXPECTED = {1: 4_000, 16: 16_000}
 _EXPECTED_MOST = 24_000
 _EXPECTED_BULK = 40_000
+_EXPECTED_CALLS, _EXPECTED_ORM = 8_000, 2_000
 """Submissions a second made ready, by callers; a row that uses them up ends early."""
 
 _WARM_SECONDS = 0.5
@@ -240,26 +241,28 @@ class _Bench:
         """The engine, and COPY of exactly the rows that it wrote while it was measured: entries and rows a second."""
         mix = await self._primed(place)
         groups = await self._warm(_submit(place), mix, callers=callers, bulk=bulk)
-        row, run, after_seq = await measure_callers(
+        row, run, since = await measure_callers(
             _submit(place), groups, place, callers=callers, seconds=self._options.seconds, bulk=bulk
         )
-        copied = await copy.copy_again(self._stage, place, after_seq=after_seq)
+        copied = await copy.copy_again(self._stage, place, since=since)
         return row, (run.entries / copied.seconds, copied.rows / copied.seconds)
 
     async def _calls(self) -> Row:
         async with self._stage.book() as place:
             mix = await self._primed(place)
             async with call.opened(place) as calls:
-                return await self._measure(calls.submit, mix, place, callers=AGAINST)
+                return await self._measure(calls.submit, mix, place, callers=AGAINST, expected=_EXPECTED_CALLS)
 
     async def _orm(self) -> Row:
         async with self._stage.book() as place:
             mix = await self._primed(place)
             async with orm.opened(place) as sessions:
-                return await self._measure(sessions.submit, mix, place, callers=AGAINST)
+                return await self._measure(sessions.submit, mix, place, callers=AGAINST, expected=_EXPECTED_ORM)
 
-    async def _measure(self, submit: Submit, mix: Mix, place: Place, *, callers: int) -> Row:
-        groups = await self._warm(submit, mix, callers=callers)
+    async def _measure(
+        self, submit: Submit, mix: Mix, place: Place, *, callers: int, expected: int | None = None
+    ) -> Row:
+        groups = await self._warm(submit, mix, callers=callers, expected=expected)
         row, _, _ = await measure_callers(submit, groups, place, callers=callers, seconds=self._options.seconds)
         return row
 
@@ -269,10 +272,12 @@ class _Bench:
         await drive(_submit(place), iter(mix.prime()), callers=1, seconds=60, bulk=500)
         return mix
 
-    async def _warm(self, submit: Submit, mix: Mix, *, callers: int, bulk: int = 1) -> Iterator[Group]:
+    async def _warm(
+        self, submit: Submit, mix: Mix, *, callers: int, bulk: int = 1, expected: int | None = None
+    ) -> Iterator[Group]:
         """Make the submissions and let the callers begin; what is left to send."""
         seconds = min(_WARM_SECONDS, self._options.seconds)
-        rate = _EXPECTED_BULK if bulk > 1 else _EXPECTED.get(callers, _EXPECTED_MOST)
+        rate = expected or (_EXPECTED_BULK if bulk > 1 else _EXPECTED.get(callers, _EXPECTED_MOST))
         groups = iter(mix.groups(int(rate * (self._options.seconds + seconds))))
         await drive(submit, groups, callers=callers, seconds=seconds, bulk=bulk)
         return groups

@@ -188,6 +188,11 @@ async def load_seals(connection: AsyncConnection, book: str, numbers: Sequence[i
     return [_seal_of(row) for row in await connection.execute(query)] if numbers else []
 
 
+async def load_all_seals(connection: AsyncConnection, book: str) -> list[SignedSeal]:
+    """Every seal of a book, in order."""
+    return [_seal_of(row) for row in await connection.execute(_sealed(book).order_by(seals.c.number))]
+
+
 def _sealed(book: str) -> Select[Any]:
     return (
         select(books.c.book, seals).join_from(seals, books, seals.c.book == books.c.number).where(books.c.book == book)

@@ -1,0 +1,91 @@
+"""A process that checks ranges of a journal for an audit: jobs come in on standard input, results go out on output.
+
+Both are pickles behind their length in eight bytes. The first says where the database is and which snapshot to read.
+It loads little, so that it starts in a fraction of a second. The database's address never stands on a command line.
+
+python -m ledger.audit.worker
+"""
+
+import asyncio
+import pickle
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import asyncpg
+
+from ledger.audit.ranges import AccountNames, RangeAudit, RangeJob, RangeResult
+from ledger.audit.rows import NAMES, read_chunk
+from ledger.copying import SESSION, copied, rows_of
+
+CHUNK = 20_000
+"""Commands read at a time; bounds the memory of a worker."""
+
+SEQ_END = 2**62
+"""Beyond every seq."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Where the database is (arguments of `asyncpg.connect`), the snapshot to read, and the book's number in rows."""
+
+    connect: dict[str, Any]
+    snapshot: str
+    number: int
+
+
+async def check_range(
+    connection: "asyncpg.Connection[Any]",
+    job: RangeJob,
+    names: AccountNames,
+    *,
+    chunk: int = CHUNK,
+    progress: Callable[[int], None] | None = None,
+) -> RangeResult:
+    """Read and check one range over a connection that stands in the audit's tx."""
+    check = RangeAudit(job, names)
+    starts = list(range(job.after, job.through, chunk)) or [job.after]
+    for start in starts:
+        after = -SEQ_END if job.is_first and start == starts[0] else start
+        end = SEQ_END if job.is_last and start == starts[-1] else min(start + chunk, job.through)
+        check.take(await read_chunk(connection, job.number, after=after, through=end))
+        if progress is not None:
+            progress(min(start + chunk, job.through) - start)
+    return check.finish()
+
+
+async def load_names(connection: "asyncpg.Connection[Any]", number: int) -> AccountNames:
+    """Every account's name by its number."""
+    text = await copied(connection, NAMES, number)
+    return AccountNames(row.split(b"\t") for row in rows_of(text))
+
+
+def write_frame(stream: BinaryIO, value: object) -> None:
+    """Write one pickle behind its length."""
+    content = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    stream.write(len(content).to_bytes(8) + content)
+    stream.flush()
+
+
+def read_frame(stream: BinaryIO) -> Any:
+    """The next pickle; None where the stream ends."""
+    length = stream.read(8)
+    return pickle.loads(stream.read(int.from_bytes(length))) if len(length) == 8 else None  # noqa: S301 - our parent's
+
+
+async def _serve(setup: Setup) -> None:
+    connection = await asyncpg.connect(**setup.connect)
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            await connection.execute(f"SET TRANSACTION SNAPSHOT '{setup.snapshot}'")
+            await connection.execute(f"{SESSION}; SET LOCAL idle_in_transaction_session_timeout = 0")
+            names = await load_names(connection, setup.number)
+            while (job := read_frame(sys.stdin.buffer)) is not None:
+                write_frame(sys.stdout.buffer, await check_range(connection, job, names))
+    finally:
+        await connection.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(read_frame(sys.stdin.buffer)))
