@@ -9,10 +9,9 @@ from bench.frame import Progress, percentile
 from bench.loader import repeat, write_stretch
 from bench.mix import AMOUNT_AVERAGE, USDC
 from bench.stage import FOUNDED, Ago, Stage, Stepping, opened
-from db.engine import tx
 from ledger.commands import Group, Post, Posting
-from ledger.reading import load_balance_at
 from ledger.requests import worker_id
+from ledger.statements import TimeKind
 
 POSTINGS = 1_000_000
 """Of the one account."""
@@ -46,8 +45,7 @@ async def balance_p99_ms(stage: Stage, *, postings: int, seed: int, progress: Pr
         for _ in range(_QUESTIONS):
             at = start + span * chance.random()
             asked = time.perf_counter()
-            async with tx(place.engine) as connection:
-                await load_balance_at(connection, stretch.book, account, at, effective=True, known_at=None)
+            await place.ledger.balance_at(account, at, by=TimeKind.EFFECTIVE)
             taken.append((time.perf_counter() - asked) * 1000)
     return percentile(taken, 0.99)
 

@@ -10,15 +10,21 @@ from ledger.commands import Evidence, FreezeScope, Group
 from ledger.money import Asset
 from ledger.outcomes import Kind, LineKind, Outcome
 from ledger.state import HeldPosting
+from ledger.statements import LINES_MAX, Statement, TimeKind
 
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """One line of the journal as an owner's history shows it, with the command that caused it."""
+    """One line of the journal as an owner's history shows it, with the command that caused it.
+
+    `effective_at` equals `booked_at` unless an earlier date was given. `reverses` is the seq of the entry that this one
+    took back; `reversed` is how much of this line was taken back so far, in smallest units.
+    """
 
     seq: int
     line: int
     booked_at: datetime
+    effective_at: datetime
     command: str
     command_kind: Kind
     kind: LineKind
@@ -30,6 +36,8 @@ class Movement:
     debit_balance: int
     credit_balance: int
     hold: str | None
+    reverses: int | None
+    reversed: int
     evidence: Evidence | None
     metadata: Mapping[str, str]
 
@@ -95,6 +103,10 @@ class Ledger(Protocol):
         """Holds on what the owner has, newest first: those that debit one of their accounts and hold something yet."""
         ...
 
+    async def due_holds(self, *, limit: int = 500) -> list[str]:
+        """Open holds (their ids) whose `expires_at` has come by the clock, the earliest first."""
+        ...
+
     async def freezes(self) -> list[tuple[FreezeScope, str]]:
         """What is frozen now: scope and target, in order."""
         ...
@@ -107,14 +119,49 @@ class Ledger(Protocol):
         subject: str | None = None,
         asset: str | None = None,
         kinds: Sequence[LineKind] = (),
+        metadata: Mapping[str, str] | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        by: TimeKind = TimeKind.BOOKED,
         before: tuple[int, int] | None = None,
         after: tuple[int, int] | None = None,
         limit: int = 50,
     ) -> list[Movement]:
         """Lines that touch the owner's or the account's accounts, newest first (oldest first with `after`).
 
-        `since` is inclusive and `until` exclusive, by booking time. `before` and `after` are (seq, line) keys.
+        `since` is inclusive and `until` exclusive, by the time that `by` names; the order is always that of booking.
+        By effective time only posted lines are told, and an owner or an account must be named (else InvalidCommand).
+        `metadata` names pairs that the command must have. `before` and `after` are (seq, line) keys.
+        """
+        ...
+
+    async def balance_at(
+        self,
+        account: str,
+        at: datetime,
+        *,
+        by: TimeKind = TimeKind.BOOKED,
+        known_at: datetime | None = None,
+    ) -> int:
+        """The account's posted balance after all that was booked (or took effect) at or before `at`, signed.
+
+        `known_at`: as it would have been told then, without what was booked later. 0 for an account that isn't open.
+        """
+        ...
+
+    async def statement(
+        self,
+        account: str,
+        *,
+        since: datetime,
+        until: datetime,
+        by: TimeKind = TimeKind.BOOKED,
+        known: datetime | int | None = None,
+        limit: int = LINES_MAX,
+    ) -> Statement:
+        """The account's statement from `since` (inclusive) to `until` (exclusive).
+
+        `known` is the instant, or the seq of the last command, that it may know of; None means all. A statement made
+        again with its `known_seq` is equal. Raises StatementTooLong above `limit` lines.
         """
         ...

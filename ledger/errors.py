@@ -6,6 +6,7 @@ OnebookError
 │   ├── InvalidCommand    a command that could not be meant by anybody (no postings, a repeated id in a group)
 │   ├── UnknownAsset      no asset has this code
 │   ├── AssetRedefined    an asset exists with another kind or scale; both are fixed at creation
+│   ├── StatementTooLong  a statement with more lines than one may have
 │   ├── ProofInvalid      a proof of an entry that doesn't prove it: altered, incomplete, or signed by another key
 │   └── RefusedByBook     a caller that needs an accepted outcome was given a refusal
 ├── Unavailable
@@ -32,6 +33,10 @@ class UnknownAsset(Rejected):
 
 class AssetRedefined(Rejected):
     default_code = "asset_redefined"
+
+
+class StatementTooLong(Rejected):
+    default_code = "statement_too_long"
 
 
 class ProofInvalid(Rejected):

@@ -1,6 +1,6 @@
 """The book in memory: the specification as an engine. For tests, models and what-if questions; nothing is stored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -9,12 +9,13 @@ from ledger.accounts import Account, new_account, split_account_id
 from ledger.commands import Command, FreezeScope, Group, OpenAccount
 from ledger.core import apply, check_group
 from ledger.engine import Movement, OpenHold
-from ledger.errors import AssetRedefined, UnknownAsset
+from ledger.errors import AssetRedefined, InvalidCommand, UnknownAsset
 from ledger.money import Asset
 from ledger.outcomes import LineKind, Outcome
 from ledger.requests import worker_id
 from ledger.riders import Row
 from ledger.state import HoldState, State
+from ledger.statements import LINES_MAX, Statement, TimeKind, make_statement
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 """The time of a book in which nothing has happened yet."""
@@ -83,6 +84,15 @@ class MemoryLedger:
             for _, outcome, expires_at, postings in sorted(found, key=lambda row: row[0], reverse=True)[:limit]
         ]
 
+    async def due_holds(self, *, limit: int = 500) -> list[str]:
+        now = self.clock.now()
+        due = [
+            (record.expires_at, self.state.outcomes[record.id].seq, record.id)
+            for record in self.state.holds.values()
+            if record.state is HoldState.OPEN and record.expires_at is not None and record.expires_at <= now
+        ]
+        return [hold for _, _, hold in sorted(due)[:limit]]
+
     async def freezes(self) -> list[tuple[FreezeScope, str]]:
         return sorted(place for place, frozen in self.state.frozen.items() if frozen)
 
@@ -94,28 +104,77 @@ class MemoryLedger:
         subject: str | None = None,
         asset: str | None = None,
         kinds: Sequence[LineKind] = (),
+        metadata: Mapping[str, str] | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        by: TimeKind = TimeKind.BOOKED,
         before: tuple[int, int] | None = None,
         after: tuple[int, int] | None = None,
         limit: int = 50,
     ) -> list[Movement]:
+        check_history(owner=owner, account=account, by=by)
+
         def wanted(m: Movement) -> bool:
-            sides = (m.debit, m.credit)
+            sides, at = (m.debit, m.credit), _time(m, by)
             return (
                 (owner is None or any(new_account(side).owner == owner for side in sides))
                 and (account is None or account in sides)
                 and subject in (None, m.subject)
                 and asset in (None, m.asset)
                 and (not kinds or m.kind in kinds)
-                and (since is None or m.booked_at >= since)
-                and (until is None or m.booked_at < until)
+                and (by is TimeKind.BOOKED or m.kind is LineKind.POSTED)
+                and all(m.metadata.get(key) == value for key, value in (metadata or {}).items())
+                and (since is None or at >= since)
+                and (until is None or at < until)
                 and (before is None or (m.seq, m.line) < before)
                 and (after is None or (m.seq, m.line) > after)
             )
 
         found = sorted((m for m in self._movements() if wanted(m)), key=lambda m: (m.seq, m.line))
         return found[:limit] if after is not None else found[::-1][:limit]
+
+    async def balance_at(
+        self, account: str, at: datetime, *, by: TimeKind = TimeKind.BOOKED, known_at: datetime | None = None
+    ) -> int:
+        known = self.state.seq if known_at is None else self._seq_at(known_at)
+        return sum(_step(m, account) for m in self._posted(account, known) if _time(m, by) <= at)
+
+    async def statement(
+        self,
+        account: str,
+        *,
+        since: datetime,
+        until: datetime,
+        by: TimeKind = TimeKind.BOOKED,
+        known: datetime | int | None = None,
+        limit: int = LINES_MAX,
+    ) -> Statement:
+        known_seq = self.state.seq if known is None else known if isinstance(known, int) else self._seq_at(known)
+        known_seq = min(known_seq, self.state.seq)
+        posted = self._posted(account, known_seq)
+        return make_statement(
+            account,
+            sorted((m for m in posted if since <= _time(m, by) < until), key=lambda m: (_time(m, by), m.seq, m.line)),
+            by=by,
+            since=since,
+            until=until,
+            known_at=next((o.booked_at for o in self.state.outcomes.values() if o.seq == known_seq), BEGINNING),
+            known_seq=known_seq,
+            opening=sum(_step(m, account) for m in posted if _time(m, by) < since),
+            closing=sum(_step(m, account) for m in posted if _time(m, by) < until),
+            limit=limit,
+        )
+
+    def _posted(self, account: str, known_seq: int) -> list[Movement]:
+        """The posted lines of an account that are known with this command."""
+        return [
+            m
+            for m in self._movements()
+            if m.kind is LineKind.POSTED and m.seq <= known_seq and account in (m.debit, m.credit)
+        ]
+
+    def _seq_at(self, at: datetime) -> int:
+        return max((o.seq for o in self.state.outcomes.values() if o.booked_at <= at), default=0)
 
     def rows(self, table: str) -> list[Row]:
         """The rows that riders left in `table`."""
@@ -127,6 +186,7 @@ class MemoryLedger:
                 seq=outcome.seq,
                 line=number,
                 booked_at=outcome.booked_at,
+                effective_at=outcome.effective_at or outcome.booked_at,
                 command=outcome.id,
                 command_kind=outcome.kind,
                 kind=line.kind,
@@ -138,12 +198,28 @@ class MemoryLedger:
                 debit_balance=line.debit_balance,
                 credit_balance=line.credit_balance,
                 hold=line.hold,
+                reverses=outcome.reverses,
+                reversed=self.state.reversed_of((outcome.seq, number)),
                 evidence=self.commands[outcome.id].evidence,
                 metadata=self.commands[outcome.id].metadata,
             )
             for outcome in self.state.outcomes.values()
             for number, line in enumerate(outcome.lines)
         ]
+
+
+def _time(movement: Movement, by: TimeKind) -> datetime:
+    return movement.effective_at if by is TimeKind.EFFECTIVE else movement.booked_at
+
+
+def _step(movement: Movement, account: str) -> int:
+    return movement.amount if movement.credit == account else -movement.amount
+
+
+def check_history(*, owner: str | None, account: str | None, by: TimeKind) -> None:
+    """Raise InvalidCommand for a history that can't be asked for."""
+    if by is TimeKind.EFFECTIVE and owner is None and account is None:
+        raise InvalidCommand("a history by effective time is that of an owner or of an account: name one", param="by")
 
 
 def check_redefinition(existing: Asset | None, asset: Asset) -> None:

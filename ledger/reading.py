@@ -19,7 +19,8 @@ from ledger.errors import BookCorrupt
 from ledger.money import Asset, AssetKind
 from ledger.outcomes import Kind, LineKind
 from ledger.state import HeldPosting
-from ledger.tables import accounts, assets, books, freezes
+from ledger.statements import TimeKind
+from ledger.tables import accounts, assets, books, commands, freezes
 
 
 async def book_number(connection: AsyncConnection, book: str) -> int:
@@ -106,8 +107,10 @@ async def load_movements(
     subject: str | None,
     asset: str | None,
     kinds: Sequence[LineKind],
+    metadata: Mapping[str, str] | None,
     since: datetime | None,
     until: datetime | None,
+    by: TimeKind,
     before: tuple[int, int] | None,
     after: tuple[int, int] | None,
     limit: int,
@@ -118,8 +121,7 @@ async def load_movements(
     the page is cut from all of them; so a page costs as much in a long history as in a short one.
     """
     values: dict[str, Any] = {"book": number, "limit": limit}
-    low, high = await _span(connection, number, since, until)
-    place = ["l.book = :book", f"l.seq > {low}", f"l.seq <= {high}"]
+    place = ["l.book = :book"]
     if before is not None:
         place.append("l.seq <= :before_seq AND (l.seq, l.line) < (:before_seq, :before_line)")
         values |= {"before_seq": before[0], "before_line": before[1]}
@@ -132,27 +134,62 @@ async def load_movements(
     if subject is not None:
         place.append("l.seq = ANY(ARRAY(SELECT seq FROM ledger_commands WHERE book = :book AND subject = :subject))")
         values["subject"] = subject
+    if metadata:
+        having = "SELECT seq FROM ledger_metadata WHERE book = :book AND metadata @> CAST(:metadata AS jsonb)"
+        place.append(f"l.seq = ANY(ARRAY({having}))")
+        values["metadata"] = json.dumps(dict(metadata))
     order = "ORDER BY l.seq, l.line" if after is not None else "ORDER BY l.seq DESC, l.line DESC"
-    mine = []
+    mine = ["a.book = :book"]
     for column, value in (("owner", owner), ("name", account), ("asset", asset)):
         if value is not None:
             mine.append(f"a.{column} = :{column}")
             values[column] = value
-    where = " AND ".join(place)
-    if owner is not None or account is not None:
-        side = f"SELECT l.* FROM ledger_lines l WHERE {where} AND l.{{side}} = a.account {order} LIMIT :limit"
-        source = " UNION ".join(
-            f"SELECT found.* FROM ledger_accounts a, LATERAL ({side.format(side=side_name)}) found"
-            f" WHERE a.book = :book AND {' AND '.join(mine)}"
-            for side_name in ("debit", "credit")
-        )
-    else:
-        having = f" AND {' AND '.join(mine)}" if mine else ""
+    low, high = await _span(connection, number, since, until)
+    booked = f"l.seq > {low} AND l.seq <= {high}"
+    where, accounts_where = " AND ".join(place), " AND ".join(mine)
+    if owner is None and account is None:
         source = (
             "SELECT l.* FROM ledger_lines l JOIN ledger_accounts a ON a.book = l.book AND a.account = l.debit"
-            f" WHERE {where}{having} {order} LIMIT :limit"
+            f" WHERE {where} AND {booked} AND {accounts_where} {order} LIMIT :limit"
+        )
+    elif by is TimeKind.BOOKED:
+        source = _of_accounts(f"{where} AND {booked}", accounts_where, order)
+    else:
+        dated = [f"b.seq > {low}"]
+        if since is not None:
+            dated.append("b.effective_at >= :since")
+            values["since"] = since
+        if until is not None:
+            dated.append("b.effective_at < :until")
+            values["until"] = until
+        on_time = _of_accounts(f"{where} AND {booked} AND l.kind = 'posted' AND {_ON_TIME}", accounts_where, order)
+        source = (
+            f"({on_time}) UNION (SELECT l.* FROM ledger_accounts a {_DATED_LINES}"
+            f" WHERE {accounts_where} AND {where} AND {' AND '.join(dated)} {order} LIMIT :limit)"
         )
     return await _movements(connection, f"SELECT found.* FROM ({source}) found", f"{order} LIMIT :limit", values)
+
+
+_ON_TIME = (
+    "NOT EXISTS (SELECT FROM ledger_backdated b WHERE b.book = l.book AND b.account = a.account AND b.seq = l.seq"
+    " AND b.line = l.line)"
+)
+"""A line took effect when it was booked."""
+
+_DATED_LINES = (
+    "JOIN ledger_backdated b ON b.book = a.book AND b.account = a.account"
+    " JOIN ledger_lines l ON l.book = b.book AND l.seq = b.seq AND l.line = b.line"
+)
+"""Lines that took effect before they were booked."""
+
+
+def _of_accounts(where: str, accounts_where: str, order: str) -> str:
+    """Lines that meet `where` of accounts `a` that meet `accounts_where`: each account's first ones by index."""
+    return " UNION ".join(
+        "SELECT found.* FROM ledger_accounts a, LATERAL (SELECT l.* FROM ledger_lines l"
+        f" WHERE {where} AND l.{side} = a.account {order} LIMIT :limit) found WHERE {accounts_where}"
+        for side in ("debit", "credit")
+    )
 
 
 async def _movements(connection: AsyncConnection, source: str, order: str, values: Mapping[str, Any]) -> list[Movement]:
@@ -160,7 +197,9 @@ async def _movements(connection: AsyncConnection, source: str, order: str, value
     query = (
         "SELECT l.seq, l.line, l.kind, l.amount::text AS amount, l.debit_balance::text AS debit_balance,"
         " l.credit_balance::text AS credit_balance, d.name AS debit, c.name AS credit, d.asset, h.id AS hold,"
-        " m.id, m.kind AS command_kind, m.subject, m.booked_at, m.effective_at, m.detail, x.metadata"
+        " m.id, m.kind AS command_kind, m.subject, m.booked_at, m.effective_at, m.detail, x.metadata,"
+        " (SELECT coalesce(sum(r.amount), 0)::text FROM ledger_reversals r"
+        "   WHERE r.book = l.book AND r.entry = l.seq AND r.line = l.line) AS reversed"
         f" FROM ({source}) l"
         " JOIN ledger_accounts d ON d.book = l.book AND d.account = l.debit"
         " JOIN ledger_accounts c ON c.book = l.book AND c.account = l.credit"
@@ -192,9 +231,9 @@ _BACKDATED = text(
 
 
 async def load_balance_at(
-    connection: AsyncConnection, number: int, account: str, at: datetime, *, effective: bool, known_at: datetime | None
+    connection: AsyncConnection, number: int, account: str, at: datetime, *, by: TimeKind, known_seq: int
 ) -> int:
-    """An account's posted balance after all that was booked (or effective) at `at`; see `Ledger.balance_at`.
+    """An account's posted balance after all that was booked (or took effect) at `at`, as known with `known_seq`.
 
     One index probe a side; by effective time, the sum of what was booked since with an earlier date besides.
     """
@@ -204,13 +243,11 @@ async def load_balance_at(
     if found is None:
         return 0
     values: dict[str, Any] = {"book": number, "account": found}
-    booked = at if known_at is None or not effective else min(at, known_at)
-    through = await seq_at(connection, number, booked)
+    through = min(await seq_at(connection, number, at), known_seq)
     balance = int(await connection.scalar(_BALANCE, {**values, "through": through}) or 0)
-    if not effective:
+    if by is TimeKind.BOOKED:
         return balance
-    known = 2**62 if known_at is None else await seq_at(connection, number, known_at)
-    later = await connection.scalar(_BACKDATED, {**values, "after": through, "through": known, "at": at})
+    later = await connection.scalar(_BACKDATED, {**values, "after": through, "through": known_seq, "at": at})
     return balance + int(later or 0)
 
 
@@ -220,6 +257,18 @@ async def seq_at(connection: AsyncConnection, number: int, at: datetime) -> int:
     return int(await connection.scalar(query, {"book": number, "at": at}) or 0)
 
 
+async def load_seq(connection: AsyncConnection, number: int) -> int:
+    """The book's last seq."""
+    return int(await connection.scalar(select(books.c.seq).where(books.c.number == number)) or 0)
+
+
+async def booked_at_of(connection: AsyncConnection, number: int, seq: int) -> datetime | None:
+    """When a command was booked; None if there is no such command."""
+    query = select(commands.c.booked_at).where(commands.c.book == number, commands.c.seq == seq)
+    found: datetime | None = await connection.scalar(query)
+    return found
+
+
 async def load_statement_lines(
     connection: AsyncConnection,
     number: int,
@@ -227,32 +276,26 @@ async def load_statement_lines(
     *,
     since: datetime,
     until: datetime,
-    effective: bool,
-    known_at: datetime | None,
+    by: TimeKind,
+    known_seq: int,
     limit: int,
 ) -> list[Movement]:
     """The posted lines of an account booked (or effective) from `since` on and before `until`, in that time's order."""
     low, high = await _span(connection, number, since, until)
-    known = 2**62 if known_at is None else await seq_at(connection, number, known_at)
-    values = {"book": number, "name": account, "low": low, "high": min(high, known), "limit": limit, "known": known}
-    side = (
-        "SELECT l.* FROM ledger_accounts a JOIN ledger_lines l ON l.book = a.book AND l.{side} = a.account"
-        " WHERE a.book = :book AND a.name = :name AND l.kind = 'posted' AND l.seq > :low AND l.seq <= :high"
-    )
-    booked = " UNION ALL ".join(side.format(side=name) for name in ("debit", "credit"))
-    if not effective:
-        return await _movements(connection, booked, "ORDER BY l.seq, l.line LIMIT :limit", values)
+    values: dict[str, Any] = {"book": number, "name": account, "limit": limit}
+    where = f"l.book = :book AND l.kind = 'posted' AND l.seq > {low} AND l.seq <= {min(high, known_seq)}"
+    mine, order = "a.book = :book AND a.name = :name", "ORDER BY l.seq, l.line"
+    if by is TimeKind.BOOKED:
+        source = f"SELECT found.* FROM ({_of_accounts(where, mine, order)}) found"
+        return await _movements(connection, source, f"{order} LIMIT :limit", values)
     source = (
-        f"SELECT b.* FROM ({booked}) b JOIN ledger_commands m ON m.book = b.book AND m.seq = b.seq"
-        " WHERE m.effective_at IS NULL"
-        " UNION ALL SELECT l.* FROM ledger_accounts a"
-        " JOIN ledger_backdated e ON e.book = a.book AND e.account = a.account"
-        " JOIN ledger_lines l ON l.book = e.book AND l.seq = e.seq AND l.line = e.line"
-        " WHERE a.book = :book AND a.name = :name AND e.seq > :low AND e.seq <= :known"
-        " AND e.effective_at >= :since AND e.effective_at < :until"
+        f"({_of_accounts(f'{where} AND {_ON_TIME}', mine, order)}) UNION ALL"
+        f" (SELECT l.* FROM ledger_accounts a {_DATED_LINES} WHERE {mine} AND b.seq > {low} AND b.seq <= {known_seq}"
+        " AND b.effective_at >= :since AND b.effective_at < :until ORDER BY b.effective_at, l.seq, l.line LIMIT :limit)"
     )
     order = "ORDER BY coalesce(m.effective_at, m.booked_at), l.seq, l.line LIMIT :limit"
-    return await _movements(connection, source, order, {**values, "since": since, "until": until})
+    found = f"SELECT found.* FROM ({source}) found"
+    return await _movements(connection, found, order, {**values, "since": since, "until": until})
 
 
 async def _span(
@@ -299,6 +342,7 @@ def _movement(row: Row[Any]) -> Movement:
         seq=row.seq,
         line=row.line,
         booked_at=row.booked_at,
+        effective_at=row.effective_at or row.booked_at,
         command=row.id,
         command_kind=Kind(row.command_kind),
         kind=LineKind(row.kind),
@@ -310,6 +354,8 @@ def _movement(row: Row[Any]) -> Movement:
         debit_balance=int(row.debit_balance),
         credit_balance=int(row.credit_balance),
         hold=row.hold,
+        reverses=detail.get("reverses"),
+        reversed=int(row.reversed),
         evidence=evidence_of(detail),
         metadata=row.metadata or {},
     )

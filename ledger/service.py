@@ -1,9 +1,10 @@
 """The book in PostgreSQL: what is asked of it is written by `ledger.batcher` and read by `ledger.reading`."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -16,10 +17,11 @@ from ledger.batcher import Batcher
 from ledger.commands import FreezeScope, Group, OpenAccount
 from ledger.core import check_group
 from ledger.engine import Movement, OpenHold
-from ledger.memory import check_redefinition, known_asset
+from ledger.memory import BEGINNING, check_history, check_redefinition, known_asset
 from ledger.money import Asset
 from ledger.outcomes import LineKind, Outcome
 from ledger.requests import worker_id
+from ledger.statements import LINES_MAX, Statement, TimeKind, make_statement
 from ledger.tables import accounts
 
 OPEN_KEPT = 50_000
@@ -163,12 +165,15 @@ class PostgresLedger:
         subject: str | None = None,
         asset: str | None = None,
         kinds: Sequence[LineKind] = (),
+        metadata: Mapping[str, str] | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        by: TimeKind = TimeKind.BOOKED,
         before: tuple[int, int] | None = None,
         after: tuple[int, int] | None = None,
         limit: int = 50,
     ) -> list[Movement]:
+        check_history(owner=owner, account=account, by=by)
         async with self._reading() as (connection, number):
             return await reading.load_movements(
                 connection,
@@ -178,9 +183,61 @@ class PostgresLedger:
                 subject=subject,
                 asset=asset,
                 kinds=kinds,
+                metadata=metadata,
                 since=since,
                 until=until,
+                by=by,
                 before=before,
                 after=after,
                 limit=limit,
             )
+
+    async def balance_at(
+        self, account: str, at: datetime, *, by: TimeKind = TimeKind.BOOKED, known_at: datetime | None = None
+    ) -> int:
+        async with self._reading() as (connection, number):
+            known_seq = await self._known(connection, number, known_at)
+            return await reading.load_balance_at(connection, number, account, at, by=by, known_seq=known_seq)
+
+    async def statement(
+        self,
+        account: str,
+        *,
+        since: datetime,
+        until: datetime,
+        by: TimeKind = TimeKind.BOOKED,
+        known: datetime | int | None = None,
+        limit: int = LINES_MAX,
+    ) -> Statement:
+        async with self._reading() as (connection, number):
+            # What is known stands first: all that follows looks no further, whatever is booked meanwhile.
+            known_seq = await self._known(connection, number, known)
+            balance = partial(reading.load_balance_at, connection, number, account, by=by, known_seq=known_seq)
+            return make_statement(
+                account,
+                await reading.load_statement_lines(
+                    connection,
+                    number,
+                    account,
+                    since=since,
+                    until=until,
+                    by=by,
+                    known_seq=known_seq,
+                    limit=limit + 1,
+                ),
+                by=by,
+                since=since,
+                until=until,
+                known_at=await reading.booked_at_of(connection, number, known_seq) or BEGINNING,
+                known_seq=known_seq,
+                opening=await balance(since - timedelta(microseconds=1)),
+                closing=await balance(until - timedelta(microseconds=1)),
+                limit=limit,
+            )
+
+    async def _known(self, connection: AsyncConnection, number: int, known: datetime | int | None) -> int:
+        """The seq of the last command that a question may know of."""
+        if isinstance(known, datetime):
+            return await reading.seq_at(connection, number, known)
+        last = await reading.load_seq(connection, number)
+        return last if known is None else max(0, min(known, last))

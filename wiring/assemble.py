@@ -30,6 +30,7 @@ from db.migrate import migrate
 from fiat.bank.records import BankAccount
 from fiat.bank.service import BankRail
 from identity.service import Identity
+from ledger.expiry import HoldExpiry
 from ledger.money import Asset, parse_amount
 from ledger.service import PostgresLedger
 from treasury.adjustments import Adjustments
@@ -214,6 +215,7 @@ async def open_steps(
             )
             stack.push_async_callback(follower.close)
             steps[f"follow:{network.name}"] = _follow(follower)
+        steps["holds"] = HoldExpiry(parts.ledger).step
         if parts.registry.networks:
             steps["deposits"] = _deposits(parts).step
             steps["inflows"] = _inflows(parts).step

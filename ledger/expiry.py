@@ -1,0 +1,32 @@
+"""Expiry as an entry: a worker's step books the end of holds whose time has come.
+
+Until that entry what is held stays held; nobody can settle or void it any more. A settlement that was booked before the
+time came has won, and the expiry is refused and remembered; two workers at once end each hold once.
+"""
+
+from functools import partial
+
+from ledger.asking import work
+from ledger.commands import Expire, Group, alone
+from ledger.engine import Ledger
+from ledger.requests import worker_id
+
+HOLDS_MAX = 500
+"""Holds that one step ends at most."""
+
+
+class HoldExpiry:
+    """Ends the due holds of one book."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def step(self) -> int:
+        """End what is due, the earliest first; returns how many holds ended now."""
+        due = await self._ledger.due_holds(limit=HOLDS_MAX)
+        refusals = await work(self._ledger, *(partial(_expire, hold) for hold in due))
+        return refusals.count(None)
+
+
+def _expire(hold: str, attempt: int) -> Group:
+    return alone(Expire(id=worker_id(f"expire:{hold}", attempt), hold=hold))
