@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
 
-from ledger.accounts import Account, new_account, split_account_id
+from ledger.accounts import Account, new_account
 from ledger.canonical import command_content, kind_of
 from ledger.commands import (
     Charge,
@@ -31,7 +31,6 @@ from ledger.commands import (
     Unfreeze,
     Void,
 )
-from ledger.errors import InvalidCommand
 from ledger.money import AMOUNT_END
 from ledger.outcomes import Kind, Line, LineKind, Outcome, Refusal, Refused
 from ledger.riders import Advance, Insert, Rider
@@ -48,25 +47,10 @@ def apply(state: State, now: datetime, groups: Iterable[Group]) -> tuple[State, 
     """Decide `groups` in order: a layer above `state` that holds all they changed, and each group's outcomes.
 
     `now` is the clock's instant; a book's time never falls: booked_at = max(clock, last booked_at). The groups have
-    passed `check_group`.
+    passed `ledger.bounds.check_group`.
     """
     layer = state.layer()
     return layer, [_decide_group(layer, now, group) for group in groups]
-
-
-def check_group(group: Group) -> None:
-    """Raise InvalidCommand for what nobody can mean, before it's queued beside others' commands."""
-    ids = [command.id for command in group.commands]
-    if not ids or len(set(ids)) != len(ids):
-        raise InvalidCommand("a group needs at least one command, and each an id of its own")
-    for command in group.commands:
-        texts = (command.id, command.subject or "", *command.metadata.keys(), *command.metadata.values())
-        if not command.id or any("\0" in said for said in texts):
-            raise InvalidCommand("an id can't be empty, and no text of a command may hold a NUL character")
-        if isinstance(command, OpenAccount):
-            split_account_id(command.account)
-        if isinstance(command, Hold) and any(p.debit_rest or p.credit_rest for p in command.postings):
-            raise InvalidCommand("a hold's postings name both accounts; only an entry may leave a rest")
 
 
 def _decide_group(state: State, now: datetime, group: Group) -> tuple[Outcome, ...]:

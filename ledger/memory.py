@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 from base.clock import Clock
 from ledger.accounts import Account, new_account, split_account_id
+from ledger.bounds import check_group
 from ledger.commands import Command, FreezeScope, Group, OpenAccount
-from ledger.core import apply, check_group
+from ledger.core import apply
 from ledger.engine import Movement, OpenHold
 from ledger.errors import AssetRedefined, InvalidCommand, UnknownAsset
 from ledger.money import Asset

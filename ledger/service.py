@@ -14,8 +14,8 @@ from db.engine import driver_of, tx
 from ledger import reading, store
 from ledger.accounts import Account, split_account_id
 from ledger.batcher import Batcher
+from ledger.bounds import check_group
 from ledger.commands import FreezeScope, Group, OpenAccount
-from ledger.core import check_group
 from ledger.engine import Movement, OpenHold
 from ledger.memory import BEGINNING, check_history, check_redefinition, known_asset
 from ledger.money import Asset

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given, settings
 
+from ledger.bounds import check_group
 from ledger.commands import (
     BankEvidence,
     CloseAccount,
@@ -19,7 +20,7 @@ from ledger.commands import (
     Void,
     alone,
 )
-from ledger.core import apply, check_group
+from ledger.core import apply
 from ledger.memory import BEGINNING
 from ledger.outcomes import Refused as R  # noqa: N817
 from ledger.riders import Advance, Insert

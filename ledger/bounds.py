@@ -1,0 +1,67 @@
+"""What a group of commands may be at all: bounds on its size and its texts, checked before it's queued. Pure.
+
+A refusal by the book is an outcome and is remembered; what stands here nobody can mean, or no row could hold, so it's
+an error of the caller and leaves no trace.
+"""
+
+from ledger.accounts import split_account_id
+from ledger.commands import Command, Group, Hold, OpenAccount, Post
+from ledger.errors import InvalidCommand
+
+COMMANDS_MAX = 10_000
+"""Commands of a group."""
+
+POSTINGS_MAX = 10_000
+"""Postings of a command; a line's number is a smallint."""
+
+TEXT_MAX = 500
+"""Characters of an id, of a subject, of a limit's counter."""
+
+PAIRS_MAX, KEY_MAX, VALUE_MAX = 50, 100, 4_000
+"""Metadata: pairs, characters of a key, characters of a value."""
+
+
+def check_group(group: Group) -> None:
+    """Raise InvalidCommand for what nobody can mean, before it's queued beside others' commands."""
+    commands = group.commands
+    ids = {command.id for command in commands}
+    if not ids or len(ids) != len(commands):
+        raise InvalidCommand("a group needs at least one command, and each an id of its own")
+    if len(commands) > COMMANDS_MAX:
+        raise InvalidCommand(f"a group has at most {COMMANDS_MAX} commands; this one has {len(commands)}")
+    for command in commands:
+        _check_text("id", command.id, most=TEXT_MAX)
+        if command.subject is not None:
+            _check_text("subject", command.subject, most=TEXT_MAX)
+        if command.metadata:
+            _check_metadata(command)
+        if isinstance(command, OpenAccount):
+            split_account_id(command.account)
+        elif isinstance(command, Post | Hold):
+            _check_entry(command)
+
+
+def _check_entry(command: Post | Hold) -> None:
+    if len(command.postings) > POSTINGS_MAX:
+        raise InvalidCommand(f"a command has at most {POSTINGS_MAX} postings; this one has {len(command.postings)}")
+    for charge in command.charges:
+        _check_text("counter", charge.counter, most=TEXT_MAX)
+    if isinstance(command, Hold) and any(p.debit_rest or p.credit_rest for p in command.postings):
+        raise InvalidCommand("a hold's postings name both accounts; only an entry may leave a rest")
+
+
+def _check_metadata(command: Command) -> None:
+    if len(command.metadata) > PAIRS_MAX:
+        raise InvalidCommand(f"metadata has at most {PAIRS_MAX} pairs", param="metadata")
+    for key, value in command.metadata.items():
+        _check_text("a key of metadata", key, most=KEY_MAX)
+        if value:
+            _check_text("a value of metadata", value, most=VALUE_MAX)
+
+
+def _check_text(what: str, said: str, *, most: int) -> None:
+    """A text that isn't empty, isn't too long, and can be stored."""
+    if not 0 < len(said) <= most:
+        raise InvalidCommand(f"{what} has 1 to {most} characters; this one has {len(said)}")
+    if not said.isprintable() and any(char == "\0" or "\ud800" <= char <= "\udfff" for char in said):
+        raise InvalidCommand(f"{what} may hold no NUL character and no half of a surrogate pair")
