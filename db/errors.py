@@ -162,6 +162,8 @@ def _from_state(error: asyncpg.PostgresError) -> OnebookError:
     state = str(error.sqlstate)
     kind, message = _BY_STATE.get(state) or _BY_STATE.get(state[:2]) or (QueryBroken, "the database refused")
     named = {"constraint": error.constraint_name, "table": error.table_name}
+    if state.startswith("OB"):
+        named["detail"] = error.detail  # of our own making: no row's values
     facts = {name: text for name, text in named.items() if text}
     return kind(f"{message}: {error.message or error}", sqlstate=state, **facts)
 

@@ -10,31 +10,44 @@ ids, so that its callers get the outcome that stands, whichever it was.
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.clock import Clock
 from base.entropy import Entropy
-from base.errors import Unavailable
+from base.errors import OnebookError, Unavailable
 from db.engine import driver, driver_of, tx
+from db.errors import PoolExhausted, translate
 from ledger import store
 from ledger.batch import Batch
 from ledger.commands import Group
-from ledger.errors import BookBusy, OutcomeUnknown
+from ledger.errors import BookBusy, BookCorrupt, OutcomeUnknown
 from ledger.outcomes import Outcome
-from ledger.riders import Advance
 from ledger.state import row_key
 from ledger.store import Driver
-from ledger.working import Missing, Working
+from ledger.waiting import (
+    STRETCH_MAX,
+    Attempt,
+    Contended,
+    Decided,
+    Overtaken,
+    Waiting,
+    answer,
+    answer_error,
+    answer_failed,
+    as_first,
+    compares,
+    is_conflict,
+    may_have_happened,
+    parts_of,
+)
+from ledger.working import Head, Missing, Working
 
 BATCH_MAX = 1_000
-"""Groups written in one tx at most; bounds how long the book's lock is held."""
-
-STRETCH_MAX = 200
-"""Groups decided in one go at most, so that the callers of small ones aren't kept waiting behind a bulk."""
+"""Commands written in one tx, until a caller's own stretch goes beyond; bounds how long the book's lock is held."""
 
 LINGER_SECONDS = 0.2
 """How long the two connections are kept while nobody asks."""
@@ -45,25 +58,14 @@ LOCKED_BATCHES = 20
 BUSY_ROW_ROUNDS = 200
 """How often a group whose rider's row another tx has locked is put back, about 10 ms apart."""
 
+CONFLICTS_MAX = 3
+"""How often a batch runs into others' locks, with the book's lock in hand, before its groups are written one by one."""
+
 PARTITION_MARGIN = 1_000_000
 """Commands that must still fit into the partitions there are."""
 
-
-@dataclass(eq=False, slots=True)
-class _Waiting:
-    """Groups of one caller, decided next to each other, and where the answer goes."""
-
-    groups: Sequence[Group]
-    answer: "asyncio.Future[list[tuple[Outcome, ...]]]"
-    rounds: int = 0
-
-
-@dataclass(eq=False, slots=True)
-class _Decided:
-    """What was decided on a caller's groups and isn't committed yet."""
-
-    waiting: _Waiting
-    outcomes: list[tuple[Outcome, ...]]
+TROUBLE_SECONDS = 10
+"""How long the book counts as in trouble after a write failed for want of a database."""
 
 
 class Batcher:
@@ -85,35 +87,41 @@ class Batcher:
         self._entropy = entropy
         self._retry_seconds = retry_seconds
         self._queue_max = queue_max
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[Waiting] = deque()
         self._queued = 0
         self._stirred = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._working: Working | None = None
         self._extended_to = 0
         self._locked_left = 0
-        self._loading: list[_Waiting] = []
-        self._open: list[_Decided] = []
+        self._loading: list[Waiting] = []
+        self._open: list[Decided] = []
         self._writing: asyncio.Task[None] | None = None
-        self._in_flight: list[_Decided] = []
-        self._in_flight_ids: set[str] = set()
+        self._in_flight: list[Decided] = []
+        self._under_lock: Sequence[Waiting] = ()
         self._failure: Exception | None = None
+        self._altered: set[int] = set()
+        self._troubled: tuple[float, str] | None = None
+        self._is_closing = False
         self.decided: Counter[str] = Counter()
         self.batches: Counter[str] = Counter()
 
     async def submit(self, groups: Sequence[Group]) -> list[tuple[Outcome, ...]]:
-        """Each group's outcomes once they are durable. Raises BookBusy and OutcomeUnknown."""
+        """Each group's outcomes once they are durable. Raises BookBusy, OutcomeUnknown and what a database lacks."""
         if not groups:
             return []
-        if self._queued + len(groups) > self._queue_max:
-            raise BookBusy("too many commands are waiting; try again in a second", retry_after=1)
         loop = asyncio.get_running_loop()
-        parts = [
-            _Waiting(groups[start : start + STRETCH_MAX], loop.create_future())
-            for start in range(0, len(groups), STRETCH_MAX)
-        ]
+        parts = parts_of(groups, loop)
+        size = sum(part.size for part in parts)
+        if self._is_closing:
+            raise BookBusy("the service is stopping; nothing was written", retry_after=1)
+        if self._queued + size > self._queue_max:
+            raise BookBusy(
+                f"more than {self._queue_max} commands would wait; try again in a second, or send fewer at once",
+                retry_after=1,
+            )
         self._queue.extend(parts)
-        self._queued += len(groups)
+        self._queued += size
         self._stirred.set()
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._run())
@@ -121,6 +129,26 @@ class Batcher:
             return await parts[0].answer
         answers = await asyncio.gather(*(part.answer for part in parts))
         return [outcomes for answer in answers for outcomes in answer]
+
+    async def aclose(self, *, seconds: float) -> None:
+        """Take no more; write what waits, for at most `seconds`; then whoever still waits is told so."""
+        self._is_closing = True
+        self._stirred.set()
+        if self._task is None or self._task.done():
+            return
+        await asyncio.wait({self._task}, timeout=seconds)
+        if not self._task.done():
+            if self._writing is not None:
+                self._writing.cancel()
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    @property
+    def trouble(self) -> str | None:
+        """The code of the error for which the book couldn't be written lately, None if it could."""
+        if self._troubled is None or time.monotonic() - self._troubled[0] > TROUBLE_SECONDS:
+            return None
+        return self._troubled[1]
 
     # The loop
 
@@ -143,14 +171,15 @@ class Batcher:
         async with AsyncExitStack() as stack:
             reader = await stack.enter_async_context(driver(self._engine))
             writer = await stack.enter_async_context(driver(self._engine))
+            stack.push_async_callback(self._let_go)
             await self._begin(reader)
             while True:
                 if self._failure is not None:
                     raise self._failure
-                if self._queue and _compares(self._queue[0]):
+                if self._queue and compares(self._queue[0]):
                     await self._written()
                     return False
-                if self._queue and sum(len(d.waiting.groups) for d in self._open) < BATCH_MAX:
+                if self._queue and sum(decided.waiting.size for decided in self._open) < BATCH_MAX:
                     await self._decide(reader, self._take(self._stretch(), ahead=True))
                     if self._writing is None:
                         self._writing = asyncio.get_running_loop().create_task(self._write_all(writer))
@@ -160,8 +189,13 @@ class Batcher:
                 elif not await self._linger():
                     return True
 
+    async def _let_go(self) -> None:
+        """Until nothing is being written: nobody else may be given the writer's connection before."""
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
+
     def _stretch(self) -> int:
-        """How many groups to decide next: half of those who wait if nothing is being written.
+        """How many commands to decide next: half of those that wait if nothing is being written.
 
         So two halves of the callers soon take turns, one decided while the other is written.
         """
@@ -169,9 +203,11 @@ class Batcher:
 
     async def _linger(self) -> bool:
         """Whether somebody came within the time that connections are kept."""
-        self._stirred.clear()
         if self._queue:
             return True
+        if self._is_closing:
+            return False
+        self._stirred.clear()
         try:
             async with asyncio.timeout(LINGER_SECONDS):
                 await self._stirred.wait()
@@ -181,20 +217,19 @@ class Batcher:
 
     async def _written(self) -> None:
         """Until all that was decided ahead is committed."""
-        if self._writing is not None:
-            await asyncio.wait({self._writing})
+        await self._let_go()
         if self._failure is not None:
             raise self._failure
 
-    def _take(self, most: int, *, ahead: bool = False) -> list[_Waiting]:
-        """The next of those who wait, about `most` groups; `ahead`: only such as can be decided without the lock."""
-        taken: list[_Waiting] = []
-        count = 0
-        while self._queue and count < most and not (ahead and taken and _compares(self._queue[0])):
+    def _take(self, most: int, *, ahead: bool = False) -> list[Waiting]:
+        """The next of those who wait, about `most` commands; `ahead`: only such as can be decided without the lock."""
+        taken: list[Waiting] = []
+        size = 0
+        while self._queue and size < most and not (ahead and taken and compares(self._queue[0])):
             waiting = self._queue.popleft()
-            count += len(waiting.groups)
+            size += waiting.size
             taken.append(waiting)
-        self._queued -= count
+        self._queued -= size
         return taken
 
     # Ahead of the lock
@@ -202,10 +237,17 @@ class Batcher:
     async def _begin(self, reader: Driver) -> None:
         """Make a working state of where the book stands now, unless ours stands there already."""
         head = await store.read_head(reader, self._book)
-        if self._working is None or self._working.seq != head.seq:
-            self._working = Working(self._book, head, await store.load_frozen(reader, head.number), self.decided)
+        self._working = await self._working_at(reader, head)
 
-    async def _decide(self, reader: Driver, taken: list[_Waiting]) -> None:
+    async def _working_at(self, raw: Driver, head: Head) -> Working:
+        """Our working state if it stands at `head`, else a new one."""
+        working = self._working
+        if working is None or working.seq != head.seq:
+            working = Working(self._book, head, await store.load_frozen(raw, head.number), self.decided)
+            working.altered = self._altered
+        return working
+
+    async def _decide(self, reader: Driver, taken: list[Waiting]) -> None:
         working = self._working
         assert working is not None
         self._loading = taken
@@ -219,7 +261,7 @@ class Batcher:
         except Exception as error:
             self._failure = error  # the open batch is half done: nobody may write it
             raise
-        self._open.extend(_Decided(waiting, [next(outcomes) for _ in waiting.groups]) for waiting in taken)
+        self._open.extend(Decided(waiting, [next(outcomes) for _ in waiting.groups]) for waiting in taken)
         self._loading = []
 
     async def _make_room(self, reader: Driver, working: Working) -> None:
@@ -237,17 +279,20 @@ class Batcher:
             while self._open and self._failure is None:
                 self._in_flight, self._open = self._open, []
                 batch = working.flush()
-                self._in_flight_ids = set(batch.ids)
                 if batch.ids and not await self._write(writer, working, batch):
                     self._locked_left = LOCKED_BATCHES
-                    raise _Overtaken
-                in_flight, self._in_flight, self._in_flight_ids = self._in_flight, [], set()
+                    raise Overtaken
+                working.durable = batch.through
+                in_flight, self._in_flight = self._in_flight, []
                 for item in in_flight:
-                    _answer(item.waiting, item.outcomes)
-                self.batches["ahead"] += 1
+                    answer(item.waiting, item.outcomes)
+                self._note_success("ahead")
                 self._stirred.set()
-        except Exception as error:
-            self._failure = error
+        except Exception as raised:
+            self._failure = translate(raised) or raised
+            if may_have_happened(self._failure):
+                for item in self._in_flight:
+                    item.note_lost()
         finally:
             self._writing = None
             self._stirred.set()
@@ -261,100 +306,119 @@ class Batcher:
 
     async def _start_over(self, error: Exception) -> None:
         """Decide again, under the lock, all that was decided ahead and isn't known to be committed."""
-        if self._writing is not None:
-            await asyncio.wait({self._writing})
-        sent = set() if isinstance(error, _Overtaken) else self._in_flight_ids
+        for waiting in self._under_lock:
+            answer_error(waiting, error)
+        for cause in (error, self._failure):
+            self._note_altered(cause)
+        if isinstance(error, PoolExhausted):
+            self._locked_left = LOCKED_BATCHES  # that needs one connection only
         taken = [item.waiting for item in (*self._in_flight, *self._open)] + self._loading
         self._failure, self._working = None, None
-        self._in_flight, self._open, self._loading, self._in_flight_ids = [], [], [], set()
-        if not taken and not isinstance(error, _Overtaken):
+        self._in_flight, self._open, self._loading, self._under_lock = [], [], [], ()
+        if not taken and not isinstance(error, Overtaken):
             taken = self._take(BATCH_MAX)  # it failed before anything was taken: those who wait must learn it
-        await self._locked(taken, sent)
+        await self._locked(taken)
 
-    async def _locked(self, taken: list[_Waiting], sent: Collection[str] = ()) -> None:
-        """Decide a batch under the lock and answer its callers. A group that can't be written fails alone.
-
-        `sent` are ids that we ourselves have sent before, in a COMMIT whose answer was lost.
-        """
+    async def _locked(self, taken: Sequence[Waiting]) -> None:
+        """Decide a batch under the lock and answer its callers. A group that can't be written fails alone."""
         if not taken:
             return
+        self._under_lock = taken
         try:
-            decided = await self._commit_for_sure(taken, set(sent))
+            decided = await self._commit_for_sure(taken)
         except Unavailable as error:
-            _answer_all(taken, error)
-            return
+            self._answer_unavailable(taken, error)
         except Exception as error:
             if len(taken) == 1 and len(taken[0].groups) == 1:
-                _answer_all(taken, error)
-                return
-            for item in taken:
-                await self._one_by_one(item, sent)
-            return
-        self._answer_or_put_back(taken, decided)
-        if all(outcomes is None for outcomes in decided):
-            await asyncio.sleep(0.01)  # only locked rows are left: give their owner time
-
-    async def _one_by_one(self, waiting: _Waiting, sent: Collection[str]) -> None:
-        """Decide a caller's groups each in a tx of its own; the caller hears the first that can't be written."""
-        loop = asyncio.get_running_loop()
-        parts = [_Waiting((group,), loop.create_future()) for group in waiting.groups]
-        for part in parts:
-            await self._locked([part], sent)
-            if not part.answer.done():  # put back: a row is locked elsewhere
-                self._queue.remove(part)
-                self._queued -= 1
-                part.answer.set_exception(BookBusy("a row that this needs is locked; try again", retry_after=1))
-        failed = [error for part in parts if (error := part.answer.exception()) is not None]
-        if failed:
-            _answer_all([waiting], failed[0])
+                answer_error(taken[0], error)
+            else:
+                await self._apart(taken)
         else:
-            _answer(waiting, [part.answer.result()[0] for part in parts])
+            self._answer_or_put_back(taken, decided)
+            if all(outcomes is None for outcomes in decided):
+                await asyncio.sleep(0.01)  # only locked rows are left: give their owner time
+        self._under_lock = ()
+
+    async def _apart(self, taken: Sequence[Waiting]) -> None:
+        """Decide each group in a tx of its own. A caller hears the first of its groups that can't be written."""
+        for place, item in enumerate(taken):
+            answers: list[tuple[Outcome, ...] | None] = []
+            failed: Exception | None = None
+            for group in item.groups:
+                try:
+                    [outcomes] = await self._commit_for_sure([replace(item, groups=(group,))])
+                except Unavailable as error:
+                    self._answer_unavailable(taken[place:], error)
+                    return
+                except Exception as error:
+                    failed = failed or error
+                else:
+                    answers.append(None if outcomes is None else outcomes[0])
+                    Decided(item, outcomes or []).note_lost()  # written, whatever becomes of the caller's others
+            if failed is not None:
+                answer_error(item, failed)
+            elif None in answers:
+                self._answer_or_put_back([item], [None])
+            else:
+                answer(item, [outcomes for outcomes in answers if outcomes is not None])
 
     def _answer_or_put_back(
-        self, taken: Sequence[_Waiting], decided: Sequence[list[tuple[Outcome, ...]] | None]
+        self, taken: Sequence[Waiting], decided: Sequence[list[tuple[Outcome, ...]] | None]
     ) -> None:
         put_back = []
         for item, outcomes in zip(taken, decided, strict=True):
             if outcomes is not None:
-                _answer(item, outcomes)
+                answer(item, outcomes)
             elif item.rounds < BUSY_ROW_ROUNDS:
                 item.rounds += 1
                 put_back.append(item)
             else:
-                _answer_all([item], BookBusy("a row that this needs stayed locked; nothing was written", retry_after=1))
+                answer_failed(item, BookBusy("a row that this needs stayed locked; nothing was written", retry_after=1))
         self._queue.extendleft(reversed(put_back))
-        self._queued += sum(len(item.groups) for item in put_back)
+        self._queued += sum(item.size for item in put_back)
 
-    async def _commit_for_sure(
-        self, taken: Sequence[_Waiting], sent: set[str]
-    ) -> list[list[tuple[Outcome, ...]] | None]:
+    def _answer_unavailable(self, taken: Iterable[Waiting], error: Unavailable) -> None:
+        """The database stayed away: tell these, and whoever has waited as long as we have tried."""
+        self._troubled = time.monotonic(), error.code
+        for item in taken:
+            answer_failed(item, error)
+        patience_ended = time.monotonic() - self._retry_seconds
+        while self._queue and self._queue[0].since < patience_ended:
+            [item] = self._take(1)
+            answer_failed(item, error)
+
+    async def _commit_for_sure(self, taken: Sequence[Waiting]) -> list[list[tuple[Outcome, ...]] | None]:
         """Commit a batch, sending the same ids again while the database is away: a lost COMMIT may have happened."""
         deadline = time.monotonic() + self._retry_seconds
-        pause = 0.02
+        pause, conflicts = 0.02, 0
         while True:
+            attempt = Attempt()
             try:
-                earlier = frozenset(sent)
-                return _as_first(taken, await self._commit(taken, sent), earlier)
-            except Unavailable as error:
+                return await self._commit(taken, attempt)
+            except BookCorrupt:
+                raise
+            except Exception as error:
                 self._working = None
-                if time.monotonic() + pause > deadline:
-                    raise OutcomeUnknown(
-                        "the database went away; the outcome is unknown, send the same id again", retry_after=1
-                    ) from error
+                for item in attempt.sent:
+                    item.note_lost()
+                if not self._note_altered(error):
+                    if not isinstance(error, Unavailable):
+                        raise
+                    conflicts += attempt.has_lock and is_conflict(error)
+                    if conflicts == CONFLICTS_MAX:
+                        raise Contended from error
+                    if time.monotonic() + pause > deadline:
+                        raise
             await asyncio.sleep(pause)
             pause = min(1.0, pause * 2)
 
-    async def _commit(self, taken: Sequence[_Waiting], sent: set[str]) -> list[list[tuple[Outcome, ...]] | None]:
-        """One tx: lock, load, decide, write. None stands for a caller whose rider's row is locked elsewhere.
-
-        The ids decided here go into `sent`: if this COMMIT's answer is lost, their repeat is no replay to its caller.
-        """
+    async def _commit(self, taken: Sequence[Waiting], attempt: Attempt) -> list[list[tuple[Outcome, ...]] | None]:
+        """One tx: lock, load, decide, write. None stands for a caller whose rider's row is locked elsewhere."""
         async with tx(self._engine) as connection:
             head = await store.lock_book(connection, self._book)
+            attempt.has_lock = True
             raw = await driver_of(connection)
-            working = self._working
-            if working is None or working.seq != head.seq:
-                working = Working(self._book, head, await store.load_frozen(raw, head.number), self.decided)
+            working = await self._working_at(raw, head)
             self._working = None  # until this is committed
             await self._make_room(raw, working)
             riders = [rider for item in taken for group in item.groups for rider in group.riders]
@@ -367,32 +431,49 @@ class Batcher:
             groups = [group for item in ready for group in item.groups]
             await load(raw, working, groups)
             working.rows.update(rows)
-            outcomes = working.decide(groups, now=self._clock.now(), salt=self._salt)
+            outcomes = iter(working.decide(groups, now=self._clock.now(), salt=self._salt))
+            decided = [Decided(item, [next(outcomes) for _ in item.groups]) for item in ready]
             batch = working.flush()
             if batch.ids:
-                sent.update(batch.ids)
                 riding, batch.riders = batch.riders, []
-                await self._write(raw, working, batch)
+                if not await self._write(raw, working, batch):
+                    raise BookCorrupt(f"book {self._book!r} isn't where its lock said that it is")
                 await store.write_riders(connection, riding)
+            attempt.sent = decided
+        working.durable = batch.through
         self._working = working
-        self.batches["locked"] += 1
-        rest = iter(outcomes)
-        answers = {id(item): [next(rest) for _ in item.groups] for item in ready}
+        self._note_success("locked")
+        answers = {id(item.waiting): as_first(item) for item in decided}
         return [answers.get(id(item)) for item in taken]
+
+    # What happened
+
+    def _note_success(self, way: str) -> None:
+        self.batches[way] += 1
+        self._troubled = None
+
+    def _note_altered(self, error: Exception | None) -> bool:
+        """Whether the database named accounts that aren't what we wrote: nothing more is written on them."""
+        facts = error.facts if isinstance(error, OnebookError) else {}
+        if facts.get("sqlstate") != store.ALTERED_STATE:
+            return False
+        named = {int(number) for number in str(facts.get("detail", "{}")).strip("{}").split(",") if number}
+        is_news = not named <= self._altered
+        self._altered |= named
+        return is_news
 
     def _answer_stopped(self) -> None:
         """The service is stopping: nobody may wait for ever."""
-        waiting = [item.waiting for item in (*self._in_flight, *self._open)] + self._loading + list(self._queue)
-        _answer_all(waiting, OutcomeUnknown("the service is stopping; send the same id again"))
+        for waiting in (*(item.waiting for item in self._in_flight), *self._under_lock):
+            answer_error(waiting, OutcomeUnknown("the service is stopping; send the same id again", retry_after=1))
+        for waiting in (*(item.waiting for item in self._open), *self._loading, *self._queue):
+            answer_failed(waiting, BookBusy("the service is stopping; nothing was written", retry_after=1))
         self._queue.clear()
         self._queued = 0
-        self._in_flight, self._open, self._loading, self._working = [], [], [], None
+        self._in_flight, self._open, self._loading, self._under_lock = [], [], [], ()
+        self._failure, self._working = None, None
         if self._writing is not None:
             self._writing.cancel()
-
-
-class _Overtaken(Exception):
-    """Another process wrote to the book first."""
 
 
 async def load(raw: Driver, working: Working, groups: Sequence[Group]) -> None:
@@ -428,39 +509,3 @@ async def _load_missing(raw: Driver, working: Working, missing: Missing, found: 
     if missing.counters:
         counters = await store.load_counters(raw, working.number, missing.counters)
         working.counters.young.update({**dict.fromkeys(missing.counters, 0), **counters})
-
-
-def _compares(waiting: _Waiting) -> bool:
-    """Whether a row that rides along must be compared, which takes the book's lock first."""
-    return any(isinstance(rider, Advance) for group in waiting.groups for rider in group.riders)
-
-
-def _as_first(
-    taken: Sequence[_Waiting], answers: list[list[tuple[Outcome, ...]] | None], sent: frozenset[str]
-) -> list[list[tuple[Outcome, ...]] | None]:
-    """The answers, those that we ourselves sent before a lost COMMIT no longer marked as replays.
-
-    Of several groups with one id only the one that was decided then is the first, told by its place and its subject.
-    """
-    unclaimed = set(sent)
-    for item, outcomes in zip(taken, answers, strict=True):
-        for place, group in enumerate(item.groups):
-            if outcomes is None:
-                break
-            subjects = [command.subject for command in group.commands]
-            if subjects == [outcome.subject for outcome in outcomes[place]]:
-                ours = {outcome.id for outcome in outcomes[place]} & unclaimed
-                unclaimed -= ours
-                outcomes[place] = tuple(replace(o, replayed=o.replayed and o.id not in ours) for o in outcomes[place])
-    return answers
-
-
-def _answer(item: _Waiting, outcomes: list[tuple[Outcome, ...]]) -> None:
-    if not item.answer.done():
-        item.answer.set_result(outcomes)
-
-
-def _answer_all(items: Sequence[_Waiting], error: BaseException) -> None:
-    for item in items:
-        if not item.answer.done():
-            item.answer.set_exception(error)

@@ -28,7 +28,10 @@ OPEN_KEPT = 50_000
 """Accounts that are remembered as open, so as not to ask for them again."""
 
 QUEUE_MAX = 20_000
-"""Groups that may wait at most; one more is refused as busy, so that memory can't grow."""
+"""Commands that may wait at most; one more is refused as busy, so that memory can't grow."""
+
+CLOSE_SECONDS = 10.0
+"""How long commands that wait are still written when the service stops."""
 
 RETRY_SECONDS = 10.0
 """How long a batch is sent again after the database went away, before its callers are told the outcome is unknown."""
@@ -68,6 +71,18 @@ class PostgresLedger:
         for group in groups:
             check_group(group)
         return await self._batcher.submit(groups)
+
+    async def aclose(self, *, seconds: float = CLOSE_SECONDS) -> None:
+        """Take no more commands and write those that wait, for at most `seconds`; who then still waits is told so.
+
+        What was answered stays. Raises nothing; `submit` raises BookBusy from now on.
+        """
+        await self._batcher.aclose(seconds=seconds)
+
+    @property
+    def trouble(self) -> str | None:
+        """The code of the error for which the book couldn't be written lately; None if it could, or nobody tried."""
+        return self._batcher.trouble
 
     @property
     def decided(self) -> Counter[str]:

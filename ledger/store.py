@@ -27,6 +27,12 @@ from ledger.working import Head
 Driver: TypeAlias = "Connection[Any]"
 """asyncpg's connection; statements outside a tx commit by themselves."""
 
+ALTERED_STATE = "OB002"
+"""SQLSTATE of `ledger_write`: accounts, whose numbers are its detail, aren't what was decided on."""
+
+RIDER_LOCK_MILLISECONDS = 500
+"""Longest wait for a row that rides along, while the book's lock is held."""
+
 # The book
 
 
@@ -290,8 +296,10 @@ async def load_rows(
 async def write_riders(connection: AsyncConnection, riders: Iterable[Rider]) -> None:
     """Write accepted riders' rows. The core has compared; the keys were locked or absent under the book's lock.
 
-    Neighbours of one shape go in one round trip; their order is kept, since one may change what another inserted.
+    Neighbours of one shape go in one round trip; their order is kept, since one may change what another inserted. Who
+    else writes these tables is waited for only briefly: meanwhile the whole book waits.
     """
+    await connection.execute(text(f"SET LOCAL lock_timeout = {RIDER_LOCK_MILLISECONDS}"))
     for (kind, name, key, columns), group in groupby(riders, key=_shape):
         table = metadata.tables[name]
         if kind is Insert:

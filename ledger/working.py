@@ -6,7 +6,7 @@ give. Pure: `ledger.batcher` loads what is missing, and drops all of this once a
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -40,6 +40,7 @@ from ledger.commands import (
     Void,
 )
 from ledger.core import apply
+from ledger.errors import BookCorrupt
 from ledger.money import AMOUNT_END
 from ledger.outcomes import Kind, Line, LineKind, Outcome
 from ledger.riders import Insert, Row
@@ -58,12 +59,16 @@ Value = TypeVar("Value")
 
 
 class Kept(Generic[Value]):
-    """What was used lately, by name: two generations, the older one forgotten when the younger is full."""
+    """What was used lately, by name: two generations, the older one forgotten when the younger is full.
+
+    Nothing is forgotten that a decision has changed and that isn't durable yet: read again it would be as before.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self.young: dict[str, Value] = {}
         self._old: dict[str, Value] = {}
+        self._old_through = 0  # no decision behind this seq has touched what is old
 
     def find(self, name: str) -> Value | None:
         """The value, young again if it's known."""
@@ -72,10 +77,10 @@ class Kept(Generic[Value]):
             self.young[name] = found
         return found
 
-    def age(self) -> None:
-        """Forget what wasn't used since the younger generation was last full."""
-        if len(self.young) >= self._size:
-            self._old, self.young = self.young, {}
+    def age(self, *, decided: int, durable: int) -> None:
+        """Forget what wasn't used since the younger generation was last full. Both are seqs."""
+        if len(self.young) >= self._size and self._old_through <= durable:
+            self._old, self.young, self._old_through = self.young, {}, decided
 
     def values(self) -> Iterable[Value]:
         yield from self.young.values()
@@ -119,6 +124,7 @@ class Working:
         self.book = book
         self.number = head.number
         self.seq = head.seq
+        self.durable = head.seq  # of the last command that is committed; whoever writes moves it on
         self.booked_at = self._now = head.booked_at
         self.closed_until = head.closed_until
         self.accounts_opened = head.accounts
@@ -129,6 +135,7 @@ class Working:
         self.reversed: Kept[dict[int, int]] = Kept(HOLDS_KEPT)
         self.rows: dict[RowKey, Row | None] = {}
         self.frozen = set(frozen)
+        self.altered: Collection[int] = ()  # numbers of accounts that somebody else has changed
         self.decided: Counter[str] = Counter() if decided is None else decided
         self.batch = Batch(head=head.seq, through=head.seq)
         self._view = _View(self)
@@ -139,7 +146,7 @@ class Working:
     def prepare(self, groups: Sequence[Group]) -> Missing:
         """Begin a stretch of deciding: what must be loaded first, the groups' own ids among it."""
         for kept in (self.slots, self.holds, self.recent, self.counters, self.reversed):
-            kept.age()
+            kept.age(decided=self.seq, durable=self.durable)
         self._absent.clear()
         self.rows.clear()
         missing = self.missing(groups)
@@ -194,7 +201,13 @@ class Working:
                 missing.counters.add(charge.counter)
 
     def add_slot(self, slot: Slot) -> None:
-        """A loaded account."""
+        """A loaded account. Raises BookCorrupt for one that was changed behind the book's back."""
+        if slot.number in self.altered:
+            raise BookCorrupt(
+                f"account {slot.name} isn't what was booked on it; nothing more is, until `onebook audit` has named the"
+                " rows, they are put right and this process is started again",
+                account=slot.name,
+            )
         slot.stopped = self._is_stopped(slot)
         slot.written = slot.counters()
         self.slots.young[slot.name] = slot

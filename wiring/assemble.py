@@ -50,7 +50,7 @@ from wallet.receivables import Receivables
 from wallet.transfers import Transfers
 from wallet.withdrawals import Withdrawals
 from wiring.chains import Chains
-from wiring.checks import database_check
+from wiring.checks import book_check, database_check
 from wiring.services import Services
 from wiring.settings import Settings
 from wiring.signing import CustodySigner, XpubAddresses
@@ -91,10 +91,12 @@ async def open_parts(settings: Settings, *, name: str) -> AsyncIterator[Parts]:
             for endpoint in endpoints:
                 stack.push_async_callback(endpoint.close)
             nodes[network.name] = tuple(Node(network, endpoint) for endpoint in endpoints)
+        ledger = PostgresLedger(engine, clock=clock, book=settings.book, entropy=entropy)
+        stack.push_async_callback(ledger.aclose)
         yield Parts(
             settings=settings,
             engine=engine,
-            ledger=PostgresLedger(engine, clock=clock, book=settings.book, entropy=entropy),
+            ledger=ledger,
             registry=registry,
             nodes=nodes,
             addresses=XpubAddresses(_xpubs(settings)),
@@ -173,7 +175,7 @@ def build_services(parts: Parts) -> Services:
         reconciler=build_reconciler(parts),
         freezes=Freezes(ledger),
         bank=build_bank(parts),
-        checks={"database": database_check(engine)},
+        checks={"database": database_check(engine), "book": book_check(ledger)},
         public_books=settings.public_books,
     )
 

@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from base.errors import OnebookError
 from db.engine import tx
 from db.migrate import head
+from ledger.service import PostgresLedger
 from wiring.services import Check
 
 
@@ -20,5 +21,14 @@ def database_check(engine: AsyncEngine) -> Check:
         except OnebookError as error:
             return f"the database can't be used ({error.code})"
         return None if found == wanted else f"the database has schema {found}, this version needs {wanted}"
+
+    return check
+
+
+def book_check(ledger: PostgresLedger) -> Check:
+    """The book could be written when that was last tried: reading may go on where a disk is full."""
+
+    async def check() -> str | None:
+        return None if ledger.trouble is None else f"the book can't be written ({ledger.trouble})"
 
     return check

@@ -61,7 +61,10 @@ async def test_every_problem_is_explained_to_people_and_to_programs(stage: Stage
 
 async def test_ready_only_while_every_check_is_well(stage: Stage):
     assert (await stage.nobody.get("/health/live")).json() == {"live": True}
-    assert (await stage.nobody.get("/health/ready")).json() == {"ready": True, "checks": {"database": "ok"}}
+    assert (await stage.nobody.get("/health/ready")).json() == {
+        "ready": True,
+        "checks": {"database": "ok", "book": "ok"},
+    }
 
     async def broken() -> str | None:
         raise RuntimeError("secret")

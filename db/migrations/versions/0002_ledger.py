@@ -197,6 +197,7 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
     fitting bigint;
+    altered integer[];
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'the book is written under READ COMMITTED only';
@@ -238,38 +239,42 @@ BEGIN
 
     -- LATERAL with LIMIT leaves the planner one way to go: a plan made for an empty table would be kept for a long one.
     IF cardinality(a_account) > 0 THEN
-        WITH moved AS (
-            UPDATE ledger_accounts a
-               SET debits_posted = a.debits_posted + d.debits, credits_posted = a.credits_posted + d.credits
-              FROM unnest(a_account, a_debits, a_credits, a_balance) AS d(account, debits, credits, balance),
-                   LATERAL (SELECT f.ctid FROM ledger_accounts f WHERE f.book = p_book AND f.account = d.account
-                             LIMIT 1) AS place
-             WHERE a.ctid = place.ctid
-         RETURNING a.credits_posted - a.debits_posted = d.balance AS fits
-        )
-        SELECT count(*) FILTER (WHERE fits) INTO fitting FROM moved;
+        UPDATE ledger_accounts a
+           SET debits_posted = a.debits_posted + d.debits, credits_posted = a.credits_posted + d.credits
+          FROM unnest(a_account, a_debits, a_credits, a_balance) AS d(account, debits, credits, balance),
+               LATERAL (SELECT f.ctid FROM ledger_accounts f WHERE f.book = p_book AND f.account = d.account
+                         LIMIT 1) AS place
+         WHERE a.ctid = place.ctid AND a.credits_posted - a.debits_posted = d.balance - d.credits + d.debits;
+        GET DIAGNOSTICS fitting = ROW_COUNT;
         IF fitting <> cardinality(a_account) THEN
-            RAISE EXCEPTION 'book %: % of % accounts are not what was decided on', p_book,
-                cardinality(a_account) - fitting, cardinality(a_account) USING ERRCODE = 'OB002';
+            SELECT array_agg(d.account) INTO altered
+              FROM unnest(a_account, a_balance) AS d(account, balance) LEFT JOIN ledger_accounts a
+                   ON a.book = p_book AND a.account = d.account AND a.credits_posted - a.debits_posted = d.balance
+             WHERE a.account IS NULL;
+            RAISE EXCEPTION 'book %: some accounts are not what was decided on', p_book
+                USING ERRCODE = 'OB002', DETAIL = altered::text;
         END IF;
     END IF;
     IF cardinality(b_account) > 0 THEN
-        WITH moved AS (
-            UPDATE ledger_accounts a
-               SET debits_posted = a.debits_posted + d.debits, credits_posted = a.credits_posted + d.credits,
-                   debits_pending = a.debits_pending + d.debits_pending,
-                   credits_pending = a.credits_pending + d.credits_pending
-              FROM unnest(b_account, b_debits, b_credits, b_balance, b_debits_pending, b_credits_pending, b_held)
-                   AS d(account, debits, credits, balance, debits_pending, credits_pending, held),
-                   LATERAL (SELECT f.ctid FROM ledger_accounts f WHERE f.book = p_book AND f.account = d.account
-                             LIMIT 1) AS place
-             WHERE a.ctid = place.ctid
-         RETURNING a.credits_posted - a.debits_posted = d.balance AND a.debits_pending = d.held AS fits
-        )
-        SELECT count(*) FILTER (WHERE fits) INTO fitting FROM moved;
+        UPDATE ledger_accounts a
+           SET debits_posted = a.debits_posted + d.debits, credits_posted = a.credits_posted + d.credits,
+               debits_pending = a.debits_pending + d.debits_pending,
+               credits_pending = a.credits_pending + d.credits_pending
+          FROM unnest(b_account, b_debits, b_credits, b_balance, b_debits_pending, b_credits_pending, b_held)
+               AS d(account, debits, credits, balance, debits_pending, credits_pending, held),
+               LATERAL (SELECT f.ctid FROM ledger_accounts f WHERE f.book = p_book AND f.account = d.account
+                         LIMIT 1) AS place
+         WHERE a.ctid = place.ctid AND a.credits_posted - a.debits_posted = d.balance - d.credits + d.debits
+           AND a.debits_pending = d.held - d.debits_pending;
+        GET DIAGNOSTICS fitting = ROW_COUNT;
         IF fitting <> cardinality(b_account) THEN
-            RAISE EXCEPTION 'book %: % of % accounts are not what was decided on', p_book,
-                cardinality(b_account) - fitting, cardinality(b_account) USING ERRCODE = 'OB002';
+            SELECT array_agg(d.account) INTO altered
+              FROM unnest(b_account, b_balance, b_held) AS d(account, balance, held) LEFT JOIN ledger_accounts a
+                   ON a.book = p_book AND a.account = d.account AND a.credits_posted - a.debits_posted = d.balance
+                      AND a.debits_pending = d.held
+             WHERE a.account IS NULL;
+            RAISE EXCEPTION 'book %: some accounts are not what was decided on', p_book
+                USING ERRCODE = 'OB002', DETAIL = altered::text;
         END IF;
     END IF;
     IF cardinality(l_seq) > 0 THEN
@@ -294,7 +299,17 @@ BEGIN
           FROM unnest(u_hold, u_posting, u_remaining, u_state) AS u(hold, posting, remaining, state),
                LATERAL (SELECT f.ctid FROM ledger_holds f
                          WHERE f.book = p_book AND f.hold = u.hold AND f.posting = u.posting LIMIT 1) AS place
-         WHERE h.ctid = place.ctid;
+         WHERE h.ctid = place.ctid AND h.state = 'open' AND h.remaining >= u.remaining;
+        GET DIAGNOSTICS fitting = ROW_COUNT;
+        IF fitting <> cardinality(u_hold) THEN
+            SELECT array_agg(DISTINCT h.debit) INTO altered
+              FROM unnest(u_hold, u_posting, u_remaining, u_state) AS u(hold, posting, remaining, state),
+                   LATERAL (SELECT * FROM ledger_holds WHERE book = p_book AND ledger_holds.hold = u.hold
+                             ORDER BY posting LIMIT 10000) AS h
+             WHERE h.posting = u.posting AND (h.remaining, h.state) IS DISTINCT FROM (u.remaining, u.state);
+            RAISE EXCEPTION 'book %: some holds are not what was decided on', p_book
+                USING ERRCODE = 'OB002', DETAIL = coalesce(altered::text, '{}');
+        END IF;
     END IF;
     IF p_rest IS NOT NULL THEN
         PERFORM ledger_write_rest(p_book, p_rest);
