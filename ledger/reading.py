@@ -22,6 +22,9 @@ from ledger.state import HeldPosting
 from ledger.statements import TimeKind
 from ledger.tables import accounts, assets, books, commands, freezes
 
+ENDLESS = 2**62
+"""Beyond every seq."""
+
 
 async def book_number(connection: AsyncConnection, book: str) -> int:
     """The number that stands for a book in rows. Raises BookCorrupt if there is none of this name."""
@@ -122,11 +125,15 @@ async def load_movements(
     """
     values: dict[str, Any] = {"book": number, "limit": limit}
     place = ["l.book = :book"]
+    low, high = await _span(connection, number, since, until)
+    first, last = 0, ENDLESS
     if before is not None:
-        place.append("l.seq <= :before_seq AND (l.seq, l.line) < (:before_seq, :before_line)")
+        last = before[0]
+        place.append("(l.seq, l.line) < (:before_seq, :before_line)")
         values |= {"before_seq": before[0], "before_line": before[1]}
     if after is not None:
-        place.append("l.seq >= :after_seq AND (l.seq, l.line) > (:after_seq, :after_line)")
+        first = after[0] - 1
+        place.append("(l.seq, l.line) > (:after_seq, :after_line)")
         values |= {"after_seq": after[0], "after_line": after[1]}
     if kinds:
         place.append("l.kind = ANY(:kinds)")
@@ -144,25 +151,25 @@ async def load_movements(
         if value is not None:
             mine.append(f"a.{column} = :{column}")
             values[column] = value
-    low, high = await _span(connection, number, since, until)
-    booked = f"l.seq > {low} AND l.seq <= {high}"
+    span = max(low, first), min(high, last)
+    newest = after is None
     where, accounts_where = " AND ".join(place), " AND ".join(mine)
     if owner is None and account is None:
         source = (
             "SELECT l.* FROM ledger_lines l JOIN ledger_accounts a ON a.book = l.book AND a.account = l.debit"
-            f" WHERE {where} AND {booked} AND {accounts_where} {order} LIMIT :limit"
+            f" WHERE {where} AND {_within(span)} AND {accounts_where} {order} LIMIT :limit"
         )
     elif by is TimeKind.BOOKED:
-        source = _of_accounts(f"{where} AND {booked}", accounts_where, order)
+        source = _of_accounts(where, accounts_where, span, newest=newest)
     else:
-        dated = [f"b.seq > {low}"]
+        dated = [_within((max(low, first), last))]
         if since is not None:
             dated.append("b.effective_at >= :since")
             values["since"] = since
         if until is not None:
             dated.append("b.effective_at < :until")
             values["until"] = until
-        on_time = _of_accounts(f"{where} AND {booked} AND l.kind = 'posted' AND {_ON_TIME}", accounts_where, order)
+        on_time = _of_accounts(f"{where} AND l.kind = 'posted' AND {_ON_TIME}", accounts_where, span, newest=newest)
         source = (
             f"({on_time}) UNION (SELECT l.* FROM ledger_accounts a {_DATED_LINES}"
             f" WHERE {accounts_where} AND {where} AND {' AND '.join(dated)} {order} LIMIT :limit)"
@@ -171,10 +178,10 @@ async def load_movements(
 
 
 _ON_TIME = (
-    "NOT EXISTS (SELECT FROM ledger_backdated b WHERE b.book = l.book AND b.account = a.account AND b.seq = l.seq"
-    " AND b.line = l.line)"
+    "(SELECT b.seq FROM ledger_backdated b WHERE b.book = l.book AND b.account = a.account AND b.seq = l.seq"
+    " AND b.line = l.line LIMIT 1) IS NULL"
 )
-"""A line took effect when it was booked."""
+"""A line took effect when it was booked. LIMIT keeps this a probe per line: a join would sort all of an account's."""
 
 _DATED_LINES = (
     "JOIN ledger_backdated b ON b.book = a.book AND b.account = a.account"
@@ -183,29 +190,42 @@ _DATED_LINES = (
 """Lines that took effect before they were booked."""
 
 
-def _of_accounts(where: str, accounts_where: str, order: str) -> str:
-    """Lines that meet `where` of accounts `a` that meet `accounts_where`: each account's first ones by index."""
+def _of_accounts(where: str, accounts_where: str, span: tuple[int, int], *, newest: bool) -> str:
+    """Lines in `span` that meet `where` of accounts `a` that meet `accounts_where`: each account's first ones by index.
+
+    The pairs (account, seq) leave the planner one way to go, whatever it thinks of an account: to begin at an end of
+    the span in the index of that side and to stop when there are enough. An equal sign would let it walk the whole
+    book backwards instead, which takes for ever for an account at rest. Ties are cut by whoever orders the whole.
+    """
+    low, high = span
+    falling = " DESC" if newest else ""
     return " UNION ".join(
-        "SELECT found.* FROM ledger_accounts a, LATERAL (SELECT l.* FROM ledger_lines l"
-        f" WHERE {where} AND l.{side} = a.account {order} LIMIT :limit) found WHERE {accounts_where}"
+        f"SELECT found.* FROM ledger_accounts a, LATERAL (SELECT l.* FROM ledger_lines l WHERE {where}"
+        f" AND {_within(span)} AND (l.{side}, l.seq) > (a.account, {low}) AND (l.{side}, l.seq) <= (a.account, {high})"
+        f" ORDER BY l.{side}{falling}, l.seq{falling} FETCH FIRST :limit ROWS WITH TIES) found WHERE {accounts_where}"
         for side in ("debit", "credit")
     )
+
+
+def _within(span: tuple[int, int]) -> str:
+    """Lines of these seqs (exclusive, inclusive): which partitions to look at."""
+    return f"l.seq > {span[0]} AND l.seq <= {span[1]}"
 
 
 async def _movements(connection: AsyncConnection, source: str, order: str, values: Mapping[str, Any]) -> list[Movement]:
     """The lines that `source` selects (all columns of ledger_lines) as movements."""
     query = (
         "SELECT l.seq, l.line, l.kind, l.amount::text AS amount, l.debit_balance::text AS debit_balance,"
-        " l.credit_balance::text AS credit_balance, d.name AS debit, c.name AS credit, d.asset, h.id AS hold,"
-        " m.id, m.kind AS command_kind, m.subject, m.booked_at, m.effective_at, m.detail, x.metadata,"
+        " l.credit_balance::text AS credit_balance, d.name AS debit, c.name AS credit, d.asset,"
+        " (SELECT h.id FROM ledger_commands h WHERE h.book = l.book AND h.seq = l.hold) AS hold,"
+        " m.id, m.kind AS command_kind, m.subject, m.booked_at, m.effective_at, m.detail,"
+        " (SELECT x.metadata FROM ledger_metadata x WHERE x.book = l.book AND x.seq = l.seq) AS metadata,"
         " (SELECT coalesce(sum(r.amount), 0)::text FROM ledger_reversals r"
         "   WHERE r.book = l.book AND r.entry = l.seq AND r.line = l.line) AS reversed"
         f" FROM ({source}) l"
         " JOIN ledger_accounts d ON d.book = l.book AND d.account = l.debit"
         " JOIN ledger_accounts c ON c.book = l.book AND c.account = l.credit"
         " JOIN ledger_commands m ON m.book = l.book AND m.seq = l.seq"
-        " LEFT JOIN ledger_commands h ON h.book = l.book AND h.seq = l.hold"
-        " LEFT JOIN ledger_metadata x ON x.book = l.book AND x.seq = l.seq"
         f" {order}"
     )
     return [_movement(row) for row in await connection.execute(text(query), values)]
@@ -215,13 +235,17 @@ _BALANCE = text(
     """
     SELECT balance::text FROM (
         (SELECT seq, line, debit_balance AS balance FROM ledger_lines
-          WHERE book = :book AND debit = :account AND seq <= :through ORDER BY seq DESC, line DESC LIMIT 1)
+          WHERE book = :book AND debit >= :account AND (debit, seq) <= (:account, :through)
+          ORDER BY debit DESC, seq DESC FETCH FIRST 1 ROW WITH TIES)
         UNION ALL
         (SELECT seq, line, credit_balance FROM ledger_lines
-          WHERE book = :book AND credit = :account AND seq <= :through ORDER BY seq DESC, line DESC LIMIT 1)
+          WHERE book = :book AND credit >= :account AND (credit, seq) <= (:account, :through)
+          ORDER BY credit DESC, seq DESC FETCH FIRST 1 ROW WITH TIES)
     ) last ORDER BY seq DESC, line DESC LIMIT 1
     """
 )
+"""Pairs for the same reason as in `_of_accounts`."""
+
 _BACKDATED = text(
     """
     SELECT coalesce(sum(step), 0)::text FROM ledger_backdated
@@ -283,14 +307,14 @@ async def load_statement_lines(
     """The posted lines of an account booked (or effective) from `since` on and before `until`, in that time's order."""
     low, high = await _span(connection, number, since, until)
     values: dict[str, Any] = {"book": number, "name": account, "limit": limit}
-    where = f"l.book = :book AND l.kind = 'posted' AND l.seq > {low} AND l.seq <= {min(high, known_seq)}"
-    mine, order = "a.book = :book AND a.name = :name", "ORDER BY l.seq, l.line"
+    where, mine = "l.book = :book AND l.kind = 'posted'", "a.book = :book AND a.name = :name"
+    span = low, min(high, known_seq)
     if by is TimeKind.BOOKED:
-        source = f"SELECT found.* FROM ({_of_accounts(where, mine, order)}) found"
-        return await _movements(connection, source, f"{order} LIMIT :limit", values)
+        source = f"SELECT found.* FROM ({_of_accounts(where, mine, span, newest=False)}) found"
+        return await _movements(connection, source, "ORDER BY l.seq, l.line LIMIT :limit", values)
     source = (
-        f"({_of_accounts(f'{where} AND {_ON_TIME}', mine, order)}) UNION ALL"
-        f" (SELECT l.* FROM ledger_accounts a {_DATED_LINES} WHERE {mine} AND b.seq > {low} AND b.seq <= {known_seq}"
+        f"({_of_accounts(f'{where} AND {_ON_TIME}', mine, span, newest=False)}) UNION ALL"
+        f" (SELECT l.* FROM ledger_accounts a {_DATED_LINES} WHERE {mine} AND {_within((low, known_seq))}"
         " AND b.effective_at >= :since AND b.effective_at < :until ORDER BY b.effective_at, l.seq, l.line LIMIT :limit)"
     )
     order = "ORDER BY coalesce(m.effective_at, m.booked_at), l.seq, l.line LIMIT :limit"
@@ -304,7 +328,7 @@ async def _span(
     """The seqs (exclusive, inclusive) booked from `since` on and before `until`."""
     tick = timedelta(microseconds=1)
     low = 0 if since is None else await seq_at(connection, number, since - tick)
-    return low, 2**62 if until is None else await seq_at(connection, number, until - tick)
+    return low, ENDLESS if until is None else await seq_at(connection, number, until - tick)
 
 
 # Rows to types
