@@ -91,7 +91,7 @@ class Batch:
     lines: list[tuple[str, ...]] = field(default_factory=list)
     slots: list[Slot] = field(default_factory=list)
     holds: list[KnownHold] = field(default_factory=list)
-    rest: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+    rest: dict[str, dict[object, dict[str, object]]] = field(default_factory=dict)
     riders: list[Rider] = field(default_factory=list)
 
     def begin_stretch(self, booked_at: datetime) -> None:
@@ -134,16 +134,24 @@ class Batch:
             hold.is_dirty = True
             self.holds.append(hold)
 
-    def add_rest(self, part: str, row: dict[str, object]) -> None:
-        """A row of one of the tables that are rarely written; numbers of money come as decimal strings."""
-        self.rest.setdefault(part, []).append(row)
+    def add_rest(self, part: str, row: dict[str, object], *, key: object = None) -> None:
+        """A row of one of the tables that are rarely written; numbers of money come as decimal strings.
+
+        Rows that change what's there have a `key`, and of one key the last one counts: one statement writes them all.
+        """
+        rows = self.rest.setdefault(part, {})
+        rows[len(rows) if key is None else key] = row
 
     def add_flags(self, slot: Slot) -> None:
         row: dict[str, object] = {"account": slot.number, "frozen": slot.frozen, "closed": slot.closed}
-        self.add_rest("flags", row | {"credit_line": str(slot.credit_line)})
+        self.add_rest("flags", row | {"credit_line": str(slot.credit_line)}, key=slot.number)
 
     def add_freeze(self, scope: FreezeScope, target: str, *, frozen: bool) -> None:
-        self.add_rest("freezes", {"scope": scope.value, "target": target, "frozen": frozen})
+        row: dict[str, object] = {"scope": scope.value, "target": target, "frozen": frozen}
+        self.add_rest("freezes", row, key=(scope, target))
+
+    def add_counter(self, counter: str, used: int) -> None:
+        self.add_rest("counters", {"counter": counter, "used": str(used)}, key=counter)
 
     def add_backdated(self, outcome: Outcome, number: int, line: Line, *, debit: Slot, credit: Slot) -> None:
         """Both steps of a posted line that was effective before it was booked."""
@@ -179,7 +187,7 @@ class Batch:
             *self._moved_accounts(),
             *self._new_holds(),
             *self._changed_holds(),
-            dump(self.rest).decode() if self.rest else None,
+            dump({part: list(rows.values()) for part, rows in self.rest.items()}).decode() if self.rest else None,
         ]
 
     def _moved_accounts(self) -> list[str]:

@@ -310,7 +310,7 @@ class Working:
                 slot.stopped = self._is_stopped(slot)
         for counter, used in layer.counters.items():
             self.counters.young[counter] = used
-            self.batch.add_rest("counters", {"counter": counter, "used": str(used)})
+            self.batch.add_counter(counter, used)
         for (entry, line), total in layer.reversed.items():
             taken = self.reversed.young.setdefault(str(entry), {})
             step = total - taken.get(line, 0)

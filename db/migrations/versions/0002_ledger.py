@@ -192,8 +192,8 @@ CREATE FUNCTION ledger_write(
     h_amount numeric[], h_remaining numeric[], h_state text[], h_charges text[],
     u_hold bigint[], u_posting smallint[], u_remaining numeric[], u_state text[],
     p_rest jsonb
-) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
     fitting bigint;
