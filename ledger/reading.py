@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.types import Instant
 from ledger.accounts import Account
+from ledger.canonical import id_key
 from ledger.commands import BankEvidence, ChainEvidence, Evidence, FreezeScope
 from ledger.engine import Movement, OpenHold
 from ledger.errors import BookCorrupt
@@ -36,6 +37,11 @@ async def book_number(connection: AsyncConnection, book: str) -> int:
 
 async def create_book(connection: AsyncConnection, book: str) -> None:
     await connection.execute(text("SELECT ledger_create_book(:book)"), {"book": book})
+
+
+async def erase_metadata(connection: AsyncConnection, book: str, command: str) -> bool:
+    query = text("SELECT ledger_erase_metadata(:book, :key)")
+    return bool(await connection.scalar(query, {"book": book, "key": id_key(command)}))
 
 
 async def register_asset(connection: AsyncConnection, asset: Asset) -> None:

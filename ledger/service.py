@@ -111,6 +111,11 @@ class PostgresLedger:
         async with tx(self._engine) as connection:
             await reading.create_book(connection, self.book)
 
+    async def erase_metadata(self, command: str) -> bool:
+        """Erase what a command's metadata said; its leaf still proves the entry. False if there is nothing to erase."""
+        async with self._reading() as (connection, _):
+            return await reading.erase_metadata(connection, self.book, command)
+
     async def register_asset(self, asset: Asset) -> None:
         async with tx(self._engine) as connection:
             await reading.register_asset(connection, asset)

@@ -218,7 +218,7 @@ reversals = Table(
 seals = Table(
     "ledger_seals",
     metadata,
-    Column("book", Integer, primary_key=True),
+    Column("book", Integer, ForeignKey(books.c.number), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("first_seq", Big, nullable=False),
     Column("last_seq", Big, nullable=False),
@@ -227,5 +227,6 @@ seals = Table(
     Column("sealed_at", Instant, nullable=False),
     Column("signature", LargeBinary, nullable=False),
     Column("key", LargeBinary, nullable=False),
+    UniqueConstraint("book", "last_seq"),
 )
 """Signed statements over stretches of commands (`ledger.seals`); migration 0008."""
