@@ -254,6 +254,8 @@ class Batcher:
         groups = [group for waiting in taken for group in waiting.groups]
         await self._make_room(reader, working)
         await load(reader, working, groups)
+        if unknown := working.unknown_rows(groups):
+            working.rows.young.update(await store.find_rows(reader, unknown))
         if self._failure is not None:
             raise self._failure
         try:
@@ -430,7 +432,7 @@ class Batcher:
             ]
             groups = [group for item in ready for group in item.groups]
             await load(raw, working, groups)
-            working.rows.update(rows)
+            working.set_rows(rows)
             outcomes = iter(working.decide(groups, now=self._clock.now(), salt=self._salt))
             decided = [Decided(item, [next(outcomes) for _ in item.groups]) for item in ready]
             batch = working.flush()

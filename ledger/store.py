@@ -20,7 +20,7 @@ from ledger.canonical import id_key, instant_text
 from ledger.commands import Charge, FreezeScope
 from ledger.errors import BookCorrupt
 from ledger.outcomes import Kind, Line, LineKind, Outcome, Refusal, Refused
-from ledger.riders import Advance, Insert, Rider
+from ledger.riders import Advance, Insert, Rider, Row
 from ledger.state import HeldPosting, HoldRecord, HoldState, RowKey, row_key
 from ledger.working import Head
 
@@ -236,8 +236,13 @@ def _insert(table: str, columns: tuple[str, ...], riders: Sequence[Insert]) -> t
         f'INSERT INTO "{table}" ({named}) SELECT {named}'
         f' FROM jsonb_populate_recordset(NULL::"{table}", {{parameter}}::jsonb), written WHERE written.ok'
     )
-    rows = [{column: _json_value(value) for column, value in {**r.key, **r.values}.items()} for r in riders]
-    return statement, json.dumps(rows, ensure_ascii=False)
+    return statement, _json_rows({**rider.key, **rider.values} for rider in riders)
+
+
+def _json_rows(rows: Iterable[Row]) -> str:
+    """Rows as a JSON array from which PostgreSQL reads the columns' own types."""
+    plain = [{column: _json_value(value) for column, value in row.items()} for row in rows]
+    return json.dumps(plain, ensure_ascii=False)
 
 
 def _json_value(value: object) -> object:
@@ -262,6 +267,23 @@ def _json_value(value: object) -> object:
 def _nested(value: object) -> object:
     """A value inside a JSON column: numbers stay numbers."""
     return value if isinstance(value, int) else _json_value(value)
+
+
+async def find_rows(driver: Driver, riders: Iterable[Insert]) -> dict[RowKey, Row]:
+    """The keys of those of these rows that are there already: such a rider is refused before anything else is."""
+    shaped: dict[tuple[str, tuple[str, ...]], list[Insert]] = {}
+    for rider in riders:
+        shaped.setdefault((rider.table, tuple(sorted(rider.key))), []).append(rider)
+    found: dict[RowKey, Row] = {}
+    for (table, columns), wanted in shaped.items():
+        is_it = " AND ".join(f'there."{column}" = wanted."{column}"' for column in columns)
+        rows = await driver.fetch(
+            f'SELECT wanted.ordinality FROM jsonb_populate_recordset(NULL::"{table}", $1::jsonb) WITH ORDINALITY AS'
+            f' wanted, LATERAL (SELECT FROM "{table}" AS there WHERE {is_it} LIMIT 1) AS found',
+            _json_rows(rider.key for rider in wanted),
+        )
+        found |= {row_key(table, wanted[place - 1].key): wanted[place - 1].key for (place,) in rows}
+    return found
 
 
 # Riders that compare, under the book's lock

@@ -6,7 +6,7 @@ give. Pure: `ledger.batcher` loads what is missing, and drops all of this once a
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -55,10 +55,11 @@ HOLDS_KEPT = 4_000
 OUTCOMES_KEPT = 2_000
 """Outcomes that are kept to answer a quick repeat; at most twice as many."""
 
+Name = TypeVar("Name")
 Value = TypeVar("Value")
 
 
-class Kept(Generic[Value]):
+class Kept(Generic[Name, Value]):
     """What was used lately, by name: two generations, the older one forgotten when the younger is full.
 
     Nothing is forgotten that a decision has changed and that isn't durable yet: read again it would be as before.
@@ -66,11 +67,11 @@ class Kept(Generic[Value]):
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self.young: dict[str, Value] = {}
-        self._old: dict[str, Value] = {}
+        self.young: dict[Name, Value] = {}
+        self._old: dict[Name, Value] = {}
         self._old_through = 0  # no decision behind this seq has touched what is old
 
-    def find(self, name: str) -> Value | None:
+    def find(self, name: Name) -> Value | None:
         """The value, young again if it's known."""
         found = self.young.get(name)
         if found is None and (found := self._old.pop(name, None)) is not None:
@@ -128,12 +129,12 @@ class Working:
         self.booked_at = self._now = head.booked_at
         self.closed_until = head.closed_until
         self.accounts_opened = head.accounts
-        self.slots: Kept[Slot] = Kept(ACCOUNTS_KEPT)
-        self.holds: Kept[KnownHold] = Kept(HOLDS_KEPT)
-        self.recent: Kept[Outcome] = Kept(OUTCOMES_KEPT)
-        self.counters: Kept[int] = Kept(HOLDS_KEPT)
-        self.reversed: Kept[dict[int, int]] = Kept(HOLDS_KEPT)
-        self.rows: dict[RowKey, Row | None] = {}
+        self.slots: Kept[str, Slot] = Kept(ACCOUNTS_KEPT)
+        self.holds: Kept[str, KnownHold] = Kept(HOLDS_KEPT)
+        self.recent: Kept[str, Outcome] = Kept(OUTCOMES_KEPT)
+        self.counters: Kept[str, int] = Kept(HOLDS_KEPT)
+        self.reversed: Kept[str, dict[int, int]] = Kept(HOLDS_KEPT)
+        self.rows: Kept[RowKey, Row] = Kept(0)  # those that are there and that riders name
         self.frozen = set(frozen)
         self.altered: Collection[int] = ()  # numbers of accounts that somebody else has changed
         self.decided: Counter[str] = Counter() if decided is None else decided
@@ -148,7 +149,9 @@ class Working:
         for kept in (self.slots, self.holds, self.recent, self.counters, self.reversed):
             kept.age(decided=self.seq, durable=self.durable)
         self._absent.clear()
-        self.rows.clear()
+        self.rows.age(decided=self.seq, durable=self.durable)
+        if self.seq == self.durable:
+            self.rows = Kept(0)  # others may have changed them
         missing = self.missing(groups)
         find = self.recent.find
         missing.ids = [command.id for group in groups for command in group.commands if find(command.id) is None]
@@ -211,6 +214,16 @@ class Working:
         slot.stopped = self._is_stopped(slot)
         slot.written = slot.counters()
         self.slots.young[slot.name] = slot
+
+    def unknown_rows(self, groups: Sequence[Group]) -> list[Insert]:
+        """Riders that would add a row of which we don't know that it's there."""
+        inserts = [rider for group in groups for rider in group.riders if isinstance(rider, Insert)]
+        return [rider for rider in inserts if self.rows.find(row_key(rider.table, rider.key)) is None]
+
+    def set_rows(self, rows: Mapping[RowKey, Row | None]) -> None:
+        """Rows as the database has them, None for those that aren't there. All that was decided is in the database."""
+        self.rows = Kept(0)
+        self.rows.young.update((key, row) for key, row in rows.items() if row is not None)
 
     def set_absent(self, names: Iterable[str]) -> None:
         """What was looked for and isn't in the database."""
@@ -317,7 +330,7 @@ class Working:
             taken[line] = total
             seq = next(o.seq for o in outcomes if o.reverses == entry)
             self.batch.add_rest("reversals", {"entry": entry, "line": line, "seq": seq, "amount": str(step)})
-        self.rows.update(layer.rows)
+        self.rows.young.update((key, row) for key, row in layer.rows.items() if row is not None)
         self.closed_until = layer.closed_until
         return outcomes
 
@@ -433,9 +446,9 @@ class Working:
     def _take_rows(self, group: Group) -> bool:
         """Whether the rows that ride along are new, as far as is known here; the database has the last word."""
         keys = [row_key(rider.table, rider.key) for rider in group.riders]
-        if len(set(keys)) < len(keys) or any(self.rows.get(key) is not None for key in keys):
+        if len(set(keys)) < len(keys) or any(self.rows.find(key) is not None for key in keys):
             return False
-        self.rows.update(
+        self.rows.young.update(
             (key, {**r.key, **r.values}) for key, r in zip(keys, group.riders, strict=True) if isinstance(r, Insert)
         )
         return True
@@ -641,7 +654,7 @@ class _View(State):
         return self._working.reversed.young.get(str(line[0]), {}).get(line[1], 0)
 
     def row(self, key: RowKey) -> Row | None:
-        return self._working.rows.get(key)
+        return self._working.rows.find(key)
 
 
 _PLAIN_KINDS: dict[type[Command], Kind] = {
