@@ -5,7 +5,8 @@ import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from bench.frame import Progress, percentile
+from base.progress import Progress
+from bench.frame import percentile
 from bench.loader import repeat, write_stretch
 from bench.mix import AMOUNT_AVERAGE, USDC
 from bench.stage import FOUNDED, Ago, Stage, Stepping, opened

@@ -6,18 +6,12 @@ A figure is judged by its report's reader, never here: nothing in this package a
 import gc
 import json
 import statistics
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import TracebackType
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
 
 from base.files import write_atomically
 
@@ -29,8 +23,6 @@ REPEATS = 5
 PAIRS = 3
 """Times that two measurements of a ratio are taken in turn; the figure is the median of their ratios."""
 
-_PLAIN_STEPS = 10
-"""Lines that a loading takes where there is no terminal."""
 
 _GENERATION_THRESHOLD = 50_000
 """Objects made before the collector looks, as in the API's processes."""
@@ -102,65 +94,6 @@ class Report:
     def document(self) -> dict[str, object]:
         """The report as plain JSON."""
         return asdict(self) | {"at": self.at.isoformat(timespec="seconds")}
-
-
-class Progress:
-    """Says on standard error how far it is: bars on a terminal, else a line now and then."""
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._bars = (
-            RichProgress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TaskProgressColumn(),
-                TimeRemainingColumn(),
-                console=self._console,
-                transient=True,
-            )
-            if self._console.is_terminal
-            else None
-        )
-
-    def __enter__(self) -> "Progress":
-        if self._bars is not None:
-            self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-
-    def note(self, text: str) -> None:
-        """One line: what was just measured."""
-        self._console.print(text, markup=False)
-
-    @contextmanager
-    def bar(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar to `total`; the function given moves it on by so many."""
-        bars = self._bars
-        if bars is None:
-            yield self._lines(what, total)
-            return
-        task = bars.add_task(what, total=total)
-        try:
-            yield lambda step: bars.advance(task, step)
-        finally:
-            bars.remove_task(task)
-
-    def _lines(self, what: str, total: int) -> Callable[[int], None]:
-        done = 0
-
-        def advance(step: int) -> None:
-            nonlocal done
-            before, done = done, done + step
-            if before * _PLAIN_STEPS // max(1, total) != done * _PLAIN_STEPS // max(1, total):
-                self.note(f"{what}: {done:,} of {total:,}")
-
-        return advance
 
 
 def settle_memory() -> None:

@@ -10,10 +10,11 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from base.clock import SystemClock
+from base.progress import Progress
 from bench import effective
 from bench.callers import Row, Submit, drive
 from bench.callers import measure as measure_callers
-from bench.frame import Better, Figure, Options, Progress, Report, median, number
+from bench.frame import Better, Figure, Options, Report, median, number
 from bench.loader import fill
 from bench.machine import describe_machine, describe_server
 from bench.mix import ACCOUNTS, SHARES, Mix, Pattern

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import asyncpg
 
-from bench.frame import Progress
+from base.progress import Progress
 from bench.mix import Mix
 from bench.stage import Place
 from ledger.commands import Group

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
 from base.clock import Clock, SystemClock
-from bench.frame import Progress
+from base.progress import Progress
 from bench.mix import AMOUNT_AVERAGE, CAPITAL, FEES, FUNDED, HOT_FUNDED_AVERAGES, HOT_HOUSE, USDC, user_accounts
 from db.engine import create_engine
 from db.migrate import migrate

@@ -16,6 +16,7 @@ from custody.ceremony import create_keys, enrol
 from custody.derivation import Role
 from custody.keystore import Argon2Cost
 from custody.policy_file import Limits, parse, starter_policy
+from ledger.seals import KEY_NAME, make_seal_key
 from wiring.settings import CONFIG_NAME
 
 ASSETS = (
@@ -90,6 +91,7 @@ def install(
     home.mkdir(parents=True, exist_ok=True)
     created = create_keys(home / "keys", passphrase=passphrase, entropy=entropy, cost=cost)
     fingerprints = {role: key.fingerprint for role, key in created.items()}
+    make_seal_key(home / KEY_NAME)
     if chain is not None:
         text = _policy(chain, fingerprints)
         write_atomically(home / "policy.toml", text.encode())

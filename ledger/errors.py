@@ -9,14 +9,17 @@ OnebookError
 │   ├── StatementTooLong  a statement with more lines than one may have
 │   ├── ProofInvalid      a proof of an entry that doesn't prove it: altered, incomplete, or signed by another key
 │   └── RefusedByBook     a caller that needs an accepted outcome was given a refusal
+├── NotFound
+│   └── EntryUnknown      no command has this id or seq
 ├── Unavailable
+│   ├── NotSealed         an entry can't be proven before it's sealed
 │   ├── BookBusy          the queue of waiting commands is full; nothing was written
 │   └── OutcomeUnknown    the database went away while committing; send the same id again
 └── BrokenInvariant
     └── BookCorrupt       stored rows contradict each other
 """
 
-from base.errors import BrokenInvariant, Rejected, Unavailable
+from base.errors import BrokenInvariant, NotFound, Rejected, Unavailable
 
 
 class InvalidAmount(Rejected):
@@ -49,6 +52,14 @@ class RefusedByBook(Rejected):
 
 class RequestConflict(RefusedByBook):
     default_code = "id_conflict"
+
+
+class EntryUnknown(NotFound):
+    default_code = "unknown_entry"
+
+
+class NotSealed(Unavailable):
+    default_code = "not_sealed"
 
 
 class BookBusy(Unavailable):

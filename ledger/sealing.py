@@ -43,7 +43,7 @@ INTERVAL = timedelta(minutes=10)
 CHUNK = 20_000
 """Leaves read at a time."""
 
-_LEAVES = "SELECT seq, encode(leaf, 'hex') FROM ledger_commands WHERE book = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq"
+LEAVES = "SELECT seq, encode(leaf, 'hex') FROM ledger_commands WHERE book = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ async def compute_root(connection: AsyncConnection, number: int, *, first_seq: i
     frontier = Frontier()
     for start in range(first_seq, last_seq + 1, CHUNK):
         end = min(start + CHUNK - 1, last_seq)
-        rows = [row.split(b"\t") for row in rows_of(await copied(raw, _LEAVES, number, start, end))]
+        rows = [row.split(b"\t") for row in rows_of(await copied(raw, LEAVES, number, start, end))]
         for expected, (seq, _) in enumerate(rows, start=start):
             if int(seq) != expected:
                 raise _gap(expected)
@@ -179,6 +179,13 @@ def _gap(seq: int) -> BookCorrupt:
 async def last_seal(connection: AsyncConnection, book: str) -> SignedSeal | None:
     """The newest seal of a book."""
     row = (await connection.execute(_sealed(book).order_by(seals.c.number.desc()).limit(1))).first()
+    return None if row is None else _seal_of(row)
+
+
+async def seal_over(connection: AsyncConnection, book: str, seq: int) -> SignedSeal | None:
+    """The seal that covers a command; None if there is none yet."""
+    covering = _sealed(book).where(seals.c.last_seq >= seq).order_by(seals.c.last_seq).limit(1)
+    row = (await connection.execute(covering)).first()
     return None if row is None else _seal_of(row)
 
 

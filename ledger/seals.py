@@ -196,7 +196,7 @@ class SealKey:
 
 
 KEY_NAME = "seal.key"
-"""The private key's file in the keys' folder: PEM (PKCS #8), mode 0600. The worker reads it unattended."""
+"""The private key's file: PEM (PKCS #8), mode 0600. The worker reads it unattended."""
 
 PUBLIC_NAME = "seal.pem"
 """The public key's file beside the seals: PEM."""

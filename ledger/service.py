@@ -212,6 +212,11 @@ class PostgresLedger:
                 limit=limit,
             )
 
+    async def last_seq(self) -> int:
+        """The seq of the last command decided."""
+        async with self._reading() as (connection, number):
+            return await reading.load_seq(connection, number)
+
     async def balance_at(
         self, account: str, at: datetime, *, by: TimeKind = TimeKind.BOOKED, known_at: datetime | None = None
     ) -> int:

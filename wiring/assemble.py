@@ -32,6 +32,8 @@ from fiat.bank.service import BankRail
 from identity.service import Identity
 from ledger.expiry import HoldExpiry
 from ledger.money import Asset, parse_amount
+from ledger.sealing import SealBook
+from ledger.seals import load_seal_key
 from ledger.service import PostgresLedger
 from treasury.adjustments import Adjustments
 from treasury.freezes import Freezes
@@ -226,6 +228,8 @@ async def open_steps(
         for network in parts.registry.networks.values():
             if signer is not None:
                 steps[f"broadcast:{network.name}"] = _broadcast(parts, network, signer, checkpoint)
+        if (sealing := _sealing(parts)) is not None:
+            steps["seals"] = sealing.step
         yield steps
 
 
@@ -264,6 +268,16 @@ def _identity(parts: Parts) -> Identity:
         entropy=parts.entropy,
         rate_per_minute=settings.requests_per_minute,
     )
+
+
+def _sealing(parts: Parts) -> SealBook | None:
+    """What seals the book; None for an installation without a key for it, which `onebook doctor` tells."""
+    settings = parts.settings
+    path = settings.path(settings.seal_key)
+    if not path.exists():
+        return None
+    key, folder = load_seal_key(path), settings.path(settings.seals)
+    return SealBook(parts.engine, book=settings.book, key=key, folder=folder, clock=parts.clock)
 
 
 def _deposits(parts: Parts) -> Deposits:

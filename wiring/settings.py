@@ -100,6 +100,8 @@ class Settings(BaseSettings):
     policy: Path = Path("policy.toml")
     journal: Path = Path("journal.sqlite")
     logs: Path = Path("logs")
+    seals: Path = Path("seals")
+    seal_key: Path = Path("seal.key")
     rates: Path = Path("rates.toml")
     worker_pause_ms: int = Field(default=500, ge=10, le=60_000)
     transfer_fee_basis_points: int = Field(default=0, ge=0, le=10_000)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from bench.frame import Options, Progress, Report, record, rows, to_json
+from base.progress import Progress
+from bench.frame import Options, Report, record, rows, to_json
 from cli.output import say, show_table
 
 AREAS = {"ledger": "bench.ledger", "api": "bench.api", "audit": "bench.audit"}

@@ -1,4 +1,4 @@
-"""Looking after the book: reconcile, audit, import of a bank statement."""
+"""Looking after the book: reconcile it, import a bank statement."""
 
 import asyncio
 from collections.abc import Mapping
@@ -11,8 +11,6 @@ import typer
 from base.errors import ConfigError
 from cli.output import Exit, say, show_json, show_table
 from fiat.bank.records import StatementReceipt
-from ledger.audit import AuditReport
-from ledger.audit import audit as audit_book
 from ledger.money import Asset, format_amount
 from treasury.records import Reconciliation
 from wiring.assemble import build_bank, build_reconciler, open_parts
@@ -36,20 +34,6 @@ def reconcile(config: Config = None, json: Json = False) -> None:
     else:
         _show_reconciliation(run, assets)
     if not run.clean:
-        raise typer.Exit(Exit.DISAGREES)
-
-
-def audit(config: Config = None, json: Json = False) -> None:
-    """Recompute every balance, hold and hash of the book from its journal. Exit code 1 if a row disagrees.
-
-    Example: onebook audit
-    """
-    report = asyncio.run(_audit(_settings(config)))
-    if json:
-        show_json(asdict(report))
-    else:
-        _show_audit(report)
-    if not report.clean:
         raise typer.Exit(Exit.DISAGREES)
 
 
@@ -90,11 +74,6 @@ async def _reconcile(settings: Settings) -> tuple[Reconciliation, Mapping[str, A
         return await build_reconciler(parts).run(), await parts.ledger.assets()
 
 
-async def _audit(settings: Settings) -> AuditReport:
-    async with open_parts(settings, name="onebook audit") as parts:
-        return await audit_book(parts.engine, settings.book)
-
-
 async def _import(settings: Settings, content: bytes, filename: str) -> StatementReceipt:
     async with open_parts(settings, name="onebook import") as parts:
         return await build_bank(parts).import_statement(content, filename=filename)
@@ -121,15 +100,3 @@ def _show_reconciliation(run: Reconciliation, assets: Mapping[str, Asset]) -> No
         ]
         show_table("Breaks", ("reason", "account", "asset", "expected", "found", "open for", ""), rows, right=(3, 4, 5))
     say(f"{run.checks} comparisons; {run.open_breaks} {'break' if run.open_breaks == 1 else 'breaks'}")
-
-
-def _show_audit(report: AuditReport) -> None:
-    say(
-        f"book {report.book}: {report.commands} commands, {report.lines} lines, {report.accounts} accounts"
-        f" through seq {report.through_seq}"
-    )
-    rows = [(found.where, found.what, found.expected, found.found) for found in report.disagreements]
-    if rows:
-        show_table("Rows that disagree", ("row", "what", "should be", "is"), rows, right=(2, 3))
-    disagree = "row disagrees" if len(rows) == 1 else "rows disagree"
-    say("every row agrees with the journal" if report.clean else f"{len(rows)} {disagree}")

@@ -19,6 +19,7 @@ from cli.output import Exit, say, show_json
 from custody.client import SignerClient
 from db.binaries import candidates
 from db.migrate import pending
+from ledger.seals import load_seal_key, seal_numbers
 from wallet.rates_file import RatesFile
 from wiring.assemble import open_parts
 from wiring.running import with_database
@@ -82,7 +83,7 @@ async def installation(config: Path | None) -> list[Finding]:
         settings = load_settings(path)
     except OnebookError as error:
         return [Finding("configuration", Verdict.MISSING, error.message)]
-    found = [Finding("configuration", Verdict.FINE, str(path)), *_files(settings)]
+    found = [Finding("configuration", Verdict.FINE, str(path)), *_files(settings), _seal_key(settings)]
     found += [await _database(settings), *await _nodes(settings), await _signer(settings), _rates(settings)]
     return found
 
@@ -96,6 +97,20 @@ def _files(settings: Settings) -> Iterator[Finding]:
             yield Finding(name, Verdict.MISSING, f"others can read {place}: chmod go= {place}")
         else:
             yield Finding(name, Verdict.FINE, str(place))
+
+
+def _seal_key(settings: Settings) -> Finding:
+    path = settings.path(settings.seal_key)
+    if not path.exists():
+        text = f"nothing seals the book: openssl genpkey -algorithm ed25519 -out {path} && chmod 600 {path}"
+        return Finding("seals", Verdict.MIND, text)
+    try:
+        load_seal_key(path)
+    except OnebookError as error:
+        return Finding("seals", Verdict.MISSING, error.message)
+    folder = settings.path(settings.seals)
+    count = len(seal_numbers(folder, settings.book))
+    return Finding("seals", Verdict.FINE, f"{count} in {folder}; keep copies where this machine can't write")
 
 
 async def _database(settings: Settings) -> Finding:

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import pytest
 from sqlalchemy import text
 
+from base.progress import Progress
 from bench import loader
 from bench.callers import drive
-from bench.frame import Progress
 from bench.mix import Mix, user_accounts
 from bench.stage import BOOK, Place, found
 from bench.yardsticks import call, orm

@@ -32,7 +32,7 @@ from ledger.service import PostgresLedger
 from tests.ledger.histories import ACCOUNTS, ASSETS, OPENING, START
 from tests.support.postgres import fresh_database
 
-A, B, _, FX, BANK, *_ = ACCOUNTS
+A, B, _eth, FX, BANK, *_ = ACCOUNTS
 
 SEAL = Seal(
     book="main",
@@ -292,7 +292,9 @@ async def test_the_function_takes_the_next_stretch_only_and_the_table_never_chan
     sealing = sealed()
     await seal_all(sealing)
     async with tx(database.engine()) as connection:
-        last = (await last_seal(connection, "main")).seal
+        newest = await last_seal(connection, "main")
+        assert newest is not None
+        last = newest.seal
     await spend(ledger, "later")
     call = text(
         "SELECT ledger_seal(1, :number, :first, :last, sha256('r'), sha256('p'), now(),"
@@ -345,7 +347,7 @@ async def copy_database(source, target):
             " WHERE relname LIKE 'ledger_%' AND relkind IN ('r', 'p') AND NOT relispartition"
         )
         for table in sorted((row["relname"] for row in tables), key=lambda name: name != "ledger_books"):
-            rows = []
+            rows: list[str] = []
 
             async def take(part, rows=rows):
                 rows.append(part)

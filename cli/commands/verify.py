@@ -1,0 +1,78 @@
+"""`onebook verify`: checks what somebody gave you, without a database, a network or an installation."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from base.errors import ConfigError
+from cli.output import say, show_json
+from ledger.proofs import Proven, read_proof, verify
+from ledger.seals import parse_public_key, read_seal
+
+app = typer.Typer(help="Check a proof, offline.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def families() -> None:
+    """Check a proof, offline."""
+
+
+@app.command()
+def entry(
+    file: Annotated[Path, typer.Argument(help="A proof, as `onebook proof` writes it.")],
+    key: Annotated[
+        str | None, typer.Option("--key", help="The public key that you trust: a PEM file, or 64 hex digits.")
+    ] = None,
+    seal: Annotated[
+        Path | None,
+        typer.Option("--seal", help="A seal that you kept: the proof must be under that very one."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Check that an entry is in the book just as the file says. Exit code 1 if it isn't proven.
+
+    Without --key and --seal only the file's own consistency is shown: anybody can sign with a key of their own.
+
+    Example: onebook verify entry rent.proof.json --key seal.pem
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{file} can't be read: {error.strerror}") from error
+    proven = verify(
+        read_proof(content),
+        trusted=() if key is None else (parse_public_key(key),),
+        outside=None if seal is None else read_seal(seal),
+    )
+    trust = "the key that you gave" if key else "the seal that you kept" if seal else None
+    if json:
+        show_json(
+            {
+                "proven": True,
+                "trusted": trust is not None,
+                "entry": dict(proven.command),
+                "lines": [dict(line) for line in proven.lines],
+                "metadata": proven.metadata,
+                "seal": proven.seal.document(),
+            }
+        )
+        return
+    _show(proven, trust)
+
+
+def _show(proven: Proven, trust: str | None) -> None:
+    command, seal = proven.command, proven.seal.seal
+    outcome = "accepted" if command["refusal"] is None else f"refused: {command['refusal']}"
+    say(f"entry {command['seq']} of book {command['book']}: {command['kind']} {command['id']}, {outcome}")
+    effective = f", effective {command['effective_at']}" if command["effective_at"] else ""
+    say(f"  booked {command['booked_at']}{effective}")
+    for line in proven.lines:
+        say(f"  {line['kind']:8} {line['debit']} -> {line['credit']}  {line['amount']}")
+    for name, value in (proven.metadata or {}).items():
+        say(f"  {name}: {value}")
+    say(f"is under seal {seal.number} ({seal.first_seq} to {seal.last_seq}), made {seal.sealed_at.isoformat()}")
+    if trust is None:
+        say(f"signed by {proven.seal.key.hex()}: compare this key, or give it with --key; anybody can make one")
+    else:
+        say(f"and that is {'signed by ' if 'key' in trust else ''}{trust}")
