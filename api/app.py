@@ -17,6 +17,7 @@ from api.metrics import Metrics
 from api.problems import problem_of, response_for
 from api.ratelimit import RateLimit
 from api.routes import ROUTERS
+from api.turns import Turns
 from base.errors import OnebookError
 from ledger.money import Asset
 from wiring.services import Services
@@ -48,6 +49,7 @@ def create_app(services: Services) -> FastAPI:
         },
     )
     app.state.services, app.state.metrics, app.state.rate_limit = services, metrics, RateLimit(services.clock)
+    app.state.turns = Turns()
     for router in (pages.router, health.router, *ROUTERS):
         app.router.routes.extend(router.routes)  # as they are: an included router is matched anew at every request
     return app

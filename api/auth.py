@@ -9,9 +9,10 @@ from fastapi.security import HTTPBearer
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.bodies import is_plain_text, read_json
+from api.bodies import JSON_BYTES_MAX, is_plain_text, read_json
 from api.errors import InvalidRequest, NoKey
 from api.ratelimit import RateLimit
+from api.turns import Turns
 from identity.keys import Principal
 from identity.scopes import Scope
 from wiring.services import Services
@@ -25,6 +26,9 @@ bearer = HTTPBearer(
 class Door(APIRoute):
     """A route behind the door: key, rate, plain text, JSON, in this order; then the route itself."""
 
+    bytes_max = JSON_BYTES_MAX
+    """The largest JSON body that it takes."""
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         inner = super().get_route_handler()
         takes_json = self.body_field is not None
@@ -32,8 +36,13 @@ class Door(APIRoute):
         async def handle(request: Request) -> Response:
             await admit(request)
             if takes_json:
-                await read_json(request)
-            return await inner(request)
+                await read_json(request, bytes_max=self.bytes_max)
+            key = request.headers.get("idempotency-key")
+            if key is None:
+                return await inner(request)
+            turns: Turns = request.app.state.turns
+            async with turns.of(request.state.principal.owner, request.scope["path"], key):
+                return await inner(request)
 
         return handle
 

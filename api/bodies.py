@@ -10,18 +10,18 @@ from starlette.requests import Request
 from api.errors import BodyTooLarge, MalformedBody, WrongContentType
 
 JSON_BYTES_MAX = 64 * 1024
-"""A JSON body's largest size."""
+"""A JSON body's largest size, where a route doesn't allow more."""
 
 _DEPTH_MAX = 20
 
 
-async def read_json(request: Request) -> object:
+async def read_json(request: Request, *, bytes_max: int = JSON_BYTES_MAX) -> object:
     """The request's JSON body, parsed once; later readers of the request get the same value.
 
     Raises WrongContentType, and MalformedBody for anything that isn't plain JSON: a name twice in one object, numbers
     that aren't finite, half characters.
     """
-    raw = await read_body(request, bytes_max=JSON_BYTES_MAX)
+    raw = await read_body(request, bytes_max=bytes_max)
     if not raw:
         return None
     _require_json(request)

@@ -438,7 +438,20 @@ _ROWS = (
     # Not now
     Problem("unavailable", 503, "Not available now", "A part of the service can't answer now.", "Try again."),
     Problem("not_ready", 503, "Not ready", "A part that is needed can't answer now.", "Try again."),
-    Problem("book_busy", 503, "Busy", "Too much waits to be booked. Nothing was done.", "Try again."),
+    Problem(
+        "book_busy",
+        429,
+        "Busy",
+        "Too much waits to be booked. Nothing was done.",
+        "Send the same request with the same Idempotency-Key again, after Retry-After seconds.",
+    ),
+    Problem(
+        "request_under_way",
+        409,
+        "Still under way",
+        "The first request with this Idempotency-Key hasn't been answered yet. This one did nothing.",
+        "Send it again after Retry-After seconds: you get the first one's answer.",
+    ),
     Problem(
         "outcome_unknown",
         503,

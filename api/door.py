@@ -3,11 +3,13 @@
 from typing import Any
 
 from fastapi import APIRouter, Security
+from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
 from api.auth import Door, bearer
 
 
+@with_config(ConfigDict(extra="allow"))
 class ProblemView(TypedDict, total=False):
     """RFC 9457, with what to do, and the numbers that explain it beside these."""
 
@@ -28,6 +30,6 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def resource(tag: str) -> APIRouter:
+def resource(tag: str, *, door: type[Door] = Door) -> APIRouter:
     """An empty router for resources under `/v1`: a key is needed, errors are problems."""
-    return APIRouter(prefix="/v1", tags=[tag], route_class=Door, dependencies=[Security(bearer)], responses=_PROBLEMS)
+    return APIRouter(prefix="/v1", tags=[tag], route_class=door, dependencies=[Security(bearer)], responses=_PROBLEMS)

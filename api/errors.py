@@ -5,6 +5,7 @@ OnebookError
     ├── NoKey                     no API key was sent
     ├── RateExceeded              this key has made too many requests; says when to try again
     ├── IdempotencyKeyMissing     a request that moves money came without an Idempotency-Key
+    ├── StillUnderWay             the first request with this key hasn't been answered yet
     ├── IdempotencyKeyInvalid     the Idempotency-Key is empty, too long or not printable ASCII
     ├── MalformedBody             not JSON, or JSON that could be read in two ways
     ├── BodyTooLarge              the body has more bytes than this path takes
@@ -28,6 +29,10 @@ class RateExceeded(Rejected):
 
 class IdempotencyKeyMissing(Rejected):
     default_code = "idempotency_key_missing"
+
+
+class StillUnderWay(Rejected):
+    default_code = "request_under_way"
 
 
 class IdempotencyKeyInvalid(Rejected):

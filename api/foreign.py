@@ -59,9 +59,10 @@ def _fault(found: Mapping[str, object]) -> dict[str, str]:
     kind, place = str(found["type"]), found["loc"]
     assert isinstance(place, Sequence)
     where, *steps = place
-    names = [str(step) for step in (steps if where in ("body", "query", "path", "header") else place)]
+    named = steps if where in ("body", "query", "path", "header") else place
+    param = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in named)
     return {
-        "param": ".".join(names),
+        "param": param.removeprefix("."),
         "code": _OWN_CODES.get(kind, "invalid_request"),
         "detail": _sentence(kind, str(found["msg"])),
     }

@@ -76,7 +76,16 @@ def asset_of(error: OnebookError, body: object) -> str | None:
 def response_for(
     error: OnebookError, *, request_id: str, assets: Assets | None = None, body: object = None
 ) -> JSONResponse:
-    """The problem that tells a caller of `error`; amounts as decimal strings where the asset is known."""
+    """The answer that tells a caller of `error`."""
+    row = problem_of(error)
+    content = problem_view(error, request_id=request_id, assets=assets, body=body)
+    return JSONResponse(content, row.status, headers=_headers(error, row), media_type=MEDIA_TYPE)
+
+
+def problem_view(
+    error: OnebookError, *, request_id: str, assets: Assets | None = None, body: object = None
+) -> dict[str, object]:
+    """The problem as plain JSON; amounts as decimal strings where the asset is known."""
     row = problem_of(error)
     code = asset_of(error, body)
     asset = (assets or {}).get(code) if code else None
@@ -95,7 +104,7 @@ def response_for(
     }
     if error.param is not None:
         content["param"] = error.param
-    return JSONResponse(content, row.status, headers=_headers(error, row), media_type=MEDIA_TYPE)
+    return content
 
 
 def _detail(error: OnebookError, row: Problem, facts: Mapping[str, object]) -> str:
@@ -137,7 +146,9 @@ def _headers(error: OnebookError, row: Problem) -> dict[str, str]:
             return {
                 "WWW-Authenticate": f'Bearer realm="onebook", error="invalid_token", error_description="{row.title}"'
             }
-        case HTTPStatus.TOO_MANY_REQUESTS | HTTPStatus.SERVICE_UNAVAILABLE:
+        case HTTPStatus.TOO_MANY_REQUESTS | HTTPStatus.SERVICE_UNAVAILABLE | HTTPStatus.CONFLICT:
+            if row.status == HTTPStatus.CONFLICT and "retry_after" not in error.facts:
+                return {}
             wait = error.facts.get("retry_after", RETRY_SECONDS)
             return {"Retry-After": str(wait)}
         case _:

@@ -36,6 +36,16 @@ class Directory(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Fees:
+    """What a transfer costs its sender on top: basis points of the amount, rounded up to a smallest unit."""
+
+    basis_points: int = 0
+
+    def __call__(self, amount: int) -> int:
+        return -(-amount * self.basis_points // 10_000)
+
+
+@dataclass(frozen=True, slots=True)
 class Transfer:
     """Value that went from one user to another. `fee` came on top of `amount`; both in smallest units."""
 
@@ -60,13 +70,13 @@ class Transfers:
         directory: Directory,
         clock: Clock,
         entropy: Entropy,
-        fee_basis_points: int = 0,
+        fees: Fees,
     ) -> None:
         self._ledger = ledger
         self._directory = directory
         self._clock = clock
         self._entropy = entropy
-        self._fee_basis_points = fee_basis_points
+        self._fees = fees
 
     async def send(
         self, *, key: RequestKey, sender: str, recipient: str, asset: str, amount: int, memo: str | None = None
@@ -78,19 +88,27 @@ class Transfers:
         """
         try:
             to = await self._directory.resolve(recipient)
-            self._check(sender=sender, recipient=to, memo=memo)
+            check_transfer(sender=sender, recipient=to, memo=memo)
             await require_none(self._ledger, sender)
         except Rejected:
             if (first := await decided_before(self._ledger, key)) is not None:
-                return _from_outcome(first, memo)  # what is in the way arose since
+                return transfer_sent(first, memo)  # what is in the way arose since
             raise
-        group = Group((self._post(key, sender, to, asset, amount, memo),), content=key.content)
-        await self._ledger.asset(asset)
-        await self._ledger.ensure_open(
-            *(side for posting in _postings(group) for side in (posting.debit, posting.credit))
+        post = transfer_post(
+            key,
+            sender=sender,
+            recipient=to,
+            asset=asset,
+            amount=amount,
+            fee=self._fees(amount),
+            memo=memo,
+            clock=self._clock,
+            entropy=self._entropy,
         )
-        (outcome,) = await decide(self._ledger, group)
-        return _from_outcome(outcome, memo)
+        await self._ledger.asset(asset)
+        await self._ledger.ensure_open(*(side for posting in post.postings for side in (posting.debit, posting.credit)))
+        (outcome,) = await decide(self._ledger, Group((post,), content=key.content))
+        return transfer_sent(outcome, memo)
 
     async def get(self, owner: str, transfer: str) -> Transfer:
         """The transfer with this id, to its sender or its recipient. Raises NotFound."""
@@ -131,35 +149,44 @@ class Transfers:
         await self.get(owner, transfer)
         return [(line.seq, line.line) for line in await self._ledger.history(subject=transfer)]
 
-    def _check(self, *, sender: str, recipient: str, memo: str | None) -> None:
-        if recipient == sender:
-            raise SelfTransfer("a transfer needs two users; this one is to yourself", param="recipient")
-        if memo is not None and len(memo) > MEMO_LENGTH_MAX:
-            raise Rejected(
-                f"a memo has at most {MEMO_LENGTH_MAX} characters", code="memo_too_long", param="memo", length=len(memo)
-            )
 
-    def _post(self, key: RequestKey, sender: str, to: str, asset: str, amount: int, memo: str | None) -> Post:
-        source = user_account(sender, asset)
-        postings = [Posting(source, user_account(to, asset), asset, amount)]
-        fee = -(-amount * self._fee_basis_points // 10_000)
-        if fee:
-            postings.append(Posting(source, house_account(FEES, asset), asset, fee))
-        return Post(
-            id=key.id,
-            subject=new_id(ID_PREFIX, self._clock, self._entropy),
-            postings=tuple(postings),
-            metadata={} if memo is None else {"memo": memo},
+def check_transfer(*, sender: str, recipient: str, memo: str | None) -> None:
+    """Raise what is wrong with a transfer before the book is asked. `recipient` is a user's id."""
+    if recipient == sender:
+        raise SelfTransfer("a transfer needs two users; this one is to yourself", param="recipient")
+    if memo is not None and len(memo) > MEMO_LENGTH_MAX:
+        raise Rejected(
+            f"a memo has at most {MEMO_LENGTH_MAX} characters", code="memo_too_long", param="memo", length=len(memo)
         )
 
 
-def _postings(group: Group) -> tuple[Posting, ...]:
-    (command,) = group.commands
-    assert isinstance(command, Post)
-    return command.postings
+def transfer_post(
+    key: RequestKey,
+    *,
+    sender: str,
+    recipient: str,
+    asset: str,
+    amount: int,
+    fee: int,
+    memo: str | None,
+    clock: Clock,
+    entropy: Entropy,
+) -> Post:
+    """The entry of a transfer: the amount, and the fee on top if there is one."""
+    source = user_account(sender, asset)
+    postings = [Posting(source, user_account(recipient, asset), asset, amount)]
+    if fee:
+        postings.append(Posting(source, house_account(FEES, asset), asset, fee))
+    return Post(
+        id=key.id,
+        subject=new_id(ID_PREFIX, clock, entropy),
+        postings=tuple(postings),
+        metadata={} if memo is None else {"memo": memo},
+    )
 
 
-def _from_outcome(outcome: Outcome, memo: str | None) -> Transfer:
+def transfer_sent(outcome: Outcome, memo: str | None) -> Transfer:
+    """The transfer that an accepted outcome says was made."""
     sent, *fees = outcome.lines
     return Transfer(
         id=outcome.subject or outcome.id,

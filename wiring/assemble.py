@@ -41,6 +41,7 @@ from treasury.inflows import Inflows
 from treasury.positions import Positions
 from treasury.reconciliation import Reconciler
 from wallet.accounts import Accounts
+from wallet.bulk import BulkTransfers
 from wallet.conversions import Conversions
 from wallet.deposit_addresses import DepositAddresses
 from wallet.deposits import Deposits
@@ -49,7 +50,7 @@ from wallet.quotes import Quotes
 from wallet.rates_file import RatesFile
 from wallet.receipts import Receipts
 from wallet.receivables import Receivables
-from wallet.transfers import Transfers
+from wallet.transfers import Fees, Transfers
 from wallet.withdrawals import Withdrawals
 from wiring.chains import Chains
 from wiring.checks import book_check, database_check
@@ -148,6 +149,7 @@ def build_services(parts: Parts) -> Services:
     settings, registry = parts.settings, parts.registry
     identity = _identity(parts)
     rates = RatesFile(settings.path(settings.rates), clock=clock)
+    fees = Fees(settings.transfer_fee_basis_points)
     quotes = Quotes(engine, ledger=ledger, rates=rates, clock=clock, entropy=entropy)
     return Services(
         clock=clock,
@@ -161,8 +163,9 @@ def build_services(parts: Parts) -> Services:
             directory=identity,
             clock=clock,
             entropy=entropy,
-            fee_basis_points=settings.transfer_fee_basis_points,
+            fees=fees,
         ),
+        bulk_transfers=BulkTransfers(ledger=ledger, directory=identity, clock=clock, entropy=entropy, fees=fees),
         quotes=quotes,
         conversions=Conversions(engine, ledger=ledger, quotes=quotes, clock=clock, entropy=entropy),
         deposit_addresses=DepositAddresses(

@@ -13,6 +13,7 @@ from treasury.freezes import Freezes
 from treasury.positions import Positions
 from treasury.reconciliation import Reconciler
 from wallet.accounts import Accounts
+from wallet.bulk import BulkTransfers
 from wallet.conversions import Conversions
 from wallet.deposit_addresses import DepositAddresses
 from wallet.deposits import Deposits
@@ -39,6 +40,7 @@ class Services:
     bank: BankRail
     accounts: Accounts
     transfers: Transfers
+    bulk_transfers: BulkTransfers
     quotes: Quotes
     conversions: Conversions
     deposit_addresses: DepositAddresses

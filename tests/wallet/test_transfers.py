@@ -15,13 +15,13 @@ from wallet.errors import ReceivableOpen, SelfTransfer
 from wallet.history import CSV_HEADER, History, csv_rows
 from wallet.receipts import Receipts
 from wallet.receivables import receivable_account
-from wallet.transfers import Transfers
+from wallet.transfers import Fees, Transfers
 
 
 @pytest.fixture
 async def transfers(memory, people, clock, entropy):
     await fund(memory, user_account(ALICE, "USD"), 100_00, name="alice")
-    return Transfers(ledger=memory, directory=people, clock=clock, entropy=entropy, fee_basis_points=10)
+    return Transfers(ledger=memory, directory=people, clock=clock, entropy=entropy, fees=Fees(10))
 
 
 async def test_amount_and_fee_leave_in_one_entry(transfers, memory):
