@@ -8,7 +8,7 @@ SEED ?= 1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fast format bench up clean
+.PHONY: help setup demo test chaos check fast format bench up clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -21,6 +21,9 @@ demo: setup ## play the journey on a new book and stay up; EXIT=1 leaves when it
 
 test: setup ## all tests: real PostgreSQL, nodes, signer and bank are started
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+chaos: setup ## eight processes at one book while they and the server are killed, then audit and replay; SECONDS and SEED
+	@exec $(BIN)/python -m tests.ledger.chaos --seconds $(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) $(if $(filter file,$(origin SEED)),,--seed $(SEED))
 
 check: setup ## the inner loop: format, types, imports, tidiness, fast tests
 	@$(BIN)/ruff format --check $(PACKAGES) tests bootstrap.py hardhat-local/prepare.py

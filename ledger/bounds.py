@@ -29,6 +29,8 @@ def check_group(group: Group) -> None:
         raise InvalidCommand("a group needs at least one command, and each an id of its own")
     if len(commands) > COMMANDS_MAX:
         raise InvalidCommand(f"a group has at most {COMMANDS_MAX} commands; this one has {len(commands)}")
+    if group.content is not None and len(group.content) != 32:
+        raise InvalidCommand("a group's content is a SHA-256: 32 bytes")
     for command in commands:
         _check_text("id", command.id, most=TEXT_MAX)
         if command.subject is not None:

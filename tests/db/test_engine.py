@@ -1,10 +1,7 @@
 import asyncio
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from sqlalchemy import text
 
@@ -23,6 +20,7 @@ from db.errors import (
     translate,
 )
 from db.server import at_database
+from tests.support.disk import small_disk
 
 STATES = {
     "08006": DatabaseUnavailable,
@@ -69,20 +67,9 @@ async def engine(database):
 
 
 @pytest.fixture
-def small_disk(postgres) -> Iterator[Path]:
-    """A folder of the server's user on a file system of 4 MiB."""
-    owner = psutil.Process(postgres.pid).uids().real
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
-        Path(place).chmod(0o755)
-        disk = Path(place, "disk")
-        disk.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=4m,uid={owner},mode=700", "tmpfs", disk])
-        if mounted.returncode:
-            pytest.skip("may not mount a small file system here")
-        try:
-            yield disk
-        finally:
-            subprocess.run(["umount", disk], check=True)
+def disk(postgres) -> Iterator[Path]:
+    with small_disk(postgres, mebibytes=4) as disk:
+        yield disk
 
 
 @pytest.mark.slow
@@ -160,11 +147,11 @@ async def test_f67_an_exhausted_pool_is_unavailable_and_comes_back(database):
 
 
 @pytest.mark.slow
-async def test_f67_a_full_disk_is_unavailable_and_loses_nothing(database, small_disk):
+async def test_f67_a_full_disk_is_unavailable_and_loses_nothing(database, disk):
     admin = database.engine(admin=True)
     async with admin.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await connection.execute(text(f"CREATE TABLESPACE small LOCATION '{small_disk}'"))
+        await connection.execute(text(f"CREATE TABLESPACE small LOCATION '{disk}'"))
     try:
         await run(admin, "CREATE TABLE boxes TABLESPACE small AS SELECT 1 AS n")
         with pytest.raises(DiskFull):
