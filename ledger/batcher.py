@@ -101,7 +101,8 @@ class Batcher:
         self._under_lock: Sequence[Waiting] = ()
         self._failure: Exception | None = None
         self._altered: set[int] = set()
-        self._troubled: tuple[float, str] | None = None
+        self._trouble: str | None = None
+        self._trouble_until: float = 0  # of the monotonic clock
         self._is_closing = False
         self.decided: Counter[str] = Counter()
         self.batches: Counter[str] = Counter()
@@ -146,9 +147,7 @@ class Batcher:
     @property
     def trouble(self) -> str | None:
         """The code of the error for which the book couldn't be written lately, None if it could."""
-        if self._troubled is None or time.monotonic() - self._troubled[0] > TROUBLE_SECONDS:
-            return None
-        return self._troubled[1]
+        return self._trouble if time.monotonic() < self._trouble_until else None
 
     # The loop
 
@@ -190,7 +189,7 @@ class Batcher:
                     return True
 
     async def _let_go(self) -> None:
-        """Until nothing is being written: nobody else may be given the writer's connection before."""
+        """Until nothing is being written: giving the writer's connection back would break it off."""
         if self._writing is not None:
             await asyncio.wait({self._writing})
 
@@ -381,7 +380,7 @@ class Batcher:
 
     def _answer_unavailable(self, taken: Iterable[Waiting], error: Unavailable) -> None:
         """The database stayed away: tell these, and whoever has waited as long as we have tried."""
-        self._troubled = time.monotonic(), error.code
+        self._trouble, self._trouble_until = error.code, time.monotonic() + TROUBLE_SECONDS
         for item in taken:
             answer_failed(item, error)
         patience_ended = time.monotonic() - self._retry_seconds
@@ -452,7 +451,7 @@ class Batcher:
 
     def _note_success(self, way: str) -> None:
         self.batches[way] += 1
-        self._troubled = None
+        self._trouble = None
 
     def _note_altered(self, error: Exception | None) -> bool:
         """Whether the database named accounts that aren't what we wrote: nothing more is written on them."""

@@ -2,29 +2,21 @@
 
 import asyncio
 import itertools
-import secrets
-import subprocess
-import sys
-from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from sqlalchemy import Column, Table, Text, select, text
+from sqlalchemy import text
 
 from base.clock import ManualClock, SystemClock
 from db.engine import tx
 from db.errors import AccessRefused
-from db.tables import metadata
 from ledger.accounts import user_account
 from ledger.audit import audit
 from ledger.commands import Post, Posting, alone
-from ledger.errors import AssetRedefined, BookBusy, InvalidCommand, UnknownAsset
+from ledger.errors import AssetRedefined, InvalidCommand, UnknownAsset
 from ledger.memory import MemoryLedger
 from ledger.money import Asset, AssetKind
-from ledger.outcomes import Refused as R  # noqa: N817
-from ledger.riders import Advance, Insert
 from ledger.service import PostgresLedger
-from ledger.tables import commands, lines
 from tests.ledger.histories import ACCOUNTS, ASSETS, OPENING, START, histories
 from tests.support.postgres import fresh_database
 
@@ -85,101 +77,11 @@ async def compare(engine, book, history):
     assert report.clean, report.disagreements
 
 
-async def test_f60_fifty_concurrent_requests_with_one_id_have_one_effect(ledger):
-    group = alone(post("once", usd(A, B, 7)))
-    answers = await asyncio.gather(*(ledger.submit(group) for _ in range(50)))
-    firsts = [outcome for [(outcome,)] in answers if not outcome.replayed]
-    assert len(firsts) == 1
-    assert all(replace(outcome, replayed=False) == firsts[0] for [(outcome,)] in answers)
-    assert (await ledger.account(B)).balance == 7
-
-
-async def test_a_cancelled_caller_neither_loses_nor_doubles_its_command(ledger):
-    caller = asyncio.create_task(ledger.submit(alone(post("cancelled", usd(A, B, 5)))))
-    await asyncio.sleep(0)
-    caller.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await caller
-    [(outcome,)] = await ledger.submit(alone(post("cancelled", usd(A, B, 5))))
-    assert outcome.accepted
-    assert (await ledger.account(B)).balance == 5
-
-
-async def test_a_full_queue_refuses_and_writes_nothing(database):
-    ledger = await new_ledger(database.engine(), queue_max=2)
-    with pytest.raises(BookBusy):
-        await ledger.submit(*(alone(post(f"x{n}", usd(A, B, 1))) for n in range(3)))
-    assert await ledger.outcomes("x0", "x1", "x2") == []
-
-
 async def test_a_command_that_nobody_can_mean_fails_alone(ledger):
     with pytest.raises(InvalidCommand):
         await ledger.submit(alone(post("nul", usd(A, B, 1), metadata={"memo": "a\0b"})))
     [(outcome,)] = await ledger.submit(alone(post("fine", usd(A, B, 1))))
     assert outcome.accepted
-
-
-async def test_eight_processes_spend_one_account_and_the_journal_replays_to_their_answers(ledger, database, tmp_path):
-    seed = secrets.randbits(32)
-    print("seed", seed)
-    script = [sys.executable, "-m", "tests.ledger.spender", database.app_url]
-    children = [subprocess.Popen([*script, str(seed + n)], stdout=subprocess.PIPE) for n in range(8)]
-    answers: dict[str, str] = {}
-    for child in children:
-        out, _ = await asyncio.to_thread(child.communicate, timeout=100)
-        assert child.returncode == 0
-        answers |= dict(line.split("=") for line in out.decode().split())
-    assert len(answers) == 8 * 40
-    engine = database.engine()
-    assert (await audit(engine, "main")).clean
-    async with tx(engine) as connection:
-        query = select(commands.c.seq, commands.c.id, commands.c.refusal).order_by(commands.c.seq)
-        rows = (await connection.execute(query)).all()
-    assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
-    model = MemoryLedger(ManualClock(START))
-    await model.submit(OPENING, alone(post("funding", usd(BANK, A, 1000), usd(BANK, FX, 50))))
-    for row in rows:
-        if row.id in answers:
-            amount = int(row.id.rsplit("-", 1)[1])
-            [(outcome,)] = await model.submit(alone(post(row.id, usd(A, B, amount))))
-            assert answers[row.id] == (outcome.refusal.code if outcome.refusal else "accepted")
-    assert await ledger.account(A) == await model.account(A)
-    assert (await ledger.account(A)).balance >= 0
-    assert "insufficient_funds" in answers.values()
-
-
-async def test_a_group_waits_for_a_row_that_another_tx_has_locked(ledger, database, things):
-    async with tx(database.engine(owner=True)) as connection:
-        await connection.execute(text("CREATE TABLE things (book text, id text, state text, PRIMARY KEY (book, id))"))
-        await connection.execute(text("GRANT SELECT, INSERT, UPDATE ON things TO onebook_app"))
-    key = {"book": "main", "id": "x"}
-    insert = Insert("things", key, {"state": "new"})
-    [(made,)] = await ledger.submit(alone(post("make", usd(A, B, 1)), insert))
-    assert made.accepted
-    async with tx(database.engine()) as other:
-        await other.execute(select(things).with_for_update())
-        use = alone(post("use", usd(A, B, 1)), Advance("things", key, {"state": "new"}, {"state": "used"}))
-        waiting = asyncio.create_task(ledger.submit(use))
-        [(neighbour,)] = await ledger.submit(alone(post("neighbour", usd(A, B, 1))))
-        assert neighbour.accepted
-        assert not waiting.done()
-    [(used,)] = await waiting
-    assert used.accepted
-    assert used.seq > neighbour.seq
-    again = Advance("things", key, {"state": "new"}, {"state": "used"})
-    [(stale,)] = await ledger.submit(alone(post("again", usd(A, B, 1)), again))
-    assert stale.refusal.code is R.STALE_STATE
-    [(double,)] = await ledger.submit(alone(post("double", usd(A, B, 1)), insert))
-    assert double.refusal.code is R.DUPLICATE_ROW
-
-
-@pytest.fixture
-def things():
-    """A table that riders may write, known for one test."""
-    columns = Column("book", Text, primary_key=True), Column("id", Text, primary_key=True), Column("state", Text)
-    table = Table("things", metadata, *columns)
-    yield table
-    metadata.remove(table)
 
 
 @pytest.mark.parametrize(
@@ -223,23 +125,3 @@ async def test_accounts_are_opened_once(ledger):
     other = PostgresLedger(ledger._engine, clock=SystemClock())
     await other.ensure_open(name)
     assert (await ledger.account(name)).balance == 0
-
-
-@pytest.mark.parametrize("amount", [2**53 + 1, 2**63, 10**28 + 1, 2**128 + 1, 2**256 - 1])
-async def test_f65_large_amounts_are_stored_exactly(ledger, amount):
-    await ledger.submit(alone(post("huge", Posting(debit=HOT, credit=A_ETH, asset="ETH", amount=amount))))
-    assert (await ledger.account(A_ETH)).balance == amount
-    assert (await ledger.account(HOT)).balance == -amount
-    async with tx(ledger._engine) as connection:
-        stored = await connection.scalar(select(lines.c.amount).order_by(lines.c.seq.desc()).limit(1))
-    assert stored == amount
-
-
-async def test_f65_one_beyond_the_largest_amount_is_refused(ledger):
-    posting = Posting(debit=HOT, credit=A_ETH, asset="ETH", amount=2**256)
-    [(outcome,)] = await ledger.submit(alone(post("beyond", posting)))
-    assert outcome.refusal.code is R.INVALID_AMOUNT
-    largest = Posting(debit=HOT, credit=A_ETH, asset="ETH", amount=2**256 - 1)
-    one = Posting(debit=HOT, credit=A_ETH, asset="ETH", amount=1)
-    outcomes = await ledger.submit(alone(post("most", largest)), alone(post("more", one)))
-    assert outcomes[1][0].refusal.code is R.AMOUNT_OVERFLOW
