@@ -9,7 +9,7 @@ from ledger.accounts import Account
 from ledger.commands import Evidence, FreezeScope, Group
 from ledger.money import Asset
 from ledger.outcomes import Kind, LineKind, Outcome
-from ledger.state import HeldPosting
+from ledger.state import HeldPosting, HoldState
 from ledger.statements import LINES_MAX, Statement, TimeKind
 
 
@@ -51,6 +51,13 @@ class OpenHold:
     booked_at: datetime
     expires_at: datetime | None
     postings: tuple[HeldPosting, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownHold(OpenHold):
+    """A hold, whatever became of it, with all its postings."""
+
+    state: HoldState
 
 
 class Ledger(Protocol):
@@ -103,12 +110,20 @@ class Ledger(Protocol):
         """Holds on what the owner has, newest first: those that debit one of their accounts and hold something yet."""
         ...
 
+    async def hold(self, hold: str) -> KnownHold | None:
+        """The hold with this id."""
+        ...
+
     async def due_holds(self, *, limit: int = 500) -> list[str]:
         """Open holds (their ids) whose `expires_at` has come by the clock, the earliest first."""
         ...
 
     async def freezes(self) -> list[tuple[FreezeScope, str]]:
         """What is frozen now: scope and target, in order."""
+        ...
+
+    async def closed_until(self) -> datetime | None:
+        """The first open instant of effective time; None before a period was closed."""
         ...
 
     async def history(

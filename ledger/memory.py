@@ -9,7 +9,7 @@ from ledger.accounts import Account, new_account, split_account_id
 from ledger.bounds import check_group
 from ledger.commands import Command, FreezeScope, Group, OpenAccount
 from ledger.core import apply
-from ledger.engine import Movement, OpenHold
+from ledger.engine import KnownHold, Movement, OpenHold
 from ledger.errors import AssetRedefined, InvalidCommand, UnknownAsset
 from ledger.money import Asset
 from ledger.outcomes import LineKind, Outcome
@@ -85,6 +85,13 @@ class MemoryLedger:
             for _, outcome, expires_at, postings in sorted(found, key=lambda row: row[0], reverse=True)[:limit]
         ]
 
+    async def hold(self, hold: str) -> KnownHold | None:
+        record = self.state.hold(hold)
+        if record is None:
+            return None
+        made = self.state.outcomes[hold]
+        return KnownHold(hold, made.subject, made.booked_at, record.expires_at, record.postings, record.state)
+
     async def due_holds(self, *, limit: int = 500) -> list[str]:
         now = self.clock.now()
         due = [
@@ -96,6 +103,9 @@ class MemoryLedger:
 
     async def freezes(self) -> list[tuple[FreezeScope, str]]:
         return sorted(place for place, frozen in self.state.frozen.items() if frozen)
+
+    async def closed_until(self) -> datetime | None:
+        return self.state.closed_until
 
     async def history(
         self,

@@ -15,11 +15,11 @@ from db.types import Instant
 from ledger.accounts import Account
 from ledger.canonical import id_key
 from ledger.commands import BankEvidence, ChainEvidence, Evidence, FreezeScope
-from ledger.engine import Movement, OpenHold
+from ledger.engine import KnownHold, Movement, OpenHold
 from ledger.errors import BookCorrupt
 from ledger.money import Asset, AssetKind
 from ledger.outcomes import Kind, LineKind
-from ledger.state import HeldPosting
+from ledger.state import HeldPosting, HoldState
 from ledger.statements import TimeKind
 from ledger.tables import accounts, assets, books, commands, freezes
 
@@ -91,6 +91,30 @@ async def load_open_holds(connection: AsyncConnection, number: int, owner: str, 
     return list(found.values())
 
 
+_HOLD = text(
+    """
+    SELECT m.id, m.subject, m.booked_at, h.expires_at, h.state, d.name AS debit, c.name AS credit, d.asset,
+           h.amount::text AS amount, h.remaining::text AS remaining
+      FROM ledger_ids i
+      JOIN ledger_commands m ON m.book = i.book AND m.seq = i.seq
+      JOIN ledger_holds h ON h.book = i.book AND h.hold = i.seq
+      JOIN ledger_accounts d ON d.book = i.book AND d.account = h.debit
+      JOIN ledger_accounts c ON c.book = i.book AND c.account = h.credit
+     WHERE i.book = :book AND i.key = :key ORDER BY h.posting
+    """
+)
+
+
+async def load_hold(connection: AsyncConnection, number: int, hold: str) -> KnownHold | None:
+    """The hold with this id (its command's), with all its postings."""
+    rows = (await connection.execute(_HOLD, {"book": number, "key": id_key(hold)})).all()
+    if not rows:
+        return None
+    postings = tuple(HeldPosting(row.debit, row.credit, row.asset, int(row.amount), int(row.remaining)) for row in rows)
+    first = rows[0]
+    return KnownHold(first.id, first.subject, first.booked_at, first.expires_at, postings, HoldState(first.state))
+
+
 async def load_due_holds(connection: AsyncConnection, number: int, *, now: datetime, limit: int) -> list[str]:
     """Ids of open holds whose time has come, the earliest first."""
     query = text(
@@ -105,6 +129,11 @@ async def load_due_holds(connection: AsyncConnection, number: int, *, now: datet
 async def load_freezes(connection: AsyncConnection, number: int) -> list[tuple[FreezeScope, str]]:
     query = select(freezes.c.scope, freezes.c.target).where(freezes.c.book == number, freezes.c.frozen)
     return sorted((FreezeScope(row.scope), row.target) for row in await connection.execute(query))
+
+
+async def load_closed_until(connection: AsyncConnection, number: int) -> datetime | None:
+    found: datetime | None = await connection.scalar(select(books.c.closed_until).where(books.c.number == number))
+    return found
 
 
 async def load_movements(

@@ -16,7 +16,7 @@ from ledger.accounts import Account, split_account_id
 from ledger.batcher import Batcher
 from ledger.bounds import check_group
 from ledger.commands import FreezeScope, Group, OpenAccount
-from ledger.engine import Movement, OpenHold
+from ledger.engine import KnownHold, Movement, OpenHold
 from ledger.memory import BEGINNING, check_history, check_redefinition, known_asset
 from ledger.money import Asset
 from ledger.outcomes import LineKind, Outcome
@@ -161,6 +161,10 @@ class PostgresLedger:
         async with self._reading() as (connection, number):
             return await reading.load_open_holds(connection, number, owner, limit=limit)
 
+    async def hold(self, hold: str) -> KnownHold | None:
+        async with self._reading() as (connection, number):
+            return await reading.load_hold(connection, number, hold)
+
     async def due_holds(self, *, limit: int = 500) -> list[str]:
         async with self._reading() as (connection, number):
             return await reading.load_due_holds(connection, number, now=self._clock.now(), limit=limit)
@@ -168,6 +172,10 @@ class PostgresLedger:
     async def freezes(self) -> list[tuple[FreezeScope, str]]:
         async with self._reading() as (connection, number):
             return await reading.load_freezes(connection, number)
+
+    async def closed_until(self) -> datetime | None:
+        async with self._reading() as (connection, number):
+            return await reading.load_closed_until(connection, number)
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[tuple[AsyncConnection, int]]:

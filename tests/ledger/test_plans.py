@@ -37,6 +37,7 @@ QUESTIONS: dict[str, Callable[[Ledger], Awaitable[object]]] = {
     "balances of an owner": lambda book: book.accounts(owner="usr_0"),
     "an account": lambda book: book.account(ALICE),
     "open holds of an owner": lambda book: book.open_holds("usr_0"),
+    "a hold": lambda book: book.hold("h10"),
     "due holds": lambda book: book.due_holds(),
     "history of an owner": lambda book: book.history(owner="usr_0"),
     "next page of an owner's history": lambda book: book.history(owner="usr_0", before=(COMMANDS // 2, 0)),

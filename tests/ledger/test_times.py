@@ -8,13 +8,14 @@ from datetime import timedelta
 import pytest
 
 from base.clock import ManualClock
-from ledger.commands import BankEvidence, ClosePeriod, Expire, Hold, Post, Posting, Reverse, Settle, alone
+from ledger.commands import BankEvidence, ClosePeriod, Expire, Hold, Post, Posting, Reverse, Settle, Void, alone
 from ledger.errors import InvalidCommand, StatementTooLong
 from ledger.expiry import HoldExpiry
 from ledger.memory import MemoryLedger
 from ledger.outcomes import LineKind
 from ledger.outcomes import Refused as R  # noqa: N817
 from ledger.service import PostgresLedger
+from ledger.state import HoldState
 from ledger.statements import TimeKind
 from tests.ledger.histories import ACCOUNTS, ASSETS, OPENING, START
 
@@ -223,3 +224,47 @@ async def test_a_settlement_booked_before_the_expiry_wins_and_two_workers_end_a_
     assert outcome.refusal.code == R.HOLD_CLOSED
     account = await ledger.account(A)
     assert (account.balance, account.debits_pending) == (6, 0)
+
+
+async def test_a_hold_is_known_whatever_became_of_it(book):
+    ledger, clock = book
+    await accept(ledger, post("funding", 100))
+    until = START + SECOND * 60
+    names = ["open", "part", "settled", "voided", "expired"]
+    await accept(
+        ledger,
+        *(
+            Hold(id=name, subject=f"hld_{name}", postings=(usd(A, B, 4), usd(A, BANK, 1)), expires_at=until)
+            for name in names
+        ),
+    )
+    held = await ledger.hold("open")
+    assert (held.id, held.subject, held.expires_at, held.state) == ("open", "hld_open", until, HoldState.OPEN)
+    assert [(p.debit, p.credit, p.amount, p.remaining) for p in held.postings] == [(A, B, 4, 4), (A, BANK, 1, 1)]
+    await accept(
+        ledger,
+        Settle(id="s1", hold="part", amounts=((0, 3),)),
+        Settle(id="s2", hold="settled", amounts=((0, 3),), close=True),
+        Void(id="v", hold="voided"),
+    )
+    clock.advance(SECOND * 60)
+    await accept(ledger, Expire(id="x", hold="expired"))
+    found = {name: await ledger.hold(name) for name in names}
+    assert {name: (hold.state.value, [p.remaining for p in hold.postings]) for name, hold in found.items()} == {
+        "open": ("open", [4, 1]),
+        "part": ("open", [1, 1]),
+        "settled": ("settled", [0, 0]),
+        "voided": ("voided", [0, 0]),
+        "expired": ("expired", [0, 0]),
+    }
+    assert await ledger.hold("funding") is None
+    assert await ledger.hold("nothing") is None
+
+
+async def test_the_end_of_the_last_closed_period_is_known(book):
+    ledger, clock = book
+    assert await ledger.closed_until() is None
+    clock.advance(SECOND * 10)
+    await accept(ledger, ClosePeriod(id="p1", until=START + SECOND * 3))
+    await ledger.submit(alone(ClosePeriod(id="p2", until=START + SECOND * 2)))
+    assert await ledger.closed_until() == START + SECOND * 3
