@@ -1,0 +1,89 @@
+"""Questions asked together: whatever waits goes into one query, and while that runs the next ones gather.
+
+No timer, and no cache: an answer was always read after it was asked for. Many callers that each ask for a row or two
+cost one round trip and one statement, on a connection that is kept while somebody asks.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.engine import driver
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+KEYS_MAX = 500
+"""Questions of one query at most."""
+
+LINGER_SECONDS = 0.2
+"""How long the connection is kept while nobody asks."""
+
+Load = Callable[["asyncpg.Connection[Any]", Sequence[Key]], Awaitable[Mapping[Key, Value]]]
+"""Reads what these keys stand for, outside any tx; keys without a value may be left out."""
+
+
+class Gathering(Generic[Key, Value]):
+    """One kind of question. Hashable keys; each asker gets the key's value or None."""
+
+    def __init__(self, engine: AsyncEngine, load: Load[Key, Value]) -> None:
+        self._engine = engine
+        self._load = load
+        self._waiting: dict[Key, asyncio.Future[Value | None]] = {}
+        self._stirred = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def ask(self, key: Key) -> Value | None:
+        """The value as of now. Raises errors of `db.errors`."""
+        answer = self._waiting.get(key)
+        if answer is None:
+            loop = asyncio.get_running_loop()
+            answer = self._waiting[key] = loop.create_future()
+            self._stirred.set()
+            if self._task is None or self._task.done():
+                self._task = loop.create_task(self._run())
+        return await asyncio.shield(answer)  # others may wait for the same one
+
+    async def aclose(self) -> None:
+        """Let the connection go, once those who wait have their answers."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        """Ask until nobody waits for a while."""
+        taken: dict[Key, asyncio.Future[Value | None]] = {}
+        try:
+            async with driver(self._engine) as connection:
+                while self._waiting or await self._linger():
+                    taken = {key: self._waiting.pop(key) for key in list(self._waiting)[:KEYS_MAX]}
+                    found = await self._load(connection, list(taken))
+                    for key, answer in taken.items():
+                        _tell(answer, found.get(key))
+                    taken = {}
+        except Exception as error:
+            # Those who came meanwhile learn it too: nothing of theirs was read, and the next question tries anew.
+            failed = (*taken.values(), *self._waiting.values())
+            self._waiting.clear()
+            for answer in failed:
+                if not answer.done():
+                    answer.set_exception(error)
+                    answer.exception()  # its asker may be gone
+
+    async def _linger(self) -> bool:
+        self._stirred.clear()
+        if self._waiting:
+            return True
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                await self._stirred.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def _tell(answer: "asyncio.Future[Value | None]", value: Value | None) -> None:
+    if not answer.done():
+        answer.set_result(value)
