@@ -9,6 +9,7 @@ import random
 import secrets
 import time
 from datetime import UTC, datetime
+from functools import partial
 
 import psutil
 import pytest
@@ -34,14 +35,13 @@ from ledger.errors import BookBusy, BookCorrupt, InvalidCommand, OutcomeUnknown
 from ledger.memory import MemoryLedger
 from ledger.outcomes import Refused as R  # noqa: N817
 from ledger.riders import Advance, Insert
-from ledger.service import PostgresLedger
 from ledger.waiting import STRETCH_MAX
 from ledger.working import HOLDS_KEPT
 from tests.ledger import replay
 from tests.ledger.chaos import Processes, unleash
 from tests.ledger.crowd import Crowd, found_book
 from tests.ledger.histories import ACCOUNTS, OPENING, START
-from tests.ledger.test_faults import usd
+from tests.ledger.test_faults import service, usd, whatever_comes
 from tests.ledger.test_postgres import new_ledger
 from tests.support.waiting import eventually
 
@@ -69,7 +69,7 @@ async def ledger(database):
 @pytest.fixture
 async def other(ledger, database):
     """A second service of the same book, as in another process."""
-    return PostgresLedger(database.engine(), clock=ManualClock(START))
+    return service(database.engine())
 
 
 @contextlib.asynccontextmanager
@@ -175,7 +175,7 @@ async def test_a_row_that_is_there_already_refuses_its_own_group_only(ledger, ot
 @pytest.mark.usefixtures("tables")
 async def test_a_row_that_is_there_already_comes_before_what_else_is_wrong(database):
     """The order of refusals is the core's, also where nobody here knew the row."""
-    fresh = PostgresLedger(database.engine(), clock=ManualClock(START))
+    fresh = service(database.engine())
     calls = [alone(post("known", 10**7), insert("x")), alone(post("unknown", 10**7), insert("y"))]
     [[known]], [[unknown]] = await asyncio.gather(*(fresh.submit(call) for call in calls))
     assert known.refusal.code is R.DUPLICATE_ROW
@@ -235,7 +235,7 @@ POISON = {
 async def test_a_command_that_cannot_be_written_fails_alone(ledger, poison):
     before = (await ledger.account(B)).balance
     calls = [*posts("before", 3), poison, *posts("after", 3), use("use")]
-    answers = await asyncio.gather(*(ledger.submit(call) for call in calls), return_exceptions=True)
+    answers = await whatever_comes(*(ledger.submit(call) for call in calls))
     broken = answers.pop(3)
     assert isinstance(broken, Exception)
     assert not isinstance(broken, BookBusy | OutcomeUnknown)
@@ -299,9 +299,9 @@ async def test_closing_a_stuck_book_answers_everybody(ledger, database):
         assert time.monotonic() - began < 5
         with pytest.raises(OutcomeUnknown):
             await sent
-        answers = await asyncio.gather(*decided, return_exceptions=True)
+        answers = await whatever_comes(*decided)
         assert {type(answer) for answer in answers} == {BookBusy}
-    again = PostgresLedger(database.engine(), clock=ManualClock(START))
+    again = service(database.engine())
     [[first]], *_ = [await again.submit(group) for group in (alone(post("sent")), *posts("decided", 3))]
     assert first.accepted
     assert (await again.account(B)).balance == 4
@@ -343,14 +343,14 @@ async def test_a_bulk_does_not_keep_single_callers_waiting(ledger):
     batches = ledger.batches.total()
     many = asyncio.create_task(ledger.submit(*posts("many", 1000)))
     await asyncio.sleep(0)
-    waited = []
+    waited: list[int] = []
     while not many.done():
         [(outcome,)] = await ledger.submit(alone(post(f"single {len(waited)}")))
         waited.append(ledger.batches.total() - batches)
         batches = ledger.batches.total()
         assert outcome.accepted
     assert max(waited) <= 2 * 1000 // STRETCH_MAX
-    steady = []
+    steady: list[float] = []
     noise = [asyncio.create_task(shout(ledger, n, until=time.monotonic() + 2)) for n in range(4)]
     while not all(task.done() for task in noise):
         began = time.monotonic()
@@ -386,9 +386,9 @@ async def test_what_is_not_yet_written_is_not_forgotten(ledger, database):
         for n in range(3):
             charges = tuple(Charge(f"passing {n} {other}", 1, 1) for other in range(HOLDS_KEPT + 500))
             passing.append(asyncio.create_task(ledger.submit(alone(post(f"passing {n}", charges=charges)))))
-            await eventually("it is decided", lambda least=decided + n + 1: decided_at_least(ledger, least))
+            await eventually("it is decided", partial(decided_at_least, ledger, decided + n + 1))
         again = asyncio.create_task(ledger.submit(alone(post("again", charges=(Charge("day", 1, 3),)))))
-        await eventually("it is decided", lambda: decided_at_least(ledger, decided + 4))
+        await eventually("it is decided", partial(decided_at_least, ledger, decided + 4))
     [[used]], [[over]] = await asyncio.gather(first, again)
     assert used.accepted
     assert over.refusal.code is R.LIMIT_EXCEEDED
@@ -429,7 +429,7 @@ async def test_an_account_changed_behind_the_engines_back_is_noticed_and_left_al
         altered = await connection.scalar(text("SELECT credits_posted FROM ledger_accounts WHERE name = :n"), {"n": A})
     for attempt in range(2):
         elsewhere = alone(Post(id=f"elsewhere {attempt}", postings=(usd(3, BANK, FX),)))
-        calls = asyncio.gather(*(ledger.submit(call) for call in (bad, elsewhere)), return_exceptions=True)
+        calls = whatever_comes(*(ledger.submit(call) for call in (bad, elsewhere)))
         error, [[good]] = await calls
         assert isinstance(error, BookCorrupt)
         assert A in error.message
@@ -454,7 +454,7 @@ async def test_a_hold_changed_behind_the_engines_back_is_noticed(ledger, databas
 async def test_a_lost_reader_does_not_break_off_what_is_being_written(ledger, database):
     """Nor does anybody who asks meanwhile get the writer's connection."""
     engine = create_engine(database.app_url, pool_size=3)
-    mine = PostgresLedger(engine, clock=ManualClock(START))
+    mine = service(engine)
     admin = database.engine(admin=True)
     async with book_locked(database):
         first = asyncio.create_task(mine.submit(alone(post("first"))))

@@ -50,6 +50,16 @@ A, B, A_ETH, FX, BANK, RECEIVABLE, HOT = ACCOUNTS
 SAME = hashlib.sha256(b"what the caller sent").digest()
 
 
+def service(engine, *, now=START, **more):
+    """One process's view of the book."""
+    return PostgresLedger(engine, clock=ManualClock(now), **more)
+
+
+async def whatever_comes(*calls):
+    """What each gives, or raises."""
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
 def usd(amount, debit=A, credit=B):
     return Posting(debit=debit, credit=credit, asset="USD", amount=amount)
 
@@ -93,7 +103,7 @@ def insert(name):
 
 async def test_f60_fifty_concurrent_requests_with_one_id_have_one_effect(ledger, database):
     """Through two services at once, as if the requests had come to two processes."""
-    other = PostgresLedger(database.engine(), clock=ManualClock(START + timedelta(hours=1)))
+    other = service(database.engine(), now=START + timedelta(hours=1))
     group = alone(post("once", 7))
     answers = await asyncio.gather(*((ledger, other)[n % 2].submit(group) for n in range(50)))
     firsts = [outcome for [(outcome,)] in answers if not outcome.replayed]
@@ -123,7 +133,7 @@ async def test_f61_killed_between_commit_and_answer_the_repeat_gets_the_stored_o
     app = database.engine()
     await found_book(database.engine(owner=True), app)
     crowd = Crowd(seed, datetime.now(UTC))
-    book = PostgresLedger(app, clock=ManualClock(START))
+    book = service(app)
     async with gate_of(database) as (gate, url):
         processes = Processes(database.app_url, crowd, tmp_path, time.monotonic() + 60)
         try:
@@ -205,7 +215,7 @@ async def test_f61_a_commit_whose_answer_was_lost_is_sent_again(ledger, database
     await ledger.submit(alone(post("make"), insert("x")))
     async with gate_of(database) as (gate, url):
         engine = create_engine(url, pool_size=2)
-        behind = PostgresLedger(engine, clock=ManualClock(START))
+        behind = service(engine)
         await behind.submit(alone(post("warm")))
         async with tx(database.engine()) as lock:
             await lock.execute(text("SELECT pg_advisory_xact_lock(42)"))
@@ -240,7 +250,7 @@ async def test_f62_while_the_database_is_away_each_hears_what_is_known(ledger, d
     admin = database.engine(admin=True)
     async with gate_of(database) as (gate, url):
         engine = create_engine(url, pool_size=2)
-        behind = PostgresLedger(engine, clock=ManualClock(START), retry_seconds=0.5)
+        behind = service(engine, retry_seconds=0.5)
         await behind.submit(alone(post("warm")))
         async with tx(database.engine()) as lock:
             await lock.execute(text("SELECT pg_advisory_xact_lock(42)"))
@@ -301,7 +311,7 @@ async def conflicts(database, things):
 @pytest.mark.usefixtures("conflicts")
 async def test_f63_a_serialization_failure_is_tried_again_but_not_for_ever(ledger):
     calls = [alone(post("stuck"), insert("bad")), alone(post("late"), insert("late")), alone(post("free"))]
-    stuck, late, free = await asyncio.gather(*(ledger.submit(call) for call in calls), return_exceptions=True)
+    stuck, late, free = await whatever_comes(*(ledger.submit(call) for call in calls))
     assert isinstance(stuck, BookBusy)
     assert CATALOGUE[stuck.code].status in (429, 503)  # what a client may send again by itself
     assert [outcome.accepted for [(outcome,)] in (late, free)] == [True, True]
@@ -316,12 +326,12 @@ async def test_f63_who_waits_for_a_row_that_is_being_added_stops_nobody_else(
     """Ahead of the lock, and under it, where the whole book would wait."""
     await ledger.submit(alone(post("make"), insert("x")))
     engine = create_engine(database.app_url, lock_seconds=lock_seconds)
-    hasty = PostgresLedger(engine, clock=ManualClock(START))
+    hasty = service(engine)
     async with tx(database.engine()) as other:
         await other.execute(things.insert(), [{"book": "main", "id": "y", "state": "theirs"}])
         calls = [alone(post("stuck"), *riders), alone(post("free")), alone(post("too"), insert("z"))]
         began = time.monotonic()
-        stuck, free, too = await asyncio.gather(*(hasty.submit(call) for call in calls), return_exceptions=True)
+        stuck, free, too = await whatever_comes(*(hasty.submit(call) for call in calls))
         assert time.monotonic() - began < 9
     assert isinstance(stuck, BookBusy)
     assert [outcome.accepted for [(outcome,)] in (free, too)] == [True, True]
@@ -332,7 +342,7 @@ async def test_f63_who_waits_for_a_row_that_is_being_added_stops_nobody_else(
 
 async def test_f63_an_idle_tx_that_holds_the_books_lock_is_ended_and_meanwhile_the_book_is_busy(ledger, database):
     engine, idle = create_engine(database.app_url, lock_seconds=0.2), create_engine(database.app_url, idle_seconds=2)
-    hasty = PostgresLedger(engine, clock=ManualClock(START), retry_seconds=0.5)
+    hasty = service(engine, retry_seconds=0.5)
     with contextlib.suppress(DatabaseUnavailable):
         async with tx(idle) as connection:
             await connection.execute(text("SELECT ledger_lock('main')"))
@@ -358,7 +368,7 @@ async def test_f63_an_idle_tx_that_holds_the_books_lock_is_ended_and_meanwhile_t
 async def test_f64_settle_races_void_and_expiry_with_one_outcome(ledger, database, rival):
     """Two services, the clock of one of them beyond the holds' expiry: each is right by its own clock."""
     ends = START + timedelta(minutes=5)
-    late = PostgresLedger(database.engine(), clock=ManualClock(ends if rival is Expire else START))
+    late = service(database.engine(), now=ends if rival is Expire else START)
     holds = [f"h{n}" for n in range(40)]
     await ledger.submit(*(alone(Hold(id=hold, postings=(usd(5),), expires_at=ends)) for hold in holds))
 
@@ -393,7 +403,7 @@ async def test_f65_large_amounts_are_booked_held_and_read_exactly(ledger, databa
     assert (await ledger.account(A_ETH)).balance == amount
     assert (await ledger.account(HOT)).balance == -amount
     back = Posting(debit=A_ETH, credit=HOT, asset="ETH", amount=amount)
-    fresh = PostgresLedger(database.engine(), clock=ManualClock(START))  # which has to read what it holds
+    fresh = service(database.engine())  # which has to read what it holds
     held, settled = await fresh.submit(
         alone(Hold(id="held", postings=(back,))), alone(Settle(id="part", hold="held", amounts=((0, amount - 1),)))
     )
@@ -420,7 +430,7 @@ async def test_f65_one_beyond_the_largest_amount_is_refused(ledger):
 
 async def test_f67_a_book_without_connections_is_unavailable_and_comes_back(ledger, database):
     engine = create_engine(database.app_url, pool_size=2, pool_seconds=0.1)
-    narrow = PostgresLedger(engine, clock=ManualClock(START), retry_seconds=0.5)
+    narrow = service(engine, retry_seconds=0.5)
     async with tx(engine), tx(engine):
         with pytest.raises(PoolExhausted) as caught:
             await narrow.submit(alone(post("x")))
@@ -435,7 +445,7 @@ async def test_f67_a_book_without_connections_is_unavailable_and_comes_back(ledg
 
 async def test_f67_one_connection_is_enough(ledger, database):
     engine = create_engine(database.app_url, pool_size=1, pool_seconds=0.1)
-    narrow = PostgresLedger(engine, clock=ManualClock(START))
+    narrow = service(engine)
     answers = await asyncio.gather(*(narrow.submit(alone(post(f"x{n}"))) for n in range(20)))
     assert all(outcome.accepted for [(outcome,)] in answers)
     await engine.dispose()
@@ -444,7 +454,7 @@ async def test_f67_one_connection_is_enough(ledger, database):
 async def test_f67_a_server_without_a_connection_left_is_unavailable_and_comes_back(ledger, database):
     admin = database.engine(admin=True)
     engine = create_engine(database.app_url, pool_size=2)
-    fresh = PostgresLedger(engine, clock=ManualClock(START), retry_seconds=0.5)
+    fresh = service(engine, retry_seconds=0.5)
     async with tx(admin) as connection:
         await connection.execute(text(f'ALTER DATABASE "{database.name}" CONNECTION LIMIT 1'))
     with pytest.raises(PoolExhausted) as caught:
