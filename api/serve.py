@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 import uvicorn
+import uvloop
 from fastapi import FastAPI
 
 from api.app import create_app
@@ -37,9 +38,13 @@ async def serve(
     """Serve until SIGTERM or SIGINT: on a TCP port, a Unix socket, or a socket that listens already (`fd`)."""
     given = None if fd is None else [sockets.socket(fileno=fd)]
     async with open_parts(settings, name="onebook api") as parts:
-        app = create_app(build_services(parts))
+        services = build_services(parts)
+        app = create_app(services)
         _calm_garbage_collector()
-        await uvicorn.Server(_config(app, settings, port=port, socket=socket)).serve(sockets=given)
+        try:
+            await uvicorn.Server(_config(app, settings, port=port, socket=socket)).serve(sockets=given)
+        finally:
+            await services.identity.aclose()
 
 
 def _config(app: FastAPI, settings: Settings, *, port: int | None, socket: Path | None) -> uvicorn.Config:
@@ -55,6 +60,8 @@ def _config(app: FastAPI, settings: Settings, *, port: int | None, socket: Path 
         server_header=False,
         proxy_headers=False,  # a caller's own word about its address is worth nothing
         log_level="warning",
+        http="httptools",
+        ws="none",
     )
 
 
@@ -81,7 +88,8 @@ def main() -> int:
         ]
     )
     try:
-        asyncio.run(serve(with_database(load_settings()), port=asked.port, socket=asked.socket, fd=asked.fd))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(with_database(load_settings()), port=asked.port, socket=asked.socket, fd=asked.fd))
     except OnebookError as error:
         sys.stderr.write(f"onebook api: {error.message}\n")
         return 2

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import asyncpg
 from sqlalchemy import URL, make_url
@@ -16,6 +16,9 @@ CONNECT_SECONDS = 10
 """Longest wait for a new connection."""
 
 Result = TypeVar("Result")
+
+Driver: TypeAlias = "asyncpg.Connection[Any]"
+"""asyncpg's connection; statements outside a tx commit by themselves."""
 
 
 def create_engine(

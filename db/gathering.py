@@ -6,12 +6,11 @@ cost one round trip and one statement, on a connection that is kept while somebo
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.engine import driver
+from db.engine import Driver, driver
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -22,7 +21,7 @@ KEYS_MAX = 500
 LINGER_SECONDS = 0.2
 """How long the connection is kept while nobody asks."""
 
-Load = Callable[["asyncpg.Connection[Any]", Sequence[Key]], Awaitable[Mapping[Key, Value]]]
+Load = Callable[[Driver, Sequence[Key]], Awaitable[Mapping[Key, Value]]]
 """Reads what these keys stand for, outside any tx; keys without a value may be left out."""
 
 
@@ -33,11 +32,16 @@ class Gathering(Generic[Key, Value]):
         self._engine = engine
         self._load = load
         self._waiting: dict[Key, asyncio.Future[Value | None]] = {}
+        self._taken: dict[Key, asyncio.Future[Value | None]] = {}
         self._stirred = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def ask(self, key: Key) -> Value | None:
         """The value as of now. Raises errors of `db.errors`."""
+        return await asyncio.shield(self.put(key))  # others may wait for the same one
+
+    def put(self, key: Key) -> "asyncio.Future[Value | None]":
+        """Ask, and wait or not: what the answer will be. It isn't the caller's own, and must not be cancelled."""
         answer = self._waiting.get(key)
         if answer is None:
             loop = asyncio.get_running_loop()
@@ -45,7 +49,13 @@ class Gathering(Generic[Key, Value]):
             self._stirred.set()
             if self._task is None or self._task.done():
                 self._task = loop.create_task(self._run())
-        return await asyncio.shield(answer)  # others may wait for the same one
+        return answer
+
+    async def settled(self) -> None:
+        """Until all that was put before is answered, or failed."""
+        under_way = [answer for answer in (*self._waiting.values(), *self._taken.values()) if not answer.done()]
+        if under_way:
+            await asyncio.wait(under_way)
 
     async def aclose(self) -> None:
         """Let the connection go, once those who wait have their answers."""
@@ -54,19 +64,18 @@ class Gathering(Generic[Key, Value]):
 
     async def _run(self) -> None:
         """Ask until nobody waits for a while."""
-        taken: dict[Key, asyncio.Future[Value | None]] = {}
         try:
             async with driver(self._engine) as connection:
                 while self._waiting or await self._linger():
-                    taken = {key: self._waiting.pop(key) for key in list(self._waiting)[:KEYS_MAX]}
-                    found = await self._load(connection, list(taken))
-                    for key, answer in taken.items():
+                    self._taken = {key: self._waiting.pop(key) for key in list(self._waiting)[:KEYS_MAX]}
+                    found = await self._load(connection, list(self._taken))
+                    for key, answer in self._taken.items():
                         _tell(answer, found.get(key))
-                    taken = {}
+                    self._taken = {}
         except Exception as error:
             # Those who came meanwhile learn it too: nothing of theirs was read, and the next question tries anew.
-            failed = (*taken.values(), *self._waiting.values())
-            self._waiting.clear()
+            failed = (*self._taken.values(), *self._waiting.values())
+            self._waiting, self._taken = {}, {}
             for answer in failed:
                 if not answer.done():
                     answer.set_exception(error)

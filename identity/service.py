@@ -1,6 +1,6 @@
 """Makes users and keys, and tells from a secret who is asking. One `Identity` serves one book."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -8,8 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from base.clock import Clock
 from base.entropy import Entropy
 from base.ids import is_id, new_id
-from db.engine import tx
+from db.engine import Driver, tx
 from db.errors import UniqueBroken
+from db.gathering import Gathering
 from identity import store
 from identity.errors import (
     HandleTaken,
@@ -71,6 +72,14 @@ class Identity:
         self._read: dict[bytes, tuple[ApiKey, datetime]] = {}
         self._noted: dict[str, datetime] = {}
         self._people: dict[str, tuple[User, datetime]] = {}
+        self._named = Gathering(engine, self._load_people)
+        self._held = Gathering(engine, self._load_held)
+        self._uses = Gathering(engine, self._mark_used)
+
+    async def aclose(self) -> None:
+        """Finish what is being written down, and let connections go."""
+        for gathering in (self._named, self._held, self._uses):
+            await gathering.aclose()
 
     async def create_user(self, *, handle: str, name: str | None = None) -> User:
         """Make a user. Raises InvalidHandle, and HandleTaken if somebody has this handle in any case of letters."""
@@ -148,6 +157,7 @@ class Identity:
 
     async def key(self, key_id: str) -> ApiKey:
         """The key with this id. Raises UnknownKey."""
+        await self._uses.settled()
         async with tx(self._engine) as connection:
             found = await store.find_key(connection, self._book, key_id=key_id)
         if found is None:
@@ -159,6 +169,7 @@ class Identity:
     ) -> list[ApiKey]:
         """Keys, newest first, of one user or of all (with `after`: the next made after it, oldest first)."""
         owner = None if user is None else (await self.user(user)).id
+        await self._uses.settled()
         async with tx(self._engine) as connection:
             return await store.list_keys(
                 connection, self._book, user_id=owner, before=before, after=after, limit=min(limit, PAGE_MAX)
@@ -179,22 +190,20 @@ class Identity:
         digest = secret_hash(secret, self._prefix)
         now = self._clock.now()
         principal = principal_of(await self._recall(digest, now), now)
-        await self._note_use(principal.key_id, now)
+        self._note_use(principal.key_id, now)
         return principal
 
     async def _find(self, who: str) -> User | None:
         """The user named, remembered for a moment: users are never removed."""
         try:
-            asked = {"user_id": who} if is_id(ID_PREFIX, who) else {"handle": parse_handle(who)}
+            name = who if is_id(ID_PREFIX, who) else parse_handle(who)
         except InvalidHandle:
             return None
-        (name,) = asked.values()
         now = self._clock.now()
         user, read_at = self._people.get(name, (None, now))
         if user is not None and abs(now - read_at) < timedelta(seconds=MEMORY_SECONDS):
             return user
-        async with tx(self._engine) as connection:
-            user = await store.find_user(connection, self._book, **asked)
+        user = await self._named.ask(name)
         if user is not None:
             if len(self._people) >= MEMORY_MAX:
                 self._people.clear()
@@ -206,8 +215,7 @@ class Identity:
         key, read_at = self._read.get(digest, (None, now))
         if key is not None and abs(now - read_at) < timedelta(seconds=MEMORY_SECONDS):
             return key
-        async with tx(self._engine) as connection:
-            key = await store.find_key(connection, self._book, secret_hash=digest)
+        key = await self._held.ask(digest)
         if key is None:
             raise WrongKey("this key is unknown here")
         if len(self._read) >= MEMORY_MAX:
@@ -215,15 +223,27 @@ class Identity:
         self._read[digest] = (key, now)
         return key
 
-    async def _note_use(self, key_id: str, now: datetime) -> None:
+    def _note_use(self, key_id: str, now: datetime) -> None:
+        """Write down that a key is used, once in a while; nobody waits for that."""
         noted = self._noted.get(key_id)
         if noted is not None and abs(now - noted) < timedelta(seconds=USE_NOTED_SECONDS):
             return
         if len(self._noted) >= MEMORY_MAX:
             self._noted.clear()
         self._noted[key_id] = now
-        async with tx(self._engine) as connection:
-            await store.mark_used(connection, self._book, key_id, now)
+        self._uses.put((key_id, now))
+
+    async def _load_people(self, driver: Driver, names: Sequence[str]) -> dict[str, User]:
+        return await store.find_users(driver, self._book, names)
+
+    async def _load_held(self, driver: Driver, hashes: Sequence[bytes]) -> dict[bytes, ApiKey]:
+        return await store.find_keys(driver, self._book, hashes)
+
+    async def _mark_used(
+        self, driver: Driver, uses: Sequence[tuple[str, datetime]]
+    ) -> dict[tuple[str, datetime], None]:
+        await store.mark_used(driver, self._book, dict(uses))
+        return {}
 
     async def _add_key(
         self,

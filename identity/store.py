@@ -1,12 +1,13 @@
 """The only SQL of identity: rows to values and back. Every function runs inside a tx that the caller opened."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Table, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db.engine import Driver
 from identity.keys import ApiKey
 from identity.people import User
 from identity.scopes import Scope
@@ -20,13 +21,35 @@ async def add_user(connection: AsyncConnection, book: str, user: User) -> None:
     )
 
 
-async def find_user(
-    connection: AsyncConnection, book: str, *, user_id: str | None = None, handle: str | None = None
-) -> User | None:
-    """The user with this id, or with this handle."""
-    asked = users.c.id == user_id if user_id is not None else users.c.handle == handle
-    row = (await connection.execute(select(users).where(users.c.book == book, asked))).mappings().first()
-    return None if row is None else _user(row)
+async def find_users(driver: Driver, book: str, names: Sequence[str]) -> dict[str, User]:
+    """Users by id or by handle, whichever each of these names is."""
+    rows = await driver.fetch(
+        "SELECT id, handle, name, created_at FROM identity_users"
+        " WHERE book = $1 AND (id = ANY($2::text[]) OR handle = ANY($2::text[]))",
+        book,
+        list(names),
+    )
+    found = [_user(row) for row in rows]
+    return {user.id: user for user in found} | {user.handle: user for user in found}
+
+
+async def find_keys(driver: Driver, book: str, hashes: Sequence[bytes]) -> dict[bytes, ApiKey]:
+    """Keys by the hash of their secret."""
+    rows = await driver.fetch(
+        "SELECT * FROM identity_api_keys WHERE book = $1 AND secret_hash = ANY($2::bytea[])", book, list(hashes)
+    )
+    return {row["secret_hash"]: _key(row) for row in rows}
+
+
+async def mark_used(driver: Driver, book: str, uses: Mapping[str, datetime]) -> None:
+    """Note when keys were used, by their ids."""
+    await driver.execute(
+        "UPDATE identity_api_keys k SET last_used_at = u.at FROM unnest($2::text[], $3::timestamptz[]) AS u(id, at)"
+        " WHERE k.book = $1 AND k.id = u.id",
+        book,
+        list(uses),
+        list(uses.values()),
+    )
 
 
 async def list_users(
@@ -81,13 +104,6 @@ async def mark_revoked(connection: AsyncConnection, book: str, key_id: str, at: 
         update(api_keys)
         .where(api_keys.c.book == book, api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
         .values(revoked_at=at)
-    )
-
-
-async def mark_used(connection: AsyncConnection, book: str, key_id: str, at: datetime) -> None:
-    """Note when a key was used."""
-    await connection.execute(
-        update(api_keys).where(api_keys.c.book == book, api_keys.c.id == key_id).values(last_used_at=at)
     )
 
 

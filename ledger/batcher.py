@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from base.clock import Clock
 from base.entropy import Entropy
 from base.errors import OnebookError, Unavailable
-from db.engine import driver, driver_of, tx
+from db.engine import Driver, driver, driver_of, tx
 from db.errors import PoolExhausted, translate
 from ledger import store
 from ledger.batch import Batch
@@ -27,7 +27,6 @@ from ledger.commands import Group
 from ledger.errors import BookBusy, BookCorrupt, OutcomeUnknown
 from ledger.outcomes import Outcome
 from ledger.state import row_key
-from ledger.store import Driver
 from ledger.waiting import (
     STRETCH_MAX,
     Attempt,

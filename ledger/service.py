@@ -1,5 +1,6 @@
 """The book in PostgreSQL: what is asked of it is written by `ledger.batcher` and read by `ledger.reading`."""
 
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -10,9 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from base.clock import Clock
 from base.entropy import Entropy, SystemEntropy
-from db.engine import driver_of, tx
+from db.engine import Driver, driver_of, tx
+from db.gathering import Gathering
 from ledger import reading, store
-from ledger.accounts import Account, split_account_id
+from ledger.accounts import HOUSE, Account, split_account_id
 from ledger.batcher import Batcher
 from ledger.bounds import check_group
 from ledger.commands import FreezeScope, Group, OpenAccount
@@ -32,6 +34,9 @@ QUEUE_MAX = 20_000
 
 CLOSE_SECONDS = 10.0
 """How long commands that wait are still written when the service stops."""
+
+ASSETS_SECONDS = 2.0
+"""How long a process trusts what it read of the assets: a new one shows within this time everywhere."""
 
 RETRY_SECONDS = 10.0
 """How long a batch is sent again after the database went away, before its callers are told the outcome is unknown."""
@@ -64,6 +69,9 @@ class PostgresLedger:
         )
         self._open: set[str] = set()
         self._assets: dict[str, Asset] = {}
+        self._assets_until = 0.0
+        self._named: Gathering[str, Account] = Gathering(engine, self._load_named)
+        self._owned: Gathering[str, list[Account]] = Gathering(engine, self._load_owned)
 
     # Writing
 
@@ -78,6 +86,8 @@ class PostgresLedger:
         What was answered stays. Raises nothing; `submit` raises BookBusy from now on.
         """
         await self._batcher.aclose(seconds=seconds)
+        await self._named.aclose()
+        await self._owned.aclose()
 
     @property
     def trouble(self) -> str | None:
@@ -125,23 +135,28 @@ class PostgresLedger:
     # Reading
 
     async def assets(self) -> dict[str, Asset]:
-        async with tx(self._engine) as connection:
-            self._assets = await reading.load_assets(connection)
+        if time.monotonic() >= self._assets_until:
+            await self._read_assets()
         return dict(self._assets)
 
     async def asset(self, code: str) -> Asset:
         if code not in self._assets:
-            await self.assets()
+            await self._read_assets()
         return known_asset(self._assets, code)
 
+    async def _read_assets(self) -> None:
+        async with tx(self._engine) as connection:
+            self._assets = await reading.load_assets(connection)
+        self._assets_until = time.monotonic() + ASSETS_SECONDS
+
     async def account(self, account: str) -> Account | None:
-        async with self._reading() as (connection, number):
-            found = await reading.load_accounts(connection, number, accounts.c.name == account)
-        return found[0] if found else None
+        return await self._named.ask(account)
 
     async def accounts(
         self, *, owner: str | None = None, asset: str | None = None, purpose: str | None = None
     ) -> list[Account]:
+        if owner is not None and owner != HOUSE and asset is None and purpose is None:
+            return list(await self._owned.ask(owner) or ())
         conditions = []
         if owner is not None:
             conditions.append(accounts.c.owner == owner)
@@ -151,6 +166,17 @@ class PostgresLedger:
             conditions.append(accounts.c.purpose == purpose)
         async with self._reading() as (connection, number):
             return await reading.load_accounts(connection, number, *conditions)
+
+    async def _load_named(self, raw: Driver, names: Sequence[str]) -> dict[str, Account]:
+        return await store.load_accounts(raw, await self._number_by(raw), names)
+
+    async def _load_owned(self, raw: Driver, owners: Sequence[str]) -> dict[str, list[Account]]:
+        return await store.load_owned(raw, await self._number_by(raw), owners)
+
+    async def _number_by(self, raw: Driver) -> int:
+        if self._number is None:
+            self._number = (await store.read_head(raw, self.book)).number
+        return self._number
 
     async def outcomes(self, *ids: str) -> list[Outcome]:
         async with self._reading() as (connection, number):

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from itertools import groupby
-from typing import Any, TypeAlias
+from typing import Any
 
-from asyncpg import Connection
 from sqlalchemy import and_, bindparam, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db.engine import Driver
 from db.tables import metadata
+from ledger.accounts import Account
 from ledger.batch import Batch, KnownHold, Slot
 from ledger.canonical import id_key, instant_text
 from ledger.commands import Charge, FreezeScope
@@ -23,9 +24,6 @@ from ledger.outcomes import Kind, Line, LineKind, Outcome, Refusal, Refused
 from ledger.riders import Advance, Insert, Rider, Row
 from ledger.state import HeldPosting, HoldRecord, HoldState, RowKey, row_key
 from ledger.working import Head
-
-Driver: TypeAlias = "Connection[Any]"
-"""asyncpg's connection; statements outside a tx commit by themselves."""
 
 ALTERED_STATE = "OB002"
 """SQLSTATE of `ledger_write`: accounts, whose numbers are its detail, aren't what was decided on."""
@@ -93,6 +91,25 @@ async def load_slots(driver: Driver, number: int, names: Iterable[str]) -> list[
         list(names),
     )
     return [Slot(*row[:8], *map(int, row[8:])) for row in rows]
+
+
+async def load_accounts(driver: Driver, number: int, names: Iterable[str]) -> dict[str, Account]:
+    """Those of these accounts that are open or closed, by name."""
+    return {slot.name: slot.account() for slot in await load_slots(driver, number, names)}
+
+
+async def load_owned(driver: Driver, number: int, owners: Iterable[str]) -> dict[str, list[Account]]:
+    """The accounts of each of these owners, by name."""
+    rows = await driver.fetch(
+        f"SELECT {_ACCOUNT} FROM ledger_accounts WHERE book = $1 AND owner = ANY($2::text[]) ORDER BY name",
+        number,
+        list(owners),
+    )
+    found: dict[str, list[Account]] = {}
+    for row in rows:
+        account = Slot(*row[:8], *map(int, row[8:])).account()
+        found.setdefault(account.owner, []).append(account)
+    return found
 
 
 async def load_counters(driver: Driver, number: int, counters: Iterable[str]) -> dict[str, int]:

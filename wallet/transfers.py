@@ -70,13 +70,13 @@ class Transfers:
         directory: Directory,
         clock: Clock,
         entropy: Entropy,
-        fees: Fees,
+        fees: Fees | None = None,
     ) -> None:
         self._ledger = ledger
         self._directory = directory
         self._clock = clock
         self._entropy = entropy
-        self._fees = fees
+        self._fees = fees or Fees()
 
     async def send(
         self, *, key: RequestKey, sender: str, recipient: str, asset: str, amount: int, memo: str | None = None

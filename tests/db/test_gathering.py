@@ -1,0 +1,63 @@
+"""Questions asked together share a query; every asker gets an answer that was read after asking, or the error."""
+
+import asyncio
+
+import pytest
+
+from db.errors import DatabaseUnavailable
+from db.gathering import Gathering
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def asked():
+    return []
+
+
+@pytest.fixture
+async def squares(database, asked):
+    async def load(driver, keys):
+        asked.append(list(keys))
+        rows = await driver.fetch("SELECT n, n * n AS square FROM unnest($1::int[]) AS n WHERE n < 1000", list(keys))
+        return {row["n"]: row["square"] for row in rows}
+
+    squares = Gathering(database.engine(), load)
+    yield squares
+    await squares.aclose()
+
+
+async def test_who_asks_at_once_shares_a_query(squares, asked):
+    answers = await asyncio.gather(*(squares.ask(n % 50) for n in range(300)))
+    assert answers == [(n % 50) ** 2 for n in range(300)]
+    assert sum(map(len, asked)) == 50
+    assert len(asked) <= 2
+    assert await squares.ask(5000) is None
+
+
+async def test_an_answer_is_never_older_than_its_question(squares, asked):
+    for _ in range(3):
+        assert await squares.ask(7) == 49
+    assert asked == [[7]] * 3
+
+
+async def test_an_asker_who_goes_takes_nobody_along(squares):
+    gone, stays = asyncio.create_task(squares.ask(3)), asyncio.create_task(squares.ask(3))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert await stays == 9
+
+
+async def test_an_error_reaches_every_asker_and_the_next_question_is_tried_anew(database):
+    fails = iter([True, False])
+
+    async def load(driver, keys):
+        if next(fails):
+            await driver.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        return dict.fromkeys(keys, "fine")
+
+    together = Gathering(database.engine(), load)
+    answers = await asyncio.gather(*(together.ask(n) for n in range(3)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 3
+    assert await together.ask(1) == "fine"
+    await together.aclose()
