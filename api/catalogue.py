@@ -346,6 +346,8 @@ _ROWS = (
     Problem("group_refused", 422, "Refused together", "Another part of the request was refused.", "See that part."),
     Problem("effective_in_future", 422, "In the future", "An entry can't take effect later than now.", "Use now."),
     Problem("period_closed", 409, "Period closed", "From `closed_until` on it's still open.", "Use a later date."),
+    Problem("ambiguous_entry", 422, "Several entries", "The movement has several entries.", "Name one of `entries`."),
+    Problem("not_searchable", 422, "Not searchable", "The house's own notes aren't searched.", "Search another key."),
     Problem("unknown_entry", 404, "Unknown entry", "No entry has this id.", "GET /v1/history lists them."),
     Problem(
         "not_reversible",
@@ -364,6 +366,14 @@ _ROWS = (
     Problem("statement_too_long", 422, "Statement too long", "It has more lines than `limit`.", "End it at `until`."),
     Problem("expires_in_past", 422, "Expires in the past", "A hold needs an end in the future.", "Choose a later end."),
     Problem("unknown_hold", 404, "Unknown hold", "No hold has this id.", "GET /v1/holds lists them."),
+    Problem(
+        "hold_promised",
+        409,
+        "The hold is promised",
+        "A hold is a promise to its recipient: its sender can pay it, and only its recipient can let go of it.",
+        "Ask the recipient to void it, or wait until it expires.",
+    ),
+    Problem("expires_too_late", 422, "Expires too late", "A hold ends at `latest` at the latest.", "Choose that."),
     Problem("hold_closed", 409, "Hold closed", "It was settled, voided or expired before.", "Nothing is left to do."),
     Problem("hold_expired", 409, "Hold expired", "Its time is over.", "Nothing is left to do."),
     Problem("not_yet", 409, "Not yet", "The hold's time isn't over.", "Wait until it is."),

@@ -1,6 +1,7 @@
 """How callers meet the book: a request's repeat comes first, a worker tries again; refusals become errors."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from ledger.accounts import split_account_id
 from ledger.commands import FreezeScope, Group
@@ -30,7 +31,7 @@ async def decided_before(ledger: Ledger, key: RequestKey) -> Outcome | None:
             first_booked_at=outcome.booked_at.isoformat(),
         )
     require_accepted((outcome,))
-    return outcome
+    return replace(outcome, replayed=True)
 
 
 async def decide(ledger: Ledger, group: Group) -> tuple[Outcome, ...]:

@@ -60,47 +60,51 @@ def _decide_group(state: State, now: datetime, group: Group) -> tuple[Outcome, .
     if any(known):
         return _repeat(group.commands, contents, known)
 
-    attempt = state.layer()
-    attempt.booked_at = max(now, state.booked_at)
-    decisions: list[_Decision] = []
+    attempt = _attempt(state, now)
+    outcomes: list[Outcome] = []
     try:
         for rider in group.riders:
             _ride(attempt, rider)
-        for command in group.commands:
-            decisions.append(_decide(attempt, command))
+        for command, content in zip(group.commands, contents, strict=True):
+            outcomes.append(_note(attempt, command, content, _decide(attempt, command)))
     except _Refuse as stop:
-        refusals = _group_refusals(ids, len(decisions), stop.refusal)
-        attempt = state.layer()
-        attempt.booked_at = max(now, state.booked_at)
-        decisions = [_Decision()] * len(ids)
-    else:
-        refusals = [None] * len(ids)
+        refusals = _group_refusals(ids, len(outcomes), stop.refusal)
+        attempt = _attempt(state, now)
+        refused = zip(group.commands, contents, refusals, strict=True)
+        outcomes = [_note(attempt, command, content, _Decision(), refusal) for command, content, refusal in refused]
 
     # From here it must succeed.
-    outcomes = tuple(
-        Outcome(
-            id=command.id,
-            seq=state.seq + number,
-            booked_at=attempt.booked_at,
-            kind=kind_of(command),
-            subject=command.subject,
-            content=content,
-            refusal=refusal,
-            lines=decision.lines,
-            effective_at=decision.effective_at,
-            reverses=decision.reverses,
-        )
-        for number, (command, content, refusal, decision) in enumerate(
-            zip(group.commands, contents, refusals, decisions, strict=True), start=1
-        )
-    )
-    attempt.seq = state.seq + len(outcomes)
-    attempt.outcomes.update((outcome.id, outcome) for outcome in outcomes)
     state.absorb(attempt)
-    return outcomes
+    return tuple(outcomes)
 
 
-def _group_refusals(ids: Sequence[str], failed: int, refusal: Refusal) -> list[Refusal | None]:
+def _attempt(state: State, now: datetime) -> State:
+    attempt = state.layer()
+    attempt.booked_at = max(now, state.booked_at)
+    return attempt
+
+
+def _note(
+    attempt: State, command: Command, content: bytes, decision: "_Decision", refusal: Refusal | None = None
+) -> Outcome:
+    """The command's outcome, with the book's next seq; those behind it in the group see it."""
+    attempt.seq += 1
+    attempt.outcomes[command.id] = outcome = Outcome(
+        id=command.id,
+        seq=attempt.seq,
+        booked_at=attempt.booked_at,
+        kind=kind_of(command),
+        subject=command.subject,
+        content=content,
+        refusal=refusal,
+        lines=decision.lines,
+        effective_at=decision.effective_at,
+        reverses=decision.reverses,
+    )
+    return outcome
+
+
+def _group_refusals(ids: Sequence[str], failed: int, refusal: Refusal) -> list[Refusal]:
     because = Refusal(Refused.GROUP_REFUSED, {"because": ids[failed], "code": refusal.code.value})
     return [refusal if index == failed else because for index in range(len(ids))]
 

@@ -6,6 +6,7 @@ OnebookError
 │   ├── InvalidCommand    a command that could not be meant by anybody (no postings, a repeated id in a group)
 │   ├── UnknownAsset      no asset has this code
 │   ├── AssetRedefined    an asset exists with another kind or scale; both are fixed at creation
+│   ├── BadFile           a file that can't be read as one of entries: its header, its encoding, its compression
 │   ├── StatementTooLong  a statement with more lines than one may have
 │   ├── ProofInvalid      a proof of an entry that doesn't prove it: altered, incomplete, or signed by another key
 │   └── RefusedByBook     a caller that needs an accepted outcome was given a refusal
@@ -36,6 +37,10 @@ class UnknownAsset(Rejected):
 
 class AssetRedefined(Rejected):
     default_code = "asset_redefined"
+
+
+class BadFile(Rejected):
+    default_code = "bad_file"
 
 
 class StatementTooLong(Rejected):

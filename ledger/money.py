@@ -33,10 +33,11 @@ class Asset:
     scale: int
 
 
-def parse_amount(text: str, asset: Asset, *, param: str = "amount") -> int:
+def parse_amount(text: str, asset: Asset, *, param: str = "amount", least: int = 1) -> int:
     """The smallest units that a decimal string such as `"12.50"` means.
 
-    Raises InvalidAmount for anything but plain digits with at most `asset.scale` decimals, for zero, and from 2^256 on.
+    Raises InvalidAmount for anything but plain digits with at most `asset.scale` decimals, for less than
+    `least` (zero, unless that is 0), and from 2^256 on.
     """
     if not isinstance(text, str):
         raise InvalidAmount('an amount is a decimal string such as "12.50", not a number', param=param)
@@ -56,7 +57,7 @@ def parse_amount(text: str, asset: Asset, *, param: str = "amount") -> int:
             scale=asset.scale,
         )
     units = int(whole + decimals.ljust(asset.scale, "0"))
-    if units == 0:
+    if units < least:
         raise InvalidAmount("an amount must be more than zero", param=param)
     if units >= AMOUNT_END:
         raise InvalidAmount("an amount must be below 2^256 smallest units", code="amount_too_large", param=param)

@@ -27,6 +27,11 @@ def worker_id(source: str, attempt: int | str) -> str:
     return f"wrk:{source}:{attempt}"
 
 
+def import_id(entry: str, attempt: int) -> str:
+    """The id of an entry's command when its file is imported for the nth time, from 1; no user can reach it either."""
+    return f"imp:{entry}:{attempt}"
+
+
 def content_hash(body: object) -> bytes:
     """SHA-256 of `body` as canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -324,12 +324,9 @@ class Working:
         for counter, used in layer.counters.items():
             self.counters.young[counter] = used
             self.batch.add_counter(counter, used)
-        for (entry, line), total in layer.reversed.items():
-            taken = self.reversed.young.setdefault(str(entry), {})
-            step = total - taken.get(line, 0)
-            taken[line] = total
-            seq = next(o.seq for o in outcomes if o.reverses == entry)
-            self.batch.add_rest("reversals", {"entry": entry, "line": line, "seq": seq, "amount": str(step)})
+        for command, outcome in zip(group.commands, outcomes, strict=True):
+            if isinstance(command, Reverse) and outcome.reverses is not None:
+                self._take_reversal(command, outcome.seq, layer)
         self.rows.young.update((key, row) for key, row in layer.rows.items() if row is not None)
         self.closed_until = layer.closed_until
         return outcomes
@@ -382,6 +379,24 @@ class Working:
                 self.holds.young[record.id] = known
             known.record = record
             self.batch.touch_hold(known)
+
+    def _take_reversal(self, command: Reverse, seq: int, layer: State) -> None:
+        """Note how much of which lines a command took back: others of its group may have taken from them too."""
+        entry = layer.outcome(command.entry)
+        assert entry is not None
+        taken = self.reversed.young.setdefault(str(entry.seq), {})
+        left = {
+            index: line.amount - taken.get(index, 0)
+            for index, line in enumerate(entry.lines)
+            if line.kind is LineKind.POSTED
+        }
+        steps: Counter[int] = Counter()
+        for index, amount in left.items() if command.amounts is None else command.amounts:
+            steps[index] += amount
+        for index, amount in (+steps).items():
+            taken[index] = taken.get(index, 0) + amount
+            row = {"entry": entry.seq, "line": index, "seq": seq, "amount": str(amount)}
+            self.batch.add_rest("reversals", row)
 
     # The plain way
 

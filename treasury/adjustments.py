@@ -22,6 +22,7 @@ from ledger.requests import RequestKey
 from ledger.riders import Insert
 from treasury import store
 from treasury.errors import NotAdjustable, ReasonMissing, SuspenseShort
+from treasury.notes import TEXT_LENGTH_MAX
 from treasury.records import Adjustment
 from treasury.tables import adjustments
 
@@ -46,9 +47,6 @@ WAITING = frozenset({"suspense", "quarantine"})
 
 BANK_LINE = "lin_"
 """How the id of a bank line begins; whose it is, is said by matching it, which happens once."""
-
-TEXT_LENGTH_MAX = 500
-"""Characters of a reason or of an evidence's name."""
 
 
 class Adjustments:

@@ -1,9 +1,11 @@
 """A user's balances, as the book has them. Nothing is kept beside the book."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from ledger.accounts import WALLET, Account, new_account, user_account
 from ledger.engine import Ledger
+from ledger.statements import TimeKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,16 @@ class Accounts:
         """The user's balances by asset code: one for every asset they ever had an account in."""
         accounts = await self._ledger.accounts(owner=owner)
         return [_balance(account) for account in sorted(accounts, key=_by_asset) if account.purpose == WALLET]
+
+    async def balances_at(
+        self, owner: str, at: datetime, *, by: TimeKind = TimeKind.BOOKED, known_at: datetime | None = None
+    ) -> list[tuple[str, int]]:
+        """Asset codes, and what was booked (or had taken effect) at `at`; see `ledger.engine.Ledger.balance_at`."""
+        balances = await self.balances(owner)
+        return [
+            (asset, await self._ledger.balance_at(user_account(owner, asset), at, by=by, known_at=known_at))
+            for asset in (balance.asset for balance in balances)
+        ]
 
     async def balance(self, owner: str, asset: str) -> Balance:
         """The user's balance in one asset, zero where they have no account. Raises UnknownAsset."""

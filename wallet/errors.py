@@ -12,6 +12,7 @@ OnebookError
 │   ├── OwnAddress          a withdrawal to the house itself or to the token's own contract
 │   ├── BelowMinimum        less than the smallest withdrawal
 │   ├── ReceivableOpen      the user owes the house; nothing leaves before that is repaid
+│   ├── HoldPromised        the sender of a hold can't let go of it; only its recipient can
 │   └── NotCancellable      the withdrawal has gone too far, or has ended
 ├── Unavailable
 │   ├── RatesTooOld         the rates file is older than it allows itself to be
@@ -59,6 +60,10 @@ class BelowMinimum(Rejected):
 
 class ReceivableOpen(Rejected):
     default_code = "receivable_open"
+
+
+class HoldPromised(Rejected):
+    default_code = "hold_promised"
 
 
 class NotCancellable(Rejected):

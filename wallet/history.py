@@ -1,7 +1,7 @@
 """A user's history: their lines of the book, filtered and in pages, and as rows of a CSV file."""
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,10 +10,14 @@ from ledger.commands import BankEvidence, ChainEvidence, Evidence
 from ledger.engine import Ledger, Movement
 from ledger.money import Asset, format_amount
 from ledger.outcomes import LineKind
+from ledger.statements import TimeKind
 from wallet.receipts import PREFIXES, kind_of, owner_line
 
 LIMIT_MAX = 500
 """Lines that one page has at most."""
+
+HOUSE_KEYS = frozenset({"reason", "bank_line", "by"})
+"""Metadata that the house writes for itself: nobody learns it by searching for it."""
 
 _CHUNK = 500
 _CHUNKS_MAX = 20
@@ -43,6 +47,7 @@ class HistoryLine:
 
     key: str
     booked_at: datetime
+    effective_at: datetime
     kind: str
     status: LineKind
     subject: str | None
@@ -68,16 +73,19 @@ class History:
         asset: str | None = None,
         kind: str | None = None,
         statuses: Sequence[LineKind] = (LineKind.POSTED,),
+        metadata: Mapping[str, str] | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        by: TimeKind = TimeKind.BOOKED,
         before: str | None = None,
         after: str | None = None,
         limit: int = 50,
     ) -> list[HistoryLine]:
         """At most `limit` lines, newest first (oldest first with `after`), older than `before` or newer than `after`.
 
-        `since` is inclusive and `until` exclusive. `kind` is a word such as `transfer`. Raises Rejected for a kind or
-        a key that can't be, UnknownAsset.
+        `since` is inclusive and `until` exclusive, by the time that `by` names. `kind` is a word such as `transfer`;
+        `metadata` names pairs that the command must have. Raises Rejected for a kind, a key of metadata or a place
+        that can't be asked for, UnknownAsset.
         """
         if asset is not None:
             await self._ledger.asset(asset)
@@ -85,6 +93,13 @@ class History:
             raise Rejected(
                 f"{kind[:40]!r} is no kind; kinds are {', '.join(PREFIXES)}", code="unknown_kind", param="kind"
             )
+        for name in metadata or {}:
+            if name in HOUSE_KEYS:
+                raise Rejected(
+                    f"{name!r} is the house's own note and isn't searched",
+                    code="not_searchable",
+                    param=f"metadata.{name}",
+                )
         limit = max(1, min(limit, LIMIT_MAX))
         low, high = parse_key(before, "before"), parse_key(after, "after")
         found: list[HistoryLine] = []
@@ -93,8 +108,10 @@ class History:
                 owner=owner,
                 asset=asset,
                 kinds=tuple(statuses),
+                metadata=metadata,
                 since=since,
                 until=until,
+                by=by,
                 before=low,
                 after=high,
                 limit=limit if kind is None else _CHUNK,
@@ -121,7 +138,7 @@ def csv_rows(lines: Iterable[HistoryLine], assets: dict[str, Asset]) -> Iterator
         )
         texts = (line.counterparty, line.memo or "", evidence_text(line.evidence))
         amounts = (format_amount(line.amount, asset), format_amount(line.balance, asset))
-        yield (*cells, *amounts, *(_inert(text) for text in texts))
+        yield (*cells, *amounts, *(inert(text) for text in texts))
 
 
 def evidence_text(evidence: Evidence | None) -> str:
@@ -150,6 +167,7 @@ def _line(owner: str, movement: Movement) -> HistoryLine:
     return HistoryLine(
         key=f"{movement.seq}.{movement.line}",
         booked_at=own.booked_at,
+        effective_at=movement.effective_at,
         kind=kind_of(movement.subject),
         status=own.status,
         subject=movement.subject,
@@ -163,7 +181,7 @@ def _line(owner: str, movement: Movement) -> HistoryLine:
     )
 
 
-def _inert(text: str) -> str:
+def inert(text: str) -> str:
     """`text` behind an apostrophe if a spreadsheet might run it: blanks and full-width signs are no cover."""
     seen = unicodedata.normalize("NFKC", text).lstrip()[:1]
     return f"'{text}" if seen in ("=", "+", "-", "@") or text[:1] in ("\t", "\r", "\n") else text

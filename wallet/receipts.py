@@ -21,6 +21,8 @@ KINDS = {
     "pay": "payout",
     "inf": "inflow",
     "adj": "adjustment",
+    "hld": "hold",
+    "rev": "reversal",
 }
 """What a subject's prefix says that it is."""
 

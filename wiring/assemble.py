@@ -36,16 +36,20 @@ from ledger.sealing import SealBook
 from ledger.seals import load_seal_key
 from ledger.service import PostgresLedger
 from treasury.adjustments import Adjustments
+from treasury.credit_lines import CreditLines
 from treasury.freezes import Freezes
 from treasury.inflows import Inflows
+from treasury.periods import Periods
 from treasury.positions import Positions
 from treasury.reconciliation import Reconciler
+from treasury.reversals import Reversals
 from wallet.accounts import Accounts
 from wallet.bulk import BulkTransfers
 from wallet.conversions import Conversions
 from wallet.deposit_addresses import DepositAddresses
 from wallet.deposits import Deposits
 from wallet.history import History
+from wallet.holds import Holds
 from wallet.quotes import Quotes
 from wallet.rates_file import RatesFile
 from wallet.receipts import Receipts
@@ -166,6 +170,7 @@ def build_services(parts: Parts) -> Services:
             fees=fees,
         ),
         bulk_transfers=BulkTransfers(ledger=ledger, directory=identity, clock=clock, entropy=entropy, fees=fees),
+        holds=Holds(ledger=ledger, directory=identity, clock=clock, entropy=entropy, fees=fees),
         quotes=quotes,
         conversions=Conversions(engine, ledger=ledger, quotes=quotes, clock=clock, entropy=entropy),
         deposit_addresses=DepositAddresses(
@@ -179,6 +184,9 @@ def build_services(parts: Parts) -> Services:
         adjustments=Adjustments(engine, ledger=ledger, clock=clock, entropy=entropy),
         reconciler=build_reconciler(parts),
         freezes=Freezes(ledger),
+        credit_lines=CreditLines(ledger),
+        reversals=Reversals(ledger=ledger, clock=clock, entropy=entropy),
+        periods=Periods(ledger),
         bank=build_bank(parts),
         checks={"database": database_check(engine), "book": book_check(ledger)},
         public_books=settings.public_books,

@@ -9,15 +9,19 @@ from fiat.bank.service import BankRail
 from identity.service import Identity
 from ledger.engine import Ledger
 from treasury.adjustments import Adjustments
+from treasury.credit_lines import CreditLines
 from treasury.freezes import Freezes
+from treasury.periods import Periods
 from treasury.positions import Positions
 from treasury.reconciliation import Reconciler
+from treasury.reversals import Reversals
 from wallet.accounts import Accounts
 from wallet.bulk import BulkTransfers
 from wallet.conversions import Conversions
 from wallet.deposit_addresses import DepositAddresses
 from wallet.deposits import Deposits
 from wallet.history import History
+from wallet.holds import Holds
 from wallet.quotes import Quotes
 from wallet.receipts import Receipts
 from wallet.transfers import Transfers
@@ -41,6 +45,7 @@ class Services:
     accounts: Accounts
     transfers: Transfers
     bulk_transfers: BulkTransfers
+    holds: Holds
     quotes: Quotes
     conversions: Conversions
     deposit_addresses: DepositAddresses
@@ -52,5 +57,8 @@ class Services:
     adjustments: Adjustments
     reconciler: Reconciler
     freezes: Freezes
+    credit_lines: CreditLines
+    reversals: Reversals
+    periods: Periods
     checks: Mapping[str, Check] = field(default_factory=dict)
     public_books: bool = False

@@ -3,10 +3,12 @@
 from fastapi import APIRouter
 
 from api.routes import (
+    account_statements,
     adjustments,
     api_keys,
     assets,
     balances,
+    bookkeeping,
     bulk,
     deposits,
     exchange,
@@ -29,6 +31,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     balances.router,
     holds.router,
     history.router,
+    account_statements.router,
     bulk.router,
     transfers.router,
     exchange.router,
@@ -39,5 +42,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     api_keys.router,
     treasury.router,
     adjustments.router,
+    bookkeeping.router,
     statements.router,
 )

@@ -15,18 +15,28 @@ from typing_extensions import TypedDict
 
 from api.answers import Assets, answer, instant, money
 from api.auth import owner
+from api.bodies import is_plain_text
 from api.door import resource
+from api.errors import InvalidRequest
 from api.paging import Wanted, listing
 from api.parts import Parts, assets_of
 from identity.scopes import Scope
+from ledger.bounds import KEY_MAX, VALUE_MAX
 from ledger.commands import BankEvidence, ChainEvidence, Evidence
 from ledger.money import Asset
+from ledger.statements import TimeKind
 from wallet.history import CSV_HEADER, HistoryLine, csv_rows
 from wallet.receipts import Receipt, ReceiptLine
 
 CSV_CHUNK = 500
 CSV_LINES_MAX = 200_000
 """Lines of one CSV file. A longer history is taken in parts, by `until` or `starting_after`."""
+
+METADATA = "metadata."
+"""How a parameter begins that asks for a pair of metadata."""
+
+PAIRS_MAX = 5
+"""Pairs of metadata searched at once."""
 
 _CSV = {"Content-Disposition": 'attachment; filename="history.csv"'}
 
@@ -51,6 +61,7 @@ class EvidenceView(TypedDict, total=False):
 class HistoryView(TypedDict):
     id: str
     booked_at: str
+    effective_at: str
     kind: str
     status: str
     subject: str | None
@@ -113,6 +124,7 @@ def history_view(line: HistoryLine, assets: Assets) -> HistoryView:
     return {
         "id": line.key,
         "booked_at": instant(line.booked_at),
+        "effective_at": instant(line.effective_at),
         "kind": line.kind,
         "status": line.status.value,
         "subject": line.subject,
@@ -163,9 +175,20 @@ async def list_history(
     kind: Annotated[str | None, Query(max_length=20, description="transfer, conversion, deposit, ...")] = None,
     since: Since = None,
     until: Until = None,
+    by: Annotated[TimeKind, Query(description="Which time since and until are about.")] = TimeKind.BOOKED,
     format: Annotated[Literal["json", "csv"] | None, Query(description="Or by Accept: text/csv.")] = None,
 ) -> Response:
-    lines = partial(parts.history.page, user, asset=asset, kind=kind, since=_utc(since), until=_utc(until))
+    """Also by metadata: `metadata.order=17` gives the entries that have this pair."""
+    lines = partial(
+        parts.history.page,
+        user,
+        asset=asset,
+        kind=kind,
+        metadata=_metadata_asked(request),
+        since=_utc(since),
+        until=_utc(until),
+        by=by,
+    )
     if format == "csv" or (format is None and "text/csv" in request.headers.get("accept", "")):
         first = await lines(before=page.starting_after, limit=CSV_CHUNK)
         return StreamingResponse(
@@ -178,6 +201,22 @@ async def list_history(
 @router.get("/receipts/{subject}", response_model=ReceiptView, summary="What the book says about one movement")
 async def read_receipt(parts: Parts, subject: str, user: Annotated[str, owner(Scope.WALLET_READ)]) -> Response:
     return answer(receipt_view(await parts.receipts.get(user, subject), await assets_of(parts)))
+
+
+def _metadata_asked(request: Request) -> dict[str, str]:
+    """The pairs that `metadata.key=value` asks for. Raises InvalidRequest."""
+    pairs: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if not name.startswith(METADATA):
+            continue
+        key = name.removeprefix(METADATA)
+        if not 0 < len(key) <= KEY_MAX or len(value) > VALUE_MAX or not is_plain_text(key + value):
+            raise InvalidRequest(f"{name[:40]!r} names no pair of metadata", param=name[:KEY_MAX])
+        if pairs.setdefault(key, value) != value:
+            raise InvalidRequest(f"{name} is asked for twice, with different values", param=name)
+    if len(pairs) > PAIRS_MAX:
+        raise InvalidRequest(f"at most {PAIRS_MAX} pairs of metadata are searched at once", param="metadata")
+    return pairs
 
 
 async def _csv(

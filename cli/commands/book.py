@@ -1,4 +1,4 @@
-"""Looking after the book: reconcile it, import a bank statement."""
+"""Looking after the book: reconcile it."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,12 +8,10 @@ from typing import Annotated
 
 import typer
 
-from base.errors import ConfigError
 from cli.output import Exit, say, show_json, show_table
-from fiat.bank.records import StatementReceipt
 from ledger.money import Asset, format_amount
 from treasury.records import Reconciliation
-from wiring.assemble import build_bank, build_reconciler, open_parts
+from wiring.assemble import build_reconciler, open_parts
 from wiring.running import with_database
 from wiring.settings import Settings, find_config, load_settings
 
@@ -37,34 +35,6 @@ def reconcile(config: Config = None, json: Json = False) -> None:
         raise typer.Exit(Exit.DISAGREES)
 
 
-def import_(
-    file: Annotated[Path, typer.Argument(help="A bank statement: camt.053, version 02 or 08.")],
-    config: Config = None,
-    json: Json = False,
-) -> None:
-    """Take in a bank statement: credit what carries a user's reference, put the rest into suspense.
-
-    The same file, or overlapping ones, again: nothing is booked twice.
-
-    Example: onebook import statement-2026-11-20.xml
-    """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{file} can't be read: {error.strerror}") from error
-    receipt = asyncio.run(_import(_settings(config), content, file.name))
-    if json:
-        show_json(asdict(receipt))
-        return
-    if receipt.replayed:
-        say(f"{file.name} was taken in before; nothing was done")
-        return
-    known = sum(statement.known for statement in receipt.statements)
-    say(f"{file.name}: {receipt.credited} credited, {receipt.suspended} to suspense, {known} known already")
-    for warning in receipt.warnings:
-        say(f"  mind: {warning}")
-
-
 def _settings(config: Path | None) -> Settings:
     return with_database(load_settings(find_config(config)))
 
@@ -72,11 +42,6 @@ def _settings(config: Path | None) -> Settings:
 async def _reconcile(settings: Settings) -> tuple[Reconciliation, Mapping[str, Asset]]:
     async with open_parts(settings, name="onebook reconcile") as parts:
         return await build_reconciler(parts).run(), await parts.ledger.assets()
-
-
-async def _import(settings: Settings, content: bytes, filename: str) -> StatementReceipt:
-    async with open_parts(settings, name="onebook import") as parts:
-        return await build_bank(parts).import_statement(content, filename=filename)
 
 
 def _show_reconciliation(run: Reconciliation, assets: Mapping[str, Asset]) -> None:

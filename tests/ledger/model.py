@@ -1,13 +1,18 @@
-"""An independent model of a book: signed sums over a list of events, deep copies for groups, no code of `ledger.core`.
+"""An independent model of a book: gross sums by account, and every change noted so that a refused group can be undone.
 
-It knows commands and refusal codes, predicts each outcome, and shares nothing else with what it checks.
+It knows commands and refusal codes, predicts each outcome wholly, and shares nothing else with what it checks. Where
+several rules are broken it names the first by the order of `Refused`: it has no order of its own.
 """
 
-from copy import deepcopy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from ledger.commands import (
+    Charge,
+    CloseAccount,
+    ClosePeriod,
     Command,
     Expire,
     Freeze,
@@ -15,12 +20,70 @@ from ledger.commands import (
     Hold,
     OpenAccount,
     Post,
+    Posting,
+    Reverse,
     SetCreditLine,
     Settle,
     Unfreeze,
     Void,
 )
+from ledger.outcomes import Outcome
 from ledger.outcomes import Refused as R  # noqa: N817
+from ledger.riders import Insert, Rider
+
+END = 2**256
+ORDER = {code: place for place, code in enumerate(R)}
+
+Said = tuple[str, str, str, str, int, int, int, str | None, int | None]
+"""A line: kind, debit, credit, asset, amount, the balance of either after it, hold, the hold's posting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An outcome, with all that the model predicts of it."""
+
+    seq: int
+    booked_at: datetime
+    code: R | None = None
+    lines: tuple[Said, ...] = ()
+    effective_at: datetime | None = None
+    reverses: int | None = None
+    replayed: bool = False
+
+
+def told_by(outcome: Outcome) -> Told:
+    """What an engine told, in the model's terms."""
+    lines = tuple(
+        (
+            str(line.kind),
+            line.debit,
+            line.credit,
+            line.asset,
+            line.amount,
+            line.debit_balance,
+            line.credit_balance,
+            line.hold,
+            line.hold_posting,
+        )
+        for line in outcome.lines
+    )
+    code = None if outcome.refusal is None else outcome.refusal.code
+    effective_at, reverses = outcome.effective_at, outcome.reverses
+    return Told(outcome.seq, outcome.booked_at, code, lines, effective_at, reverses, outcome.replayed)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A hold: its postings, and what is left of each."""
+
+    postings: tuple[Posting, ...]
+    left: tuple[int, ...]
+    until: datetime | None
+    charges: tuple[Charge, ...]
+    state: str = "open"
+
+    def less(self, index: int, amount: int) -> "Held":
+        return replace(self, left=tuple(left - amount * (i == index) for i, left in enumerate(self.left)))
 
 
 class Refusal(Exception):
@@ -30,173 +93,326 @@ class Refusal(Exception):
 
 class PlainBook:
     def __init__(self) -> None:
+        self.seq = 0
         self.now: datetime | None = None
-        self.opened: set[str] = set()
-        self.moved: list[tuple[str, int]] = []  # (account, signed step of its balance)
-        self.holds: dict[str, dict[str, Any]] = {}
+        self.is_open: dict[str, bool] = {}  # False once closed
+        self.spent: dict[str, int] = {}  # all that was ever debited
+        self.got: dict[str, int] = {}  # all that was ever credited
+        self.held: dict[str, int] = {}  # pending debits
+        self.awaited: dict[str, int] = {}  # pending credits
         self.caps: dict[str, int] = {}
-        self.frozen: set[str] = set()
-        self.seen: dict[str, tuple[object, R | None]] = {}
+        self.frozen: dict[str, bool] = {}  # by `account:...`, `owner:...`, `asset:...`
+        self.used: dict[str, int] = {}
+        self.holds: dict[str, Held] = {}
+        self.back: dict[tuple[str, int], int] = {}  # what was taken back of a line
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.periods: dict[str, datetime] = {}  # under `closed`: the first open instant
+        self.heard: dict[str, tuple[object, Command, Told]] = {}
+        self._undo: list[tuple[dict[Any, Any], object, object]] = []
 
-    # What a reader would call the balance and the held amount: sums, each time anew.
+    # What a reader would call them
+
     def balance(self, account: str) -> int:
-        return sum(step for name, step in self.moved if name == account)
-
-    def held(self, account: str) -> int:
-        return sum(
-            left
-            for hold in self.holds.values()
-            for posting, left in zip(hold["postings"], hold["left"], strict=True)
-            if posting.debit == account
-        )
-
-    def gross(self, account: str) -> tuple[int, int]:
-        """All that was ever debited and credited, and what is held on either side."""
-        waiting = [
-            (posting, left)
-            for hold in self.holds.values()
-            for posting, left in zip(hold["postings"], hold["left"], strict=True)
-        ]
-        out = sum(-step for name, step in self.moved if name == account and step < 0)
-        into = sum(step for name, step in self.moved if name == account and step > 0)
-        out += sum(left for posting, left in waiting if posting.debit == account)
-        return out, into + sum(left for posting, left in waiting if posting.credit == account)
+        return self.got.get(account, 0) - self.spent.get(account, 0)
 
     def free(self, account: str) -> int:
-        return self.balance(account) - self.held(account) + self.caps.get(account, 0)
+        return self.balance(account) - self.held.get(account, 0) + self.caps.get(account, 0)
 
-    def limited(self, account: str) -> bool:
-        return not account.startswith("house/") or account.startswith("house/fx/")
+    def counters(self, account: str) -> tuple[int, int, int, int]:
+        """Debits and credits posted, debits and credits pending."""
+        return tuple(table.get(account, 0) for table in (self.spent, self.got, self.held, self.awaited))
 
-    def submit(self, group: Group, now: datetime) -> list[R | None]:
-        """The predicted refusal code of each command, None for accepted."""
+    # Groups
+
+    def submit(self, group: Group, now: datetime) -> tuple[Told, ...]:
+        """The predicted outcome of each command."""
+        contents = [group.content or command for command in group.commands]
+        known = [self.heard.get(command.id) for command in group.commands]
+        if any(known):
+            if [entry and entry[0] for entry in known] == contents:
+                return tuple(replace(told, replayed=True) for _, _, told in known)
+            first = next(told for entry in known if entry for told in [entry[2]])
+            return (Told(0, first.booked_at, R.ID_CONFLICT),) * len(contents)
         self.now = now if self.now is None else max(self.now, now)
-        said = [(command.id, _said(command, group)) for command in group.commands]
-        if any(name in self.seen for name, _ in said):
-            same = all(self.seen.get(name, (None, None))[0] == content for name, content in said)
-            return [self.seen[name][1] if same else R.ID_CONFLICT for name, _ in said]
-        trial = deepcopy(self)
-        codes: list[R | None] = [None] * len(said)
-        for index, command in enumerate(group.commands):
-            try:
-                trial.decide(command)
-            except Refusal as refusal:
-                codes = [R.GROUP_REFUSED] * len(said)
-                codes[index] = refusal.code
-                break
-        else:
-            self.__dict__ = trial.__dict__
-        for (name, content), code in zip(said, codes, strict=True):
-            self.seen[name] = content, code
-        return codes
+        self._undo.clear()
+        told: list[Told] = []
+        try:
+            for rider in group.riders:
+                self.ride(rider)
+            for command, content in zip(group.commands, contents, strict=True):
+                told.append(self.decide(command, self.seq + len(told) + 1))
+                self.put(self.heard, command.id, (content, command, told[-1]))
+        except Refusal as refusal:
+            for table, key, before in reversed(self._undo):
+                if before is None:
+                    del table[key]
+                else:
+                    table[key] = before
+            codes = [refusal.code if place == len(told) else R.GROUP_REFUSED for place in range(len(contents))]
+            told = [Told(self.seq + place, self.now, code) for place, code in enumerate(codes, start=1)]
+            for command, content, said in zip(group.commands, contents, told, strict=True):
+                self.heard[command.id] = content, command, said
+        self.seq += len(told)
+        return tuple(told)
 
-    def decide(self, command: Command) -> None:
+    def put(self, table: dict[Any, Any], key: object, value: object) -> None:
+        self._undo.append((table, key, table.get(key)))
+        table[key] = value
+
+    def add(self, table: dict[Any, int], key: object, step: int) -> None:
+        self.put(table, key, table.get(key, 0) + step)
+
+    def ride(self, rider: Rider) -> None:
+        key = f"{rider.table}:{sorted(rider.key.items())}"
+        row = self.rows.get(key)
+        if isinstance(rider, Insert):
+            refuse({R.DUPLICATE_ROW: row is not None})
+            self.put(self.rows, key, {**rider.key, **rider.values})
+        else:
+            refuse({R.STALE_STATE: row is None or {**row, **rider.expect} != row})
+            self.put(self.rows, key, {**row, **rider.change})
+
+    # Commands
+
+    def decide(self, command: Command, seq: int) -> Told:
+        date = command.effective_at
+        refuse({R.EFFECTIVE_IN_FUTURE: date is not None and date > self.now})
+        lines, reverses = (), None
         match command:
             case OpenAccount():
-                self.opened.add(command.account)
-            case Freeze():
-                self.frozen.add(command.target)
-            case Unfreeze():
-                self.frozen.discard(command.target)
+                refuse({R.ACCOUNT_CLOSED: self.is_open.get(command.account) is False})
+                self.put(self.is_open, command.account, True)
+            case CloseAccount():
+                debits, credits_, held, awaited = self.counters(command.account)
+                is_in_use = debits != credits_ or held or awaited
+                refuse({R.UNKNOWN_ACCOUNT: command.account not in self.is_open, R.ACCOUNT_IN_USE: is_in_use})
+                self.put(self.is_open, command.account, False)
+            case Freeze() | Unfreeze():
+                is_account = command.scope == "account"
+                refuse({R.UNKNOWN_ACCOUNT: is_account and command.target not in self.is_open})
+                self.put(self.frozen, f"{command.scope}:{command.target}", isinstance(command, Freeze))
             case SetCreditLine():
-                if not self.limited(command.account):
-                    raise Refusal(R.NOT_LIMITED)
-                used = self.held(command.account) - self.balance(command.account)
-                if command.cap < used:
-                    raise Refusal(R.CREDIT_LINE_IN_USE)
-                self.caps[command.account] = command.cap
+                drawn = self.held.get(command.account, 0) - self.balance(command.account)
+                refuse(
+                    {
+                        R.INVALID_AMOUNT: not 0 <= command.cap < END,
+                        R.UNKNOWN_ACCOUNT: command.account not in self.is_open,
+                        R.NOT_LIMITED: not is_limited(command.account),
+                        R.CREDIT_LINE_IN_USE: command.cap < drawn,
+                    }
+                )
+                self.put(self.caps, command.account, command.cap)
+            case ClosePeriod():
+                closed = self.periods.get("closed")
+                is_closed = closed is not None and command.until <= closed
+                refuse({R.EFFECTIVE_IN_FUTURE: command.until > self.now, R.PERIOD_CLOSED: is_closed})
+                self.put(self.periods, "closed", command.until)
             case Post():
-                self.entry(command, hold=False)
+                lines = self.post(command)
             case Hold():
-                self.entry(command, hold=True)
+                lines = self.hold(command)
             case Settle():
-                self.settle(command)
+                lines = self.settle(command)
             case Void() | Expire():
-                hold = self.open_hold(command.hold, due=isinstance(command, Expire))
-                hold["left"], hold["open"] = [0] * len(hold["left"]), False
+                hold = self.usable(command)
+                lines = self.release(command.hold, hold, "voided" if isinstance(command, Void) else "expired")
+            case Reverse():
+                lines = self.reverse(command)
+                reverses = self.heard[command.entry][2].seq
+        if date is not None:
+            date = max(date, self.periods.get("closed", date))
+        return Told(seq, self.now, None, tuple(lines), None if date == self.now else date, reverses)
 
-    def entry(self, command: Post | Hold, *, hold: bool) -> None:
-        if not command.postings:
-            raise Refusal(R.NO_POSTINGS)
-        if any(p.amount <= 0 or p.amount >= 2**256 for p in command.postings):
-            raise Refusal(R.INVALID_AMOUNT)
-        named = [[n for n in (p.debit, p.credit, p.debit_rest, p.credit_rest) if n] for p in command.postings]
-        if any(len(names) != len(set(names)) for names in named):
-            raise Refusal(R.SAME_ACCOUNT)
-        everyone = [name for names in named for name in names]
-        if any(name not in self.opened for name in everyone):
-            raise Refusal(R.UNKNOWN_ACCOUNT)
-        pairs = zip(command.postings, named, strict=True)
-        if any(name.split("/")[2] != p.asset for p, sides in pairs for name in sides):
-            raise Refusal(R.ASSET_MISMATCH)
-        if not command.evidence and any(name in self.frozen or name.split("/")[0] in self.frozen for name in everyone):
-            raise Refusal(R.FROZEN)
-        if isinstance(command, Hold) and self.now and command.expires_at and command.expires_at <= self.now:
-            raise Refusal(R.EXPIRES_IN_PAST)
-        covered = isinstance(command, Post) and command.covered
-        payers = {n for p in command.postings for n in (p.debit, p.debit_rest) if n and (covered or self.limited(n))}
-        before = {name: self.free(name) for name in payers}
-        if isinstance(command, Hold):
-            self.holds[command.id] = {
-                "postings": command.postings,
-                "left": [p.amount for p in command.postings],
-                "open": True,
-                "until": command.expires_at,
-            }
-        else:
-            for p in command.postings:
-                self.move(p)
-        if any(gross >= 2**256 for name in everyone for gross in self.gross(name)):
-            raise Refusal(R.AMOUNT_OVERFLOW)
-        if any(self.free(name) < 0 and self.free(name) < before[name] for name in payers):
-            raise Refusal(R.INSUFFICIENT_FUNDS)
+    def wrong_with(self, command: Post | Hold) -> dict[R, bool]:
+        """All that may be wrong with an entry before its money is looked at."""
+        sides = [[n for n in (p.debit, p.credit, p.debit_rest, p.credit_rest) if n] for p in command.postings]
+        named = [name for names in sides for name in names]
+        pairs = zip(command.postings, sides, strict=True)
+        return {
+            R.NO_POSTINGS: not command.postings,
+            R.INVALID_AMOUNT: any(not 0 < p.amount < END for p in command.postings)
+            or any(not (0 <= charge.amount < END and 0 <= charge.cap < END) for charge in command.charges),
+            R.SAME_ACCOUNT: any(len(names) > len(set(names)) for names in sides),
+            R.UNKNOWN_ACCOUNT: any(name not in self.is_open for name in named),
+            R.ASSET_MISMATCH: any(name.split("/")[2] != p.asset for p, names in pairs for name in names),
+        } | self.unusable(named, command)
 
-    def move(self, p) -> None:
-        first = p.amount if p.debit_rest is None else max(0, min(p.amount, self.free(p.debit)))
-        owed = p.amount if p.credit_rest is None else max(0, min(p.amount, -self.balance(p.credit)))
-        self.moved += [(p.debit, -first), (p.credit, owed)]
+    def unusable(self, named: Iterable[str], command: Post | Hold | Reverse) -> dict[R, bool]:
+        return {
+            R.ACCOUNT_CLOSED: any(self.is_open.get(name) is False for name in named),
+            R.FROZEN: command.evidence is None and any(self.is_frozen(name) for name in named),
+        }
+
+    def is_frozen(self, account: str) -> bool:
+        owner, _, asset = account.split("/")
+        return any(self.frozen.get(place) for place in (f"account:{account}", f"owner:{owner}", f"asset:{asset}"))
+
+    def post(self, command: Post) -> list[Said]:
+        refuse(self.wrong_with(command))
+        self.charge(command.charges)
+        payers = {n for p in command.postings for n in (p.debit, p.debit_rest) if n}
+        return self.within_limits(
+            [n for n in payers if command.covered or is_limited(n)],
+            lambda: [
+                self.move(debit, credit, posting.asset, amount)
+                for posting in command.postings
+                for debit, credit, amount in self.shares(posting)
+            ],
+        )
+
+    def shares(self, p: Posting) -> Iterator[tuple[str, str, int]]:
+        """Who gives how much to whom: first those named first, each as far as it goes."""
+        gives = {p.debit: p.amount}
         if p.debit_rest:
-            self.moved.append((p.debit_rest, first - p.amount))
+            gives = {p.debit: max(0, min(p.amount, self.free(p.debit)))}
+            gives[p.debit_rest] = p.amount - gives[p.debit]
+        takes = {p.credit: p.amount}
         if p.credit_rest:
-            self.moved.append((p.credit_rest, p.amount - owed))
+            takes = {p.credit: max(0, min(p.amount, -self.balance(p.credit)))}
+            takes[p.credit_rest] = p.amount - takes[p.credit]
+        for debit, credit in [(debit, credit) for debit in gives for credit in takes]:
+            amount = min(gives[debit], takes[credit])
+            gives[debit] -= amount
+            takes[credit] -= amount
+            if amount:
+                yield debit, credit, amount
 
-    def open_hold(self, name: str, *, due: bool) -> dict[str, Any]:
-        if name not in self.holds:
-            raise Refusal(R.UNKNOWN_HOLD)
-        hold = self.holds[name]
-        if not hold["open"]:
-            raise Refusal(R.HOLD_CLOSED)
-        is_due = hold["until"] is not None and hold["until"] <= self.now
-        if is_due and not due:
-            raise Refusal(R.HOLD_EXPIRED)
-        if due and not is_due:
-            raise Refusal(R.NOT_YET)
+    def hold(self, command: Hold) -> list[Said]:
+        is_past = command.expires_at is not None and command.expires_at <= self.now
+        refuse(self.wrong_with(command) | {R.EXPIRES_IN_PAST: is_past})
+        self.charge(command.charges)
+        held = Held(command.postings, tuple(p.amount for p in command.postings), command.expires_at, command.charges)
+        self.put(self.holds, command.id, held)
+        payers = [p.debit for p in command.postings if is_limited(p.debit)]
+        return self.within_limits(
+            payers, lambda: [self.set_aside("held", command.id, held, i, n) for i, n in enumerate(held.left)]
+        )
+
+    def within_limits(self, payers: Iterable[str], book: Callable[[], list[Said]]) -> list[Said]:
+        """What `book` books, refused if afterwards a payer lacks what it gave or a sum is too large."""
+        before = {name: self.free(name) for name in payers}
+        lines = book()
+        touched = {name for line in lines for name in line[1:3]}
+        sums = [
+            (debits + held, credits_ + waited) for n in touched for debits, credits_, held, waited in [self.counters(n)]
+        ]
+        refuse(
+            {
+                R.AMOUNT_OVERFLOW: any(total >= END for both in sums for total in both),
+                R.INSUFFICIENT_FUNDS: any(self.free(n) < min(0, was) for n, was in before.items()),
+            }
+        )
+        return lines
+
+    def charge(self, charges: Iterable[Charge]) -> None:
+        for charge in charges:
+            self.add(self.used, charge.counter, charge.amount)
+            refuse({R.LIMIT_EXCEEDED: self.used[charge.counter] > charge.cap})
+
+    def usable(self, command: Settle | Void | Expire, wrong: Mapping[R, bool] | None = None) -> Held:
+        hold = self.holds.get(command.hold)
+        is_due = hold is not None and hold.until is not None and hold.until <= self.now
+        is_expiry = isinstance(command, Expire)
+        refuse(
+            {
+                R.UNKNOWN_HOLD: hold is None,
+                R.HOLD_CLOSED: hold is not None and hold.state != "open",
+                R.HOLD_EXPIRED: is_due and not is_expiry,
+                R.NOT_YET: is_expiry and not is_due,
+            }
+            | dict(wrong or {})
+        )
         return hold
 
-    def settle(self, command: Settle) -> None:
-        if any(not 0 < amount < 2**256 for _, amount in command.amounts or ()):
-            raise Refusal(R.INVALID_AMOUNT)
-        hold = self.open_hold(command.hold, due=False)
+    def settle(self, command: Settle) -> list[Said]:
+        hold = self.usable(command, {R.INVALID_AMOUNT: any(not 0 < n < END for _, n in command.amounts or ())})
         asked = command.amounts
         if asked is None:
-            asked = tuple((i, left) for i, left in enumerate(hold["left"]) if left)
+            asked = [(index, left) for index, left in enumerate(hold.left) if left]
+        refuse(beyond(asked, dict(enumerate(hold.left))))
+        lines = []
         for index, amount in asked:
-            if index >= len(hold["left"]):
-                raise Refusal(R.UNKNOWN_POSTING)
-            if amount <= 0:
-                raise Refusal(R.INVALID_AMOUNT)
-        for index in range(len(hold["left"])):
-            if sum(amount for i, amount in asked if i == index) > hold["left"][index]:
-                raise Refusal(R.EXCEEDS_REMAINDER)
-        for index, amount in asked:
-            posting = hold["postings"][index]
-            hold["left"][index] -= amount
-            self.moved += [(posting.debit, -amount), (posting.credit, amount)]
+            lines.append(self.set_aside("posted", command.hold, hold, index, amount))
+            hold = hold.less(index, amount)
         if command.close:
-            hold["left"] = [0] * len(hold["left"])
-        hold["open"] = any(hold["left"])
+            return lines + self.release(command.hold, hold, "settled")
+        self.put(self.holds, command.hold, hold if any(hold.left) else replace(hold, state="settled"))
+        return lines
+
+    def release(self, name: str, hold: Held, end: str) -> list[Said]:
+        if hold.left == tuple(p.amount for p in hold.postings):
+            for charge in hold.charges:
+                self.add(self.used, charge.counter, -charge.amount)
+        lines = [self.set_aside("released", name, hold, index, left) for index, left in enumerate(hold.left) if left]
+        self.put(self.holds, name, replace(hold, left=(0,) * len(hold.left), state=end))
+        return lines
+
+    def reverse(self, command: Reverse) -> list[Said]:
+        _, original, told = self.heard.get(command.entry, (None, None, None))
+        is_entry = isinstance(original, Post | Settle) and told.code is None
+        lines = told.lines if told else ()
+        left = {
+            index: line[4] - self.back.get((command.entry, index), 0)
+            for index, line in enumerate(lines)
+            if line[0] == "posted"
+        }
+        asked = command.amounts
+        if asked is None:
+            asked = [(index, amount) for index, amount in left.items() if amount]
+        pairs = [(lines[index], amount) for index, amount in asked if index in left]
+        refuse(
+            {
+                R.NO_POSTINGS: command.amounts == (),
+                R.INVALID_AMOUNT: any(not 0 < amount < END for _, amount in asked),
+                R.UNKNOWN_ENTRY: original is None,
+                R.NOT_REVERSIBLE: not is_entry,
+                R.EXCEEDS_REMAINDER: not asked,
+            }
+            | self.unusable([name for line, _ in pairs for name in line[1:3]], command)
+            | {code: is_broken for code, is_broken in beyond(asked, left).items() if is_broken}
+        )
+        for index, amount in asked:
+            self.add(self.back, (command.entry, index), amount)
+        payers = [line[2] for line, _ in pairs if is_limited(line[2])]
+        return self.within_limits(
+            payers, lambda: [self.move(line[2], line[1], line[3], amount) for line, amount in pairs]
+        )
+
+    # Lines
+
+    def move(self, debit: str, credit: str, asset: str, amount: int) -> Said:
+        self.add(self.spent, debit, amount)
+        self.add(self.got, credit, amount)
+        return ("posted", debit, credit, asset, amount, self.balance(debit), self.balance(credit), None, None)
+
+    def set_aside(self, kind: str, name: str, hold: Held, index: int, amount: int) -> Said:
+        p = hold.postings[index]
+        step = amount if kind == "held" else -amount
+        self.add(self.held, p.debit, step)
+        self.add(self.awaited, p.credit, step)
+        if kind == "posted":
+            self.move(p.debit, p.credit, p.asset, amount)
+        balances = self.balance(p.debit), self.balance(p.credit)
+        return (kind, p.debit, p.credit, p.asset, amount, *balances, name, index)
 
 
-def _said(command: Command, group: Group) -> object:
-    said = (name for name in command.__dataclass_fields__ if name not in ("id", "metadata"))
-    return group.content or (type(command), *(getattr(command, name) for name in said))
+def is_limited(account: str) -> bool:
+    return not account.startswith("house/") or account.startswith("house/fx/")
+
+
+def refuse(broken: Mapping[R, object]) -> None:
+    """Raise the first refusal, by the order of `Refused`, whose rule is broken."""
+    codes = [code for code, is_broken in broken.items() if is_broken]
+    if codes:
+        raise Refusal(min(codes, key=ORDER.__getitem__))
+
+
+def beyond(asked: Iterable[tuple[int, int]], left: Mapping[int, int]) -> dict[R, bool]:
+    """Whether more is asked than there is left, or of a posting that there isn't."""
+    wanted: dict[int, int] = {}
+    for index, amount in asked:
+        wanted[index] = wanted.get(index, 0) + amount
+    return {
+        R.UNKNOWN_POSTING: any(index not in left for index in wanted),
+        R.EXCEEDS_REMAINDER: any(amount > left[index] for index, amount in wanted.items() if index in left),
+    }

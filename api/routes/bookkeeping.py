@@ -1,0 +1,184 @@
+"""What the treasurer does to the book itself: credit lines, reversals, the end of periods."""
+
+from datetime import UTC
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+from starlette.responses import Response
+from typing_extensions import TypedDict
+
+from api.amounts import AmountText, AssetCode
+from api.answers import Assets, answer, instant, maybe_instant, money
+from api.auth import caller
+from api.door import resource
+from api.idempotency import IdempotencyKey
+from api.parts import Parts, assets_of
+from api.schemas import Asked
+from base.errors import OnebookError, Rejected
+from identity.keys import Principal
+from identity.scopes import Scope
+from ledger.accounts import LIMITED_HOUSE_PURPOSES, house_account, user_account
+from ledger.money import parse_amount
+from ledger.outcomes import Outcome
+from treasury.reversals import Reversal
+
+router = resource("treasury")
+
+LINES_MAX = 100
+"""Lines that one reversal may name."""
+
+Treasurer = Annotated[Principal, caller(Scope.TREASURY_WRITE)]
+
+
+class CreditLineView(TypedDict):
+    account: str
+    asset: str
+    cap: str
+    set_at: str
+
+
+class ReversedView(TypedDict):
+    debit: str
+    credit: str
+    asset: str
+    amount: str
+
+
+class ReversalView(TypedDict):
+    id: str
+    entry: str
+    lines: list[ReversedView]
+    reason: str
+    booked_at: str
+
+
+class PeriodsView(TypedDict):
+    closed_until: str | None
+
+
+class PeriodClosedView(TypedDict):
+    closed_until: str
+    closed_at: str
+
+
+class NewCreditLine(Asked):
+    """How far below zero an account may go."""
+
+    account: str = Field(
+        max_length=100,
+        examples=["@alice"],
+        description="A user's @handle or id, or a limited purpose of the house such as `fx`.",
+    )
+    asset: AssetCode
+    cap: AmountText = Field(description='The most that it may owe; "0" ends the line.')
+    reason: str = Field(max_length=1000)
+
+
+class LineToReverse(Asked):
+    """A part of an entry to take back."""
+
+    line: int = Field(ge=0, le=10_000, description="The line's place in the entry, from 0.")
+    amount: AmountText
+
+
+class NewReversal(Asked):
+    """An entry to take back."""
+
+    entry: str = Field(
+        min_length=1,
+        max_length=500,
+        examples=["trf_01JD6Y"],
+        description="The entry's id (`entry` in receipts), or the id of a movement that is one entry.",
+    )
+    lines: list[LineToReverse] | None = Field(
+        default=None, min_length=1, max_length=LINES_MAX, description="Left out: all that isn't taken back yet."
+    )
+    reason: str = Field(max_length=1000)
+
+
+class PeriodToClose(Asked):
+    """A period to close, for good."""
+
+    until: Annotated[AwareDatetime, Field(strict=False, description="The first instant that stays open (RFC 3339).")]
+    reason: str = Field(max_length=1000)
+
+
+def reversal_view(reversal: Reversal, assets: Assets) -> ReversalView:
+    """The lines are the reversal's own: what gave before, gets."""
+    return {
+        "id": reversal.id,
+        "entry": reversal.entry,
+        "lines": [
+            {
+                "debit": line.debit,
+                "credit": line.credit,
+                "asset": line.asset,
+                "amount": money(line.amount, line.asset, assets),
+            }
+            for line in reversal.lines
+        ],
+        "reason": reversal.reason,
+        "booked_at": instant(reversal.booked_at),
+    }
+
+
+@router.post("/treasury/credit-lines", response_model=CreditLineView, summary="Let an account go below zero")
+async def set_credit_line(parts: Parts, key: IdempotencyKey, asked: NewCreditLine, treasurer: Treasurer) -> Response:
+    assets = await assets_of(parts, asked.asset)
+    cap = parse_amount(asked.cap, assets[asked.asset], param="cap", least=0)
+    if asked.account in LIMITED_HOUSE_PURPOSES:
+        account = house_account(asked.account, asked.asset)
+    else:
+        try:
+            account = user_account((await parts.identity.user(asked.account)).id, asked.asset)
+        except OnebookError as error:
+            error.param = "account"
+            raise
+    line = await parts.credit_lines.change(
+        key=key, treasurer=treasurer.owner, account=account, cap=cap, reason=asked.reason
+    )
+    view: CreditLineView = {
+        "account": line.account,
+        "asset": line.asset,
+        "cap": money(line.cap, line.asset, assets),
+        "set_at": instant(line.set_at),
+    }
+    return answer(view, replayed=line.replayed)
+
+
+@router.post("/treasury/reversals", response_model=ReversalView, status_code=201, summary="Take an entry back")
+async def create_reversal(parts: Parts, key: IdempotencyKey, asked: NewReversal, treasurer: Treasurer) -> Response:
+    """At most what it moved, in total. Refused where the money is spent, or where the chain or a bank decides."""
+    assets = await assets_of(parts)
+    entry = await parts.reversals.entry(asked.entry)
+    amounts = None if asked.lines is None else [_amount(item, entry, assets) for item in asked.lines]
+    made = await parts.reversals.reverse(
+        key=key, treasurer=treasurer.owner, entry=entry, amounts=amounts, reason=asked.reason
+    )
+    return answer(reversal_view(made, assets), status=201, replayed=made.replayed)
+
+
+def _amount(item: LineToReverse, entry: Outcome, assets: Assets) -> tuple[int, int]:
+    if item.line >= len(entry.lines):
+        raise Rejected(f"the entry has {len(entry.lines)} lines, counted from 0", code="unknown_posting", param="lines")
+    return item.line, parse_amount(item.amount, assets[entry.lines[item.line].asset], param="lines")
+
+
+@router.post("/treasury/periods", response_model=PeriodClosedView, summary="Close a period, for good")
+async def close_period(parts: Parts, key: IdempotencyKey, asked: PeriodToClose, treasurer: Treasurer) -> Response:
+    """What comes later with a date before `until` takes effect at `until`, so that what was reported stays."""
+    until = asked.until.astimezone(UTC)
+    closed = await parts.periods.close(key=key, treasurer=treasurer.owner, until=until, reason=asked.reason)
+    view: PeriodClosedView = {"closed_until": instant(closed.until), "closed_at": instant(closed.closed_at)}
+    return answer(view, replayed=closed.replayed)
+
+
+@router.get(
+    "/treasury/periods",
+    response_model=PeriodsView,
+    summary="Until when the book is closed",
+    dependencies=[caller(Scope.TREASURY_READ)],
+)
+async def read_periods(parts: Parts) -> Response:
+    view: PeriodsView = {"closed_until": maybe_instant(await parts.periods.closed_until())}
+    return answer(view)

@@ -1,0 +1,125 @@
+"""Reversals: the treasurer takes back what an entry moved, wholly or in part. The book links the two both ways.
+
+An entry that the chain or a bank caused isn't taken back by hand: there only their own evidence counts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from base.clock import Clock
+from base.entropy import Entropy
+from base.errors import Rejected
+from base.ids import new_id
+from ledger.accounts import HOUSE, split_account_id
+from ledger.asking import decide, decided_before
+from ledger.commands import Group, Reverse
+from ledger.engine import Ledger
+from ledger.errors import EntryUnknown, RefusedByBook
+from ledger.outcomes import Line, LineKind, Outcome
+from ledger.requests import RequestKey
+from treasury.adjustments import ADJUSTABLE
+from treasury.errors import NotAdjustable
+from treasury.notes import note
+
+ID_PREFIX = "rev"
+
+_LINES_MAX = 500
+"""Lines that are looked through for the one entry of a movement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reversal:
+    """What was taken back of the entry whose command's id is `entry`; the lines are the reversal's own."""
+
+    id: str
+    entry: str
+    lines: tuple[Line, ...]
+    reason: str
+    booked_at: datetime
+    replayed: bool = False
+
+
+class Reversals:
+    """Takes entries back."""
+
+    def __init__(self, *, ledger: Ledger, clock: Clock, entropy: Entropy) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._entropy = entropy
+
+    async def entry(self, name: str) -> Outcome:
+        """The entry with this command id, or the only one of the movement with this id (`trf_...`).
+
+        Raises EntryUnknown, and Rejected (`ambiguous_entry`) for a movement of several entries, which it names.
+        """
+        found = await self._ledger.outcomes(name)
+        if not found:
+            lines = await self._ledger.history(subject=name, kinds=(LineKind.POSTED,), limit=_LINES_MAX)
+            commands = list(dict.fromkeys(line.command for line in lines))
+            if len(commands) > 1:
+                raise Rejected(
+                    f"{name} has {len(commands)} entries: name one of them",
+                    code="ambiguous_entry",
+                    param="entry",
+                    entries=commands,
+                )
+            found = await self._ledger.outcomes(*commands) if commands else []
+        if not found:
+            raise EntryUnknown(f"there is no entry {name[:40]!r}", param="entry")
+        return found[0]
+
+    async def reverse(
+        self,
+        *,
+        key: RequestKey,
+        treasurer: str,
+        entry: Outcome,
+        amounts: Sequence[tuple[int, int]] | None = None,
+        reason: str,
+    ) -> Reversal:
+        """Take back these (line, amount) pairs of the entry, or None: all that isn't taken back yet.
+
+        Raises NotAdjustable for an entry that stands on evidence, ReasonMissing, RequestConflict, RefusedByBook
+        (`not_reversible`, `unknown_posting`, `exceeds_remainder`, `insufficient_funds` where the money is spent).
+        """
+        try:
+            if (outcome := await decided_before(self._ledger, key)) is None:
+                _check(entry)
+                command = Reverse(
+                    id=key.id,
+                    subject=new_id(ID_PREFIX, self._clock, self._entropy),
+                    entry=entry.id,
+                    amounts=None if amounts is None else tuple(amounts),
+                    metadata=note(treasurer, reason),
+                )
+                (outcome,) = await decide(self._ledger, Group((command,), content=key.content))
+        except RefusedByBook as refusal:
+            assets = {line.asset for line in entry.lines}
+            if len(assets) == 1:  # so that its numbers are shown in this asset
+                refusal.facts = {**refusal.facts, "asset": assets.pop()}
+            raise
+        return _made(outcome, entry, reason)
+
+
+def _check(entry: Outcome) -> None:
+    for line in entry.lines:
+        for account in (line.debit, line.credit):
+            owner, purpose, _ = split_account_id(account)
+            if owner == HOUSE and purpose not in ADJUSTABLE:
+                raise NotAdjustable(
+                    f"this entry moved {account}, where only the chain's or the bank's own evidence counts",
+                    param="entry",
+                    account=account,
+                )
+
+
+def _made(outcome: Outcome, entry: Outcome, reason: str) -> Reversal:
+    return Reversal(
+        id=outcome.subject or outcome.id,
+        entry=entry.id,
+        lines=outcome.lines,
+        reason=reason.strip(),
+        booked_at=outcome.booked_at,
+        replayed=outcome.replayed,
+    )

@@ -1,0 +1,259 @@
+"""Holds between users: value that its sender sets aside for somebody until an instant, to be paid or let go.
+
+No table of their own: a hold is read back from the book by its subject. It's a promise: its sender can pay it at any
+time, wholly or in parts, but only its recipient can let go of it before it expires.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from base.clock import Clock
+from base.entropy import Entropy
+from base.errors import NotFound, Rejected
+from base.ids import is_id, new_id
+from ledger.accounts import HOUSE, house_account, split_account_id, user_account
+from ledger.asking import decide, decided_before
+from ledger.commands import Command, Group, Posting, Settle, Void
+from ledger.commands import Hold as HoldCommand
+from ledger.engine import KnownHold, Ledger, Movement
+from ledger.errors import BookCorrupt, RefusedByBook
+from ledger.outcomes import Line, LineKind, Outcome
+from ledger.requests import RequestKey
+from ledger.state import HoldState
+from wallet.errors import HoldPromised
+from wallet.receivables import require_none
+from wallet.transfers import FEES, Directory, Fees, check_transfer
+
+ID_PREFIX = "hld"
+
+DAYS_MAX = 90
+"""How far away the end of a hold may be."""
+
+_PAGE = 500
+_PAGES_MAX = 20
+"""Settlements of one hold that are added up at most: more than that many parts nobody pays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Value set aside for a user, in smallest units; `fee` comes on top of `amount`.
+
+    Of `amount`, `settled` was paid to the recipient so far, and `remaining` is still held.
+    """
+
+    id: str
+    sender: str
+    recipient: str
+    asset: str
+    amount: int
+    fee: int
+    settled: int
+    remaining: int
+    state: HoldState
+    memo: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HoldStep:
+    """What a settlement or void did: `settled` went to the recipient, `fee` to the house, `released` to the sender."""
+
+    hold: str
+    asset: str
+    settled: int
+    fee: int
+    released: int
+    booked_at: datetime
+    replayed: bool = False
+
+
+class Holds:
+    """Sets value aside between users of one book, and ends that."""
+
+    def __init__(self, *, ledger: Ledger, directory: Directory, clock: Clock, entropy: Entropy, fees: Fees) -> None:
+        self._ledger = ledger
+        self._directory = directory
+        self._clock = clock
+        self._entropy = entropy
+        self._fees = fees
+
+    async def create(
+        self,
+        *,
+        key: RequestKey,
+        sender: str,
+        recipient: str,
+        asset: str,
+        amount: int,
+        expires_at: datetime,
+        memo: str | None = None,
+    ) -> Hold:
+        """Set `amount`, and the fee of a transfer of it, aside for `recipient` (a user id or `@handle`).
+
+        Raises NotFound (no such recipient), SelfTransfer, Rejected (`expires_too_late`, `memo_too_long`),
+        ReceivableOpen, UnknownAsset, RequestConflict, RefusedByBook (`insufficient_funds`, `frozen`,
+        `expires_in_past`).
+        """
+        try:
+            to = await self._directory.resolve(recipient)
+            check_transfer(sender=sender, recipient=to, memo=memo)
+            self._check_end(expires_at)
+            await require_none(self._ledger, sender)
+        except Rejected:
+            if (first := await decided_before(self._ledger, key)) is not None:
+                return _made(first, expires_at=expires_at, memo=memo)  # what is in the way arose since
+            raise
+        source, target = user_account(sender, asset), user_account(to, asset)
+        postings = [Posting(source, target, asset, amount)]
+        if fee := self._fees(amount):
+            postings.append(Posting(source, house_account(FEES, asset), asset, fee))
+        await self._ledger.asset(asset)
+        await self._ledger.ensure_open(*(side for posting in postings for side in (posting.debit, posting.credit)))
+        command = HoldCommand(
+            id=key.id,
+            subject=new_id(ID_PREFIX, self._clock, self._entropy),
+            postings=tuple(postings),
+            expires_at=expires_at,
+            metadata={} if memo is None else {"memo": memo},
+        )
+        (outcome,) = await decide(self._ledger, Group((command,), content=key.content))
+        return _made(outcome, expires_at=expires_at, memo=memo)
+
+    def _check_end(self, expires_at: datetime) -> None:
+        latest = self._clock.now() + timedelta(days=DAYS_MAX)
+        if expires_at > latest:
+            raise Rejected(
+                f"a hold ends within {DAYS_MAX} days: at {latest.isoformat()} at the latest",
+                code="expires_too_late",
+                param="expires_at",
+                latest=latest.isoformat(),
+            )
+
+    async def get(self, owner: str, hold: str) -> Hold:
+        """The hold with this id as it stands now, to its sender or its recipient. Raises NotFound."""
+        held, known = await self._find(owner, hold)
+        main, *fees = known.postings
+        settled = main.amount - main.remaining
+        if known.state is not HoldState.OPEN:
+            settled = await self._settled(hold, main.credit)
+        return Hold(
+            id=hold,
+            sender=split_account_id(main.debit)[0],
+            recipient=split_account_id(main.credit)[0],
+            asset=main.asset,
+            amount=main.amount,
+            fee=sum(fee.amount for fee in fees),
+            settled=settled,
+            remaining=main.remaining,
+            state=known.state,
+            memo=held.metadata.get("memo"),
+            created_at=known.booked_at,
+            expires_at=known.expires_at,
+        )
+
+    async def settle(
+        self, *, key: RequestKey, owner: str, hold: str, amount: int | None = None, close: bool = False
+    ) -> HoldStep:
+        """Pay `amount` of the hold to its recipient, None: all that remains; `close` releases the rest.
+
+        Its sender and its recipient may. Raises NotFound, RequestConflict, RefusedByBook (`hold_closed`,
+        `hold_expired`, `exceeds_remainder`).
+        """
+        _, known = await self._find(owner, hold)
+        amounts, is_last = self._shares(known, amount)
+        command = Settle(id=key.id, subject=hold, hold=known.id, amounts=amounts, close=close or is_last)
+        return await self._step(key, known, command)
+
+    async def void(self, *, key: RequestKey, owner: str, hold: str) -> HoldStep:
+        """Let go of all that remains of the hold. Only its recipient may.
+
+        Raises NotFound, HoldPromised, RequestConflict, RefusedByBook (`hold_closed`, `hold_expired`).
+        """
+        _, known = await self._find(owner, hold)
+        if owner != split_account_id(known.postings[0].credit)[0]:
+            raise HoldPromised(
+                "a hold is a promise to its recipient: only they can let go of it before it expires",
+                expires_at=None if known.expires_at is None else known.expires_at.isoformat(),
+            )
+        return await self._step(key, known, Void(id=key.id, subject=hold, hold=known.id))
+
+    async def _step(self, key: RequestKey, known: KnownHold, command: Command) -> HoldStep:
+        try:
+            (outcome,) = await decide(self._ledger, Group((command,), content=key.content))
+        except RefusedByBook as refusal:
+            refusal.facts = {**refusal.facts, "asset": known.postings[0].asset}  # what its numbers are in
+            raise
+        target = known.postings[0].credit
+        return HoldStep(
+            hold=known.subject or known.id,
+            asset=known.postings[0].asset,
+            settled=_sum(outcome.lines, LineKind.POSTED, target, same=True),
+            fee=_sum(outcome.lines, LineKind.POSTED, target, same=False),
+            released=_sum(outcome.lines, LineKind.RELEASED, target, same=True),
+            booked_at=outcome.booked_at,
+            replayed=outcome.replayed,
+        )
+
+    def _shares(self, known: KnownHold, amount: int | None) -> tuple[tuple[tuple[int, int], ...] | None, bool]:
+        """What to settle of each posting, and whether that is the last of it.
+
+        A part's share of the fee is rounded down, so that no order of parts can come to more than is held; the last
+        part takes the rest.
+        """
+        main, *fees = known.postings
+        if amount is None:
+            return None, False
+        if amount == main.remaining:
+            rest = ((place, fee.remaining) for place, fee in enumerate(fees, start=1) if fee.remaining)
+            return ((0, amount), *rest), True
+        shares = ((place, fee.amount * amount // main.amount) for place, fee in enumerate(fees, start=1))
+        return ((0, amount), *((place, share) for place, share in shares if share)), False
+
+    async def _find(self, owner: str, hold: str) -> tuple[Movement, KnownHold]:
+        """The hold's own line and what became of it. Raises NotFound, also for others' holds."""
+        if is_id(ID_PREFIX, hold):
+            lines = await self._ledger.history(subject=hold, kinds=(LineKind.HELD,))
+            parties = {split_account_id(side)[0] for line in lines for side in (line.debit, line.credit)}
+            if lines and owner in parties - {HOUSE}:
+                known = await self._ledger.hold(lines[0].command)
+                if known is None:
+                    raise BookCorrupt(f"{hold} has lines, but isn't among the holds")
+                return lines[-1], known
+        raise NotFound(f"there is no hold {hold[:40]!r}", param="hold")
+
+    async def _settled(self, hold: str, target: str) -> int:
+        """What was paid of a hold that has ended, by its settlements."""
+        total, before = 0, None
+        for _ in range(_PAGES_MAX):
+            lines = await self._ledger.history(subject=hold, kinds=(LineKind.POSTED,), before=before, limit=_PAGE)
+            total += sum(line.amount for line in lines if line.credit == target)
+            if len(lines) < _PAGE:
+                break
+            before = (lines[-1].seq, lines[-1].line)
+        return total
+
+
+def _made(outcome: Outcome, *, expires_at: datetime, memo: str | None) -> Hold:
+    """The hold that an accepted outcome says was made, as it was then."""
+    main, *fees = outcome.lines
+    return Hold(
+        id=outcome.subject or outcome.id,
+        sender=split_account_id(main.debit)[0],
+        recipient=split_account_id(main.credit)[0],
+        asset=main.asset,
+        amount=main.amount,
+        fee=sum(line.amount for line in fees),
+        settled=0,
+        remaining=main.amount,
+        state=HoldState.OPEN,
+        memo=memo,
+        created_at=outcome.booked_at,
+        expires_at=expires_at,
+        replayed=outcome.replayed,
+    )
+
+
+def _sum(lines: tuple[Line, ...], kind: LineKind, target: str, *, same: bool) -> int:
+    return sum(line.amount for line in lines if line.kind is kind and (line.credit == target) is same)
