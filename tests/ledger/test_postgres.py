@@ -12,7 +12,7 @@ from db.engine import tx
 from db.errors import AccessRefused
 from ledger.accounts import user_account
 from ledger.audit import audit
-from ledger.commands import Post, Posting, alone
+from ledger.commands import Group, Hold, Post, Posting, SetCreditLine, Void, alone
 from ledger.errors import AssetRedefined, InvalidCommand, UnknownAsset
 from ledger.memory import MemoryLedger
 from ledger.money import Asset, AssetKind
@@ -82,6 +82,25 @@ async def test_a_command_that_nobody_can_mean_fails_alone(ledger):
         await ledger.submit(alone(post("nul", usd(A, B, 1), metadata={"memo": "a\0b"})))
     [(outcome,)] = await ledger.submit(alone(post("fine", usd(A, B, 1))))
     assert outcome.accepted
+
+
+@pytest.mark.parametrize(
+    ("draw", "give_back"),
+    [
+        (post("draw", usd(B, A, 8)), post("back", usd(A, B, 8))),
+        (Hold(id="draw", postings=(usd(B, A, 8),)), Void(id="back", hold="draw")),
+    ],
+    ids=["posted", "held"],
+)
+async def test_a_credit_line_is_raised_and_drawn_on_in_one_batch_and_lowered_in_another(ledger, draw, give_back):
+    raised, lowered = (SetCreditLine(id=f"to {cap}", account=B, cap=cap) for cap in (10, 0))
+    for commands in ((raised, draw), (give_back, lowered)):
+        [outcomes] = await ledger.submit(Group(commands))
+        assert [outcome.refusal for outcome in outcomes] == [None, None]
+    account = await ledger.account(B)
+    assert (account.credit_line, account.available) == (0, 0)
+    assert ledger.batches["apart"] == 0
+    assert (await audit(ledger._engine, "main")).disagreements == []
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,9 @@ BEGIN
                account integer, limited boolean, name text, owner text, purpose text, asset text);
     END IF;
     IF p_rest ? 'flags' THEN
-        UPDATE ledger_accounts a SET frozen = f.frozen, closed = f.closed, credit_line = f.credit_line
+        -- What a lower credit line demands may be paid back by this very batch: see below.
+        UPDATE ledger_accounts a
+           SET frozen = f.frozen, closed = f.closed, credit_line = greatest(a.credit_line, f.credit_line)
           FROM jsonb_to_recordset(p_rest -> 'flags') AS f(
                account integer, frozen boolean, closed boolean, credit_line amount)
          WHERE a.book = p_book AND a.account = f.account;
@@ -276,6 +278,11 @@ BEGIN
             RAISE EXCEPTION 'book %: some accounts are not what was decided on', p_book
                 USING ERRCODE = 'OB002', DETAIL = altered::text;
         END IF;
+    END IF;
+    IF p_rest ? 'flags' THEN
+        UPDATE ledger_accounts a SET credit_line = f.credit_line
+          FROM jsonb_to_recordset(p_rest -> 'flags') AS f(account integer, credit_line amount)
+         WHERE a.book = p_book AND a.account = f.account AND a.credit_line <> f.credit_line;
     END IF;
     IF cardinality(l_seq) > 0 THEN
         INSERT INTO ledger_lines (book, seq, line, kind, debit, credit, amount, debit_balance, credit_balance, hold,
