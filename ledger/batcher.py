@@ -341,20 +341,24 @@ class Batcher:
 
     async def _apart(self, taken: Sequence[Waiting]) -> None:
         """Decide each group in a tx of its own. A caller hears the first of its groups that can't be written."""
+        self.batches["apart"] += 1
         for place, item in enumerate(taken):
             answers: list[tuple[Outcome, ...] | None] = []
             failed: Exception | None = None
+            written = Decided(item, [])
             for group in item.groups:
                 try:
                     [outcomes] = await self._commit_for_sure([replace(item, groups=(group,))])
                 except Unavailable as error:
+                    written.note_lost()
                     self._answer_unavailable(taken[place:], error)
                     return
                 except Exception as error:
                     failed = failed or error
                 else:
                     answers.append(None if outcomes is None else outcomes[0])
-                    Decided(item, outcomes or []).note_lost()  # written, whatever becomes of the caller's others
+                    written.outcomes += outcomes or []
+            written.note_lost()  # whatever becomes of the caller's others
             if failed is not None:
                 answer_error(item, failed)
             elif None in answers:

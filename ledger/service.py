@@ -101,7 +101,10 @@ class PostgresLedger:
 
     @property
     def batches(self) -> Counter[str]:
-        """How many batches were decided `ahead` of the book's lock, and how many `locked`, since the start."""
+        """How many batches were decided `ahead` of the book's lock and how many `locked`, since the start.
+
+        `apart` are those that the database refused, so that each group was written by itself.
+        """
         return self._batcher.batches
 
     async def ensure_open(self, *accounts: str) -> None:

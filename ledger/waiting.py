@@ -95,14 +95,20 @@ def is_conflict(error: Exception) -> bool:
 
 
 def as_first(decided: Decided) -> list[tuple[Outcome, ...]]:
-    """The outcomes; what we had decided for this very caller before a COMMIT whose answer was lost is no replay."""
-    lost = decided.waiting.lost
-    if not lost:
+    """The outcomes; what we had decided for this very caller before a COMMIT whose answer was lost is no replay.
+
+    A command that the caller sent twice is one the second time.
+    """
+    if not decided.waiting.lost:
         return decided.outcomes
-    return [
-        tuple(replace(o, replayed=o.replayed and lost.get(o.id) != (o.seq, o.booked_at)) for o in outcomes)
-        for outcomes in decided.outcomes
-    ]
+    return [tuple(_as_first(o, decided.waiting.lost) for o in outcomes) for outcomes in decided.outcomes]
+
+
+def _as_first(outcome: Outcome, lost: dict[str, tuple[int, datetime]]) -> Outcome:
+    if not outcome.replayed or lost.get(outcome.id) != (outcome.seq, outcome.booked_at):
+        return outcome
+    del lost[outcome.id]
+    return replace(outcome, replayed=False)
 
 
 def answer(item: Waiting, outcomes: list[tuple[Outcome, ...]]) -> None:

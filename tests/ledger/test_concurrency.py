@@ -244,6 +244,14 @@ async def test_a_command_that_cannot_be_written_fails_alone(ledger, poison):
     assert await ledger.outcomes("p") == []
 
 
+async def test_what_a_caller_says_twice_is_a_repeat_also_where_each_group_is_written_apart(ledger):
+    twice = alone(post("twice"))
+    broken, told = await whatever_comes(ledger.submit(POISON["no such table"]), ledger.submit(twice, twice))
+    assert isinstance(broken, Exception)
+    assert [outcome.replayed for [outcome] in told] == [False, True]
+    assert ledger.batches["apart"] == 1
+
+
 async def test_a_content_that_is_no_hash_does_not_spoil_its_neighbours(ledger):
     with pytest.raises(InvalidCommand):
         await ledger.submit(alone(post("short"), content=b"short"), alone(post("fine")))
