@@ -63,23 +63,30 @@ class Gathering(Generic[Key, Value]):
             await asyncio.wait({self._task})
 
     async def _run(self) -> None:
-        """Ask until nobody waits for a while."""
-        try:
-            async with driver(self._engine) as connection:
-                while self._waiting or await self._linger():
-                    self._taken = {key: self._waiting.pop(key) for key in list(self._waiting)[:KEYS_MAX]}
-                    found = await self._load(connection, list(self._taken))
-                    for key, answer in self._taken.items():
-                        _tell(answer, found.get(key))
-                    self._taken = {}
-        except Exception as error:
-            # Those who came meanwhile learn it too: nothing of theirs was read, and the next question tries anew.
-            failed = (*self._taken.values(), *self._waiting.values())
-            self._waiting, self._taken = {}, {}
-            for answer in failed:
-                if not answer.done():
-                    answer.set_exception(error)
-                    answer.exception()  # its asker may be gone
+        """Ask until nobody waits for a while; who comes while the connection is given back is asked for anew."""
+        while self._waiting:
+            try:
+                async with driver(self._engine) as connection:
+                    while self._waiting or await self._linger():
+                        await self._ask_for_all(connection)
+            except Exception as error:
+                self._fail(error)
+
+    async def _ask_for_all(self, connection: Driver) -> None:
+        self._taken = {key: self._waiting.pop(key) for key in list(self._waiting)[:KEYS_MAX]}
+        found = await self._load(connection, list(self._taken))
+        for key, answer in self._taken.items():
+            _tell(answer, found.get(key))
+        self._taken = {}
+
+    def _fail(self, error: Exception) -> None:
+        """Those who came meanwhile learn it too: nothing of theirs was read, and the next question tries anew."""
+        failed = (*self._taken.values(), *self._waiting.values())
+        self._waiting, self._taken = {}, {}
+        for answer in failed:
+            if not answer.done():
+                answer.set_exception(error)
+                answer.exception()  # its asker may be gone
 
     async def _linger(self) -> bool:
         self._stirred.clear()

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from sqlalchemy import event
 
 from db.errors import DatabaseUnavailable
 from db.gathering import Gathering
@@ -61,3 +62,22 @@ async def test_an_error_reaches_every_asker_and_the_next_question_is_tried_anew(
     assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 3
     assert await together.ask(1) == "fine"
     await together.aclose()
+
+
+async def test_who_asks_while_the_connection_is_given_back_is_answered_too(database):
+    engine = database.engine()
+    late: list[asyncio.Future[str | None]] = []
+
+    async def load(driver, keys):
+        return dict.fromkeys(keys, "fine")
+
+    together = Gathering(engine, load)
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def _(*_):
+        if not late:
+            late.append(together.put(2))
+
+    assert await together.ask(1) == "fine"
+    await together.aclose()
+    assert await asyncio.wait_for(late[0], 10) == "fine"
