@@ -9,6 +9,9 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
+from itertools import count
+from operator import attrgetter
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -25,7 +28,7 @@ from ledger.money import Asset, format_amount
 from ledger.outcomes import Outcome, Refusal
 from ledger.repeats import Repeats
 from ledger.requests import worker_id
-from ledger.rowfiles import Fault, RowFile
+from ledger.rowfiles import Fault
 from ledger.tables import accounts
 
 CHUNK = 1_000
@@ -50,6 +53,7 @@ _SUMS = ("required", "available")
 """Facts of a refusal that are smallest units of the account's asset."""
 
 _ENTRY, _GROUP = 0, 1
+_LINE = attrgetter("line")
 
 
 # Checking
@@ -75,79 +79,73 @@ class Checked:
 
 
 async def check_file(
-    engine: AsyncEngine, book: str, rows: RowFile, parser: Parser, *, opens: bool, told: Callable[[int], None]
+    inquiry: "Inquiry", parsed: Iterable[Bundle | Fault], parser: Parser, *, told: Callable[[int], None]
 ) -> Checked:
-    """Read a file to its end and write nothing. `opens`: accounts that are missing would be opened.
+    """Read a file to its end and write nothing. `told` hears of each further number of rows.
 
-    `told` hears of each further number of rows. Raises BadFile where the file can't be read on.
+    Raises BadFile where the file can't be read on.
     """
     checked = Checked()
-    lookup = _Lookup(engine, book, opens=opens)
-    with Repeats() as repeats:
-        done = 0
-        for item in parser.bundles(rows):
-            if isinstance(item, Fault):
-                checked.add(item)
-            else:
-                _note(repeats, item)
-                lookup.add(item)
-            if parser.rows - done >= CHUNK:
-                told(parser.rows - done)
-                done = parser.rows
-            if lookup.size >= CHUNK:
-                for fault in await lookup.faults():
-                    checked.add(fault)
-        told(parser.rows - done)
-        for fault in (*await lookup.faults(), *_repeated(repeats)):
-            checked.add(fault)
-    checked.rows, checked.entries = parser.rows, parser.entries
-    checked.first_faults.sort(key=lambda fault: fault.line)
+    done = 0
+    for item in parsed:
+        if isinstance(item, Fault):
+            checked.add(item)
+        else:
+            inquiry.add(item)
+        if parser.rows - done >= CHUNK:
+            told(parser.rows - done)
+            done = parser.rows
+        if inquiry.size >= CHUNK:
+            for fault in await inquiry.faults():
+                checked.add(fault)
+    told(parser.rows - done)
+    for fault in await inquiry.faults():
+        checked.add(fault)
+    more, repeated = inquiry.repeated()
+    checked.rows, checked.entries, checked.faults = parser.rows, parser.entries, checked.faults + more
+    checked.first_faults = sorted(checked.first_faults + repeated, key=_LINE)[:FAULTS_KEPT]
     return checked
 
 
-def _note(repeats: Repeats, bundle: Bundle) -> None:
-    if bundle.name is not None:
-        repeats.add(_GROUP, bundle.name, bundle.line)
-    for entry in bundle.entries:
-        repeats.add(_ENTRY, entry.id, entry.rows[0].line)
-
-
-def _repeated(repeats: Repeats) -> Iterable[Fault]:
-    for kind, line, before in sorted(repeats.found(), key=lambda found: found[1]):
-        column, what = ("group", "group") if kind == _GROUP else ("id", "entry")
-        yield Fault(
-            line,
-            column,
-            f"repeated_{column}",
-            f"this {what} stands on line {before} already",
-            f"put its rows next to each other, or give this one a {column} of its own",
-        )
-
-
-class _Lookup:
-    """What only the book knows of entries: whether accounts are open, whether the book wrote this very entry itself."""
+class Inquiry:
+    """What rows alone don't tell: whether the accounts are open, whether the book made this very entry itself, and
+    whether an entry or a group stands twice in the file. A context. `opens`: missing accounts will be opened.
+    """
 
     def __init__(self, engine: AsyncEngine, book: str, *, opens: bool) -> None:
         self._engine = engine
         self._book = book
         self._opens = opens
+        self._repeats = Repeats()
         self._seen: set[str] = set()
         self._accounts: dict[str, tuple[int, str]] = {}
         self._ids: dict[str, int] = {}
 
+    def __enter__(self) -> "Inquiry":
+        self._repeats.__enter__()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._repeats.__exit__()
+
     @property
     def size(self) -> int:
+        """Entries of which the book hasn't been asked yet."""
         return len(self._ids)
 
     def add(self, bundle: Bundle) -> None:
-        self._ids.update((entry.id, entry.rows[0].line) for entry in bundle.entries)
+        if bundle.name is not None:
+            self._repeats.add(_GROUP, bundle.name, bundle.line)
+        for entry in bundle.entries:
+            self._repeats.add(_ENTRY, entry.id, entry.rows[0].line)
+            self._ids[entry.id] = entry.rows[0].line
         if not self._opens:
             for account, line, column in bundle.accounts():
                 if account not in self._seen:
                     self._accounts.setdefault(account, (line, column))
 
     async def faults(self) -> list[Fault]:
-        """What is wrong with what was added since the last time."""
+        """What the book says of what was added since the last time, by line."""
         if not self._ids:
             return []
         async with tx(self._engine) as connection:
@@ -180,7 +178,25 @@ class _Lookup:
         self._seen.update(self._accounts)
         self._accounts.clear()
         self._ids.clear()
-        return found
+        return sorted(found, key=_LINE)
+
+    def repeated(self) -> tuple[int, list[Fault]]:
+        """How many entries and groups stood in the file before, and the first of them. To be asked at the end."""
+        counter = count()
+        found = (record for record, _ in zip(self._repeats.found(), counter, strict=False))
+        first = nsmallest(FAULTS_KEPT, (_repeated(*record) for record in found), key=_LINE)
+        return next(counter), first
+
+
+def _repeated(kind: int, line: int, before: int) -> Fault:
+    column, what = ("group", "group") if kind == _GROUP else ("id", "entry")
+    return Fault(
+        line,
+        column,
+        f"repeated_{column}",
+        f"this {what} stands on line {before:,} already",
+        f"put its rows next to each other, or give this one a {column} of its own",
+    )
 
 
 # Importing
@@ -190,7 +206,8 @@ class _Lookup:
 class Tally:
     """How far an import came: rows decided, entries by what became of them, the last line decided.
 
-    `known` were booked by an earlier run. `fault` is the row that an unchecked import stopped at.
+    `known` were booked by an earlier run. `fault` is the row that an unchecked import stopped at, `repeated` is how
+    many entries and groups stood there twice, of which only the first was booked.
     """
 
     rows: int = 0
@@ -199,6 +216,8 @@ class Tally:
     refused: int = 0
     line: int = 0
     fault: Fault | None = None
+    repeated: int = 0
+    first_repeated: list[Fault] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -213,7 +232,8 @@ class _Flight:
 class Importer:
     """Submits bundles in their order. `refused` hears of each entry that the book refused, `told` of rows decided.
 
-    `opens`: accounts are opened before the first entry that names them. `tally` may be read at any time.
+    `opens`: accounts are opened before the first entry that names them. `inquiry` asks of what no check has asked.
+    `tally` may be read at any time.
     """
 
     def __init__(
@@ -223,6 +243,7 @@ class Importer:
         opens: bool,
         refused: Callable[[Entry, Refusal], None],
         told: Callable[[int], None],
+        inquiry: Inquiry | None = None,
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self.tally = Tally()
@@ -230,6 +251,7 @@ class Importer:
         self._opens = opens
         self._refused = refused
         self._told = told
+        self._inquiry = inquiry
         self._retry_seconds = retry_seconds
         self._opened: set[str] = set()
 
@@ -238,6 +260,8 @@ class Importer:
         flights: deque[_Flight] = deque()
         try:
             async for chunk in self._chunks(parsed):
+                if not chunk:
+                    continue
                 commands = sum(len(bundle.entries) for bundle in chunk)
                 while flights and commands + sum(flight.commands for flight in flights) > IN_FLIGHT_MAX:
                     self._settle(flights[0].bundles, await self._landed(flights))
@@ -250,24 +274,38 @@ class Importer:
             for flight in flights:
                 if flight.task is not None:
                     flight.task.cancel()
+        if self._inquiry is not None:
+            self.tally.repeated, self.tally.first_repeated = self._inquiry.repeated()
         return self.tally
 
     async def _chunks(self, parsed: Iterable[Bundle | Fault]) -> AsyncIterator[list[Bundle]]:
         chunk: list[Bundle] = []
         size = 0
-        for count, item in enumerate(_through(parsed)):
+        for number, item in enumerate(_through(parsed)):
             if isinstance(item, Fault):
                 self.tally.fault = item
                 break
             chunk.append(item)
             size += len(item.entries)
             if size >= CHUNK:
-                yield chunk
+                yield await self._sound(chunk)
+                if self.tally.fault is not None:
+                    return
                 chunk, size = [], 0
-            elif count % _BREATH == 0:
+            elif number % _BREATH == 0:
                 await asyncio.sleep(0)
-        if chunk:
-            yield chunk
+        yield await self._sound(chunk)
+
+    async def _sound(self, chunk: list[Bundle]) -> list[Bundle]:
+        """The chunk, or what stands before the first row of it with which something is wrong."""
+        if self._inquiry is None:
+            return chunk
+        for bundle in chunk:
+            self._inquiry.add(bundle)
+        for fault in await self._inquiry.faults():
+            self.tally.fault = fault
+            return [bundle for bundle in chunk if bundle.entries[-1].rows[-1].line < fault.line]
+        return chunk
 
     async def _landed(self, flights: deque[_Flight]) -> list[tuple[Outcome, ...]]:
         """The outcomes of the first flight, which is taken off.

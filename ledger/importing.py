@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from ledger.accounts import split_account_id
+from ledger.accounts import HOUSE, WALLET, split_account_id
 from ledger.bounds import TEXT_MAX, check_group
 from ledger.commands import BankEvidence, ChainEvidence, Evidence, Group, Post, Posting
 from ledger.errors import BadFile, InvalidAmount, InvalidCommand
@@ -51,6 +51,17 @@ _CHAIN = {"network", "block_number", "block_hash", "tx_hash", "place"}
 _BANK = {"account", "statement", "line"}
 _NUMBERS = {"block_number": 2**63, "line": 2**31}
 """Parts of evidence that are whole numbers, and what they are below."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """What people may book: users' wallets, and these purposes of the house; no evidence, which only the world gives.
+
+    From those in `waiting`, which hold others' value, no more than is there.
+    """
+
+    purposes: frozenset[str]
+    waiting: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,7 @@ class _Bad(Exception):
         self.column, self.code, self.why, self.remedy = column, code, why, remedy
 
     def at(self, line: int) -> Fault:
+        """The fault of a row that begins on this line."""
         return Fault(line, self.column, self.code, self.why, self.remedy)
 
 
@@ -127,21 +139,25 @@ def check_header(columns: Sequence[str]) -> None:
         )
 
 
+@lru_cache(maxsize=1_024)
 def _is_known(column: str) -> bool:
     if column in REQUIRED or column in OPTIONAL or column in TOLD:
         return True
-    head, dot, part = column.partition(".")
-    if not dot or not part:
-        return False
-    return head == "metadata" or (head == "evidence" and part in _CHAIN | _BANK)
+    head, _, part = column.partition(".")
+    return bool(part) and (head == "metadata" or (head == "evidence" and part in _CHAIN | _BANK))
 
 
 class Parser:
-    """Turns rows into bundles. `assets` are the book's by code; nothing may be effective later than `now`."""
+    """Turns rows into bundles. `assets` are the book's by code; nothing may be effective later than `now`.
 
-    def __init__(self, assets: Mapping[str, Asset], *, now: datetime) -> None:
+    `by_hand` is what may be booked; None: anything, as it stands in another book.
+    """
+
+    def __init__(self, assets: Mapping[str, Asset], *, now: datetime, by_hand: ByHand | None) -> None:
         self._assets = assets
         self._now = now
+        self._by_hand = by_hand
+        self._waiting = by_hand.waiting if by_hand is not None else frozenset()
         self.rows = 0
         self.entries = 0
 
@@ -165,7 +181,7 @@ class Parser:
                 if gathering is None or not gathering.takes(name, entry):
                     if gathering is not None:
                         yield from self._finished(gathering)
-                    gathering = _Gathering(name, entry)
+                    gathering = _Gathering(name, entry, self._waiting)
                 self._add(gathering, row, entry)
             except _Bad as found:
                 yield found.at(row.line)
@@ -181,7 +197,7 @@ class Parser:
             if not _is_known(column):
                 near = difflib.get_close_matches(column, (*REQUIRED, *OPTIONAL), n=1)
                 hint = f"is it {near[0]!r}?" if near else f"use {', '.join((*REQUIRED, *OPTIONAL))}"
-                raise _Bad(column[:100], "unknown_column", "there is no such column", hint)
+                raise _Bad(column, "unknown_column", "there is no such column", hint)
         entry = _text(cells, "id")
         if entry is None:
             raise _missing("id")
@@ -235,7 +251,7 @@ class Parser:
         if asset is None:
             known = ", ".join(sorted(self._assets)) or "none yet"
             raise _Bad("asset", "unknown_asset", f"{code[:100]!r} is no asset of the book", f"known are: {known}")
-        debit, credit = _account(cells, "debit", code), _account(cells, "credit", code)
+        debit, credit = self._account(cells, "debit", code), self._account(cells, "credit", code)
         if debit == credit:
             raise _Bad("credit", "same_account", "debit and credit are the same account", "name two accounts")
         amount = cells.get("amount")
@@ -246,14 +262,35 @@ class Parser:
         except InvalidAmount as error:
             raise _Bad("amount", error.code, error.message, "") from None
 
+    def _account(self, cells: Mapping[str, object], column: str, asset: str) -> str:
+        name = _text(cells, column)
+        if name is None:
+            raise _missing(column)
+        owner, purpose, of = _parts_of(name)
+        if not of:
+            raise _Bad(column, "bad_account", f"{name[:100]!r} is no account", "accounts are named owner/purpose/asset")
+        if of != asset:
+            raise _Bad(
+                column, "asset_mismatch", f"this is an account in {of}, not in {asset}", "one asset in a posting"
+            )
+        if self._by_hand is not None:
+            if owner != HOUSE and purpose != WALLET:
+                raise _Bad(column, "not_by_hand", f"{name} is no user's wallet", f"write {owner}/{WALLET}/{asset}")
+            if owner == HOUSE and purpose not in self._by_hand.purposes:
+                by_hand = ", ".join(sorted(self._by_hand.purposes))
+                raise _Bad(column, "not_by_hand", f"{name} isn't moved by hand", f"these are: {by_hand}; {_MIGRATE}")
+        return name
+
     def _said(self, row: Record, entry: str) -> "_Said":
         cells = row.cells
         if len(entry) > TEXT_MAX - len(import_id("", 1)) - ATTEMPT_WIDTH:
             raise _Bad("id", "too_long", f"an id of {len(entry)} characters is too long", "write 490 at most")
         evidence, metadata = None, _NOTHING
-        if cells.keys() - _SIMPLE:
-            evidence = _evidence(_object(cells, "evidence"))
-            metadata = _metadata(_object(cells, "metadata"))
+        if further := sorted(cells.keys() - _SIMPLE):
+            evidence = _evidence(_object(cells, "evidence", further))
+            metadata = _metadata(_object(cells, "metadata", further))
+        if evidence is not None and self._by_hand is not None:
+            raise _Bad("evidence", "not_by_hand", "only the chain and the bank give evidence", _MIGRATE)
         subject, effective_at = _text(cells, "subject"), self._instant(cells.get("effective_at"))
         return _Said(import_id(entry, 1), subject, evidence, effective_at, metadata)
 
@@ -274,6 +311,7 @@ class Parser:
         return instant
 
 
+_MIGRATE = "for another book's entries add --migrate"
 _TOGETHER = "rows of one entry stand next to each other, and so do those of one group"
 
 
@@ -287,10 +325,13 @@ class _Said:
     effective_at: datetime | None
     metadata: Mapping[str, str]
 
-    def post(self, postings: Iterable[Posting]) -> Post:
+    def post(self, postings: Sequence[Posting], *, waiting: frozenset[str]) -> Post:
+        """The entry's command; `waiting` are the house's purposes from which no more is taken than is there."""
+        debited = {_parts_of(posting.debit)[:2] for posting in postings} if waiting else ()
         return Post(
             id=self.id,
             postings=tuple(postings),
+            covered=any(owner == HOUSE and purpose in waiting for owner, purpose in debited),
             subject=self.subject,
             evidence=self.evidence,
             effective_at=self.effective_at,
@@ -301,7 +342,8 @@ class _Said:
 class _Gathering:
     """The bundle whose rows are being read."""
 
-    def __init__(self, name: str | None, entry: str) -> None:
+    def __init__(self, name: str | None, entry: str, waiting: frozenset[str]) -> None:
+        self._waiting = waiting
         self.name = name
         self.alone = entry
         self.line = 0
@@ -332,7 +374,7 @@ class _Gathering:
 
     def close_entry(self) -> None:
         if self._said is not None:
-            self.entries.append(Entry(self._said.post(self.postings), tuple(self.entry_rows)))
+            self.entries.append(Entry(self._said.post(self.postings, waiting=self._waiting), tuple(self.entry_rows)))
             self._said = None
 
 
@@ -363,25 +405,13 @@ def _text(cells: Mapping[str, object], column: str) -> str | None:
     return cell
 
 
-def _account(cells: Mapping[str, object], column: str, asset: str) -> str:
-    name = _text(cells, column)
-    if name is None:
-        raise _missing(column)
-    of = _asset_of(name)
-    if of is None:
-        raise _Bad(column, "bad_account", f"{name[:100]!r} is no account", "accounts are named owner/purpose/asset")
-    if of != asset:
-        raise _Bad(column, "asset_mismatch", f"this is an account in {of}, not in {asset}", "one asset in a posting")
-    return name
-
-
 @lru_cache(maxsize=65_536)
-def _asset_of(account: str) -> str | None:
-    """The asset of an account, None for what is no account's name."""
+def _parts_of(account: str) -> tuple[str, str, str]:
+    """Owner, purpose and asset; empty for what is no account's name."""
     try:
-        return split_account_id(account)[2]
+        return split_account_id(account)
     except InvalidCommand:
-        return None
+        return "", "", ""
 
 
 @lru_cache(maxsize=4_096)
@@ -391,11 +421,11 @@ def _parse_instant(cell: object) -> datetime:
     return datetime.fromisoformat(cell).astimezone(UTC)
 
 
-def _object(cells: Mapping[str, object], column: str) -> dict[str, object]:
-    """What a row says under `column`: an object, JSON text of one, or the parts in columns of their own."""
+def _object(cells: Mapping[str, object], column: str, columns: Sequence[str]) -> dict[str, object]:
+    """What a row says under `column`: an object, JSON text of one, or the parts in `columns` of their own."""
     cell = cells.get(column)
     prefix = f"{column}."
-    parts = {name[len(prefix) :]: part for name, part in cells.items() if name.startswith(prefix)}
+    parts = {name[len(prefix) :]: cells[name] for name in columns if name.startswith(prefix)}
     if cell is None:
         return parts
     if parts:
@@ -420,7 +450,7 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _metadata(said: Mapping[str, object]) -> Mapping[str, str]:
     for key, value in said.items():
         if not isinstance(value, str):
-            raise _Bad(f"metadata.{key[:100]}", "bad_metadata", "a value of metadata is text", "put it into quotes")
+            raise _Bad(f"metadata.{key}", "bad_metadata", "a value of metadata is text", "put it into quotes")
     return said  # type: ignore[return-value] # just looked
 
 

@@ -8,8 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import pairwise
-from types import TracebackType
 from typing import IO
+
+from base.errors import ConfigError
 
 _PARTS = 256
 _PART_BYTES = 16 * 1024
@@ -20,7 +21,10 @@ _RECORD = _DIGEST + 8
 
 
 class Repeats:
-    """Notes names, each with its kind (below 256) and its line, and tells at the end which came before. A context."""
+    """Notes names, each with its kind (below 256) and its line, and tells at the end which came before. A context.
+
+    Raises ConfigError where the folder of temporary files is full.
+    """
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -30,9 +34,7 @@ class Repeats:
     def __enter__(self) -> "Repeats":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._stack.close()
 
     def add(self, kind: int, name: str, line: int) -> None:
@@ -53,9 +55,14 @@ class Repeats:
                     yield again & 0xFF, again >> 8, first >> 8
 
     def _write_out(self, index: int) -> None:
-        if index not in self._files:
-            self._files[index] = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
-        self._files[index].write(self._parts[index])
+        try:
+            if index not in self._files:
+                self._files[index] = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
+            self._files[index].write(self._parts[index])
+            self._files[index].flush()
+        except OSError as error:
+            folder = tempfile.gettempdir()
+            raise ConfigError(f"{folder} can't be written: {error.strerror}; TMPDIR names another folder") from error
         self._parts[index].clear()
 
     def _records(self, index: int) -> list[bytes]:

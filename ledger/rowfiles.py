@@ -17,13 +17,14 @@ from typing import BinaryIO
 from ledger.errors import BadFile
 
 ROW_MAX = 4 * 1024 * 1024
-"""Bytes of a line, and characters of a row: more than the largest metadata takes."""
+"""Bytes of a row: more than the largest metadata takes."""
 
 FORMULA_STARTS = "=+-@\t\r"
 """What a spreadsheet takes for the beginning of a formula."""
 
 _GUARDED = frozenset(FORMULA_STARTS + "'")
 _GZIP = b"\x1f\x8b"
+_ZIP = b"PK\x03\x04"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -53,7 +54,7 @@ class Fault:
     remedy: str
 
     def __str__(self) -> str:
-        place = f"line {self.line}" + (f", {self.column}" if self.column else "")
+        place = f"line {self.line:,}" + (f", {shown(self.column)}" if self.column else "")
         return f"{place}: {self.why}; {self.remedy}" if self.remedy else f"{place}: {self.why}"
 
 
@@ -63,6 +64,11 @@ class _Unreadable(Exception):
     def __init__(self, code: str, why: str, remedy: str, *, line: int | None = None) -> None:
         super().__init__(why)
         self.code, self.why, self.remedy, self.line = code, why, remedy, line
+
+
+def shown(name: str) -> str:
+    """A name out of a file for a terminal: short, and escaped where it holds what doesn't print."""
+    return name[:100] if name[:100].isprintable() else repr(name[:100])
 
 
 def guarded(text: str) -> str:
@@ -86,7 +92,7 @@ class RowFile:
     ) -> None:
         self.form = form
         self.columns: tuple[str, ...] = ()
-        self._lines = _Lines(stream)
+        self._lines = _Lines(stream, ends=form is FileFormat.CSV)
         self._check_header = check_header or (lambda columns: None)
         if form is FileFormat.CSV:
             csv.field_size_limit(ROW_MAX)  # the module's own limit is below what metadata may take
@@ -109,7 +115,7 @@ class RowFile:
             except _Unreadable as found:
                 yield Fault(found.line or first, None, found.code, found.why, found.remedy)
             else:
-                if cells:
+                if cells is not None:
                     yield Record(first, cells)
 
     # CSV
@@ -126,7 +132,8 @@ class RowFile:
         self._check_header(header)
         self.columns = tuple(header)
 
-    def _csv_row(self) -> dict[str, object]:
+    def _csv_row(self) -> dict[str, object] | None:
+        """The next row; None for one without any text, such as spreadsheets leave at the end."""
         try:
             row = next(self._reader)
         except csv.Error as error:
@@ -134,21 +141,22 @@ class RowFile:
                 "bad_csv", f"this is no row of CSV ({error})", 'put cells with commas, quotes or newlines into "quotes"'
             ) from None
         if not row:
-            return {}
+            return None
         if len(row) != len(self.columns):
             raise _Unreadable(
                 "wrong_cells",
                 f"this row has {len(row)} cells and the header {len(self.columns)}",
                 "write a cell for each column, empty ones too",
             )
-        return {column: unguarded(cell) for column, cell in zip(self.columns, row, strict=True) if cell}
+        return {column: unguarded(cell) for column, cell in zip(self.columns, row, strict=True) if cell} or None
 
     # JSON Lines
 
-    def _json_row(self) -> dict[str, object]:
+    def _json_row(self) -> dict[str, object] | None:
+        """The next row; None for an empty line."""
         text = next(self._lines)
         if text.isspace():
-            return {}
+            return None
         try:
             row = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse_constant)
         except RecursionError:
@@ -175,16 +183,20 @@ def _refuse_constant(name: str) -> object:
 
 
 class _Lines:
-    """The lines of a stream as text, counted from 1. Iterate only through `RowFile`."""
+    """The lines of a stream as text, counted from 1. Iterate only through `RowFile`.
 
-    def __init__(self, stream: BinaryIO) -> None:
+    `ends`: the last line needs its newline as well. Without it a row of CSV that was cut off looks whole.
+    """
+
+    def __init__(self, stream: BinaryIO, *, ends: bool) -> None:
         self.number = 0
+        self._ends = ends
         self._stream = _unzipped(stream)
-        self._characters = 0
+        self._bytes = 0
 
     def begin_row(self) -> None:
         """A row may be as long as ROW_MAX from here on."""
-        self._characters = 0
+        self._bytes = 0
 
     def __iter__(self) -> "_Lines":
         return self
@@ -196,6 +208,13 @@ class _Lines:
         self.number += 1
         if self.number == 1:
             raw = _without_mark(raw)
+        self._bytes += len(raw)
+        if self._bytes > ROW_MAX:
+            raise BadFile(
+                f"line {self.number}: a row is longer than {ROW_MAX:,} bytes; a quote may have been left open",
+                code="row_too_long",
+                line=self.number,
+            )
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
@@ -205,15 +224,15 @@ class _Lines:
                 "save the file as UTF-8",
                 line=self.number,
             ) from None
-        self._characters += len(text)
-        if len(raw) > ROW_MAX or self._characters > ROW_MAX:
-            raise BadFile(
-                f"line {self.number}: a row is longer than {ROW_MAX:,} characters; a quote may have been left open",
-                code="row_too_long",
-                line=self.number,
-            )
         if "\0" in text:
             raise _Unreadable("nul", "the line holds a NUL character", "take it out", line=self.number)
+        if self._ends and not text.endswith("\n"):
+            raise _Unreadable(
+                "cut_off",
+                "the file ends without a newline, as one does that was cut off",
+                "make or fetch it again, or end its last row with a newline if it's whole",
+                line=self.number,
+            )
         return text
 
     def _read(self) -> bytes:
@@ -232,7 +251,10 @@ class _Lines:
 def _unzipped(stream: BinaryIO) -> BinaryIO:
     """The stream, or what is packed in it: told by its first bytes, not by its name."""
     buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # type: ignore[type-var]
-    if buffered.peek(len(_GZIP))[: len(_GZIP)] == _GZIP:
+    begins = buffered.peek(len(_ZIP))
+    if begins.startswith(_ZIP):
+        raise BadFile("the file is a ZIP archive or a workbook; save it as CSV", code="not_text", line=1)
+    if begins.startswith(_GZIP):
         return gzip.GzipFile(fileobj=buffered)  # type: ignore[return-value]
     return buffered
 
@@ -262,6 +284,7 @@ class RowWriter:
         self._objects = frozenset(objects)
         self._buffer = io.StringIO(newline="")
         self._csv = csv.writer(self._buffer, lineterminator="\n")
+        self._quoting = csv.writer(self._buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def header(self) -> bytes:
         """What stands before the rows."""
@@ -281,8 +304,17 @@ class RowWriter:
                 cells[index] = guarded(cell)
         return cells
 
-    def _csv_bytes(self, rows: Iterable[Sequence[object]]) -> bytes:
+    def _csv_bytes(self, rows: Sequence[Sequence[object]]) -> bytes:
         self._csv.writerows(rows)
+        made = self._taken()
+        if b"\r" in made:  # before Python 3.13 the module doesn't quote a cell for it, and doesn't read it back
+            for row in rows:
+                has_return = any(isinstance(cell, str) and "\r" in cell for cell in row)
+                (self._quoting if has_return else self._csv).writerow(row)
+            made = self._taken()
+        return made
+
+    def _taken(self) -> bytes:
         made = self._buffer.getvalue().encode()
         self._buffer.seek(0)
         self._buffer.truncate()

@@ -27,7 +27,9 @@ from wiring.settings import Settings, find_config, load_settings
 
 STDOUT = Path("-")
 
-_BROKEN_PIPE = 128 + 13
+_INTERRUPTED, _BROKEN_PIPE = 128 + 2, 128 + 13
+"""Exit codes of what ended by Ctrl-C, and of what wrote to somebody who stopped reading."""
+
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -68,9 +70,10 @@ def export(
         rows = asyncio.run(_export(settings, what, selection, form or _format(out), out))
     except InvalidCommand as error:
         fail(error.message, Exit.USAGE)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing fails once more at the end
-        raise typer.Exit(_BROKEN_PIPE) from None
+    except KeyboardInterrupt:
+        left = "what was written isn't whole" if out == STDOUT else f"nothing is in {out} that wasn't there before"
+        sys.stderr.write(f"onebook: interrupted; {left}\n")
+        raise typer.Exit(_INTERRUPTED) from None
     if out != STDOUT:
         say(f"{out}: {rows:,} {'row' if rows == 1 else 'rows'}")
 
@@ -95,12 +98,10 @@ def _instant(option: str, text: str | None) -> datetime | None:
 
 async def _export(settings: Settings, what: Export, selection: Selection, form: FileFormat, out: Path) -> int:
     async with open_parts(settings, name="onebook export") as parts:
-        with _written(out) as stream, Progress() as progress, ExitStack() as bars:
+        with _written(out) as write, Progress() as progress, ExitStack() as bars:
             shows = out != STDOUT or not sys.stdout.isatty()
             told = _telling(progress, bars, f"exporting {what}") if shows else lambda done, total: None
-            return await export_book(
-                parts.engine, parts.settings.book, what, selection, form, write=stream.write, told=told
-            )
+            return await export_book(parts.engine, parts.settings.book, what, selection, form, write=write, told=told)
 
 
 def _telling(progress: Progress, bars: ExitStack, what: str) -> Callable[[int, int], None]:
@@ -118,19 +119,45 @@ def _telling(progress: Progress, bars: ExitStack, what: str) -> Callable[[int, i
     return told
 
 
+class _Unwritable(Exception):
+    """A file or a pipe takes no more. No OSError, which inside a tx would be taken for the database's."""
+
+
 @contextmanager
-def _written(out: Path) -> Iterator[BinaryIO]:
-    """Where the bytes go: whole or not at all, unless it's standard output or no file that could be replaced."""
-    if out == STDOUT:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
+def _written(out: Path) -> Iterator[Callable[[bytes], None]]:
+    """Writes bytes: all of them or none, unless it's standard output or no file that could be replaced."""
     try:
         with ExitStack() as stack:
-            stream = stack.enter_context(drafted(out))
-            if out.name.lower().endswith(".gz"):  # neither name nor time in it: the same book, the same bytes
-                packed = gzip.GzipFile(fileobj=stream, mode="wb", filename="", mtime=0)
-                stream = cast(BinaryIO, stack.enter_context(packed))
-            yield stream
-    except OSError as error:
-        raise ConfigError(f"{out} can't be written: {error.strerror}") from error
+            stream = _stream(out, stack)
+
+            def write(part: bytes) -> None:
+                try:
+                    stream.write(part)
+                except OSError as error:
+                    raise _Unwritable from error
+
+            yield write
+            stream.flush()
+    except (OSError, _Unwritable) as failure:
+        error = failure.__cause__ if isinstance(failure, _Unwritable) else failure
+        assert isinstance(error, OSError)
+        if out == STDOUT:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that it doesn't fail again at the end
+            if isinstance(error, BrokenPipeError):
+                raise typer.Exit(_BROKEN_PIPE) from None
+        raise ConfigError(f"{_name(out)} can't be written: {error.strerror}") from error
+
+
+def _name(out: Path) -> str:
+    """Where the bytes go, for people."""
+    return "standard output" if out == STDOUT else str(out)
+
+
+def _stream(out: Path, stack: ExitStack) -> BinaryIO:
+    if out == STDOUT:
+        return sys.stdout.buffer
+    stream = stack.enter_context(drafted(out))
+    if not out.name.lower().endswith(".gz"):
+        return stream
+    # Neither name nor time in it: the same book, the same bytes.
+    return cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=stream, mode="wb", filename="", mtime=0)))

@@ -18,11 +18,12 @@ from base.progress import Progress
 from cli.output import Exit, fail, say, show_json
 from fiat.bank.records import StatementReceipt
 from ledger.errors import BadFile
-from ledger.import_run import Checked, Importer, Tally, check_file, facts_text
-from ledger.importing import TOLD, Entry, Parser, check_header
+from ledger.import_run import Checked, Importer, Inquiry, Tally, check_file, facts_text
+from ledger.importing import TOLD, ByHand, Entry, Parser, check_header
 from ledger.money import Asset
 from ledger.outcomes import Refusal
-from ledger.rowfiles import Fault, FileFormat, RowFile, RowWriter
+from ledger.rowfiles import FileFormat, RowFile, RowWriter, shown
+from treasury.adjustments import ADJUSTABLE, WAITING
 from wiring.assemble import Parts, build_bank, open_parts
 from wiring.running import with_database
 from wiring.settings import Settings, find_config, load_settings
@@ -32,6 +33,9 @@ REFUSALS_SHOWN = 10
 STDIN = "-"
 
 _INTERRUPTED = 128 + 2
+
+BY_HAND = ByHand(purposes=ADJUSTABLE, waiting=WAITING)
+"""What an import may book unless it's another book's: the same that the treasurer may move."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -88,6 +92,10 @@ def entries(
         bool, typer.Option("--no-check", help="Read it once: what stands before a wrong row is booked.")
     ] = False,
     opens: Annotated[bool, typer.Option("--open", help="Open accounts that are missing.")] = False,
+    migrate: Annotated[
+        bool,
+        typer.Option("--migrate", help="They are another book's: take evidence, bank and custody accounts as well."),
+    ] = False,
     rejects: Annotated[
         Path | None, typer.Option("--rejects", help="Where to write the rows that the book refuses, with the reason.")
     ] = None,
@@ -107,7 +115,15 @@ def entries(
     if check and no_check:
         fail("--check and --no-check exclude each other", Exit.USAGE)
     settings = _settings(config)
-    run = _Run(file, _format(file, form), opens=opens, only_checks=check, checks=not no_check, rejects=rejects)
+    run = _Run(
+        file,
+        _format(file, form),
+        opens=opens,
+        only_checks=check,
+        checks=not no_check,
+        by_hand=None if migrate else BY_HAND,
+        rejects=rejects,
+    )
     try:
         asyncio.run(run.take(settings))
     except BadFile as error:
@@ -163,7 +179,15 @@ class _Run:
     """One import of a file of entries, and what is told of it."""
 
     def __init__(
-        self, file: str, form: FileFormat, *, opens: bool, only_checks: bool, checks: bool, rejects: Path | None
+        self,
+        file: str,
+        form: FileFormat,
+        *,
+        opens: bool,
+        only_checks: bool,
+        checks: bool,
+        by_hand: ByHand | None,
+        rejects: Path | None,
     ) -> None:
         self.name = "standard input" if file == STDIN else file
         self._file = file
@@ -171,6 +195,7 @@ class _Run:
         self._opens = opens
         self._only_checks = only_checks
         self._checks = checks
+        self._by_hand = by_hand
         self._rejects = rejects
         self._checked: Checked | None = None
         self._tally: Tally | None = None
@@ -205,9 +230,8 @@ class _Run:
                 done = now
 
             rows, parser = self._parsing(parts, stream)
-            self._checked = await check_file(
-                parts.engine, parts.settings.book, rows, parser, opens=self._opens, told=told
-            )
+            with self._inquiry(parts) as inquiry:
+                self._checked = await check_file(inquiry, parser.bundles(rows), parser, told=told)
 
     async def _import(self, parts: Parts, stream: BinaryIO, progress: Progress) -> None:
         total = None if self._checked is None else self._checked.rows
@@ -218,14 +242,18 @@ class _Run:
                 draft = stack.enter_context(_drafted(self._rejects))
                 self._refused.write = _rejects_writer(draft, self._form, rows.columns)
             advance = stack.enter_context(progress.bar(f"importing {self.name}, rows", total))
-            importer = Importer(parts.ledger, opens=self._opens, refused=self._refused, told=advance)
+            inquiry = None if self._checks else stack.enter_context(self._inquiry(parts))
+            importer = Importer(parts.ledger, opens=self._opens, refused=self._refused, told=advance, inquiry=inquiry)
             self._tally = importer.tally
             await importer.run(parser.bundles(rows))
         self._seconds = max(1, round(time.monotonic() - began))
 
+    def _inquiry(self, parts: Parts) -> Inquiry:
+        return Inquiry(parts.engine, parts.settings.book, opens=self._opens)
+
     def _parsing(self, parts: Parts, stream: BinaryIO) -> tuple[RowFile, Parser]:
         rows = RowFile(stream, self._form, check_header=check_header)
-        return rows, Parser(self._refused.assets, now=parts.clock.now())
+        return rows, Parser(self._refused.assets, now=parts.clock.now(), by_hand=self._by_hand)
 
     # What is told
 
@@ -239,12 +267,14 @@ class _Run:
             return Exit.USAGE
         if tally is not None and tally.fault is not None:
             return Exit.DISAGREES if tally.line else Exit.USAGE
-        return Exit.DISAGREES if tally is not None and tally.refused else Exit.OK
+        return Exit.DISAGREES if tally is not None and (tally.refused or tally.repeated) else Exit.OK
 
     def so_far(self) -> str:
         """What was written, and how to go on."""
         tally = self._tally
-        if tally is None or not tally.line:
+        if tally is None:
+            return "nothing was written"
+        if not tally.line:
             return "nothing is known to be written"
         return (
             f"{tally.booked + tally.known:,} entries are booked, through line {tally.line:,} at least;"
@@ -264,6 +294,7 @@ class _Run:
             "faults": 0 if checked is None else checked.faults,
             "first_faults": [asdict(fault) for fault in faults],
             "first_refusals": self._refused.first,
+            "repeated": tally.repeated if tally is not None else 0,
             "stopped": None if stopped is None else asdict(stopped),
         }
 
@@ -291,7 +322,8 @@ class _Run:
             facts = refused["facts"]
             assert isinstance(facts, dict)
             said = ", ".join(f"{name} {fact}" for name, fact in facts.items())
-            say(f"line {refused['line']}, {refused['id']}: {refused['code']}" + (f" ({said})" if said else ""))
+            name = shown(str(refused["id"]))
+            say(f"line {refused['line']:,}, {name}: {refused['code']}" + (f" ({said})" if said else ""))
         if tally.refused > len(self._refused.first):
             say(f"... and {tally.refused - len(self._refused.first):,} more")
         say(
@@ -301,16 +333,16 @@ class _Run:
         if tally.refused:
             kept = f"the rows are in {self._rejects}" if self._rejects else "--rejects FILE keeps the rows"
             say(f"{kept}; import it again to try once more, with a new id for what is changed")
+        for fault in tally.first_repeated:
+            say(f"{fault}; only the first is booked")
+        if tally.repeated > len(tally.first_repeated):
+            say(f"... and {tally.repeated - len(tally.first_repeated):,} more")
         if tally.fault is not None:
-            say(_stop_text(tally.fault))
+            say(f"stopped at {tally.fault}; {self.so_far()}")
 
 
 def _counted(checked: Checked) -> str:
     return f"{checked.rows:,} rows, {checked.entries:,} entries"
-
-
-def _stop_text(fault: Fault) -> str:
-    return f"stopped at {fault}; what stands before is booked: correct the file and run the same command again"
 
 
 @contextmanager
