@@ -69,7 +69,7 @@ class PostgresLedger:
         )
         self._open: set[str] = set()
         self._assets: dict[str, Asset] = {}
-        self._assets_until = 0.0
+        self._assets_until: float = 0  # of the monotonic clock
         self._named: Gathering[str, Account] = Gathering(engine, self._load_named)
         self._owned: Gathering[str, list[Account]] = Gathering(engine, self._load_owned)
 
