@@ -58,7 +58,7 @@ THINGS = "crowd_things"
 
 if THINGS not in metadata.tables:
     _columns = Column("book", Text, primary_key=True), Column("id", Text, primary_key=True), Column("state", Text)
-    things = Table(THINGS, metadata, *_columns)
+    things = Table(THINGS, metadata, *_columns, info={"of": "tests"})
 
 
 @dataclass(frozen=True, slots=True)
