@@ -8,7 +8,7 @@ SEED ?= 1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos check fast format bench up clean
+.PHONY: help setup demo test chaos fuzz check fast format bench up clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ test: setup ## all tests: real PostgreSQL, nodes, signer and bank are started
 
 chaos: setup ## eight processes at one book while they and the server are killed, then audit and replay; SECONDS and SEED
 	@exec $(BIN)/python -m tests.ledger.chaos --seconds $(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) $(if $(filter file,$(origin SEED)),,--seed $(SEED))
+
+fuzz: setup ## random histories against the model, on both engines, one book after the other; SECONDS and SEED
+	@exec env SECONDS=$(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) $(if $(filter file,$(origin SEED)),,SEED=$(SEED)) $(BIN)/pytest -q -s tests/ledger/test_stateful.py -k ten_thousand_steps $(ARGS)
 
 check: setup ## the inner loop: format, types, imports, tidiness, fast tests
 	@$(BIN)/ruff format --check $(PACKAGES) tests bootstrap.py hardhat-local/prepare.py

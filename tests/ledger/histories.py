@@ -154,8 +154,8 @@ class Writer:
                 return self._post(first), Reverse(id=second, entry=first, amounts=part), again
             case 2 if self.entries:
                 entry = chance.choice(self.entries)
-                part = Reverse(id=first, entry=entry, amounts=((0, 1),))
-                return part, Reverse(id=second, entry=entry, amounts=chance.choice((None, ((0, 1),))))
+                some = Reverse(id=first, entry=entry, amounts=((0, 1),))
+                return some, Reverse(id=second, entry=entry, amounts=chance.choice((None, ((0, 1),))))
             case 3:
                 return self._welcome(first), self._gift(second)
             case 4:
@@ -367,23 +367,19 @@ class Writer:
 
 
 def few_or_many(chance: random.Random, *, average: int, most: int = 200) -> int:
-    """A number from 1 to `most`, small ones more often."""
-    return max(1, min(most, round(chance.expovariate(1 / average))))
+    """A number from 1 to `most`: mostly a few, now and then any."""
+    if chance.random() < average / most:
+        return chance.randint(1, most)
+    return max(1, min(most, round(chance.expovariate(2 / average))))
 
 
 @st.composite
 def histories(draw: st.DrawFn, *, steps: int) -> list[tuple[datetime, list[Group]]]:
     """Batches of groups with the clock's instant of each, for Hypothesis to make and to make smaller."""
-    return [(now, [group for group, _ in asked]) for now, asked in draw(asked_of(steps=steps))]
-
-
-@st.composite
-def asked_of(draw: st.DrawFn, *, steps: int) -> Sequence[tuple[datetime, Asked]]:
-    """The same, with what the model says of each group; the accounts are opened, which no batch says."""
     writer = Writer(draw(st.randoms(use_true_random=False)))
     writer.book.submit(OPENING, START)
-    asked = []
+    history = []
     for _ in range(draw(st.integers(1, steps))):
         writer.let_time_pass()
-        asked.append((writer.now, writer.step(draw(st.integers(1, 6)))))
-    return asked
+        history.append((writer.now, [group for group, _ in writer.step(draw(st.integers(1, 6)))]))
+    return history

@@ -4,9 +4,9 @@ It knows commands and refusal codes, predicts each outcome wholly, and shares no
 several rules are broken it names the first by the order of `Refused`: it has no order of its own.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ledger.commands import (
@@ -32,6 +32,7 @@ from ledger.outcomes import Refused as R  # noqa: N817
 from ledger.riders import Insert, Rider
 
 END = 2**256
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 ORDER = {code: place for place, code in enumerate(R)}
 
 Said = tuple[str, str, str, str, int, int, int, str | None, int | None]
@@ -94,7 +95,7 @@ class Refusal(Exception):
 class PlainBook:
     def __init__(self) -> None:
         self.seq = 0
-        self.now: datetime | None = None
+        self.now = LONG_AGO  # the last booking's instant
         self.is_open: dict[str, bool] = {}  # False once closed
         self.spent: dict[str, int] = {}  # all that was ever debited
         self.got: dict[str, int] = {}  # all that was ever credited
@@ -120,20 +121,20 @@ class PlainBook:
 
     def counters(self, account: str) -> tuple[int, int, int, int]:
         """Debits and credits posted, debits and credits pending."""
-        return tuple(table.get(account, 0) for table in (self.spent, self.got, self.held, self.awaited))
+        spent, got, held, awaited = (table.get(account, 0) for table in (self.spent, self.got, self.held, self.awaited))
+        return spent, got, held, awaited
 
     # Groups
 
     def submit(self, group: Group, now: datetime) -> tuple[Told, ...]:
         """The predicted outcome of each command."""
         contents = [group.content or command for command in group.commands]
-        known = [self.heard.get(command.id) for command in group.commands]
-        if any(known):
-            if [entry and entry[0] for entry in known] == contents:
+        known = [self.heard[command.id] for command in group.commands if command.id in self.heard]
+        if known:
+            if [content for content, _, _ in known] == contents:
                 return tuple(replace(told, replayed=True) for _, _, told in known)
-            first = next(told for entry in known if entry for told in [entry[2]])
-            return (Told(0, first.booked_at, R.ID_CONFLICT),) * len(contents)
-        self.now = now if self.now is None else max(self.now, now)
+            return (Told(0, known[0][2].booked_at, R.ID_CONFLICT),) * len(contents)
+        self.now = max(self.now, now)
         self._undo.clear()
         told: list[Told] = []
         try:
@@ -169,15 +170,17 @@ class PlainBook:
             refuse({R.DUPLICATE_ROW: row is not None})
             self.put(self.rows, key, {**rider.key, **rider.values})
         else:
-            refuse({R.STALE_STATE: row is None or {**row, **rider.expect} != row})
-            self.put(self.rows, key, {**row, **rider.change})
+            there = row or {}
+            refuse({R.STALE_STATE: row is None or {**there, **rider.expect} != there})
+            self.put(self.rows, key, {**there, **rider.change})
 
     # Commands
 
     def decide(self, command: Command, seq: int) -> Told:
         date = command.effective_at
         refuse({R.EFFECTIVE_IN_FUTURE: date is not None and date > self.now})
-        lines, reverses = (), None
+        lines: Sequence[Said] = ()
+        reverses = None
         match command:
             case OpenAccount():
                 refuse({R.ACCOUNT_CLOSED: self.is_open.get(command.account) is False})
@@ -310,25 +313,23 @@ class PlainBook:
             refuse({R.LIMIT_EXCEEDED: self.used[charge.counter] > charge.cap})
 
     def usable(self, command: Settle | Void | Expire, wrong: Mapping[R, bool] | None = None) -> Held:
-        hold = self.holds.get(command.hold)
-        is_due = hold is not None and hold.until is not None and hold.until <= self.now
+        refuse({**(wrong or {}), R.UNKNOWN_HOLD: command.hold not in self.holds})
+        hold = self.holds[command.hold]
+        is_due = hold.until is not None and hold.until <= self.now
         is_expiry = isinstance(command, Expire)
         refuse(
             {
-                R.UNKNOWN_HOLD: hold is None,
-                R.HOLD_CLOSED: hold is not None and hold.state != "open",
+                R.HOLD_CLOSED: hold.state != "open",
                 R.HOLD_EXPIRED: is_due and not is_expiry,
                 R.NOT_YET: is_expiry and not is_due,
             }
-            | dict(wrong or {})
         )
         return hold
 
     def settle(self, command: Settle) -> list[Said]:
         hold = self.usable(command, {R.INVALID_AMOUNT: any(not 0 < n < END for _, n in command.amounts or ())})
-        asked = command.amounts
-        if asked is None:
-            asked = [(index, left) for index, left in enumerate(hold.left) if left]
+        all_that_is_left = [(index, left) for index, left in enumerate(hold.left) if left]
+        asked = all_that_is_left if command.amounts is None else command.amounts
         refuse(beyond(asked, dict(enumerate(hold.left))))
         lines = []
         for index, amount in asked:
@@ -348,24 +349,26 @@ class PlainBook:
         return lines
 
     def reverse(self, command: Reverse) -> list[Said]:
-        _, original, told = self.heard.get(command.entry, (None, None, None))
-        is_entry = isinstance(original, Post | Settle) and told.code is None
-        lines = told.lines if told else ()
+        refuse(
+            {
+                R.NO_POSTINGS: command.amounts == (),
+                R.INVALID_AMOUNT: any(not 0 < amount < END for _, amount in command.amounts or ()),
+                R.UNKNOWN_ENTRY: command.entry not in self.heard,
+            }
+        )
+        _, original, told = self.heard[command.entry]
+        lines = told.lines
         left = {
             index: line[4] - self.back.get((command.entry, index), 0)
             for index, line in enumerate(lines)
             if line[0] == "posted"
         }
-        asked = command.amounts
-        if asked is None:
-            asked = [(index, amount) for index, amount in left.items() if amount]
+        all_that_is_left = [(index, amount) for index, amount in left.items() if amount]
+        asked = all_that_is_left if command.amounts is None else command.amounts
         pairs = [(lines[index], amount) for index, amount in asked if index in left]
         refuse(
             {
-                R.NO_POSTINGS: command.amounts == (),
-                R.INVALID_AMOUNT: any(not 0 < amount < END for _, amount in asked),
-                R.UNKNOWN_ENTRY: original is None,
-                R.NOT_REVERSIBLE: not is_entry,
+                R.NOT_REVERSIBLE: not isinstance(original, Post | Settle) or told.code is not None,
                 R.EXCEEDS_REMAINDER: not asked,
             }
             | self.unusable([name for line, _ in pairs for name in line[1:3]], command)
