@@ -43,6 +43,7 @@ Said = tuple[str, str, str, str, int, int, int, str | None, int | None]
 class Told:
     """An outcome, with all that the model predicts of it."""
 
+    about: tuple[str, str, str | None]  # the command's id, kind and subject
     seq: int
     booked_at: datetime
     code: R | None = None
@@ -68,9 +69,30 @@ def told_by(outcome: Outcome) -> Told:
         )
         for line in outcome.lines
     )
+    about = outcome.id, str(outcome.kind), outcome.subject
     code = None if outcome.refusal is None else outcome.refusal.code
     effective_at, reverses = outcome.effective_at, outcome.reverses
-    return Told(outcome.seq, outcome.booked_at, code, lines, effective_at, reverses, outcome.replayed)
+    return Told(about, outcome.seq, outcome.booked_at, code, lines, effective_at, reverses, outcome.replayed)
+
+
+KINDS: dict[type[Command], str] = {
+    OpenAccount: "open",
+    CloseAccount: "close",
+    Freeze: "freeze",
+    Unfreeze: "unfreeze",
+    SetCreditLine: "credit_line",
+    Post: "post",
+    Hold: "hold",
+    Settle: "settle",
+    Void: "void",
+    Expire: "expire",
+    Reverse: "reverse",
+    ClosePeriod: "close_period",
+}
+
+
+def about(command: Command) -> tuple[str, str, str | None]:
+    return command.id, KINDS[type(command)], command.subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +155,8 @@ class PlainBook:
         if known:
             if [content for content, _, _ in known] == contents:
                 return tuple(replace(told, replayed=True) for _, _, told in known)
-            return (Told(0, known[0][2].booked_at, R.ID_CONFLICT),) * len(contents)
+            first = known[0][2].booked_at
+            return tuple(Told(about(command), 0, first, R.ID_CONFLICT) for command in group.commands)
         self.now = max(self.now, now)
         self._undo.clear()
         told: list[Told] = []
@@ -150,7 +173,10 @@ class PlainBook:
                 else:
                     table[key] = before
             codes = [refusal.code if place == len(told) else R.GROUP_REFUSED for place in range(len(contents))]
-            told = [Told(self.seq + place, self.now, code) for place, code in enumerate(codes, start=1)]
+            told = [
+                Told(about(command), self.seq + place, self.now, code)
+                for place, (command, code) in enumerate(zip(group.commands, codes, strict=True), start=1)
+            ]
             for command, content, said in zip(group.commands, contents, told, strict=True):
                 self.heard[command.id] = content, command, said
         self.seq += len(told)
@@ -224,7 +250,7 @@ class PlainBook:
                 reverses = self.heard[command.entry][2].seq
         if date is not None:
             date = max(date, self.periods.get("closed", date))
-        return Told(seq, self.now, None, tuple(lines), None if date == self.now else date, reverses)
+        return Told(about(command), seq, self.now, None, tuple(lines), None if date == self.now else date, reverses)
 
     def wrong_with(self, command: Post | Hold) -> dict[R, bool]:
         """All that may be wrong with an entry before its money is looked at."""

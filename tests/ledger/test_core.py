@@ -6,15 +6,21 @@ import pytest
 from hypothesis import given, settings
 
 from ledger.bounds import check_group
+from ledger.canonical import kind_of
 from ledger.commands import (
     BankEvidence,
+    Charge,
     CloseAccount,
+    ClosePeriod,
     Expire,
     Freeze,
     FreezeScope,
+    Group,
     Hold,
+    OpenAccount,
     Post,
     Posting,
+    Reverse,
     SetCreditLine,
     Settle,
     Void,
@@ -54,53 +60,164 @@ def decide(state, *groups, at=START):
 
 SOON = START + timedelta(seconds=5)
 BEFORE = SOON - timedelta(microseconds=1)
+EARLIER = START - timedelta(days=1)
 HELD = Hold(id="held", postings=(usd(A, B, 6), usd(A, FX, 2)), expires_at=SOON)
 
+NOBODY, GONE, COLD, DRAWN = (f"usr_{name}/wallet/USD" for name in ("x", "gone", "cold", "drawn"))
+THREE = (usd(A, B, 3),)
+
+
+def eventful():
+    """A book in which 8 of A's 10 USD are held, an account is gone, one frozen, one drawn on, a limit nearly used."""
+    state, outcomes = decide(
+        opened(),
+        *(alone(OpenAccount(id=f"open {name}", account=name)) for name in (GONE, COLD, DRAWN)),
+        alone(CloseAccount(id="close", account=GONE)),
+        alone(Freeze(id="freeze", scope=FreezeScope.ACCOUNT, target=COLD)),
+        alone(SetCreditLine(id="line", account=DRAWN, cap=5)),
+        alone(post("draw", usd(DRAWN, BANK, 4), charges=(Charge("limit", 10, 12),))),
+        alone(ClosePeriod(id="period", until=EARLIER)),
+        alone(HELD),
+        alone(Hold(id="closed", postings=(usd(A, B, 1),))),
+        alone(Void(id="void", hold="closed")),
+        alone(Settle(id="refused", hold="closed")),
+    )
+    assert [outcome.accepted for outcome in outcomes] == [True] * 11 + [False]
+    return state
+
+
 REFUSALS = [
-    # command                                                              at     code
-    (post("c"), START, R.NO_POSTINGS),
-    (post("c", usd(A, "nobody/x/USD", 0)), START, R.INVALID_AMOUNT),
-    (post("c", usd(A, "nobody/x/USD", -3)), START, R.INVALID_AMOUNT),
-    (post("c", usd(A, "nobody/x/USD", 2**256)), START, R.INVALID_AMOUNT),
-    (post("c", usd(A, A, 3)), START, R.SAME_ACCOUNT),
-    (post("c", usd(A, B, 3, debit_rest=B)), START, R.SAME_ACCOUNT),
-    (post("c", usd(A, "nobody/x/USD", 3)), START, R.UNKNOWN_ACCOUNT),
-    (post("c", usd(A, A_ETH, 3)), START, R.ASSET_MISMATCH),
-    (post("c", usd(A, B, 3), effective_at=SOON), START, R.EFFECTIVE_IN_FUTURE),
-    (Hold(id="c", postings=(usd(A, B, 3),), expires_at=START), START, R.EXPIRES_IN_PAST),
-    (Settle(id="c", hold="none"), START, R.UNKNOWN_HOLD),
-    (Settle(id="c", hold="closed"), START, R.HOLD_CLOSED),
-    (Settle(id="c", hold="held"), SOON, R.HOLD_EXPIRED),
-    (Void(id="c", hold="held"), SOON, R.HOLD_EXPIRED),
-    (Expire(id="c", hold="held"), START, R.NOT_YET),
-    (Expire(id="c", hold="closed"), SOON, R.HOLD_CLOSED),
-    (Settle(id="c", hold="held", amounts=((7, 1),)), START, R.UNKNOWN_POSTING),
-    (Settle(id="c", hold="held", amounts=((0, 7),)), START, R.EXCEEDS_REMAINDER),
-    (Settle(id="c", hold="held", amounts=((0, 4), (0, 3))), START, R.EXCEEDS_REMAINDER),
-    (CloseAccount(id="c", account=A), START, R.ACCOUNT_IN_USE),
-    (CloseAccount(id="c", account="nobody/x/USD"), START, R.UNKNOWN_ACCOUNT),
-    (SetCreditLine(id="c", account=BANK, cap=1), START, R.NOT_LIMITED),
-    (SetCreditLine(id="c", account=A, cap=-1), START, R.INVALID_AMOUNT),
-    (post("c", usd(A, B, 3)), START, R.INSUFFICIENT_FUNDS),
-    (post("c", usd(FX, B, 6)), START, R.INSUFFICIENT_FUNDS),
-    (post("c", usd(BANK, B, 6), covered=True), START, R.INSUFFICIENT_FUNDS),
-    (post("c", usd(BANK, A, 2**256 - 5)), START, R.AMOUNT_OVERFLOW),
+    # command                                                        at     code                     what explains it
+    (post("c", *THREE, effective_at=SOON), START, R.EFFECTIVE_IN_FUTURE, {"booked_at": START.isoformat()}),
+    (ClosePeriod(id="c", until=SOON), START, R.EFFECTIVE_IN_FUTURE, {"booked_at": START.isoformat()}),
+    (ClosePeriod(id="c", until=EARLIER), START, R.PERIOD_CLOSED, {"closed_until": EARLIER.isoformat()}),
+    (post("c"), START, R.NO_POSTINGS, {}),
+    (Reverse(id="c", entry="none", amounts=()), START, R.NO_POSTINGS, {}),
+    (post("c", usd(A, NOBODY, 0)), START, R.INVALID_AMOUNT, {"amount": "0"}),
+    (post("c", usd(A, NOBODY, -3)), START, R.INVALID_AMOUNT, {"amount": "-3"}),
+    (post("c", usd(A, NOBODY, 2**256)), START, R.INVALID_AMOUNT, {"amount": str(2**256)}),
+    (post("c", *THREE, charges=(Charge("limit", -1, 5),)), START, R.INVALID_AMOUNT, {"amount": "-1"}),
+    (Settle(id="c", hold="none", amounts=((0, 0),)), START, R.INVALID_AMOUNT, {"amount": "0"}),
+    (SetCreditLine(id="c", account=NOBODY, cap=-1), START, R.INVALID_AMOUNT, {"amount": "-1"}),
+    (Reverse(id="c", entry="none", amounts=((0, 0),)), START, R.INVALID_AMOUNT, {"amount": "0"}),
+    (Reverse(id="c", entry="none"), START, R.UNKNOWN_ENTRY, {"entry": "none"}),
+    (Reverse(id="c", entry="held"), START, R.NOT_REVERSIBLE, {"entry": "held", "kind": "hold"}),
+    (Reverse(id="c", entry="refused"), START, R.NOT_REVERSIBLE, {"entry": "refused", "kind": "settle"}),
+    (post("c", usd(NOBODY, NOBODY, 3)), START, R.SAME_ACCOUNT, {"account": NOBODY}),
+    (post("c", usd(A, B, 3, debit_rest=B)), START, R.SAME_ACCOUNT, {"account": A}),
+    (post("c", usd(A_ETH, NOBODY, 3)), START, R.UNKNOWN_ACCOUNT, {"account": NOBODY}),
+    (CloseAccount(id="c", account=NOBODY), START, R.UNKNOWN_ACCOUNT, {"account": NOBODY}),
+    (SetCreditLine(id="c", account=NOBODY, cap=1), START, R.UNKNOWN_ACCOUNT, {"account": NOBODY}),
+    (Freeze(id="c", scope=FreezeScope.ACCOUNT, target=NOBODY), START, R.UNKNOWN_ACCOUNT, {"account": NOBODY}),
+    (
+        *(post("c", usd(GONE, A_ETH, 3)), START, R.ASSET_MISMATCH),
+        {"account": A_ETH, "account_asset": "ETH", "posting_asset": "USD"},
+    ),
+    (post("c", usd(COLD, GONE, 3)), START, R.ACCOUNT_CLOSED, {"account": GONE}),
+    (OpenAccount(id="c", account=GONE), START, R.ACCOUNT_CLOSED, {"account": GONE}),
+    (
+        Hold(id="c", postings=(usd(COLD, A, 3),), expires_at=START),
+        START,
+        R.FROZEN,
+        {"scope": "account", "target": COLD},
+    ),
+    (Hold(id="c", postings=THREE, expires_at=START), START, R.EXPIRES_IN_PAST, {"booked_at": START.isoformat()}),
+    (Settle(id="c", hold="none"), START, R.UNKNOWN_HOLD, {"hold": "none"}),
+    (Settle(id="c", hold="closed", amounts=((7, 1),)), START, R.HOLD_CLOSED, {"hold": "closed", "state": "voided"}),
+    (Expire(id="c", hold="closed"), SOON, R.HOLD_CLOSED, {"hold": "closed", "state": "voided"}),
+    (Settle(id="c", hold="held", amounts=((7, 1),)), SOON, R.HOLD_EXPIRED, {"hold": "held"}),
+    (Void(id="c", hold="held"), SOON, R.HOLD_EXPIRED, {"hold": "held"}),
+    (Expire(id="c", hold="held"), BEFORE, R.NOT_YET, {"hold": "held"}),
+    (Expire(id="c", hold="held"), START, R.NOT_YET, {"hold": "held"}),
+    (Settle(id="c", hold="held", amounts=((0, 7), (7, 1))), START, R.UNKNOWN_POSTING, {"hold": "held", "posting": 7}),
+    (
+        Reverse(id="c", entry="funding", amounts=((0, 99), (2, 1))),
+        START,
+        R.UNKNOWN_POSTING,
+        {"entry": "funding", "posting": 2},
+    ),
+    (
+        *(Settle(id="c", hold="held", amounts=((0, 4), (0, 3))), START, R.EXCEEDS_REMAINDER),
+        {"hold": "held", "posting": 0, "required": 7, "remaining": 6},
+    ),
+    (
+        *(Reverse(id="c", entry="funding", amounts=((0, 8), (0, 3))), START, R.EXCEEDS_REMAINDER),
+        {"entry": "funding", "posting": 0, "required": 11, "remaining": 10},
+    ),
+    (CloseAccount(id="c", account=A), START, R.ACCOUNT_IN_USE, {"account": A, "balance": 10, "held": 8}),
+    (CloseAccount(id="c", account=B), START, R.ACCOUNT_IN_USE, {"account": B, "balance": 0, "held": 6}),
+    (SetCreditLine(id="c", account=BANK, cap=1), START, R.NOT_LIMITED, {"account": BANK}),
+    (
+        *(SetCreditLine(id="c", account=DRAWN, cap=3), START, R.CREDIT_LINE_IN_USE),
+        {"account": DRAWN, "in_use": 4, "cap": 3},
+    ),
+    (
+        *(post("c", usd(A, B, 13), charges=(Charge("limit", 3, 12),)), START, R.LIMIT_EXCEEDED),
+        {"counter": "limit", "required": 3, "used": 10, "cap": 12, "available": 2},
+    ),
+    (post("c", usd(RECEIVABLE, A, 2**256 - 10), usd(B, A, 1)), START, R.AMOUNT_OVERFLOW, {"account": A}),
+    (post("c", *THREE), START, R.INSUFFICIENT_FUNDS, {"account": A, "required": 3, "available": 2}),
+    (Hold(id="c", postings=THREE), START, R.INSUFFICIENT_FUNDS, {"account": A, "required": 3, "available": 2}),
+    (post("c", usd(FX, B, 6)), START, R.INSUFFICIENT_FUNDS, {"account": FX, "required": 6, "available": 5}),
+    (post("c", usd(DRAWN, B, 2)), START, R.INSUFFICIENT_FUNDS, {"account": DRAWN, "required": 2, "available": 1}),
+    (
+        post("c", usd(BANK, B, 6), covered=True),
+        START,
+        R.INSUFFICIENT_FUNDS,
+        {"account": BANK, "required": 6, "available": 0},
+    ),
+    (Reverse(id="c", entry="funding"), START, R.INSUFFICIENT_FUNDS, {"account": A, "required": 10, "available": 2}),
 ]
 
 
-@pytest.mark.parametrize(("command", "at", "code"), REFUSALS, ids=lambda value: str(getattr(value, "id", value)))
-def test_each_refusal_has_its_code(command, at, code):
-    closed = Hold(id="closed", postings=(usd(A, B, 1),))
-    state, _ = decide(opened(), alone(HELD), alone(closed), alone(Void(id="void", hold="closed")))
-    before = {name: state.account(name) for name in ACCOUNTS}
+@pytest.mark.parametrize(
+    ("command", "at", "code", "facts"),
+    REFUSALS,
+    ids=[f"{row[2]}-{kind_of(row[0])}" for row in REFUSALS],
+)
+def test_each_refusal_has_its_code_and_says_why(command, at, code, facts):
+    """Most break a second rule that comes later in the order."""
+    state = eventful()
+    before = {name: state.account(name) for name in (*ACCOUNTS, GONE, COLD, DRAWN)}
     state, outcomes = decide(state, alone(command), at=at)
-    assert outcomes[0].refusal.code is code
-    assert {name: state.account(name) for name in ACCOUNTS} == before
+    assert (outcomes[0].refusal.code, outcomes[0].refusal.facts) == (code, facts)
+    assert {name: state.account(name) for name in before} == before
+    assert (state.counter("limit"), state.closed_until, state.hold("held").state) == (10, EARLIER, "open")
 
 
-def test_a_refusal_says_what_was_required_and_available():
-    _, outcomes = decide(opened(), alone(post("c", usd(A, B, 13))))
-    assert outcomes[0].refusal.facts == {"account": A, "required": 13, "available": 10}
+def test_the_table_has_every_code_in_the_cores_order():
+    """But for those of ids, rows and groups, which have tests of their own."""
+    of_their_own = {R.ID_CONFLICT, R.DUPLICATE_ROW, R.STALE_STATE, R.GROUP_REFUSED}
+    assert list(dict.fromkeys(row[2] for row in REFUSALS)) == [code for code in R if code not in of_their_own]
+
+
+def test_a_row_comes_before_all_else_that_is_wrong_and_a_repeat_before_that():
+    row = Insert("things", {"book": "main", "id": "x"}, {"state": "new"})
+    state, _ = decide(eventful(), alone(post("first", usd(BANK, A, 1)), row))
+    _, [stale, double, conflict] = decide(
+        state,
+        alone(post("c", effective_at=SOON), Advance("things", row.key, {"state": "used"}, {"state": "new"})),
+        alone(post("d", effective_at=SOON), row),
+        alone(post("first", effective_at=SOON), row),
+    )
+    assert (stale.refusal.code, stale.refusal.facts) == (R.STALE_STATE, {"table": "things"})
+    assert (double.refusal.code, double.refusal.facts) == (R.DUPLICATE_ROW, {"table": "things"})
+    assert (conflict.refusal.code, conflict.seq) == (R.ID_CONFLICT, 0)
+
+
+def test_a_refused_group_names_the_command_that_stopped_it_and_changes_nothing():
+    fine, wrong, later = post("fine", usd(A, B, 1)), post("wrong", usd(A, B, 2)), post("later", usd(BANK, A, 1))
+    state, outcomes = decide(eventful(), Group((fine, wrong, later)))
+    because = {"because": "wrong", "code": "insufficient_funds"}
+    assert [outcome.refusal.code for outcome in outcomes] == [R.GROUP_REFUSED, R.INSUFFICIENT_FUNDS, R.GROUP_REFUSED]
+    assert [outcome.refusal.facts for outcome in outcomes[::2]] == [because, because]
+    assert state.account(A).available == 2
+
+
+def test_a_conflict_names_what_was_first_made_under_the_id():
+    state, [first] = decide(opened(), alone(post("c", usd(A, B, 1), subject="trf_1")))
+    _, [conflict] = decide(state, alone(post("c", usd(A, B, 2), subject="trf_2")))
+    assert conflict.refusal.facts == {"first": "trf_1", "first_seq": first.seq}
 
 
 def test_limits_look_only_at_the_state_after_the_whole_entry():
