@@ -370,7 +370,7 @@ _ROWS = (
         "hold_promised",
         409,
         "The hold is promised",
-        "A hold is a promise to its recipient: its sender can pay it, and only its recipient can let go of it.",
+        "A hold is a promise to its recipient: its sender can pay it, and only its recipient can release any of it.",
         "Ask the recipient to void it, or wait until it expires.",
     ),
     Problem("expires_too_late", 422, "Expires too late", "A hold ends at `latest` at the latest.", "Choose that."),

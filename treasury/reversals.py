@@ -95,11 +95,19 @@ class Reversals:
                 )
                 (outcome,) = await decide(self._ledger, Group((command,), content=key.content))
         except RefusedByBook as refusal:
-            assets = {line.asset for line in entry.lines}
-            if len(assets) == 1:  # so that its numbers are shown in this asset
-                refusal.facts = {**refusal.facts, "asset": assets.pop()}
+            if (asset := _asset_of(refusal, entry)) is not None:
+                refusal.facts = {**refusal.facts, "asset": asset}
             raise
         return _made(outcome, entry, reason)
+
+
+def _asset_of(refusal: RefusedByBook, entry: Outcome) -> str | None:
+    """The asset that a refusal's numbers are in: its line's, or the only one of the entry."""
+    line = refusal.facts.get("posting")
+    if isinstance(line, int) and 0 <= line < len(entry.lines):
+        return entry.lines[line].asset
+    assets = {line.asset for line in entry.lines}
+    return assets.pop() if len(assets) == 1 else None
 
 
 def _check(entry: Outcome) -> None:

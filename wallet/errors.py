@@ -12,7 +12,7 @@ OnebookError
 │   ├── OwnAddress          a withdrawal to the house itself or to the token's own contract
 │   ├── BelowMinimum        less than the smallest withdrawal
 │   ├── ReceivableOpen      the user owes the house; nothing leaves before that is repaid
-│   ├── HoldPromised        the sender of a hold can't let go of it; only its recipient can
+│   ├── HoldPromised        the sender of a hold can't release any of it; only its recipient can
 │   └── NotCancellable      the withdrawal has gone too far, or has ended
 ├── Unavailable
 │   ├── RatesTooOld         the rates file is older than it allows itself to be

@@ -133,7 +133,7 @@ def csv_rows(lines: Iterable[HistoryLine], assets: dict[str, Asset]) -> Iterator
             line.booked_at.isoformat(),
             line.kind,
             line.status.value,
-            line.subject or "",
+            inert(line.subject or ""),
             line.asset,
         )
         texts = (line.counterparty, line.memo or "", evidence_text(line.evidence))

@@ -1,7 +1,7 @@
 """Holds between users: value that its sender sets aside for somebody until an instant, to be paid or let go.
 
-No table of their own: a hold is read back from the book by its subject. It's a promise: its sender can pay it at any
-time, wholly or in parts, but only its recipient can let go of it before it expires.
+No table of their own: a hold is read back from the book by its subject. It's a promise: both can have it paid at any
+time, wholly or in parts, but only its recipient can let go of it, or of what is left, before it expires.
 """
 
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from base.entropy import Entropy
 from base.errors import NotFound, Rejected
 from base.ids import is_id, new_id
 from ledger.accounts import HOUSE, house_account, split_account_id, user_account
-from ledger.asking import decide, decided_before
+from ledger.asking import decide, decided_before, stopping
 from ledger.commands import Command, Group, Posting, Settle, Void
 from ledger.commands import Hold as HoldCommand
 from ledger.engine import KnownHold, Ledger, Movement
-from ledger.errors import BookCorrupt, RefusedByBook
-from ledger.outcomes import Line, LineKind, Outcome
+from ledger.errors import BookCorrupt, RefusedByBook, RequestConflict
+from ledger.outcomes import Line, LineKind, Outcome, Refused
 from ledger.requests import RequestKey
 from ledger.state import HoldState
-from wallet.errors import HoldPromised
+from wallet.errors import HoldPromised, ReceivableOpen
 from wallet.receivables import require_none
 from wallet.transfers import FEES, Directory, Fees, check_transfer
 
@@ -31,7 +31,7 @@ DAYS_MAX = 90
 
 _PAGE = 500
 _PAGES_MAX = 20
-"""Settlements of one hold that are added up at most: more than that many parts nobody pays."""
+"""Pages of payments that are added up at most, for a hold that expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,10 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class HoldStep:
-    """What a settlement or void did: `settled` went to the recipient, `fee` to the house, `released` to the sender."""
+    """What a settlement or void did: `settled` went to the recipient, `fee` to the house.
+
+    `released` of the amount came back to the sender, and with it what was held for its fee.
+    """
 
     hold: str
     asset: str
@@ -135,9 +138,6 @@ class Holds:
         """The hold with this id as it stands now, to its sender or its recipient. Raises NotFound."""
         held, known = await self._find(owner, hold)
         main, *fees = known.postings
-        settled = main.amount - main.remaining
-        if known.state is not HoldState.OPEN:
-            settled = await self._settled(hold, main.credit)
         return Hold(
             id=hold,
             sender=split_account_id(main.debit)[0],
@@ -145,7 +145,7 @@ class Holds:
             asset=main.asset,
             amount=main.amount,
             fee=sum(fee.amount for fee in fees),
-            settled=settled,
+            settled=await self._settled(hold, known),
             remaining=main.remaining,
             state=known.state,
             memo=held.metadata.get("memo"),
@@ -158,12 +158,19 @@ class Holds:
     ) -> HoldStep:
         """Pay `amount` of the hold to its recipient, None: all that remains; `close` releases the rest.
 
-        Its sender and its recipient may. Raises NotFound, RequestConflict, RefusedByBook (`hold_closed`,
-        `hold_expired`, `exceeds_remainder`).
+        Its sender and its recipient may; only its recipient may release anything. Raises NotFound, HoldPromised,
+        ReceivableOpen, RequestConflict, RefusedByBook (`frozen`, `hold_closed`, `hold_expired`, `exceeds_remainder`).
         """
         _, known = await self._find(owner, hold)
-        amounts, is_last = self._shares(known, amount)
-        command = Settle(id=key.id, subject=hold, hold=known.id, amounts=amounts, close=close or is_last)
+        command = Settle(id=key.id, subject=hold, hold=known.id, amounts=_shares(known, amount), close=close)
+        try:
+            if close and amount is not None and amount < known.postings[0].remaining:
+                _require_recipient(owner, known)
+            await self._require_payable(owner, known)
+        except Rejected:
+            if (first := await decided_before(self._ledger, key)) is not None:
+                return _done(first, known)  # what is in the way arose since
+            raise
         return await self._step(key, known, command)
 
     async def void(self, *, key: RequestKey, owner: str, hold: str) -> HoldStep:
@@ -172,44 +179,33 @@ class Holds:
         Raises NotFound, HoldPromised, RequestConflict, RefusedByBook (`hold_closed`, `hold_expired`).
         """
         _, known = await self._find(owner, hold)
-        if owner != split_account_id(known.postings[0].credit)[0]:
-            raise HoldPromised(
-                "a hold is a promise to its recipient: only they can let go of it before it expires",
-                expires_at=None if known.expires_at is None else known.expires_at.isoformat(),
-            )
+        _require_recipient(owner, known)
         return await self._step(key, known, Void(id=key.id, subject=hold, hold=known.id))
+
+    async def _require_payable(self, owner: str, known: KnownHold) -> None:
+        """Raise what stops a payment out of the hold now: the book itself only looks when value is set aside."""
+        main = known.postings[0]
+        if stops := stopping(await self._ledger.freezes(), main.debit, main.credit):
+            scope, target = stops[0]
+            raise RefusedByBook("this can't be paid while it's frozen", code=Refused.FROZEN, scope=scope, target=target)
+        sender = split_account_id(main.debit)[0]
+        try:
+            await require_none(self._ledger, sender)
+        except ReceivableOpen as owing:
+            if owner == sender:
+                raise
+            raise ReceivableOpen("the sender of this hold can't pay anything now") from owing  # how much is their own
 
     async def _step(self, key: RequestKey, known: KnownHold, command: Command) -> HoldStep:
         try:
             (outcome,) = await decide(self._ledger, Group((command,), content=key.content))
-        except RefusedByBook as refusal:
-            refusal.facts = {**refusal.facts, "asset": known.postings[0].asset}  # what its numbers are in
+        except RequestConflict:
             raise
-        target = known.postings[0].credit
-        return HoldStep(
-            hold=known.subject or known.id,
-            asset=known.postings[0].asset,
-            settled=_sum(outcome.lines, LineKind.POSTED, target, same=True),
-            fee=_sum(outcome.lines, LineKind.POSTED, target, same=False),
-            released=_sum(outcome.lines, LineKind.RELEASED, target, same=True),
-            booked_at=outcome.booked_at,
-            replayed=outcome.replayed,
-        )
-
-    def _shares(self, known: KnownHold, amount: int | None) -> tuple[tuple[tuple[int, int], ...] | None, bool]:
-        """What to settle of each posting, and whether that is the last of it.
-
-        A part's share of the fee is rounded down, so that no order of parts can come to more than is held; the last
-        part takes the rest.
-        """
-        main, *fees = known.postings
-        if amount is None:
-            return None, False
-        if amount == main.remaining:
-            rest = ((place, fee.remaining) for place, fee in enumerate(fees, start=1) if fee.remaining)
-            return ((0, amount), *rest), True
-        shares = ((place, fee.amount * amount // main.amount) for place, fee in enumerate(fees, start=1))
-        return ((0, amount), *((place, share) for place, share in shares if share)), False
+        except RefusedByBook as refusal:
+            # What its numbers are in, and the name that its parties know it by.
+            refusal.facts = {**refusal.facts, "asset": known.postings[0].asset, "hold": known.subject}
+            raise
+        return _done(outcome, known)
 
     async def _find(self, owner: str, hold: str) -> tuple[Movement, KnownHold]:
         """The hold's own line and what became of it. Raises NotFound, also for others' holds."""
@@ -223,8 +219,20 @@ class Holds:
                 return lines[-1], known
         raise NotFound(f"there is no hold {hold[:40]!r}", param="hold")
 
-    async def _settled(self, hold: str, target: str) -> int:
-        """What was paid of a hold that has ended, by its settlements."""
+    async def _settled(self, hold: str, known: KnownHold) -> int:
+        """What was paid of a hold: of one that has ended, what its end didn't release."""
+        main = known.postings[0]
+        match known.state:
+            case HoldState.OPEN:
+                return main.amount - main.remaining
+            case HoldState.SETTLED | HoldState.VOIDED:
+                lines = await self._ledger.history(subject=hold, kinds=(LineKind.RELEASED,))
+                return main.amount - sum(line.amount for line in lines if line.credit == main.credit)
+            case HoldState.EXPIRED:  # its end is the worker's own entry, about no movement of theirs
+                return await self._paid(hold, main.credit)
+
+    async def _paid(self, hold: str, target: str) -> int:
+        """What was paid of a hold, payment by payment."""
         total, before = 0, None
         for _ in range(_PAGES_MAX):
             lines = await self._ledger.history(subject=hold, kinds=(LineKind.POSTED,), before=before, limit=_PAGE)
@@ -233,6 +241,43 @@ class Holds:
                 break
             before = (lines[-1].seq, lines[-1].line)
         return total
+
+
+def _require_recipient(owner: str, known: KnownHold) -> None:
+    """Raise HoldPromised unless `owner` is who the hold is for."""
+    if owner != split_account_id(known.postings[0].credit)[0]:
+        raise HoldPromised(
+            "a hold is a promise to its recipient: only they can let go of it before it expires",
+            expires_at=None if known.expires_at is None else known.expires_at.isoformat(),
+        )
+
+
+def _shares(known: KnownHold, amount: int | None) -> tuple[tuple[int, int], ...] | None:
+    """What to settle of each posting for a payment of `amount`; None: all that remains.
+
+    With each part the fee for all that is paid by then is taken, rounded down: many small parts cost what one large one
+    does, no order of parts comes to more than is held, and the last part takes the rest.
+    """
+    if amount is None:
+        return None
+    main, *fees = known.postings
+    paid = main.amount - main.remaining + min(amount, main.remaining)
+    shares = [fee.amount * paid // main.amount - (fee.amount - fee.remaining) for fee in fees]
+    return ((0, amount), *((place, share) for place, share in enumerate(shares, start=1) if share > 0))
+
+
+def _done(outcome: Outcome, known: KnownHold) -> HoldStep:
+    """What an accepted settlement or void did."""
+    main = known.postings[0]
+    return HoldStep(
+        hold=known.subject or known.id,
+        asset=main.asset,
+        settled=_sum(outcome.lines, LineKind.POSTED, main.credit, same=True),
+        fee=_sum(outcome.lines, LineKind.POSTED, main.credit, same=False),
+        released=_sum(outcome.lines, LineKind.RELEASED, main.credit, same=True),
+        booked_at=outcome.booked_at,
+        replayed=outcome.replayed,
+    )
 
 
 def _made(outcome: Outcome, *, expires_at: datetime, memo: str | None) -> Hold:

@@ -47,7 +47,7 @@ def _row(account: str, line: StatementLine, asset: Asset) -> tuple[str, ...]:
         movement.booked_at.isoformat(),
         movement.effective_at.isoformat(),
         kind_of(movement.subject),
-        movement.subject or "",
+        inert(movement.subject or ""),
         asset.code,
         format_amount(line.step, asset),
         format_amount(line.balance, asset),

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from fastapi import Depends, Query
-from pydantic import AwareDatetime
 from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
@@ -15,12 +14,14 @@ from api.answers import answer, instant, money
 from api.auth import any_caller
 from api.door import resource
 from api.errors import InvalidRequest
+from api.instants import Instant
 from api.parts import Parts
 from api.routes.history import EvidenceView, evidence_view
 from base.errors import NotFound
 from identity.keys import Principal
 from identity.scopes import Scope
 from ledger.accounts import split_account_id, user_account
+from ledger.errors import StatementTooLong
 from ledger.money import Asset
 from ledger.statements import Statement, StatementLine, TimeKind
 from wallet.receipts import kind_of
@@ -104,17 +105,15 @@ async def read_statement(
     request: Request,
     parts: Parts,
     principal: Annotated[Principal, Depends(any_caller)],
-    since: Annotated[AwareDatetime, Query(alias="from", description="From this instant on (RFC 3339).")],
-    until: Annotated[
-        AwareDatetime | None, Query(alias="to", description="Before this instant; else all up to now.")
-    ] = None,
+    since: Annotated[Instant, Query(alias="from", description="From this instant on (RFC 3339).")],
+    until: Annotated[Instant | None, Query(alias="to", description="Before this instant; else all up to now.")] = None,
     asset: Annotated[str | None, Query(max_length=20, description="Your own account in this asset.")] = None,
     account: Annotated[
         str | None, Query(max_length=300, description="Or an account's name; others' need treasury:read.")
     ] = None,
     by: Annotated[TimeKind, Query(description="Which time orders and bounds it.")] = TimeKind.BOOKED,
     known_at: Annotated[
-        AwareDatetime | None, Query(description="As it would have been told then, without what was booked later.")
+        Instant | None, Query(description="As it would have been told then, without what was booked later.")
     ] = None,
     known_seq: Annotated[
         int | None, Query(ge=0, le=SEQ_MAX, description="Or as an earlier answer's known_seq says: the same again.")
@@ -124,14 +123,17 @@ async def read_statement(
     """Needs wallet:read for your own accounts, treasury:read for any other."""
     if known_at is not None and known_seq is not None:
         raise InvalidRequest("give known_at or known_seq, not both", param="known_seq")
-    begin = since.astimezone(UTC)
-    end = parts.clock.now() + timedelta(microseconds=1) if until is None else until.astimezone(UTC)
-    if end <= begin:
+    end = parts.clock.now() + timedelta(microseconds=1) if until is None else until
+    if end <= since:
         raise InvalidRequest("a statement ends after it begins: `to` is later than `from`", param="to")
     name = _account_asked(principal, asset=asset, account=account)
     kept = await _kept_in(parts, name, own=asset is not None)
-    known = known_seq if known_at is None else known_at.astimezone(UTC)
-    statement = await parts.ledger.statement(name, since=begin, until=end, by=by, known=known)
+    known = known_seq if known_at is None else known_at
+    try:
+        statement = await parts.ledger.statement(name, since=since, until=end, by=by, known=known)
+    except StatementTooLong as error:
+        error.param = "to"
+        raise
     if format == "csv" or (format is None and "text/csv" in request.headers.get("accept", "")):
         return _csv(statement, kept)
     return answer(statement_view(statement, kept))

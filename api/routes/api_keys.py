@@ -1,17 +1,17 @@
 """API keys, for operators: make (the secret is shown once), list, revoke."""
 
-from datetime import datetime
 from functools import partial
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from api.answers import answer, instant, maybe_instant
 from api.auth import caller
 from api.door import resource
+from api.instants import Instant
 from api.paging import Wanted, listing
 from api.parts import Parts
 from api.schemas import Asked
@@ -54,9 +54,7 @@ class NewApiKey(Asked):
     user: str | None = Field(
         default=None, max_length=64, examples=["alice"], description="Its owner, by id or handle; none: the house's."
     )
-    expires_at: Annotated[datetime, AwareDatetime] | None = Field(
-        default=None, strict=False, description="RFC 3339, with a time zone; none: until it's revoked."
-    )
+    expires_at: Instant | None = Field(default=None, description="RFC 3339; none: until it's revoked.")
     rate_per_minute: int | None = Field(default=None, description="Requests in any minute; none: the usual limit.")
 
 

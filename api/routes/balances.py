@@ -1,11 +1,10 @@
 """A user's balances, now or at any instant."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, NotRequired
 
 from fastapi import Depends, Query
-from pydantic import AwareDatetime
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
@@ -13,6 +12,7 @@ from api.answers import Assets, answer, instant, money
 from api.auth import owner
 from api.door import resource
 from api.errors import InvalidRequest
+from api.instants import Instant
 from api.parts import Parts, assets_of
 from identity.scopes import Scope
 from ledger.statements import TimeKind
@@ -59,7 +59,7 @@ def balance_view(balance: Balance, assets: Assets) -> BalanceView:
 
 
 @dataclass(frozen=True, slots=True)
-class Instant:
+class Moment:
     """An instant that is asked about."""
 
     at: datetime
@@ -67,29 +67,29 @@ class Instant:
     known_at: datetime | None
 
 
-async def _instant_asked(
+async def _moment_asked(
     at: Annotated[
-        AwareDatetime | None, Query(description="What you had then (RFC 3339), after all that was booked by then.")
+        Instant | None, Query(description="What you had then (RFC 3339), after all that was booked by then.")
     ] = None,
     by: Annotated[
         TimeKind | None, Query(description="Whether `at` is about when it was booked, or when it took effect.")
     ] = None,
     known_at: Annotated[
-        AwareDatetime | None, Query(description="As it would have been told then, without what was booked later.")
+        Instant | None, Query(description="As it would have been told then, without what was booked later.")
     ] = None,
-) -> Instant | None:
+) -> Moment | None:
     if at is None:
         if by is not None or known_at is not None:
             raise InvalidRequest("`by` and `known_at` are about an instant: give `at` as well", param="at")
         return None
-    return Instant(at.astimezone(UTC), by or TimeKind.BOOKED, None if known_at is None else known_at.astimezone(UTC))
+    return Moment(at, by or TimeKind.BOOKED, known_at)
 
 
 @router.get("/balances", response_model=BalanceList, summary="What you have, by asset; or had at an instant")
 async def list_balances(
     parts: Parts,
     user: Annotated[str, owner(Scope.WALLET_READ)],
-    asked: Annotated[Instant | None, Depends(_instant_asked)],
+    asked: Annotated[Moment | None, Depends(_moment_asked)],
 ) -> Response:
     assets = await assets_of(parts)
     if asked is not None:
@@ -104,7 +104,7 @@ async def read_balance(parts: Parts, asset: str, user: Annotated[str, owner(Scop
     return answer(balance_view(found, await assets_of(parts, asset)))
 
 
-async def _past(parts: Parts, user: str, asked: Instant, assets: Assets) -> BalanceList:
+async def _past(parts: Parts, user: str, asked: Moment, assets: Assets) -> BalanceList:
     found = await parts.accounts.balances_at(user, asked.at, by=asked.by, known_at=asked.known_at)
     view: BalanceList = {
         "items": [{"asset": asset, "balance": money(units, asset, assets)} for asset, units in found],

@@ -1,9 +1,8 @@
 """What the treasurer does to the book itself: credit lines, reversals, the end of periods."""
 
-from datetime import UTC
 from typing import Annotated
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
@@ -12,6 +11,7 @@ from api.answers import Assets, answer, instant, maybe_instant, money
 from api.auth import caller
 from api.door import resource
 from api.idempotency import IdempotencyKey
+from api.instants import Instant
 from api.parts import Parts, assets_of
 from api.schemas import Asked
 from base.errors import OnebookError, Rejected
@@ -99,7 +99,7 @@ class NewReversal(Asked):
 class PeriodToClose(Asked):
     """A period to close, for good."""
 
-    until: Annotated[AwareDatetime, Field(strict=False, description="The first instant that stays open (RFC 3339).")]
+    until: Instant = Field(description="The first instant that stays open (RFC 3339).")
     reason: str = Field(max_length=1000)
 
 
@@ -167,8 +167,7 @@ def _amount(item: LineToReverse, entry: Outcome, assets: Assets) -> tuple[int, i
 @router.post("/treasury/periods", response_model=PeriodClosedView, summary="Close a period, for good")
 async def close_period(parts: Parts, key: IdempotencyKey, asked: PeriodToClose, treasurer: Treasurer) -> Response:
     """What comes later with a date before `until` takes effect at `until`, so that what was reported stays."""
-    until = asked.until.astimezone(UTC)
-    closed = await parts.periods.close(key=key, treasurer=treasurer.owner, until=until, reason=asked.reason)
+    closed = await parts.periods.close(key=key, treasurer=treasurer.owner, until=asked.until, reason=asked.reason)
     view: PeriodClosedView = {"closed_until": instant(closed.until), "closed_at": instant(closed.closed_at)}
     return answer(view, replayed=closed.replayed)
 

@@ -3,12 +3,10 @@
 import csv
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import Query
-from pydantic import AwareDatetime
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from typing_extensions import TypedDict
@@ -18,6 +16,7 @@ from api.auth import owner
 from api.bodies import is_plain_text
 from api.door import resource
 from api.errors import InvalidRequest
+from api.instants import Instant
 from api.paging import Wanted, listing
 from api.parts import Parts, assets_of
 from identity.scopes import Scope
@@ -156,8 +155,8 @@ def _receipt_line(line: ReceiptLine, assets: Assets) -> ReceiptLineView:
     }
 
 
-Since = Annotated[AwareDatetime | None, Query(description="From this instant on (RFC 3339).")]
-Until = Annotated[AwareDatetime | None, Query(description="Before this instant (RFC 3339).")]
+Since = Annotated[Instant | None, Query(description="From this instant on (RFC 3339).")]
+Until = Annotated[Instant | None, Query(description="Before this instant (RFC 3339).")]
 
 
 @router.get(
@@ -185,8 +184,8 @@ async def list_history(
         asset=asset,
         kind=kind,
         metadata=_metadata_asked(request),
-        since=_utc(since),
-        until=_utc(until),
+        since=since,
+        until=until,
         by=by,
     )
     if format == "csv" or (format is None and "text/csv" in request.headers.get("accept", "")):
@@ -235,7 +234,3 @@ def _csv_text(rows: Iterable[tuple[str, ...]]) -> str:
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     return text.getvalue()
-
-
-def _utc(at: datetime | None) -> datetime | None:
-    return None if at is None else at.astimezone(UTC)

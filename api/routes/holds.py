@@ -1,9 +1,8 @@
 """What is set aside of a user's balances, and for what; and holds between users, from their making to their end."""
 
-from datetime import UTC
 from typing import Annotated
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
@@ -12,6 +11,7 @@ from api.answers import Assets, answer, instant, maybe_instant, money
 from api.auth import owner
 from api.door import resource
 from api.idempotency import IdempotencyKey
+from api.instants import Instant
 from api.parts import Parts, assets_of
 from api.schemas import Asked
 from identity.scopes import Scope
@@ -77,9 +77,7 @@ class NewHold(Asked):
     recipient: str = Field(max_length=64, examples=["@bob"], description="@handle, or a user id.")
     asset: AssetCode
     amount: AmountText
-    expires_at: Annotated[
-        AwareDatetime, Field(strict=False, description="When what isn't paid by then comes back to you (RFC 3339).")
-    ]
+    expires_at: Instant = Field(description="When what isn't paid by then comes back to you (RFC 3339).")
     memo: str | None = Field(default=None, max_length=1000, examples=["deposit for the bike"])
 
 
@@ -87,7 +85,7 @@ class Settlement(Asked):
     """What to pay of a hold."""
 
     amount: AmountText | None = Field(default=None, description="At most what remains; left out: all of it.")
-    close: bool = Field(default=False, description="Release the rest.")
+    close: bool = Field(default=False, description="Release the rest; only its recipient may.")
 
 
 def hold_view(hold: OpenHold, assets: Assets) -> HoldView:
@@ -136,7 +134,7 @@ def promise_view(hold: Hold, assets: Assets) -> PromiseView:
 
 
 def step_view(step: HoldStep, assets: Assets) -> HoldStepView:
-    """`settled` went to the recipient and `fee` to the house; `released` came back to the sender."""
+    """`settled` went to the recipient and `fee` to the house; `released` of the amount came back to the sender."""
     return {
         "hold": step.hold,
         "asset": step.asset,
@@ -159,7 +157,7 @@ async def create_hold(
         recipient=asked.recipient,
         asset=asked.asset,
         amount=parse_amount(asked.amount, assets[asked.asset]),
-        expires_at=asked.expires_at.astimezone(UTC),
+        expires_at=asked.expires_at,
         memo=asked.memo,
     )
     return answer(promise_view(made, assets), status=201, replayed=made.replayed)
@@ -175,7 +173,7 @@ async def read_hold(parts: Parts, hold: str, user: Annotated[str, owner(Scope.WA
 async def settle_hold(
     parts: Parts, hold: str, key: IdempotencyKey, asked: Settlement, user: Annotated[str, owner(Scope.TRANSFERS_WRITE)]
 ) -> Response:
-    """Its sender and its recipient may. The rest stays held unless `close` releases it."""
+    """Its sender and its recipient may. The rest stays held unless its recipient releases it with `close`."""
     found = await parts.holds.get(user, hold)
     assets = await assets_of(parts, found.asset)
     amount = None if asked.amount is None else parse_amount(asked.amount, assets[found.asset])
