@@ -251,6 +251,30 @@ def test_a_settled_part_leaves_the_rest_held_and_close_releases_it():
     assert (state.account(B).balance, state.account(FX).balance) == (4, 6)
 
 
+PART = Settle(id="part", hold="charged", amounts=((0, 1),))
+
+
+@pytest.mark.parametrize(
+    ("ends", "at", "used"),
+    [
+        ([Void(id="end", hold="charged")], START, 10),
+        ([Expire(id="end", hold="charged")], SOON, 10),
+        ([Settle(id="end", hold="charged", amounts=(), close=True)], START, 10),
+        ([Settle(id="end", hold="charged")], START, 12),
+        ([Settle(id="end", hold="charged", amounts=((0, 1),), close=True)], START, 12),
+        ([PART, Void(id="end", hold="charged")], START, 12),
+        ([PART, Settle(id="end", hold="charged", amounts=(), close=True)], START, 12),
+    ],
+)
+def test_a_hold_gives_its_charges_back_if_nothing_of_it_was_settled(ends, at, used):
+    charged = Hold(id="charged", postings=(usd(BANK, A, 2),), charges=(Charge("limit", 2, 12),), expires_at=SOON)
+    state, _ = decide(eventful(), alone(charged))
+    assert state.counter("limit") == 12
+    state, outcomes = decide(state, *map(alone, ends), at=at)
+    assert all(outcome.accepted for outcome in outcomes)
+    assert state.counter("limit") == used
+
+
 @pytest.mark.parametrize("second", [Settle(id="b", hold="held"), Void(id="b", hold="held")])
 def test_f64_settle_and_void_in_one_batch_have_one_winner(second):
     first = Void(id="a", hold="held") if isinstance(second, Settle) else Settle(id="a", hold="held")
