@@ -207,6 +207,7 @@ async def export(
         for after in range(first, last, STRETCH):
             through = min(last, after + STRETCH)
             await raw.copy_from_query(query, number, after, through, *arguments, output=sink.take)
+            sink.check()
             told(through - first, last - first)
     return sink.rows
 
@@ -301,7 +302,11 @@ def _accounts_query(what: Export, selection: Selection, chosen: list[int] | None
 
 
 class _Sink:
-    """Turns COPY's text into rows of the file, as it comes. `rows` have been written."""
+    """Turns COPY's text into rows of the file, as it comes. `rows` have been written.
+
+    The driver can't end a COPY whose taker fails, it would wait for ever: what went wrong is kept until the stretch is
+    over, and raised by `check`.
+    """
 
     def __init__(
         self,
@@ -317,6 +322,7 @@ class _Sink:
         self._assets = {code.encode(): asset for code, asset in assets.items()}
         self._write = write
         self._begun = b""
+        self._failure: Exception | None = None
         self._writer = RowWriter(
             form,
             [column.name for column in columns],
@@ -327,9 +333,19 @@ class _Sink:
 
     async def take(self, part: bytes) -> None:
         """Rows of COPY; the last may be cut off and goes on with the next part."""
+        if self._failure is not None:
+            return
         *rows, self._begun = (self._begun + part).split(b"\n")
-        self._write(self._writer.rows([self._cells(row.split(b"\t")) for row in rows]))
+        try:
+            self._write(self._writer.rows([self._cells(row.split(b"\t")) for row in rows]))
+        except Exception as error:
+            self._failure = error
         self.rows += len(rows)
+
+    def check(self) -> None:
+        """Raise what went wrong since the last time."""
+        if self._failure is not None:
+            raise self._failure
 
     def _cells(self, fields: Sequence[bytes]) -> list[object]:
         asset = self._assets[fields[self._asset]]

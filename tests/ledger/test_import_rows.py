@@ -25,7 +25,7 @@ A, B, CAPITAL = "usr_a/wallet/USD", "usr_b/wallet/USD", "house/capital/USD"
 HAND = ByHand(purposes=frozenset({"capital", "suspense", "fees"}), waiting=frozenset({"suspense"}))
 COLUMNS = ("id", "debit", "credit", "asset", "amount")
 HEADER = ",".join(COLUMNS)
-TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"))
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 
 
 def read(content, form=FileFormat.CSV, check=None):
