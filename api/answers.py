@@ -6,7 +6,8 @@ Views are typed dicts: mypy checks them and OpenAPI shows them; nothing validate
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 
-from starlette.responses import JSONResponse
+import msgspec
+from starlette.responses import Response
 
 from ledger.money import Asset, format_amount
 
@@ -16,9 +17,10 @@ REPLAYED = {"Idempotent-Replayed": "true"}
 """Header of an answer that was given before to the same request."""
 
 
-def answer(view: object, *, status: int = 200, replayed: bool = False) -> JSONResponse:
+def answer(view: object, *, status: int = 200, replayed: bool = False) -> Response:
     """`view` as JSON; `replayed` marks the answer to a repeated request."""
-    return JSONResponse(view, status_code=status, headers=REPLAYED if replayed else None)
+    headers = REPLAYED if replayed else None
+    return Response(msgspec.json.encode(view), status, headers=headers, media_type="application/json")
 
 
 def instant(at: datetime) -> str:

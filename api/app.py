@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from api import foreign, health, pages
 from api.envelope import VERSION, Envelope
+from api.express import Express
 from api.metrics import Metrics
 from api.problems import problem_of, response_for
 from api.ratelimit import RateLimit
@@ -41,7 +42,10 @@ def create_app(services: Services) -> FastAPI:
         version=VERSION,
         description=DESCRIPTION,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
-        middleware=[Middleware(Envelope, clock=services.clock, entropy=services.entropy, metrics=metrics)],
+        middleware=[
+            Middleware(Envelope, clock=services.clock, entropy=services.entropy, metrics=metrics),
+            Middleware(Express, on_error=_on_error),
+        ],
         exception_handlers={
             OnebookError: _on_refusal,
             RequestValidationError: _on_validation,
@@ -63,6 +67,10 @@ async def _on_refusal(request: Request, error: Exception) -> Response:
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     return await _answer(request, foreign.from_validation(error))
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    return await (_on_validation if isinstance(error, RequestValidationError) else _on_refusal)(request, error)
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

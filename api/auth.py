@@ -1,6 +1,6 @@
 """Who may come in: each `/v1` request is authenticated and counted before its body is read."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from fastapi import Security
@@ -30,7 +30,12 @@ class Door(APIRoute):
     """The largest JSON body that it takes."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        inner = super().get_route_handler()
+        return self.behind(super().get_route_handler())
+
+    def behind(
+        self, inner: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """`inner` for those who may come in, with the JSON of their request read."""
         takes_json = self.body_field is not None
 
         async def handle(request: Request) -> Response:

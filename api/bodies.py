@@ -65,7 +65,12 @@ def parse_json(raw: bytes) -> object:
 
 def is_plain_text(text: str) -> bool:
     """Whether `text` is made of whole characters and has no NUL: what PostgreSQL can keep."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # half of a surrogate pair
+            return False
+    return "\0" not in text
 
 
 def _require_json(request: Request) -> None:

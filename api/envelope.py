@@ -6,7 +6,6 @@ A middleware in plain ASGI, outside everything else, so that no failure escapes 
 import time
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import UnknownVersion
@@ -23,16 +22,21 @@ VERSIONS = frozenset({VERSION})
 
 VERSION_HEADER = "Onebook-Version"
 REQUEST_ID_HEADER = "Request-Id"
+_VERSION_NAME = VERSION_HEADER.lower().encode()
+_REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Methods that get a series of their own; made-up ones share one."""
 
-_FIXED = (
-    (VERSION_HEADER, VERSION),
-    ("X-Content-Type-Options", "nosniff"),
-    ("Referrer-Policy", "no-referrer"),
-    ("X-Frame-Options", "DENY"),
-    ("Cache-Control", "no-store"),
+_FIXED = tuple(
+    (name.lower().encode(), value.encode())
+    for name, value in (
+        (VERSION_HEADER, VERSION),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Referrer-Policy", "no-referrer"),
+        ("X-Frame-Options", "DENY"),
+        ("Cache-Control", "no-store"),
+    )
 )
 """Headers of every answer; a route's own value for the same name wins."""
 
@@ -93,12 +97,12 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
-            headers = MutableHeaders(scope=message)
-            headers[REQUEST_ID_HEADER] = self.request_id
-            for name, value in _FIXED:
-                headers.setdefault(name, value)
-            for name, value in self.headers:
-                headers[name] = value
+            headers = list(message.get("headers", ()))
+            given = {name for name, _ in headers}
+            headers += [header for header in _FIXED if header[0] not in given]
+            headers.append((_REQUEST_ID, self.request_id.encode()))
+            headers += [(name.lower().encode(), value.encode()) for name, value in self.headers]
+            message["headers"] = headers
         await self._send(message)
 
 
@@ -108,7 +112,7 @@ def route_of(scope: Scope) -> str:
 
 
 def _require_version(scope: Scope) -> None:
-    asked = Headers(scope=scope).get(VERSION_HEADER.lower())
+    asked = next((value.decode("latin-1") for name, value in scope["headers"] if name == _VERSION_NAME), None)
     if asked is not None and asked not in VERSIONS:
         raise UnknownVersion(
             f"{asked[:40]!r} is no version of this API; leave the header {VERSION_HEADER} out for the newest",

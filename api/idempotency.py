@@ -16,7 +16,7 @@ from ledger.requests import RequestKey, request_key
 KEY_LENGTH_MAX = 255
 
 
-async def _key_of(
+async def key_of(
     request: Request,
     idempotency_key: Annotated[
         str | None,
@@ -43,4 +43,4 @@ async def _key_of(
     )
 
 
-IdempotencyKey = Annotated[RequestKey, Depends(_key_of)]
+IdempotencyKey = Annotated[RequestKey, Depends(key_of)]

@@ -1,5 +1,7 @@
 """Prometheus metrics of this process: requests by route, method and status, their time, and readiness. No amounts."""
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
@@ -22,14 +24,23 @@ class Metrics:
             "onebook_http_request_seconds", "Time to the end of the answer.", ("route",), registry=self.registry
         )
         self.ready = Gauge("onebook_ready", "1 while this check is well.", ("check",), registry=self.registry)
+        self._counts: dict[tuple[str, str, int], Callable[[], None]] = {}
+        self._times: dict[str, Callable[[float], None]] = {}
         self.broken = Counter(
             "onebook_internal_errors", "Answers with a 500: each needs a look.", ("code",), registry=self.registry
         )
 
     def observe(self, *, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
-        self.requests.labels(method, route, str(status)).inc()
-        self.seconds.labels(route).observe(seconds)
+        # Looked up once: methods, routes and statuses are few, and finding a series costs more than counting in it.
+        count = self._counts.get((method, route, status))
+        if count is None:
+            count = self._counts[method, route, status] = self.requests.labels(method, route, str(status)).inc
+        observe = self._times.get(route)
+        if observe is None:
+            observe = self._times[route] = self.seconds.labels(route).observe
+        count()
+        observe(seconds)
 
     def page(self) -> Response:
         """Everything in the Prometheus text format."""

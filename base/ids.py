@@ -12,6 +12,9 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH = 26
 """Characters after the prefix: 128 bits at five bits each, rounded up."""
 
+_PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
+"""Ten bits as two characters."""
+
 
 def new_id(prefix: str, clock: Clock, entropy: Entropy) -> str:
     """A fresh id such as `wdr_01jd3v...`, ordered by `clock` to the millisecond."""
@@ -27,4 +30,4 @@ def is_id(prefix: str, text: str) -> bool:
 def _ulid(instant: datetime, tail: bytes) -> str:
     milliseconds = int(instant.timestamp() * 1000)
     number = (milliseconds << 80) | int.from_bytes(tail, "big")
-    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)])

@@ -6,6 +6,7 @@ An account's id is a name that people can read in an alert: `owner/purpose/asset
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from ledger.errors import InvalidCommand
 
@@ -14,6 +15,9 @@ WALLET = "wallet"
 
 LIMITED_HOUSE_PURPOSES = frozenset({"fx"})
 """House purposes that may not be overdrawn: the exchange sells only the stock that it was given."""
+
+_NAMES_KEPT = 20_000
+"""Names that are remembered as taken apart, or put together."""
 
 _PART = re.compile(r"[A-Za-z0-9_.:+-]{1,100}", re.ASCII)
 
@@ -66,6 +70,7 @@ class Account:
         )
 
 
+@lru_cache(_NAMES_KEPT)
 def account_id(owner: str, purpose: str, asset: str) -> str:
     """The id of the account of `owner` for `purpose` in `asset`."""
     for part in (owner, purpose, asset):
@@ -96,6 +101,7 @@ def new_account(account: str) -> Account:
     )
 
 
+@lru_cache(_NAMES_KEPT)
 def split_account_id(account: str) -> tuple[str, str, str]:
     """(owner, purpose, asset) of an account's id. Raises InvalidCommand if it isn't one."""
     parts = account.split("/")

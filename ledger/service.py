@@ -70,6 +70,7 @@ class PostgresLedger:
         self._open: set[str] = set()
         self._assets: dict[str, Asset] = {}
         self._assets_until: float = 0  # of the monotonic clock
+        self._every_asset: Gathering[str, dict[str, Asset]] = Gathering(engine, self._load_assets)
         self._named: Gathering[str, Account] = Gathering(engine, self._load_named)
         self._owned: Gathering[str, list[Account]] = Gathering(engine, self._load_owned)
 
@@ -86,8 +87,8 @@ class PostgresLedger:
         What was answered stays. Raises nothing; `submit` raises BookBusy from now on.
         """
         await self._batcher.aclose(seconds=seconds)
-        await self._named.aclose()
-        await self._owned.aclose()
+        for gathering in (self._every_asset, self._named, self._owned):
+            await gathering.aclose()
 
     @property
     def trouble(self) -> str | None:
@@ -148,9 +149,11 @@ class PostgresLedger:
         return known_asset(self._assets, code)
 
     async def _read_assets(self) -> None:
-        async with tx(self._engine) as connection:
-            self._assets = await reading.load_assets(connection)
+        self._assets = await self._every_asset.ask("all") or {}
         self._assets_until = time.monotonic() + ASSETS_SECONDS
+
+    async def _load_assets(self, raw: Driver, asked: Sequence[str]) -> dict[str, dict[str, Asset]]:
+        return dict.fromkeys(asked, await store.load_assets(raw))
 
     async def account(self, account: str) -> Account | None:
         return await self._named.ask(account)

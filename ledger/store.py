@@ -20,6 +20,7 @@ from ledger.batch import Batch, KnownHold, Slot
 from ledger.canonical import id_key, instant_text
 from ledger.commands import Charge, FreezeScope
 from ledger.errors import BookCorrupt
+from ledger.money import Asset, AssetKind
 from ledger.outcomes import Kind, Line, LineKind, Outcome, Refusal, Refused
 from ledger.riders import Advance, Insert, Rider, Row
 from ledger.state import HeldPosting, HoldRecord, HoldState, RowKey, row_key
@@ -75,6 +76,12 @@ async def find_ids(driver: Driver, number: int, ids: Iterable[str]) -> dict[str,
         return {}
     rows = await driver.fetch("SELECT key, seq FROM ledger_find_ids($1, $2)", number, list(keyed))
     return {keyed[key]: seq for key, seq in rows}
+
+
+async def load_assets(driver: Driver) -> dict[str, Asset]:
+    """Every asset by its code, in order."""
+    rows = await driver.fetch("SELECT asset, kind, scale FROM ledger_assets ORDER BY asset")
+    return {code: Asset(code, AssetKind(kind), scale) for code, kind, scale in rows}
 
 
 _ACCOUNT = (
