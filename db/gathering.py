@@ -5,6 +5,7 @@ cost one round trip and one statement, on a connection that is kept while somebo
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -20,6 +21,9 @@ KEYS_MAX = 500
 
 LINGER_SECONDS = 0.2
 """How long the connection is kept while nobody asks."""
+
+KEEP_SECONDS = 1.0
+"""How long it's kept at a stretch while somebody does, before whoever waits for one from the pool has a turn."""
 
 Load = Callable[[Driver, Sequence[Key]], Awaitable[Mapping[Key, Value]]]
 """Reads what these keys stand for, outside any tx; keys without a value may be left out."""
@@ -67,7 +71,8 @@ class Gathering(Generic[Key, Value]):
         while self._waiting:
             try:
                 async with driver(self._engine) as connection:
-                    while self._waiting or await self._linger():
+                    kept_until = time.monotonic() + KEEP_SECONDS
+                    while time.monotonic() < kept_until and (self._waiting or await self._linger()):
                         await self._ask_for_all(connection)
             except Exception as error:
                 self._fail(error)

@@ -134,7 +134,13 @@ async def test_description_says_where_an_idempotency_key_is_needed(stage: Stage)
         "/v1/conversions",
         "/v1/withdrawals",
         "/v1/withdrawals/{withdrawal}/cancel",
+        "/v1/holds",
+        "/v1/holds/{hold}/settle",
+        "/v1/holds/{hold}/void",
         "/v1/treasury/adjustments",
+        "/v1/treasury/credit-lines",
         "/v1/treasury/freezes",
+        "/v1/treasury/periods",
+        "/v1/treasury/reversals",
         "/v1/treasury/statement-lines/{line}/match",
     }

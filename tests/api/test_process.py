@@ -19,6 +19,8 @@ from db.engine import create_engine
 from db.migrate import migrate
 from db.server import PostgresServer, Running, clean
 from identity.service import Identity
+from ledger.accounts import user_account
+from ledger.commands import Post, Posting, alone
 from ledger.money import Asset, AssetKind
 from ledger.service import PostgresLedger
 from tests.api.conftest import RATES
@@ -58,7 +60,11 @@ def _secret(url: str) -> str:
             await ledger.create_book()
             await ledger.register_asset(Asset("EUR", AssetKind.FIAT, 2))
             identity = Identity(engine=engine, book="main", clock=SystemClock(), entropy=SystemEntropy())
-            await identity.create_user(handle="alice")
+            await identity.create_user(handle="bob")
+            account, source = user_account((await identity.create_user(handle="alice")).id, "EUR"), "house/capital/EUR"
+            await ledger.ensure_open(account, source)
+            await ledger.submit(alone(Post(id="test:fund", postings=(Posting(source, account, "EUR", 10_00),))))
+            await ledger.aclose()
             return (await identity.create_key(label="a", scopes=["user"], user="alice")).secret
         finally:
             await engine.dispose()
@@ -91,6 +97,8 @@ def _until(api: httpx.Client, ready: bool) -> httpx.Response:
 def test_process_serves_loses_its_database_recovers_and_stops(server, tmp_path: Path):
     postgres, running = server
     headers = {"Authorization": f"Bearer {_secret(running.app_url)}"}
+    send = {"recipient": "@bob", "asset": "EUR", "amount": "4.00"}
+    once = {"Idempotency-Key": "while it's away"}
     port = free_port()
     process = _start(tmp_path, running.app_url, port)
     try:
@@ -108,11 +116,17 @@ def test_process_serves_loses_its_database_recovers_and_stops(server, tmp_path: 
                 assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable"), answer.text
                 assert int(answer.headers["Retry-After"]) > 0
                 assert "127.0.0.1" not in answer.text
+            answer = api.post("/v1/transfers", json=send, headers=once)
+            assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable"), answer.text
+            assert int(answer.headers["Retry-After"]) > 0
             assert api.get("/").status_code == 200
 
             postgres.start()
             _until(api, ready=True)
-            assert api.get("/v1/balances").status_code == 200
+            sent = [api.post("/v1/transfers", json=send, headers=once) for _ in range(2)]
+            assert [answer.status_code for answer in sent] == [201, 201]
+            assert ["Idempotent-Replayed" in answer.headers for answer in sent] == [False, True]
+            assert api.get("/v1/balances/EUR").json()["balance"] == "6.00"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=15) in (0, -signal.SIGTERM)
     finally:

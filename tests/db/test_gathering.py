@@ -5,6 +5,8 @@ import asyncio
 import pytest
 from sqlalchemy import event
 
+from db import gathering
+from db.engine import create_engine, tx
 from db.errors import DatabaseUnavailable
 from db.gathering import Gathering
 
@@ -81,3 +83,25 @@ async def test_who_asks_while_the_connection_is_given_back_is_answered_too(datab
     assert await together.ask(1) == "fine"
     await together.aclose()
     assert await asyncio.wait_for(late[0], 10) == "fine"
+
+
+async def test_who_asks_on_and_on_leaves_others_a_turn_at_the_pool(database, monkeypatch):
+    monkeypatch.setattr(gathering, "KEEP_SECONDS", 0.05)
+    narrow, served = create_engine(database.app_url, pool_size=1), asyncio.Event()
+
+    async def load(driver, keys):
+        return dict.fromkeys(keys, await driver.fetchval("SELECT 1"))
+
+    together = Gathering(narrow, load)
+
+    async def ask_on():
+        while not served.is_set():
+            assert await together.ask(1) == 1
+
+    asking = asyncio.create_task(ask_on())
+    assert await together.ask(2) == 1
+    async with tx(narrow):
+        served.set()
+    await asking
+    await together.aclose()
+    await narrow.dispose()
