@@ -35,6 +35,7 @@ from ledger.commands import (
     Void,
 )
 from ledger.money import Asset, AssetKind
+from ledger.outcomes import Refused as R  # noqa: N817
 from ledger.riders import Advance, Insert, Rider
 from tests.ledger.crowd import THINGS
 from tests.ledger.model import PlainBook, Told, is_limited
@@ -113,6 +114,8 @@ class Writer:
         for command, said in zip(group.commands, told, strict=True):
             if isinstance(command, Hold) and said.code is None:
                 self.holds.append(command.id)
+            elif isinstance(command, Hold) and (said.code is R.GROUP_REFUSED or self.chance.random() < 0.1):
+                self.ended.append(command.id)  # it was never made
             if isinstance(command, Post | Settle | Reverse) and (said.code is None or self.chance.random() < 0.05):
                 self.entries.append(command.id)
         is_open = [name for name in self.holds if self.book.holds[name].state == "open"]

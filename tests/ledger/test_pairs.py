@@ -185,6 +185,17 @@ async def test_in_one_group_both_ends_hold_or_neither(ledger, clock, at, expecte
     assert await found(ledger, answers) == wanted
 
 
+async def test_a_hold_of_a_refused_group_was_never_made(ledger):
+    pair = NAMES[0]
+    too_much = Post(id="too much", postings=(usd(payer(pair), payee(pair), 11),))
+    [outcomes] = await ledger.submit(Group((*hold(pair).commands, too_much)))
+    assert codes(*outcomes) == (R.GROUP_REFUSED, R.INSUFFICIENT_FUNDS)
+    for kind in ("part", "close", "void", "expire"):
+        [(outcome,)] = await ledger.submit(alone(end(kind, pair, kind)))
+        assert codes(outcome) == (R.UNKNOWN_HOLD,)
+    assert await found(ledger, {pair: ()}) == {pair: ((), 0, 0)}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("at", "expected"), [row[1:] for row in INSTANTS], ids=[row[0] for row in INSTANTS])
 async def test_two_callers_of_a_process_that_has_to_read_the_hold_hear_what_the_table_says(

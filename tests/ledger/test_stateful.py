@@ -25,7 +25,8 @@ from ledger import working
 from ledger.audit import audit
 from ledger.commands import Command, Group
 from ledger.memory import MemoryLedger
-from ledger.outcomes import Outcome
+from ledger.outcomes import Kind, Outcome
+from ledger.outcomes import Refused as R  # noqa: N817
 from ledger.service import PostgresLedger
 from tests.ledger.crowd import THINGS
 from tests.ledger.histories import ASSETS, OPENING, START, Asked, Writer, few_or_many
@@ -57,6 +58,8 @@ class Story:
     seed: int
     step: int = 0
     said: deque[tuple[int, Command, Told]] = field(default_factory=lambda: deque(maxlen=400))
+    kinds: Counter[tuple[str, R | None]] = field(default_factory=Counter)
+    """Outcomes by kind of command and code; None where it was accepted."""
 
     def compare(self, asked: Asked, answers: Sequence[tuple[Outcome, ...]], who: str) -> None:
         """Every outcome is the predicted one."""
@@ -66,6 +69,7 @@ class Story:
                 pytest.fail(self.told(group, told, found, who), pytrace=False)
 
     def note(self, asked: Asked) -> None:
+        self.kinds.update((said.about[1], said.code) for _, told in asked for said in told)
         self.said.extend(
             (self.step, command, said)
             for group, told in asked
@@ -157,6 +161,8 @@ async def play(postgres, seed: int, monkeypatch) -> None:
         await compare_outcomes(stored, writer.book, chance)
         report = await audit(stored._engine, "main")
     assert report.disagreements == []
+    assert {code for _, code in story.kinds} == {None, *R}, "a refusal never came about"
+    assert {kind for kind, code in story.kinds if code is None} == set(Kind), "a command was never accepted"
     shares = {way: seen[way] / (seen["plain"] + seen["ordered"]) for way in ("plain", "ordered")}
     print(f": {report.commands} outcomes, {shares['plain']:.0%} decided plainly", flush=True)
     assert seen["apart"] == 0, "the database refused what had been decided"
