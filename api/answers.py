@@ -5,6 +5,7 @@ Views are typed dicts: mypy checks them and OpenAPI shows them; nothing validate
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from functools import lru_cache
 
 import msgspec
 from starlette.responses import Response
@@ -23,6 +24,7 @@ def answer(view: object, *, status: int = 200, replayed: bool = False) -> Respon
     return Response(msgspec.json.encode(view), status, headers=headers, media_type="application/json")
 
 
+@lru_cache(1_000)
 def instant(at: datetime) -> str:
     """RFC 3339 in UTC: `2026-11-22T12:00:00.000000Z`."""
     return f"{at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"

@@ -8,6 +8,7 @@ from email.message import Message
 from starlette.requests import Request
 
 from api.errors import BodyTooLarge, MalformedBody, WrongContentType
+from base.nesting import is_nested_within
 
 JSON_BYTES_MAX = 64 * 1024
 """A JSON body's largest size, where a route doesn't allow more."""
@@ -45,6 +46,8 @@ async def read_body(request: Request, *, bytes_max: int) -> bytes:
 
 def parse_json(raw: bytes) -> object:
     """`raw` as JSON values. Raises MalformedBody."""
+    if not is_nested_within(raw, _DEPTH_MAX):
+        raise MalformedBody(f"the body is nested more than {_DEPTH_MAX} levels deep")
     try:
         parsed: object = json.loads(
             raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite

@@ -21,6 +21,12 @@ def new_id(prefix: str, clock: Clock, entropy: Entropy) -> str:
     return f"{prefix}_{_ulid(clock.now(), entropy.draw(10))}"
 
 
+def new_ids(prefix: str, count: int, clock: Clock, entropy: Entropy) -> list[str]:
+    """So many fresh ids of one instant, in no order."""
+    drawn, now = entropy.draw(10 * count), clock.now()
+    return [f"{prefix}_{_ulid(now, drawn[start : start + 10])}" for start in range(0, 10 * count, 10)]
+
+
 def is_id(prefix: str, text: str) -> bool:
     """Whether `text` has the form of an id with this prefix."""
     head, _, tail = text.partition("_")

@@ -5,8 +5,10 @@ An account's id is a name that people can read in an alert: `owner/purpose/asset
 """
 
 import re
-from dataclasses import dataclass, replace
 from functools import lru_cache
+
+import msgspec
+from msgspec.structs import replace
 
 from ledger.errors import InvalidCommand
 
@@ -22,8 +24,7 @@ _NAMES_KEPT = 20_000
 _PART = re.compile(r"[A-Za-z0-9_.:+-]{1,100}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(msgspec.Struct, frozen=True):
     """One owner's share in one asset for one purpose. Counters are smallest units and only the pending ones fall.
 
     `limited` accounts may not owe more than `credit_line`; others may have either sign.

@@ -1,7 +1,8 @@
 """How callers meet the book: a request's repeat comes first, a worker tries again; refusals become errors."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ledger.accounts import split_account_id
 from ledger.commands import FreezeScope, Group

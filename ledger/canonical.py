@@ -7,7 +7,6 @@ can hash what it streams. Metadata enters by a salted hash only, so that persona
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 import msgspec
@@ -130,7 +129,7 @@ def charge_terms(charges: Iterable[Charge]) -> list[list[str]]:
 
 def evidence_terms(evidence: Evidence) -> dict[str, object]:
     """Evidence as plain JSON."""
-    return asdict(evidence)
+    return msgspec.structs.asdict(evidence)
 
 
 def instant_text(instant: datetime) -> str:

@@ -6,15 +6,15 @@ book caused the command; a freeze stops intents, never evidence.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+
+import msgspec
 
 from ledger.riders import Rider
 
 
-@dataclass(frozen=True, slots=True)
-class ChainEvidence:
+class ChainEvidence(msgspec.Struct, frozen=True):
     """A block, and where in it. Hashes are hex with 0x; `place` is `log:n`, `value`, `trace:path` or `gas`."""
 
     network: str
@@ -24,8 +24,7 @@ class ChainEvidence:
     place: str
 
 
-@dataclass(frozen=True, slots=True)
-class BankEvidence:
+class BankEvidence(msgspec.Struct, frozen=True):
     """A line of a bank statement: our bank account's name, the statement's id, the line's number from 1."""
 
     account: str
@@ -36,8 +35,7 @@ class BankEvidence:
 Evidence = ChainEvidence | BankEvidence
 
 
-@dataclass(frozen=True, slots=True)
-class Posting:
+class Posting(msgspec.Struct, frozen=True):
     """`amount` of `asset` from the debit account to the credit account.
 
     With `debit_rest`, the debit account gives only what it has available and `debit_rest` the remainder; with
@@ -53,8 +51,7 @@ class Posting:
     credit_rest: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True):
     """A share of a limit that this command uses up: `amount` more on `counter`, which may reach `cap` and no more.
 
     The name of a counter says whose, what and when (`usr_.../send/2026-11-23`); its unit is the caller's choice. A hold
@@ -66,24 +63,21 @@ class Charge:
     cap: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Common:
+class _Common(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     subject: str | None = None
     evidence: Evidence | None = None
     effective_at: datetime | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenAccount(_Common):
+class OpenAccount(_Common, frozen=True, kw_only=True):
     """Open `account` (an id from `ledger.accounts`). Opening what is open already is accepted and changes nothing."""
 
     account: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloseAccount(_Common):
+class CloseAccount(_Common, frozen=True, kw_only=True):
     """Close an account whose balance and pending counters are zero."""
 
     account: str
@@ -95,32 +89,28 @@ class FreezeScope(StrEnum):
     ASSET = "asset"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Freeze(_Common):
+class Freeze(_Common, frozen=True, kw_only=True):
     """Stop intents that touch an account, an owner's accounts or an asset's accounts."""
 
     scope: FreezeScope
     target: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unfreeze(_Common):
+class Unfreeze(_Common, frozen=True, kw_only=True):
     """Lift a freeze."""
 
     scope: FreezeScope
     target: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetCreditLine(_Common):
+class SetCreditLine(_Common, frozen=True, kw_only=True):
     """Let a limited account owe up to `cap` smallest units."""
 
     account: str
     cap: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Post(_Common):
+class Post(_Common, frozen=True, kw_only=True):
     """Book an entry: all its postings, in order, or none.
 
     `covered` holds every debited account to what it has, also one without a limit of its own: for people's moves out
@@ -132,8 +122,7 @@ class Post(_Common):
     charges: tuple[Charge, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold(_Common):
+class Hold(_Common, frozen=True, kw_only=True):
     """Set value aside by pending postings. The hold's id is this command's id.
 
     Without `expires_at` it stays until it's settled or voided.
@@ -144,8 +133,7 @@ class Hold(_Common):
     charges: tuple[Charge, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settle(_Common):
+class Settle(_Common, frozen=True, kw_only=True):
     """Post a part of a hold, or all of it.
 
     `amounts` are (posting's index from 0, amount) pairs; None means all that remains. `close` releases the rest.
@@ -156,22 +144,19 @@ class Settle(_Common):
     close: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Void(_Common):
+class Void(_Common, frozen=True, kw_only=True):
     """Release all that remains of a hold."""
 
     hold: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expire(_Common):
+class Expire(_Common, frozen=True, kw_only=True):
     """Release all that remains of a hold whose `expires_at` has come."""
 
     hold: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reverse(_Common):
+class Reverse(_Common, frozen=True, kw_only=True):
     """Take back what an entry (a post or a settlement) moved, wholly or in part; the two are linked both ways.
 
     `amounts` are (line's index from 0 in the entry's outcome, amount) pairs; None means all that isn't reversed yet. It
@@ -182,8 +167,7 @@ class Reverse(_Common):
     amounts: tuple[tuple[int, int], ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClosePeriod(_Common):
+class ClosePeriod(_Common, frozen=True, kw_only=True):
     """Close the book's effective time before `until`: what is effective earlier moves to `until`."""
 
     until: datetime
@@ -205,8 +189,7 @@ Command = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(msgspec.Struct, frozen=True):
     """Commands that succeed or fail together and see each other's effects in order, and the rows that ride with them.
 
     `content` is the SHA-256 of what the caller sent; None takes the hash of each command itself.

@@ -6,9 +6,11 @@ with it its group; nothing of it is written.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
+
+from msgspec.structs import replace
 
 from ledger.accounts import Account, new_account
 from ledger.canonical import command_content, kind_of

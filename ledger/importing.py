@@ -8,9 +8,11 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+
+from msgspec.structs import replace
 
 from ledger.accounts import HOUSE, WALLET, split_account_id
 from ledger.bounds import TEXT_MAX, check_group

@@ -4,9 +4,10 @@ Every outcome is remembered under its command's id, refusals too; only a conflic
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+import msgspec
 
 from ledger.errors import RefusedByBook
 
@@ -61,8 +62,7 @@ class Refused(StrEnum):
     GROUP_REFUSED = "group_refused"
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """A refusal's code and the numbers that explain it (`required`, `available`, `remaining`, in smallest units)."""
 
     code: Refused
@@ -77,8 +77,7 @@ class LineKind(StrEnum):
     RELEASED = "released"
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """One debit and one credit of the journal. The balances are both accounts' posted balances after this line."""
 
     kind: LineKind
@@ -92,8 +91,7 @@ class Line:
     hold_posting: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What became of a command. `refusal` is None when it was accepted. `replayed`: it had been decided before.
 
     `effective_at` is None where it equals `booked_at`; in a closed period it's the first open instant, whatever the

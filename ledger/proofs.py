@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from base.nesting import is_nested_within
 from ledger.canonical import ABSENT, leaf_hash, metadata_hash
 from ledger.errors import ProofInvalid
 from ledger.merkle import root_of_path
@@ -26,6 +27,8 @@ FIELDS = (
 )
 LINE_FIELDS = ("kind", "debit", "credit", "amount", "debit_balance", "credit_balance", "hold", "hold_posting")
 """The fields of a preimage's first row, and of the rows of its lines; see `ledger.canonical`."""
+
+_LEVELS_MAX = 16
 
 _UNESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\"}
 
@@ -77,6 +80,8 @@ def read_proof(content: bytes) -> EntryProof:
     """The proof in a file's bytes; nothing of it is checked yet. Raises ProofInvalid."""
     if len(content) > DOCUMENT_BYTES_MAX:
         raise ProofInvalid("this is far too long for a proof", code="proof_malformed")
+    if not is_nested_within(content, _LEVELS_MAX):
+        raise ProofInvalid("this is nested too deeply for a proof", code="proof_malformed")
     try:
         told: Any = msgspec.json.decode(content)
         if told["format"] != FORMAT:

@@ -5,14 +5,14 @@ that must agree with a balance. Every such table's key begins with its book.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 Row = Mapping[str, object]
 """Column -> value, as SQLAlchemy Core takes it for the named table."""
 
 
-@dataclass(frozen=True, slots=True)
-class Insert:
+class Insert(msgspec.Struct, frozen=True):
     """Add a row. If one with this primary key exists, the command is refused (`duplicate_row`)."""
 
     table: str
@@ -21,8 +21,7 @@ class Insert:
     """The columns besides the key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Advance:
+class Advance(msgspec.Struct, frozen=True):
     """Compare and set: change a row whose columns equal `expect`, else refuse the command (`stale_state`)."""
 
     table: str

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from base.errors import ConfigError
 from base.files import write_atomically
+from base.nesting import is_nested_within
 from ledger.canonical import dump, instant_text
 from ledger.errors import ProofInvalid
 
@@ -37,6 +38,8 @@ FORMAT = "onebook-seal-1"
 
 DOCUMENT_BYTES_MAX = 10_000
 """A seal's file is under a kilobyte; anything longer isn't one."""
+
+_LEVELS_MAX = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +169,7 @@ def read_seal(path: Path) -> SignedSeal:
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror}") from error
     try:
-        if len(content) > DOCUMENT_BYTES_MAX:
+        if len(content) > DOCUMENT_BYTES_MAX or not is_nested_within(content, _LEVELS_MAX):
             raise ValueError
         return seal_of_document(json.loads(content))
     except ValueError as error:

@@ -5,9 +5,12 @@ above it, and the engine keeps the result or drops it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from ledger.accounts import Account
 from ledger.commands import Charge, FreezeScope
@@ -22,8 +25,7 @@ class HoldState(StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True)
-class HeldPosting:
+class HeldPosting(msgspec.Struct, frozen=True):
     """A pending posting; `remaining` of its `amount` is still held."""
 
     debit: str
@@ -33,8 +35,7 @@ class HeldPosting:
     remaining: int
 
 
-@dataclass(frozen=True, slots=True)
-class HoldRecord:
+class HoldRecord(msgspec.Struct, frozen=True):
     """A hold: open until its remainder is zero, or it's closed, voided or expired."""
 
     id: str

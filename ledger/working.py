@@ -7,9 +7,11 @@ give. Pure: `ledger.batcher` loads what is missing, and drops all of this once a
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
+
+from msgspec.structs import replace
 
 from ledger.accounts import Account
 from ledger.batch import Batch, KnownHold, Slot

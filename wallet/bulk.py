@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from base.clock import Clock
 from base.entropy import Entropy
 from base.errors import OnebookError, Rejected
@@ -138,7 +140,7 @@ class BulkTransfers:
         found = {outcome.id: outcome for outcome in await self._ledger.outcomes(*ids)}
         if len(found) < len(ids) or any(outcome.content != key.content for outcome in found.values()):
             return None
-        return _answer([replace(found[name], replayed=True) for name in ids[1:]], payments)
+        return _answer([msgspec.structs.replace(found[name], replayed=True) for name in ids[1:]], payments)
 
 
 def _item_id(key: RequestKey, place: int) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import astuple, replace
 from functools import partial
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.clock import Clock
@@ -189,7 +190,7 @@ class Deposits:
 
     def _to_suspense(self, deposit: Deposit, attempt: int) -> Group:
         name = _command(deposit, "suspense", attempt)
-        posting = replace(_posting(deposit), credit=house_account(SUSPENSE, _asset(deposit)))
+        posting = msgspec.structs.replace(_posting(deposit), credit=house_account(SUSPENSE, _asset(deposit)))
         command = Post(id=name, subject=deposit.id, evidence=deposit.evidence, postings=(posting,))
         return alone(command, self._to(deposit, _S.BELOW_MINIMUM, entry=name))
 

@@ -12,10 +12,12 @@ import os
 import random
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from base.clock import Clock
 from base.errors import Unavailable
@@ -73,7 +75,7 @@ def events(path: Path) -> list[dict[str, Any]]:
 
 def plain(outcome: Outcome) -> dict[str, Any]:
     """An outcome as JSON gives it back."""
-    told = asdict(outcome)
+    told = msgspec.to_builtins(outcome, builtin_types=(bytes, datetime))
     told["content"] = outcome.content.hex()
     told["booked_at"] = outcome.booked_at.isoformat()
     told["effective_at"] = outcome.effective_at and outcome.effective_at.isoformat()

@@ -11,11 +11,11 @@ import random
 import secrets
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Column, Table, Text, text
 
 from api.catalogue import CATALOGUE

@@ -2,10 +2,10 @@
 
 import asyncio
 import random
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from base.clock import ManualClock
 from ledger.commands import BankEvidence, ClosePeriod, Expire, Hold, Post, Posting, Reverse, Settle, Void, alone
