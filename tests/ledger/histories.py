@@ -231,7 +231,7 @@ class Writer:
         chance = self.chance
         return Hold(
             id=name,
-            postings=self._postings(rests=False, guest=False),
+            postings=self._postings(rests=False, guest=chance.random() < 0.2),
             charges=self._charges() if chance.random() < 0.2 else (),
             expires_at=self.now + SECOND * chance.choice((0, 1, 2, 3, 4)) if chance.random() < 0.3 else None,
             evidence=chance.choice(EVIDENCE) if chance.random() < 0.05 else None,
