@@ -4,9 +4,9 @@ It stands in suspense until the treasurer says what it was. Our own transactions
 whoever made them. A token that isn't an asset of this book isn't booked here; the chain's record shows it.
 """
 
-from dataclasses import astuple
 from functools import partial
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.clock import Clock
@@ -101,7 +101,8 @@ class Inflows:
         )
         row = Insert(inflows.name, store.inflow_key(self._ledger.book, inflow), store.inflow_values(inflow))
         # Content of the evidence only: a second worker gives the same inflow another id, and that is no conflict.
-        return alone(post, row, content=content_hash(["inflow", *astuple(inflow.evidence), inflow.version]))
+        evidence = msgspec.structs.astuple(inflow.evidence)
+        return alone(post, row, content=content_hash(["inflow", *evidence, inflow.version]))
 
     def _reverse(self, inflow: Inflow, attempt: int) -> Group:
         custody, suspense = _sides(inflow)

@@ -6,7 +6,7 @@ Addresses are in `wallet.deposit_addresses`; sweeping them is the treasury's.
 """
 
 from collections.abc import Callable
-from dataclasses import astuple, replace
+from dataclasses import replace
 from functools import partial
 
 import msgspec
@@ -223,7 +223,7 @@ def _command(deposit: Deposit, act: str, attempt: int) -> str:
 
 def _content(deposit: Deposit, act: str) -> bytes:
     """Of the evidence only: a second worker's id for the same deposit is another one, and that is no conflict."""
-    return content_hash([act, *astuple(deposit.evidence), deposit.version])
+    return content_hash([act, *msgspec.structs.astuple(deposit.evidence), deposit.version])
 
 
 def _posting(deposit: Deposit) -> Posting:
