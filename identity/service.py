@@ -1,7 +1,9 @@
 """Makes users and keys, and tells from a secret who is asking. One `Identity` serves one book."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -48,6 +50,9 @@ USE_NOTED_SECONDS = 60
 
 PAGE_MAX = 1000
 """Rows that one list call gives at most."""
+
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Identity:
@@ -114,6 +119,13 @@ class Identity:
                 param="recipient",
             )
         return found.id
+
+    async def resolve_all(self, named: Sequence[str]) -> dict[str, str]:
+        """The ids of those of these users who are found, by how they were named; read together."""
+        found = {who: self._remembered(who) for who in named}
+        unknown = [who for who, user in found.items() if user is None]
+        found |= dict(zip(unknown, await asyncio.gather(*map(self._find, unknown)), strict=True))
+        return {who: user.id for who, user in found.items() if user is not None}
 
     async def users(self, *, before: str | None = None, after: str | None = None, limit: int = 50) -> list[User]:
         """Users, newest first (with `after`: the next made after it, oldest first)."""
@@ -195,20 +207,22 @@ class Identity:
 
     async def _find(self, who: str) -> User | None:
         """The user named, remembered for a moment: users are never removed."""
-        try:
-            name = who if is_id(ID_PREFIX, who) else parse_handle(who)
-        except InvalidHandle:
-            return None
-        now = self._clock.now()
-        user, read_at = self._people.get(name, (None, now))
-        if user is not None and abs(now - read_at) < timedelta(seconds=MEMORY_SECONDS):
+        name = _name_of(who)
+        user = None if name is None else self._remembered(name)
+        if name is None or user is not None:
             return user
+        now = self._clock.now()
         user = await self._named.ask(name)
         if user is not None:
             if len(self._people) >= MEMORY_MAX:
                 self._people.clear()
             self._people[name] = (user, now)
         return user
+
+    def _remembered(self, name: str) -> User | None:
+        """The user with this name, if they were read a moment ago."""
+        user, read_at = self._people.get(name.removeprefix("@"), (None, _LONG_AGO))
+        return user if abs(self._clock.now() - read_at) < timedelta(seconds=MEMORY_SECONDS) else None
 
     async def _recall(self, digest: bytes, now: datetime) -> ApiKey:
         """The key with this hash, read again once the memory of it is too old. Unknown hashes aren't remembered."""
@@ -272,6 +286,15 @@ class Identity:
         async with tx(self._engine) as connection:
             await store.add_key(connection, self._book, key, secret_hash(secret, self._prefix))
         return NewKey(key=key, secret=secret)
+
+
+@lru_cache(MEMORY_MAX)
+def _name_of(who: str) -> str | None:
+    """The id or the handle that is meant, None if it can't be either."""
+    try:
+        return who if is_id(ID_PREFIX, who) else parse_handle(who)
+    except InvalidHandle:
+        return None
 
 
 def _check_terms(label: str, rate_per_minute: int, expires_at: datetime | None, now: datetime) -> None:

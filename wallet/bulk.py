@@ -4,15 +4,15 @@ The request's own key is spent on a command that moves nothing and comes first, 
 is refused as a whole, however many items of it would be new.
 """
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
 
 from base.clock import Clock
 from base.entropy import Entropy
-from base.errors import OnebookError, Rejected
+from base.errors import Rejected
+from base.ids import new_ids
 from ledger.accounts import user_account
 from ledger.asking import decide, refusal_of
 from ledger.commands import Group, OpenAccount, Post
@@ -21,7 +21,7 @@ from ledger.errors import RefusedByBook, RequestConflict
 from ledger.outcomes import Outcome, Refused
 from ledger.requests import RequestKey
 from wallet.receivables import require_none
-from wallet.transfers import Directory, Fees, Transfer, check_transfer, transfer_post, transfer_sent
+from wallet.transfers import ID_PREFIX, Directory, Fees, Transfer, check_transfer, transfer_post, transfer_sent
 
 TRANSFERS_MAX = 1000
 """Transfers of one request at most."""
@@ -70,19 +70,19 @@ class BulkTransfers:
             if (earlier := await self._answered_before(key, payments)) is not None:
                 return earlier  # what is in the way arose since
             raise
+        subjects = new_ids(ID_PREFIX, len(payments), self._clock, self._entropy)
         posts = [
             transfer_post(
-                replace(key, id=_item_id(key, place)),
+                RequestKey(_item_id(key, place), key.content),
                 sender=sender,
                 recipient=recipient,
                 asset=payment.asset,
                 amount=payment.amount,
                 fee=self._fees(payment.amount),
                 memo=payment.memo,
-                clock=self._clock,
-                entropy=self._entropy,
+                subject=subject,
             )
-            for place, (payment, recipient) in enumerate(zip(payments, recipients, strict=True))
+            for place, (payment, recipient, subject) in enumerate(zip(payments, recipients, subjects, strict=True))
         ]
         for asset in {payment.asset for payment in payments}:
             await self._ledger.asset(asset)
@@ -113,26 +113,17 @@ class BulkTransfers:
 
     async def _recipients(self, sender: str, payments: Sequence[Payment]) -> list[str]:
         """Who is meant by each payment. Raises for the first that can't be, naming it."""
-        named = list(dict.fromkeys(payment.recipient for payment in payments))
-        found = dict(zip(named, await asyncio.gather(*map(self._resolve, named)), strict=True))
+        found = await self._directory.resolve_all(list({payment.recipient for payment in payments}))
         recipients: list[str] = []
         for place, payment in enumerate(payments):
             try:
-                recipient = found[payment.recipient]
-                if isinstance(recipient, OnebookError):
-                    raise recipient
+                recipient = found.get(payment.recipient) or await self._directory.resolve(payment.recipient)
                 check_transfer(sender=sender, recipient=recipient, memo=payment.memo)
             except Rejected as error:
                 error.param = f"transfers[{place}].{error.param}"
                 raise
             recipients.append(recipient)
         return recipients
-
-    async def _resolve(self, who: str) -> str | Rejected:
-        try:
-            return await self._directory.resolve(who)
-        except Rejected as error:
-            return error
 
     async def _answered_before(self, key: RequestKey, payments: Sequence[Payment]) -> BulkAnswer | None:
         """The answer that this very request had, if it was decided as a whole."""

@@ -1,5 +1,6 @@
 """Transfers between users: one entry, no table of their own. A transfer is read back from the book by its subject."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -32,6 +33,10 @@ class Directory(Protocol):
 
     async def resolve(self, who: str) -> str:
         """The user id that `usr_...` or `@handle` means. Raises NotFound."""
+        ...
+
+    async def resolve_all(self, named: Sequence[str]) -> dict[str, str]:
+        """The user ids of those of these who are found, by how they were named."""
         ...
 
 
@@ -102,8 +107,7 @@ class Transfers:
             amount=amount,
             fee=self._fees(amount),
             memo=memo,
-            clock=self._clock,
-            entropy=self._entropy,
+            subject=new_id(ID_PREFIX, self._clock, self._entropy),
         )
         await self._ledger.asset(asset)
         await self._ledger.ensure_open(*(side for posting in post.postings for side in (posting.debit, posting.credit)))
@@ -169,17 +173,16 @@ def transfer_post(
     amount: int,
     fee: int,
     memo: str | None,
-    clock: Clock,
-    entropy: Entropy,
+    subject: str,
 ) -> Post:
-    """The entry of a transfer: the amount, and the fee on top if there is one."""
+    """The entry of a transfer: the amount, and the fee on top if there is one. `subject` is the transfer's id."""
     source = user_account(sender, asset)
     postings = [Posting(source, user_account(recipient, asset), asset, amount)]
     if fee:
         postings.append(Posting(source, house_account(FEES, asset), asset, fee))
     return Post(
         id=key.id,
-        subject=new_id(ID_PREFIX, clock, entropy),
+        subject=subject,
         postings=tuple(postings),
         metadata={} if memo is None else {"memo": memo},
     )

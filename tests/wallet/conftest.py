@@ -1,5 +1,6 @@
 """A house on a real database: a book with five assets, rates, a scripted network with three of them."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -93,6 +94,13 @@ class KnownPeople:
         if who in (ALICE, BOB):
             return who
         raise NotFound(f"there is no user {who}", param="recipient")
+
+    async def resolve_all(self, named):
+        found = {}
+        for who in named:
+            with suppress(NotFound):
+                found[who] = await self.resolve(who)
+        return found
 
 
 @dataclass
