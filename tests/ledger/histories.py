@@ -54,7 +54,7 @@ ACCOUNTS = (
 )
 OPENING = Group(tuple(OpenAccount(id=f"open:{account}", account=account) for account in ACCOUNTS))
 
-RECEIVABLE = ACCOUNTS[5]
+RECEIVABLE, HOT = ACCOUNTS[5:]
 NOBODY = "usr_x/wallet/USD"
 HOLDS_MAX = 8
 """Holds under way: more of them, and what is held would be more than what moves."""
@@ -301,7 +301,8 @@ class Writer:
         amount = self.chance.choice((2**53, 2**128, 2**255, 2**256 - 1, 2**256 - 1, 2**256))
         opened = (OpenAccount(id=first, account=out), OpenAccount(id=second, account=into))
         large = Posting(debit=out, credit=into, asset="ETH", amount=amount)
-        postings = (large, Posting(debit=out, credit=into, asset="ETH", amount=1))[: self.chance.randint(1, 2)]
+        small = Posting(debit=self.chance.choice((out, HOT)), credit=into, asset="ETH", amount=1)
+        postings = (large, small)[: self.chance.randint(1, 2)]
         kind = self.chance.choice((Post, Hold))
         return (*opened, kind(id=third, postings=postings))
 

@@ -156,6 +156,8 @@ REFUSALS = [
         {"counter": "limit", "required": 3, "used": 10, "cap": 12, "available": 2},
     ),
     (post("c", usd(RECEIVABLE, A, 2**256 - 10), usd(B, A, 1)), START, R.AMOUNT_OVERFLOW, {"account": A}),
+    (Hold(id="c", postings=(usd(RECEIVABLE, A, 2**256 - 10),)), START, R.AMOUNT_OVERFLOW, {"account": A}),
+    (Hold(id="c", postings=(usd(BANK, B, 2**256 - 15),)), START, R.AMOUNT_OVERFLOW, {"account": BANK}),
     (post("c", *THREE), START, R.INSUFFICIENT_FUNDS, {"account": A, "required": 3, "available": 2}),
     (Hold(id="c", postings=THREE), START, R.INSUFFICIENT_FUNDS, {"account": A, "required": 3, "available": 2}),
     (post("c", usd(FX, B, 6)), START, R.INSUFFICIENT_FUNDS, {"account": FX, "required": 6, "available": 5}),
