@@ -107,9 +107,16 @@ async def read_statement(
     principal: Annotated[Principal, Depends(any_caller)],
     since: Annotated[Instant, Query(alias="from", description="From this instant on (RFC 3339).")],
     until: Annotated[Instant | None, Query(alias="to", description="Before this instant; else all up to now.")] = None,
-    asset: Annotated[str | None, Query(max_length=20, description="Your own account in this asset.")] = None,
+    asset: Annotated[
+        str | None, Query(max_length=20, examples=["USDC"], description="Your own account in this asset.")
+    ] = None,
     account: Annotated[
-        str | None, Query(max_length=300, description="Or an account's name; others' need treasury:read.")
+        str | None,
+        Query(
+            max_length=300,
+            examples=["house/fees/USDC"],
+            description="Or an account's name; others' need treasury:read.",
+        ),
     ] = None,
     by: Annotated[TimeKind, Query(description="Which time orders and bounds it.")] = TimeKind.BOOKED,
     known_at: Annotated[

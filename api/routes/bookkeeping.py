@@ -71,13 +71,13 @@ class NewCreditLine(Asked):
     )
     asset: AssetCode
     cap: AmountText = Field(description='The most that it may owe; "0" ends the line.')
-    reason: str = Field(max_length=1000)
+    reason: str = Field(max_length=1000, examples=["paid twice"])
 
 
 class LineToReverse(Asked):
     """A part of an entry to take back."""
 
-    line: int = Field(ge=0, le=10_000, description="The line's place in the entry, from 0.")
+    line: int = Field(ge=0, le=10_000, examples=[0], description="The line's place in the entry, from 0.")
     amount: AmountText
 
 
@@ -91,16 +91,20 @@ class NewReversal(Asked):
         description="The entry's id (`entry` in receipts), or the id of a movement that is one entry.",
     )
     lines: list[LineToReverse] | None = Field(
-        default=None, min_length=1, max_length=LINES_MAX, description="Left out: all that isn't taken back yet."
+        default=None,
+        min_length=1,
+        max_length=LINES_MAX,
+        examples=[[{"line": 0, "amount": "12.50"}]],
+        description="Left out: all that isn't taken back yet.",
     )
-    reason: str = Field(max_length=1000)
+    reason: str = Field(max_length=1000, examples=["paid twice"])
 
 
 class PeriodToClose(Asked):
     """A period to close, for good."""
 
     until: Instant = Field(description="The first instant that stays open (RFC 3339).")
-    reason: str = Field(max_length=1000)
+    reason: str = Field(max_length=1000, examples=["paid twice"])
 
 
 def reversal_view(reversal: Reversal, assets: Assets) -> ReversalView:

@@ -85,7 +85,7 @@ class Settlement(Asked):
     """What to pay of a hold."""
 
     amount: AmountText | None = Field(default=None, description="At most what remains; left out: all of it.")
-    close: bool = Field(default=False, description="Release the rest; only its recipient may.")
+    close: bool = Field(default=False, examples=[True], description="Release the rest; only its recipient may.")
 
 
 def hold_view(hold: OpenHold, assets: Assets) -> HoldView:

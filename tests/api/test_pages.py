@@ -121,6 +121,18 @@ async def test_description_is_valid_and_complete(stage: Stage):
             assert "4XX" in operation["responses"]
 
 
+async def test_description_has_an_example_of_every_field_that_a_promise_or_a_booking_by_hand_takes(stage: Stage):
+    schema = (await stage.nobody.get("/openapi.json")).json()
+    for path in ("holds", "holds/{hold}/settle", "treasury/credit-lines", "treasury/reversals", "treasury/periods"):
+        body = schema["paths"][f"/v1/{path}"]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        for name, field in schema["components"]["schemas"][body.rpartition("/")[2]]["properties"].items():
+            assert "examples" in str(field), (path, name)
+    for path in ("statements", "balances"):
+        asked = schema["paths"][f"/v1/{path}"]["get"]["parameters"]
+        assert all(item["schema"].get("description") or item.get("description") for item in asked), path
+        assert any("examples" in str(item) for item in asked), path
+
+
 async def test_description_says_where_an_idempotency_key_is_needed(stage: Stage):
     schema = (await stage.nobody.get("/openapi.json")).json()
     needing = {
