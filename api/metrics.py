@@ -25,7 +25,7 @@ class Metrics:
         )
         self.ready = Gauge("onebook_ready", "1 while this check is well.", ("check",), registry=self.registry)
         self._counts: dict[tuple[str, str, int], Callable[[], None]] = {}
-        self._times: dict[str, Callable[[float], None]] = {}
+        self._seconds_by_route: dict[str, Callable[[float], None]] = {}
         self.broken = Counter(
             "onebook_internal_errors", "Answers with a 500: each needs a look.", ("code",), registry=self.registry
         )
@@ -36,9 +36,9 @@ class Metrics:
         count = self._counts.get((method, route, status))
         if count is None:
             count = self._counts[method, route, status] = self.requests.labels(method, route, str(status)).inc
-        observe = self._times.get(route)
+        observe = self._seconds_by_route.get(route)
         if observe is None:
-            observe = self._times[route] = self.seconds.labels(route).observe
+            observe = self._seconds_by_route[route] = self.seconds.labels(route).observe
         count()
         observe(seconds)
 
