@@ -18,7 +18,7 @@ from ledger.errors import BookCorrupt, InvalidCommand
 from ledger.exporting import Export, Selection, check_selection, export
 from ledger.money import parse_amount
 from ledger.outcomes import LineKind
-from ledger.rowfiles import FileFormat, RowFile
+from ledger.rowfiles import Fault, FileFormat, Record, RowFile
 from tests.ledger.histories import ACCOUNTS, OPENING, START, Writer
 from tests.ledger.test_import_rows import ASSETS
 from tests.ledger.test_import_run import exported
@@ -58,7 +58,9 @@ def short(monkeypatch):
 
 
 def cells(content, form=FileFormat.CSV):
-    return [record.cells for record in RowFile(io.BytesIO(content), form)]
+    found = list(RowFile(io.BytesIO(content), form))
+    assert not [fault for fault in found if isinstance(fault, Fault)]
+    return [record.cells for record in found if isinstance(record, Record)]
 
 
 def units(text, asset):
