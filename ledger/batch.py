@@ -93,6 +93,7 @@ class Batch:
     holds: list[KnownHold] = field(default_factory=list)
     rest: dict[str, dict[object, dict[str, object]]] = field(default_factory=dict)
     riders: list[Rider] = field(default_factory=list)
+    _encoded: tuple[int, list[object]] | None = None
 
     def begin_stretch(self, booked_at: datetime) -> None:
         """What is added from now on is booked at this instant."""
@@ -172,6 +173,21 @@ class Batch:
 
     def close(self) -> list[object]:
         """All columns in the order in which `ledger_write` takes them; what they say counts as written from now on."""
+        columns = self.encode()
+        for slot in self.slots:
+            slot.written, slot.is_dirty = slot.counters(), False
+        for hold in self.holds:
+            hold.is_stored, hold.is_dirty = True, False
+        return columns
+
+    def encode(self) -> list[object]:
+        """The columns as they stand. Asked again before another command is added, the same ones: so they can be made
+        while the batch before this one is being written."""
+        if self._encoded is None or self._encoded[0] != self.through:
+            self._encoded = self.through, self._columns()
+        return self._encoded[1]
+
+    def _columns(self) -> list[object]:
         return [
             plain_array(map(str, self.stretches)),
             plain_array(f'"{instant_text(booked)}"' for booked in self.booked),
@@ -208,7 +224,6 @@ class Batch:
             else:
                 steps = str(slot.debits_pending - held), str(slot.credits_pending - incoming)
                 pending.append((*row, *steps, str(slot.debits_pending)))
-            slot.written, slot.is_dirty = slot.counters(), False
         return [*_plain_columns(posted, 4), *_plain_columns(pending, 7)]
 
     def _new_holds(self) -> list[str]:
@@ -241,8 +256,6 @@ class Batch:
             if hold.is_stored
             for index, posting in enumerate(hold.record.postings)
         ]
-        for hold in self.holds:
-            hold.is_stored, hold.is_dirty = True, False
         return _plain_columns(rows, 4)
 
 

@@ -182,10 +182,16 @@ class Batcher:
                     if self._writing is None:
                         self._writing = asyncio.get_running_loop().create_task(self._write_all(writer))
                 elif self._writing is not None:
+                    self._encode_ahead()
                     self._stirred.clear()
                     await self._stirred.wait()
                 elif not await self._linger():
                     return True
+
+    def _encode_ahead(self) -> None:
+        """Make the open batch's columns while the one before it is being written: nothing else is to be done."""
+        if self._open and self._working is not None:
+            self._working.batch.encode()
 
     async def _let_go(self) -> None:
         """Until nothing is being written: giving the writer's connection back would break it off."""

@@ -45,6 +45,8 @@ class Processes:
     until: float
     most: int = 1_000_000
     running: dict[int, Popen[bytes]] = field(default_factory=dict)
+    started_at: dict[int, int] = field(default_factory=dict)
+    """How long each process's record was when it was started last, in bytes."""
 
     def start(self, process: int, *, url: str | None = None) -> None:
         """Start one, or start it again after it was killed: it goes on where its record ends."""
@@ -58,10 +60,19 @@ class Processes:
             most=self.most,
             hours_ahead=CLOCKS.get(process, 0),
         )
+        self.started_at[process] = self._length(process)
         program = [sys.executable, "-m", "tests.ledger.spender", json.dumps(asdict(errand))]
         self.running[process] = start_child(
             program, log=self.folder / f"{process}.log", cwd=PROJECT, env=dict(os.environ), death_signal=signal.SIGKILL
         )
+
+    def _length(self, process: int) -> int:
+        record = self.record(process)
+        return record.stat().st_size if record.exists() else 0
+
+    def has_spoken(self, process: int) -> bool:
+        """Whether it runs and has said something since it was started."""
+        return self.running[process].poll() is None and self._length(process) > self.started_at[process]
 
     def record(self, process: int) -> Path:
         return self.folder / f"{process}.record"
@@ -125,7 +136,7 @@ async def unleash(
             await asyncio.sleep(chance.uniform(0.5, 2))
         elif clients:
             process = chance.randrange(PROCESSES)
-            if processes.running[process].poll() is None:
+            if processes.has_spoken(process):
                 processes.kill(process)
                 processes.start(process)
     await processes.finish(seconds=60)

@@ -28,6 +28,9 @@ from tests.ledger.crowd import PROCESSES, Crowd
 
 TURN_SECONDS = 0.4
 
+LEAST_SECONDS = 1.5
+"""How long a process says something new at least, however late a busy machine let it begin."""
+
 
 @dataclass(frozen=True, slots=True)
 class Errand:
@@ -97,6 +100,7 @@ class Spender:
         own = [int(name.split(".")[1]) for name in said if name.startswith("p")]
         self._record = Record(path)
         self._chance = random.Random(f"{errand.seed}/calls/{errand.process}/{len(said)}")
+        self._until = max(errand.until, time.monotonic() + LEAST_SECONDS)
         self._left = [name for name in said if name not in heard]
         self._fresh = itertools.islice(self._crowd.names(errand.process, max(own, default=0) + 1), errand.most)
 
@@ -116,7 +120,7 @@ class Spender:
         if self._left:
             names, self._left = self._left[:many], self._left[many:]
             return names
-        return list(itertools.islice(self._fresh, many)) if time.monotonic() < self._errand.until else []
+        return list(itertools.islice(self._fresh, many)) if time.monotonic() < self._until else []
 
     def _is_our_turn(self) -> bool:
         """All speak for a while, then one alone, then all again: so that what one has learnt grows old."""
