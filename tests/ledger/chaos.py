@@ -44,6 +44,7 @@ class Processes:
     folder: Path
     until: float
     most: int = 1_000_000
+    least_seconds: float = 1.5
     running: dict[int, Popen[bytes]] = field(default_factory=dict)
     started_at: dict[int, int] = field(default_factory=dict)
     """How long each process's record was when it was started last, in bytes."""
@@ -57,6 +58,7 @@ class Processes:
             process=process,
             record=str(self.record(process)),
             until=self.until,
+            least_seconds=self.least_seconds,
             most=self.most,
             hours_ahead=CLOCKS.get(process, 0),
         )

@@ -28,13 +28,13 @@ from tests.ledger.crowd import PROCESSES, Crowd
 
 TURN_SECONDS = 0.4
 
-LEAST_SECONDS = 1.5
-"""How long a process says something new at least, however late a busy machine let it begin."""
-
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What a process is to do: `until` it comes, on the shared monotonic clock, or `most` names are said."""
+    """What a process is to do: `until` it comes, on the shared monotonic clock, or `most` names are said.
+
+    However late a busy machine lets it begin, it says something new for `least_seconds`.
+    """
 
     url: str
     seed: int
@@ -42,6 +42,7 @@ class Errand:
     process: int
     record: str
     until: float
+    least_seconds: float
     most: int = 1_000_000
     callers: int = 6
     hours_ahead: float = 0
@@ -100,7 +101,7 @@ class Spender:
         own = [int(name.split(".")[1]) for name in said if name.startswith("p")]
         self._record = Record(path)
         self._chance = random.Random(f"{errand.seed}/calls/{errand.process}/{len(said)}")
-        self._until = max(errand.until, time.monotonic() + LEAST_SECONDS)
+        self._until = max(errand.until, time.monotonic() + errand.least_seconds)
         self._left = [name for name in said if name not in heard]
         self._fresh = itertools.islice(self._crowd.names(errand.process, max(own, default=0) + 1), errand.most)
 

@@ -96,7 +96,7 @@ async def test_eight_processes_write_one_book_and_it_replays_to_what_each_was_to
     app = database.engine()
     await found_book(database.engine(owner=True), app)
     crowd = Crowd(seed, datetime.now(UTC))
-    processes = Processes(database.app_url, crowd, tmp_path, time.monotonic() + 8)
+    processes = Processes(database.app_url, crowd, tmp_path, time.monotonic() + 8, least_seconds=7)
     try:
         await unleash(processes, chance=random.Random(seed))
     finally:
