@@ -204,6 +204,7 @@ async def export(
             if selection.at is not None:
                 arguments = [selection.at, await reading.seq_at(connection, number, selection.at), *arguments]
             first, last = 0, await connection.scalar(select(books.c.accounts).where(books.c.number == number)) or 0
+        told(0, last - first)
         for after in range(first, last, STRETCH):
             through = min(last, after + STRETCH)
             await raw.copy_from_query(query, number, after, through, *arguments, output=sink.take)

@@ -21,7 +21,7 @@ from ledger.audit import audit
 from tests.ledger.test_import_rows import HEADER, A, B, row, rows
 from tests.ledger.test_import_run import CAPITAL, SUSPENSE, is_clean, many
 from tests.ledger.test_postgres import new_ledger
-from tests.support.disk import small_disk
+from tests.support.disk import fill, small_disk
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -361,6 +361,7 @@ def test_an_export_into_a_pipe_that_closes_ends_quietly(filled):
 
 def test_an_export_onto_a_full_disk_says_so_and_leaves_nothing(filled, postgres):
     with small_disk(postgres, mebibytes=1) as disk:
+        fill(disk)
         done = filled.run("export", "history", "--out", disk / "out.csv")
         assert done.returncode == 2
         assert f"{disk / 'out.csv'} can't be written: No space left on device" in done.stderr
