@@ -35,7 +35,7 @@ from ledger.errors import BookBusy, BookCorrupt, InvalidCommand, OutcomeUnknown
 from ledger.memory import MemoryLedger
 from ledger.outcomes import Refused as R  # noqa: N817
 from ledger.riders import Advance, Insert
-from ledger.waiting import STRETCH_MAX
+from ledger.waiting import STRETCH_MAX, Decided, Waiting, as_first
 from ledger.working import HOLDS_KEPT
 from tests.ledger import replay
 from tests.ledger.chaos import Processes, unleash
@@ -250,6 +250,14 @@ async def test_what_a_caller_says_twice_is_a_repeat_also_where_each_group_is_wri
     assert isinstance(broken, Exception)
     assert [outcome.replayed for [outcome] in told] == [False, True]
     assert ledger.batches["apart"] == 1
+
+
+async def test_of_what_was_said_twice_and_lost_in_a_commit_the_second_is_a_repeat():
+    book, twice = MemoryLedger(ManualClock(START)), alone(post("twice"))
+    first, repeat = await book.submit(twice, twice)
+    waiting = Waiting((twice, twice), asyncio.get_running_loop().create_future(), 2)
+    Decided(waiting, [first, repeat]).note_lost()
+    assert as_first(Decided(waiting, [repeat, repeat])) == [first, repeat]
 
 
 async def test_a_content_that_is_no_hash_does_not_spoil_its_neighbours(ledger):
