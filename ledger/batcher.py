@@ -26,6 +26,7 @@ from ledger.batch import Batch
 from ledger.commands import Group
 from ledger.errors import BookBusy, BookCorrupt, OutcomeUnknown
 from ledger.outcomes import Outcome
+from ledger.seen import Seen
 from ledger.state import row_key
 from ledger.waiting import (
     STRETCH_MAX,
@@ -53,6 +54,9 @@ LINGER_SECONDS = 0.2
 
 LOCKED_BATCHES = 20
 """Batches decided under the lock after another process was faster, before deciding ahead is tried again."""
+
+LOOKUPS = 1_000
+"""Stretches decided with every id looked for, after one that was taken for new wasn't."""
 
 BUSY_ROW_ROUNDS = 200
 """How often a group whose rider's row another tx has locked is put back, about 10 ms apart."""
@@ -93,6 +97,8 @@ class Batcher:
         self._working: Working | None = None
         self._extended_to = 0
         self._locked_left = 0
+        self._lookups_left = 0
+        self._seen = Seen()
         self._loading: list[Waiting] = []
         self._open: list[Decided] = []
         self._writing: asyncio.Task[None] | None = None
@@ -249,6 +255,7 @@ class Batcher:
         if working is None or working.seq != head.seq:
             working = Working(self._book, head, await store.load_frozen(raw, head.number), self.decided)
             working.altered = self._altered
+            working.seen = self._seen
         return working
 
     async def _decide(self, reader: Driver, taken: list[Waiting]) -> None:
@@ -257,7 +264,8 @@ class Batcher:
         self._loading = taken
         groups = [group for waiting in taken for group in waiting.groups]
         await self._make_room(reader, working)
-        await load(reader, working, groups)
+        await load(reader, working, groups, trusting=self._lookups_left == 0)
+        self._lookups_left = max(0, self._lookups_left - 1)
         if unknown := working.unknown_rows(groups):
             working.rows.young.update(await store.find_rows(reader, unknown))
         if self._failure is not None:
@@ -316,6 +324,8 @@ class Batcher:
             answer_error(waiting, error)
         for cause in (error, self._failure):
             self._note_altered(cause)
+            if _was_not_new(cause):
+                self._lookups_left = LOOKUPS
         if isinstance(error, PoolExhausted):
             self._locked_left = LOCKED_BATCHES  # that needs one connection only
         taken = [item.waiting for item in (*self._in_flight, *self._open)] + self._loading
@@ -486,20 +496,22 @@ class Batcher:
             self._writing.cancel()
 
 
-async def load(raw: Driver, working: Working, groups: Sequence[Group]) -> None:
-    """Load what deciding these groups needs."""
-    missing = working.prepare(groups)
+def _was_not_new(error: Exception | None) -> bool:
+    """Whether a write failed for an id that stands in the book already."""
+    return isinstance(error, OnebookError) and error.facts.get("constraint") == store.IDS_KEY
+
+
+async def load(raw: Driver, working: Working, groups: Sequence[Group], *, trusting: bool = False) -> None:
+    """Load what deciding these groups needs; see `Working.prepare`."""
+    missing = working.prepare(groups, trusting=trusting)
     number = working.number
-    found = await store.find_ids(raw, number, (*missing.ids, *missing.holds))
-    own = set(missing.ids)
-    repeated = [seq for name, seq in found.items() if name in own]
-    for outcome in await store.load_outcomes(raw, number, repeated):
+    found = await store.find_ids(raw, number, (*missing.ids, *missing.named, *missing.holds))
+    outcomes = {*missing.ids, *missing.named}
+    for outcome in await store.load_outcomes(raw, number, [seq for name, seq in found.items() if name in outcomes]):
         working.recent.young[outcome.id] = outcome
-    while True:
+    while missing:
         await _load_missing(raw, working, missing, found)
         missing = working.missing(groups)
-        if not missing:
-            return
 
 
 async def _load_missing(raw: Driver, working: Working, missing: Missing, found: dict[str, int]) -> None:

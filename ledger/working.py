@@ -46,6 +46,7 @@ from ledger.errors import BookCorrupt
 from ledger.money import AMOUNT_END
 from ledger.outcomes import Kind, Line, LineKind, Outcome
 from ledger.riders import Insert, Row
+from ledger.seen import Seen
 from ledger.state import HeldPosting, HoldRecord, HoldState, RowKey, State, row_key
 
 ACCOUNTS_KEPT = 20_000
@@ -94,17 +95,19 @@ class Kept(Generic[Name, Value]):
 class Missing:
     """What has to be loaded before some groups can be decided.
 
-    Ids of commands, seqs of entries to reverse, names of accounts, ids of holds, counters of limits.
+    Ids of commands, ids of entries that they name, seqs of entries to reverse, names of accounts, ids of holds,
+    counters of limits.
     """
 
     ids: list[str] = field(default_factory=list)
+    named: list[str] = field(default_factory=list)
     entries: set[int] = field(default_factory=set)
     accounts: set[str] = field(default_factory=set)
     holds: set[str] = field(default_factory=set)
     counters: set[str] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.ids or self.entries or self.accounts or self.holds or self.counters)
+        return bool(self.ids or self.named or self.entries or self.accounts or self.holds or self.counters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,7 @@ class Working:
         self.reversed: Kept[str, dict[int, int]] = Kept(HOLDS_KEPT)
         self.rows: Kept[RowKey, Row] = Kept(0)  # those that are there and that riders name
         self.frozen = set(frozen)
+        self.seen: Seen | None = None  # None: every id is looked for
         self.altered: Collection[int] = ()  # numbers of accounts that somebody else has changed
         self.decided: Counter[str] = Counter() if decided is None else decided
         self.batch = Batch(head=head.seq, through=head.seq)
@@ -146,8 +150,11 @@ class Working:
 
     # What deciding needs
 
-    def prepare(self, groups: Sequence[Group]) -> Missing:
-        """Begin a stretch of deciding: what must be loaded first, the groups' own ids among it."""
+    def prepare(self, groups: Sequence[Group], *, trusting: bool = False) -> Missing:
+        """Begin a stretch of deciding: what must be loaded first, the groups' own ids among it.
+
+        `trusting`: an id that this process hasn't seen is taken for new; the write fails if it isn't.
+        """
         for kept in (self.slots, self.holds, self.recent, self.counters, self.reversed):
             kept.age(decided=self.seq, durable=self.durable)
         self._absent.clear()
@@ -156,8 +163,14 @@ class Working:
             self.rows = Kept(0)  # others may have changed them
         missing = self.missing(groups)
         find = self.recent.find
-        missing.ids = [command.id for group in groups for command in group.commands if find(command.id) is None]
-        missing.ids += [
+        maybe = self.seen.may_have if trusting and self.seen is not None else _always
+        missing.ids = [
+            command.id
+            for group in groups
+            for command in group.commands
+            if find(command.id) is None and maybe(command.id)
+        ]
+        missing.named = [
             command.entry
             for group in groups
             for command in group.commands
@@ -305,6 +318,8 @@ class Working:
             leaf = leaf_hash(row + "".join(rows))
             batch.add_command(command, outcome, leaf=leaf, detail=detail, metadata_hash=hashed)
             self.recent.young[outcome.id] = outcome
+            if self.seen is not None:
+                self.seen.add(outcome.id)
         self.seq = batch.through
         if outcomes[0].refusal is None:
             batch.riders.extend(group.riders)
@@ -680,6 +695,10 @@ _PLAIN_KINDS: dict[type[Command], Kind] = {
     Settle: Kind.SETTLE,
     Void: Kind.VOID,
 }
+
+
+def _always(name: str) -> bool:
+    return True
 
 
 def _sides(postings: Sequence[Posting]) -> Iterable[str]:
