@@ -30,7 +30,7 @@ AGAINST = 64
 MIXED = 80
 """Callers where some entries carry a row of another package."""
 
-BULK = {100: 4, 1000: 2}
+BULK = {100: 16, 1000: 4}
 """Groups in a submission, and how many callers send such."""
 
 STORED = {"1m": 1_000_000, "10m": 10_000_000}
@@ -96,7 +96,13 @@ async def measure(options: Options, progress: Progress) -> Report:
         settings = {
             "postgresql": await describe_server(running.admin_url),
             "mix": {kind.value: share for kind, share in SHARES.items()},
-            "run": {"seconds": options.seconds, "seed": options.seed, "accounts": accounts, "quick": options.quick},
+            "run": {
+                "seconds": options.seconds,
+                "seed": options.seed,
+                "accounts": accounts,
+                "quick": options.quick,
+                "bulk callers": str(BULK),
+            },
         }
     return Report(
         area="ledger",

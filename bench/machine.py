@@ -1,6 +1,7 @@
 """The machine a figure was measured on, and what its processes used meanwhile."""
 
 import platform
+import sysconfig
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,14 @@ def describe_machine() -> dict[str, object]:
         "cores": psutil.cpu_count() or 1,
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "kernel": f"{platform.system()} {platform.release()}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}, {_python_build()}",
     }
+
+
+def _python_build() -> str:
+    """Whether the interpreter was built with profile-guided optimisation: that makes a third of its speed."""
+    flags = f"{sysconfig.get_config_var('CONFIG_ARGS')} {sysconfig.get_config_var('PY_CORE_CFLAGS')}"
+    return "optimised build" if "--enable-optimizations" in flags else "build without optimisations"
 
 
 async def describe_server(url: str) -> dict[str, str]:

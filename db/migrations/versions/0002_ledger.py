@@ -227,26 +227,29 @@ BEGIN
          WHERE a.book = p_book AND a.account = f.account;
     END IF;
 
+    -- Arrays are taken apart in the select list, side by side: in FROM each would be stored first.
     INSERT INTO ledger_ids (book, key, seq)
-    SELECT p_book, substr(c_keys, place * 16 - 15, 16), p_head + place
-      FROM generate_series(1, cardinality(c_id)) AS place;
+    SELECT p_book, substr(c_keys, c.place * 16 - 15, 16), p_head + c.place
+      FROM (SELECT generate_series(1, cardinality(c_id)) AS place) AS c;
     INSERT INTO ledger_commands (book, seq, booked_at, effective_at, kind, id, subject, content, refusal, detail,
                                  metadata_hash, leaf)
     SELECT p_book, p_head + c.place, c_booked_at[width_bucket(c.place, c_from)],
            (c_more -> c.place::text ->> 'effective_at')::timestamptz, c.kind, c.id, nullif(c.subject, ''),
-           substr(c_contents, c.place::integer * 32 - 31, 32), nullif(c.refusal, ''),
+           substr(c_contents, c.place * 32 - 31, 32), nullif(c.refusal, ''),
            c_more -> c.place::text ->> 'detail',
-           decode(c_more -> c.place::text ->> 'metadata_hash', 'hex'), substr(c_leaves, c.place::integer * 32 - 31, 32)
-      FROM unnest(c_kind, c_id, c_subject, c_refusal) WITH ORDINALITY AS c(kind, id, subject, refusal, place);
+           decode(c_more -> c.place::text ->> 'metadata_hash', 'hex'), substr(c_leaves, c.place * 32 - 31, 32)
+      FROM (SELECT generate_series(1, cardinality(c_id)) AS place, unnest(c_kind) AS kind, unnest(c_id) AS id,
+                   unnest(c_subject) AS subject, unnest(c_refusal) AS refusal) AS c;
 
-    -- LATERAL with LIMIT leaves the planner one way to go: a plan made for an empty table would be kept for a long one.
+    -- The book comes out of the subquery too, so that the planner has one way to go: from there into the key. (With a
+    -- parameter a plan made for a short table could begin with the table, and would be kept for a long one.)
     IF cardinality(a_account) > 0 THEN
         UPDATE ledger_accounts a
            SET debits_posted = a.debits_posted + d.debits, credits_posted = a.credits_posted + d.credits
-          FROM unnest(a_account, a_debits, a_credits, a_balance) AS d(account, debits, credits, balance),
-               LATERAL (SELECT f.ctid FROM ledger_accounts f WHERE f.book = p_book AND f.account = d.account
-                         LIMIT 1) AS place
-         WHERE a.ctid = place.ctid AND a.credits_posted - a.debits_posted = d.balance - d.credits + d.debits;
+          FROM (SELECT p_book AS book, unnest(a_account) AS account, unnest(a_debits) AS debits,
+                       unnest(a_credits) AS credits, unnest(a_balance) AS balance) AS d
+         WHERE a.book = d.book AND a.account = d.account
+           AND a.credits_posted - a.debits_posted = d.balance - d.credits + d.debits;
         GET DIAGNOSTICS fitting = ROW_COUNT;
         IF fitting <> cardinality(a_account) THEN
             SELECT array_agg(d.account) INTO altered
@@ -262,11 +265,12 @@ BEGIN
            SET debits_posted = a.debits_posted + d.debits, credits_posted = a.credits_posted + d.credits,
                debits_pending = a.debits_pending + d.debits_pending,
                credits_pending = a.credits_pending + d.credits_pending
-          FROM unnest(b_account, b_debits, b_credits, b_balance, b_debits_pending, b_credits_pending, b_held)
-               AS d(account, debits, credits, balance, debits_pending, credits_pending, held),
-               LATERAL (SELECT f.ctid FROM ledger_accounts f WHERE f.book = p_book AND f.account = d.account
-                         LIMIT 1) AS place
-         WHERE a.ctid = place.ctid AND a.credits_posted - a.debits_posted = d.balance - d.credits + d.debits
+          FROM (SELECT p_book AS book, unnest(b_account) AS account, unnest(b_debits) AS debits,
+                       unnest(b_credits) AS credits, unnest(b_balance) AS balance,
+                       unnest(b_debits_pending) AS debits_pending, unnest(b_credits_pending) AS credits_pending,
+                       unnest(b_held) AS held) AS d
+         WHERE a.book = d.book AND a.account = d.account
+           AND a.credits_posted - a.debits_posted = d.balance - d.credits + d.debits
            AND a.debits_pending = d.held - d.debits_pending;
         GET DIAGNOSTICS fitting = ROW_COUNT;
         IF fitting <> cardinality(b_account) THEN
@@ -289,21 +293,25 @@ BEGIN
                                   hold_posting)
         SELECT p_book, l.seq, l.line, l.kind, l.debit, l.credit, l.amount, l.debit_balance, l.credit_balance, l.hold,
                l.hold_posting
-          FROM unnest(l_seq, l_line, l_kind, l_debit, l_credit, l_amount, l_debit_balance, l_credit_balance, l_hold,
-                      l_hold_posting)
-               AS l(seq, line, kind, debit, credit, amount, debit_balance, credit_balance, hold, hold_posting);
+          FROM (SELECT unnest(l_seq) AS seq, unnest(l_line) AS line, unnest(l_kind) AS kind, unnest(l_debit) AS debit,
+                       unnest(l_credit) AS credit, unnest(l_amount) AS amount,
+                       unnest(l_debit_balance) AS debit_balance, unnest(l_credit_balance) AS credit_balance,
+                       unnest(l_hold) AS hold, unnest(l_hold_posting) AS hold_posting) AS l;
     END IF;
 
     IF cardinality(h_hold) > 0 THEN
         INSERT INTO ledger_holds (book, hold, posting, expires_at, debit, credit, amount, remaining, state, charges)
         SELECT p_book, h.hold, h.posting, h.expires_at, h.debit, h.credit, h.amount, h.remaining,
                h.state, nullif(h.charges, '')
-          FROM unnest(h_hold, h_posting, h_expires_at, h_debit, h_credit, h_amount, h_remaining, h_state, h_charges)
-               AS h(hold, posting, expires_at, debit, credit, amount, remaining, state, charges);
+          FROM (SELECT unnest(h_hold) AS hold, unnest(h_posting) AS posting, unnest(h_expires_at) AS expires_at,
+                       unnest(h_debit) AS debit, unnest(h_credit) AS credit, unnest(h_amount) AS amount,
+                       unnest(h_remaining) AS remaining, unnest(h_state) AS state, unnest(h_charges) AS charges) AS h;
     END IF;
+    -- Here LATERAL with LIMIT leaves one way to go: an index on open holds would fit the state.
     IF cardinality(u_hold) > 0 THEN
         UPDATE ledger_holds h SET remaining = u.remaining, state = u.state
-          FROM unnest(u_hold, u_posting, u_remaining, u_state) AS u(hold, posting, remaining, state),
+          FROM (SELECT unnest(u_hold) AS hold, unnest(u_posting) AS posting, unnest(u_remaining) AS remaining,
+                       unnest(u_state) AS state) AS u,
                LATERAL (SELECT f.ctid FROM ledger_holds f
                          WHERE f.book = p_book AND f.hold = u.hold AND f.posting = u.posting LIMIT 1) AS place
          WHERE h.ctid = place.ctid AND h.state = 'open' AND h.remaining >= u.remaining;
