@@ -483,7 +483,8 @@ async def test_a_lost_reader_does_not_break_off_what_is_being_written(ledger, da
                 )
             )
         assert ended
-        second = asyncio.create_task(mine.submit(alone(post("second"))))
+        unknown = Post(id="second", postings=(usd(1, BANK, B),))  # an account that the reader must look for
+        second = asyncio.create_task(mine.submit(alone(unknown)))
         for _ in range(20):
             assert (await mine.account(B)).balance == 0
     [(one,)], [(two,)] = await asyncio.gather(first, second)

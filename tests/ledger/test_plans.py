@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event, text
 
 from base.clock import ManualClock
-from db.engine import tx
+from db.engine import driver_of, tx
 from ledger.accounts import house_account, user_account
 from ledger.commands import Group, Hold, OpenAccount, Post, Posting, alone
 from ledger.engine import Ledger
@@ -89,21 +89,31 @@ async def book(database):
 
 
 async def plans_of(ledger, ask):
-    """The plans of all statements that a question sends."""
+    """The plans of all statements that a question sends, whichever way they go to the driver."""
     asked = []
 
     def note(connection, cursor, statement, parameters, context, executemany):
         asked.append((statement, parameters))
 
+    def note_raw(logged):
+        asked.append((logged.query, logged.args))
+
+    def listen(connection, record, proxy):
+        connection.driver_connection.add_query_logger(note_raw)
+
     engine = ledger._engine.sync_engine
     event.listen(engine, "before_cursor_execute", note)
+    event.listen(engine.pool, "checkout", listen)
     await ask(ledger)
     event.remove(engine, "before_cursor_execute", note)
+    event.remove(engine.pool, "checkout", listen)
     plans = []
     async with tx(ledger._engine) as connection:
-        for statement, parameters in asked:
+        raw = await driver_of(connection)
+        raw.remove_query_logger(note_raw)
+        for statement, arguments in asked:
             if "ledger_" in statement:
-                found = await connection.exec_driver_sql(f"EXPLAIN (COSTS OFF) {statement}", parameters)
+                found = await raw.fetch(f"EXPLAIN (COSTS OFF) {statement}", *arguments)
                 plans.append("\n".join(row[0] for row in found))
     return plans
 
