@@ -5,6 +5,7 @@ import importlib
 from typing import Annotated
 
 import typer
+import uvloop
 
 from base.progress import Progress
 from bench.frame import Options, Report, record, rows, to_json
@@ -100,7 +101,8 @@ def _bench(areas: list[str], options: Options, *, json: bool, keep: bool) -> Non
     for area in areas:
         measure = importlib.import_module(AREAS[area]).measure
         with Progress() as progress:
-            report = asyncio.run(measure(options, progress))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the API's processes
+                report = runner.run(measure(options, progress))
         if not json:
             _show(report)
         if keep:
