@@ -24,7 +24,7 @@ _NAMES_KEPT = 20_000
 _PART = re.compile(r"[A-Za-z0-9_.:+-]{1,100}", re.ASCII)
 
 
-class Account(msgspec.Struct, frozen=True):
+class Account(msgspec.Struct, frozen=True, gc=False):
     """One owner's share in one asset for one purpose. Counters are smallest units and only the pending ones fall.
 
     `limited` accounts may not owe more than `credit_line`; others may have either sign.

@@ -14,7 +14,7 @@ import msgspec
 from ledger.riders import Rider
 
 
-class ChainEvidence(msgspec.Struct, frozen=True):
+class ChainEvidence(msgspec.Struct, frozen=True, gc=False):
     """A block, and where in it. Hashes are hex with 0x; `place` is `log:n`, `value`, `trace:path` or `gas`."""
 
     network: str
@@ -24,7 +24,7 @@ class ChainEvidence(msgspec.Struct, frozen=True):
     place: str
 
 
-class BankEvidence(msgspec.Struct, frozen=True):
+class BankEvidence(msgspec.Struct, frozen=True, gc=False):
     """A line of a bank statement: our bank account's name, the statement's id, the line's number from 1."""
 
     account: str
@@ -35,7 +35,7 @@ class BankEvidence(msgspec.Struct, frozen=True):
 Evidence = ChainEvidence | BankEvidence
 
 
-class Posting(msgspec.Struct, frozen=True):
+class Posting(msgspec.Struct, frozen=True, gc=False):
     """`amount` of `asset` from the debit account to the credit account.
 
     With `debit_rest`, the debit account gives only what it has available and `debit_rest` the remainder; with
@@ -51,7 +51,7 @@ class Posting(msgspec.Struct, frozen=True):
     credit_rest: str | None = None
 
 
-class Charge(msgspec.Struct, frozen=True):
+class Charge(msgspec.Struct, frozen=True, gc=False):
     """A share of a limit that this command uses up: `amount` more on `counter`, which may reach `cap` and no more.
 
     The name of a counter says whose, what and when (`usr_.../send/2026-11-23`); its unit is the caller's choice. A hold
@@ -63,7 +63,7 @@ class Charge(msgspec.Struct, frozen=True):
     cap: int
 
 
-class _Common(msgspec.Struct, frozen=True, kw_only=True):
+class _Common(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     id: str
     subject: str | None = None
     evidence: Evidence | None = None
@@ -71,13 +71,13 @@ class _Common(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-class OpenAccount(_Common, frozen=True, kw_only=True):
+class OpenAccount(_Common, frozen=True, kw_only=True, gc=False):
     """Open `account` (an id from `ledger.accounts`). Opening what is open already is accepted and changes nothing."""
 
     account: str
 
 
-class CloseAccount(_Common, frozen=True, kw_only=True):
+class CloseAccount(_Common, frozen=True, kw_only=True, gc=False):
     """Close an account whose balance and pending counters are zero."""
 
     account: str
@@ -89,28 +89,28 @@ class FreezeScope(StrEnum):
     ASSET = "asset"
 
 
-class Freeze(_Common, frozen=True, kw_only=True):
+class Freeze(_Common, frozen=True, kw_only=True, gc=False):
     """Stop intents that touch an account, an owner's accounts or an asset's accounts."""
 
     scope: FreezeScope
     target: str
 
 
-class Unfreeze(_Common, frozen=True, kw_only=True):
+class Unfreeze(_Common, frozen=True, kw_only=True, gc=False):
     """Lift a freeze."""
 
     scope: FreezeScope
     target: str
 
 
-class SetCreditLine(_Common, frozen=True, kw_only=True):
+class SetCreditLine(_Common, frozen=True, kw_only=True, gc=False):
     """Let a limited account owe up to `cap` smallest units."""
 
     account: str
     cap: int
 
 
-class Post(_Common, frozen=True, kw_only=True):
+class Post(_Common, frozen=True, kw_only=True, gc=False):
     """Book an entry: all its postings, in order, or none.
 
     `covered` holds every debited account to what it has, also one without a limit of its own: for people's moves out
@@ -122,7 +122,7 @@ class Post(_Common, frozen=True, kw_only=True):
     charges: tuple[Charge, ...] = ()
 
 
-class Hold(_Common, frozen=True, kw_only=True):
+class Hold(_Common, frozen=True, kw_only=True, gc=False):
     """Set value aside by pending postings. The hold's id is this command's id.
 
     Without `expires_at` it stays until it's settled or voided.
@@ -133,7 +133,7 @@ class Hold(_Common, frozen=True, kw_only=True):
     charges: tuple[Charge, ...] = ()
 
 
-class Settle(_Common, frozen=True, kw_only=True):
+class Settle(_Common, frozen=True, kw_only=True, gc=False):
     """Post a part of a hold, or all of it.
 
     `amounts` are (posting's index from 0, amount) pairs; None means all that remains. `close` releases the rest.
@@ -144,19 +144,19 @@ class Settle(_Common, frozen=True, kw_only=True):
     close: bool = False
 
 
-class Void(_Common, frozen=True, kw_only=True):
+class Void(_Common, frozen=True, kw_only=True, gc=False):
     """Release all that remains of a hold."""
 
     hold: str
 
 
-class Expire(_Common, frozen=True, kw_only=True):
+class Expire(_Common, frozen=True, kw_only=True, gc=False):
     """Release all that remains of a hold whose `expires_at` has come."""
 
     hold: str
 
 
-class Reverse(_Common, frozen=True, kw_only=True):
+class Reverse(_Common, frozen=True, kw_only=True, gc=False):
     """Take back what an entry (a post or a settlement) moved, wholly or in part; the two are linked both ways.
 
     `amounts` are (line's index from 0 in the entry's outcome, amount) pairs; None means all that isn't reversed yet. It
@@ -167,7 +167,7 @@ class Reverse(_Common, frozen=True, kw_only=True):
     amounts: tuple[tuple[int, int], ...] | None = None
 
 
-class ClosePeriod(_Common, frozen=True, kw_only=True):
+class ClosePeriod(_Common, frozen=True, kw_only=True, gc=False):
     """Close the book's effective time before `until`: what is effective earlier moves to `until`."""
 
     until: datetime
@@ -189,7 +189,7 @@ Command = (
 )
 
 
-class Group(msgspec.Struct, frozen=True):
+class Group(msgspec.Struct, frozen=True, gc=False):
     """Commands that succeed or fail together and see each other's effects in order, and the rows that ride with them.
 
     `content` is the SHA-256 of what the caller sent; None takes the hash of each command itself.

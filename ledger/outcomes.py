@@ -62,7 +62,7 @@ class Refused(StrEnum):
     GROUP_REFUSED = "group_refused"
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class Refusal(msgspec.Struct, frozen=True, gc=False):
     """A refusal's code and the numbers that explain it (`required`, `available`, `remaining`, in smallest units)."""
 
     code: Refused
@@ -77,7 +77,7 @@ class LineKind(StrEnum):
     RELEASED = "released"
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """One debit and one credit of the journal. The balances are both accounts' posted balances after this line."""
 
     kind: LineKind
@@ -91,7 +91,7 @@ class Line(msgspec.Struct, frozen=True):
     hold_posting: int | None = None
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of a command. `refusal` is None when it was accepted. `replayed`: it had been decided before.
 
     `effective_at` is None where it equals `booked_at`; in a closed period it's the first open instant, whatever the

@@ -12,7 +12,7 @@ Row = Mapping[str, object]
 """Column -> value, as SQLAlchemy Core takes it for the named table."""
 
 
-class Insert(msgspec.Struct, frozen=True):
+class Insert(msgspec.Struct, frozen=True, gc=False):
     """Add a row. If one with this primary key exists, the command is refused (`duplicate_row`)."""
 
     table: str
@@ -21,7 +21,7 @@ class Insert(msgspec.Struct, frozen=True):
     """The columns besides the key."""
 
 
-class Advance(msgspec.Struct, frozen=True):
+class Advance(msgspec.Struct, frozen=True, gc=False):
     """Compare and set: change a row whose columns equal `expect`, else refuse the command (`stale_state`)."""
 
     table: str

@@ -25,7 +25,7 @@ class HoldState(StrEnum):
     EXPIRED = "expired"
 
 
-class HeldPosting(msgspec.Struct, frozen=True):
+class HeldPosting(msgspec.Struct, frozen=True, gc=False):
     """A pending posting; `remaining` of its `amount` is still held."""
 
     debit: str
@@ -35,7 +35,7 @@ class HeldPosting(msgspec.Struct, frozen=True):
     remaining: int
 
 
-class HoldRecord(msgspec.Struct, frozen=True):
+class HoldRecord(msgspec.Struct, frozen=True, gc=False):
     """A hold: open until its remainder is zero, or it's closed, voided or expired."""
 
     id: str

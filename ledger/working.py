@@ -55,7 +55,7 @@ ACCOUNTS_KEPT = 20_000
 HOLDS_KEPT = 4_000
 """Holds, and counters of limits, that are kept after their last use; at most twice as many."""
 
-OUTCOMES_KEPT = 2_000
+OUTCOMES_KEPT = 5_000
 """Outcomes that are kept to answer a quick repeat; at most twice as many."""
 
 Name = TypeVar("Name")

@@ -100,9 +100,8 @@ def _bench(areas: list[str], options: Options, *, json: bool, keep: bool) -> Non
     reports: list[Report] = []
     for area in areas:
         measure = importlib.import_module(AREAS[area]).measure
-        with Progress() as progress:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the API's processes
-                report = runner.run(measure(options, progress))
+        with Progress() as progress, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the API
+            report = runner.run(measure(options, progress))
         if not json:
             _show(report)
         if keep:
