@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,12 +21,12 @@ import httpx
 import psutil
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from base.children import free_port, start_child, stop_child
+from base.children import free_port, listen, start_child, stop_child
 from base.clock import SystemClock
 from base.entropy import SystemEntropy
 from base.errors import ConfigError
 from base.progress import Progress
-from bench.frame import Better, Figure, Options, Report, median, number
+from bench.frame import Better, Figure, Options, Report, median, number, settle_memory
 from bench.machine import describe_machine, describe_server
 from bench.stage import FOLDER, server
 from db.engine import create_engine
@@ -76,6 +76,7 @@ async def measure(options: Options, progress: Progress) -> Report:
         async with _opened(running, options, progress) as service:
             bench = _Bench(service, options, progress)
             await bench.rows()
+            await bench.processes()
             await bench.growth()
         settings = {
             "postgresql": await describe_server(running.admin_url),
@@ -94,10 +95,11 @@ async def measure(options: Options, progress: Progress) -> Report:
 
 @dataclass(frozen=True, slots=True)
 class _Service:
-    """The API under load: its address and process, and who may ask."""
+    """The API under load: its address and process, how to start a further one beside it, and who may ask."""
 
     url: str
     process: psutil.Process
+    start: Callable[[], subprocess.Popen[bytes]]
     ledger: PostgresLedger
     users: Sequence[str]
     handles: Sequence[str]
@@ -152,6 +154,26 @@ class _Bench:
         self._tell(named, rate * factor, unit)
         self._tell(slow, p99, "ms", Better.LOWER)
 
+    async def processes(self) -> None:
+        """The same transfers at two API processes that share the socket and the book."""
+        if not self._options.wants("http_two_processes_per_s"):
+            return
+        second = self._service.start()
+        try:
+            for _ in range(_START_SECONDS):
+                await self._wrk("transfers", seconds=1)
+                if _is_connected(second.pid):  # it asked the database on behalf of somebody
+                    break
+            else:
+                raise ConfigError("a second API process got no requests", code="api_not_started")
+            answers = [
+                await self._wrk("transfers", seconds=self._options.seconds) for _ in range(self._options.repeats)
+            ]
+        finally:
+            stop_child(second)
+        self._tell("http_two_processes_per_s", median([answer.per_second for answer in answers]), "requests/s")
+        self._tell("http_two_processes_p99_ms", median([answer.p99_ms for answer in answers]), "ms", Better.LOWER)
+
     async def growth(self) -> None:
         """The API process's resident memory after many entries over that after few."""
         if not self._options.wants("rss_growth"):
@@ -177,6 +199,7 @@ class _Bench:
         self._runs += 1
         count = 0
         loop = asyncio.get_running_loop()
+        settle_memory()
         end = loop.time() + self._options.seconds
 
         async def call(caller: int) -> None:
@@ -253,17 +276,28 @@ async def _opened(running: Running, options: Options, progress: Progress) -> Asy
             f"requests_per_minute = {RATE_PER_MINUTE_MAX}\n\n"
             '[[assets]]\ncode = "USDC"\nkind = "stablecoin"\nscale = 6\n'
         )
-        port = free_port()
+        listener = listen("127.0.0.1", free_port())
         environment = {"ONEBOOK_CONFIG": str(folder / "onebook.toml"), "ONEBOOK_DATABASE_URL": url}
-        command = (sys.executable, "-m", "api.serve", "--port", str(port))
-        child = start_child(command, log=folder / "api.log", env=environment, death_signal=signal.SIGKILL)
+        command = (sys.executable, "-m", "api.serve", "--fd", str(listener.fileno()))
+
+        def start() -> subprocess.Popen[bytes]:
+            return start_child(
+                command,
+                log=folder / "api.log",
+                env=environment,
+                death_signal=signal.SIGKILL,
+                pass_fds=(listener.fileno(),),
+            )
+
+        child = start()
         try:
-            address = f"http://127.0.0.1:{port}"
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
             await _until_ready(address, child)
             process = psutil.Process(child.pid)
-            yield _Service(address, process, ledger, users, handles, keys, folder)
+            yield _Service(address, process, start, ledger, users, handles, keys, folder)
         finally:
             stop_child(child)
+            listener.close()
     finally:
         await ledger.aclose()
         await engine.dispose()
@@ -299,6 +333,10 @@ async def _people(
     for outcomes in await ledger.submit(*map(alone, funding)):
         require_accepted(outcomes)
     return users, handles, keys
+
+
+def _is_connected(pid: int) -> bool:
+    return any(found.status == psutil.CONN_ESTABLISHED for found in psutil.Process(pid).net_connections("tcp"))
 
 
 async def _until_ready(address: str, child: subprocess.Popen[bytes]) -> None:
