@@ -24,9 +24,11 @@ class HoldExpiry:
     async def step(self) -> int:
         """End what is due, the earliest first; returns how many holds ended now."""
         due = await self._ledger.due_holds(limit=HOLDS_MAX)
-        refusals = await work(self._ledger, *(partial(_expire, hold) for hold in due))
+        made = await self._ledger.outcomes(*due) if due else []
+        refusals = await work(self._ledger, *(partial(_expire, hold.id, hold.subject) for hold in made))
         return refusals.count(None)
 
 
-def _expire(hold: str, attempt: int) -> Group:
-    return alone(Expire(id=worker_id(f"expire:{hold}", attempt), hold=hold))
+def _expire(hold: str, subject: str | None, attempt: int) -> Group:
+    """The end of a hold, under the hold's own subject: its receipt shows it."""
+    return alone(Expire(id=worker_id(f"expire:{hold}", attempt), hold=hold, subject=subject))

@@ -12,6 +12,7 @@ from ledger.accounts import house_account, user_account
 from ledger.asking import decide
 from ledger.commands import Hold, Post, Posting, alone
 from ledger.money import Asset, AssetKind
+from ledger.outcomes import LineKind
 from ledger.service import PostgresLedger
 from ledger.state import HoldState
 from tests.support.postgres import Database
@@ -37,7 +38,8 @@ async def test_the_workers_loops_end_what_is_due_and_nothing_else(
     await decide(ledger, alone(Post(id="fund", postings=(Posting(BANK, ALICE, "EUR", 100),))))
     for name, days in (("soon", 1), ("late", 3), ("endless", None)):
         expires_at = None if days is None else clock.now() + timedelta(days=days)
-        await decide(ledger, alone(Hold(id=name, postings=(Posting(ALICE, BOB, "EUR", 10),), expires_at=expires_at)))
+        postings = (Posting(ALICE, BOB, "EUR", 10),)
+        await decide(ledger, alone(Hold(id=name, subject=f"hld_{name}", postings=postings, expires_at=expires_at)))
     clock.advance(timedelta(days=2))
     parts = Parts(
         settings=settings,
@@ -63,6 +65,8 @@ async def test_the_workers_loops_end_what_is_due_and_nothing_else(
         await loops
     states = {name: found.state for name in ("late", "endless") if (found := await ledger.hold(name)) is not None}
     assert states == {"late": HoldState.OPEN, "endless": HoldState.OPEN}
+    told = [line.kind for line in await ledger.history(subject="hld_soon")]
+    assert told == [LineKind.RELEASED, LineKind.HELD]  # its end is told under its own subject
     account = await ledger.account(ALICE)
     assert account is not None
     assert (account.balance, account.available) == (100, 80)
