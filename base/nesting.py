@@ -5,9 +5,18 @@ nothing but brackets ends the whole process. So whoever reads strangers' JSON lo
 """
 
 import re
+import sys
+
+RECURSION_MAX = 3_000
+"""Python's limit on recursion for processes that read strangers' JSON: their stack has room for it."""
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def limit_recursion() -> None:
+    """Put back the limit on recursion that a library raised when it was imported. Call it once all are."""
+    sys.setrecursionlimit(RECURSION_MAX)
 
 
 def is_nested_within(raw: bytes, levels: int) -> bool:

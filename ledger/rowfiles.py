@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import BinaryIO
 
+from base.nesting import is_nested_within
 from ledger.errors import BadFile
 
 ROW_MAX = 4 * 1024 * 1024
@@ -21,6 +22,8 @@ ROW_MAX = 4 * 1024 * 1024
 
 FORMULA_STARTS = "=+-@\t\r"
 """What a spreadsheet takes for the beginning of a formula."""
+
+_LEVELS_MAX = 16
 
 _GUARDED = frozenset(FORMULA_STARTS + "'")
 _GZIP = b"\x1f\x8b"
@@ -157,10 +160,10 @@ class RowFile:
         text = next(self._lines)
         if text.isspace():
             return None
+        if not is_nested_within(text.encode(), _LEVELS_MAX):
+            raise _Unreadable("bad_json", "this is nested too deeply", "write one flat object a line")
         try:
             row = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse_constant)
-        except RecursionError:
-            raise _Unreadable("bad_json", "this is nested too deeply", "write one flat object a line") from None
         except ValueError as error:
             raise _Unreadable("bad_json", f"this is no JSON ({error})", "write one object a line") from None
         if not isinstance(row, dict):

@@ -10,6 +10,7 @@ import sys
 import structlog
 
 from base.errors import OnebookError
+from base.nesting import limit_recursion
 from chain.checkpoints import Checkpoint
 from wiring.assemble import build_signer, open_parts, open_steps
 from wiring.running import with_database
@@ -38,6 +39,7 @@ async def work(settings: Settings, *, checkpoint: Checkpoint | None = None) -> N
 
 def main(checkpoint: Checkpoint | None = None) -> int:
     """Run the worker with the settings in force; the exit status."""
+    limit_recursion()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

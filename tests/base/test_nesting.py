@@ -1,6 +1,8 @@
 """Nesting is counted without recursion, and strings don't count."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -37,6 +39,17 @@ def test_json_within_its_levels_passes_and_deeper_json_does_not(value, levels, i
 @pytest.mark.parametrize("raw", [b"[" * 100_000, b'{"a":' * 50_000, b"[" * 50_000 + b"]" * 50_000, b"[{" * 30_000])
 def test_a_text_of_brackets_is_too_deep(raw):
     assert not is_nested_within(raw, 20)
+
+
+def test_nested_json_ends_no_process_that_has_put_back_its_limit():
+    program = (
+        "import json, sys; import py_ecc; from base.nesting import limit_recursion\n"
+        "limit_recursion()\n"
+        "try: json.loads('[' * 1_000_000)\n"
+        "except RecursionError: print('refused')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "refused\n"
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b'"[[[[[["', b'["\\"[[[[[", "{{{{"]', b"}}"])
