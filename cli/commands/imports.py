@@ -275,7 +275,7 @@ class _Run:
         if tally is None:
             return "nothing was written"
         if not tally.line:
-            return "nothing is known to be written"
+            return "nothing is known to be written; run the same command again to go on: no entry is booked twice"
         return (
             f"{tally.booked + tally.known:,} entries are booked, through line {tally.line:,} at least;"
             " run the same command again to go on: no entry is booked twice"
