@@ -18,6 +18,8 @@ from ledger.audit.worker import Setup
 
 _ENDED = "a process of the audit ended before its work was done"
 
+_WORKER = "from ledger.audit.worker import main; main()"
+
 
 def crew_size() -> int:
     """As many as there are cores, up to four: each worker keeps a server process busy as well."""
@@ -61,7 +63,7 @@ async def _work(
 @asynccontextmanager
 async def _worker(setup: Setup) -> AsyncIterator[Process]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ledger.audit.worker", stdin=PIPE, stdout=PIPE, preexec_fn=die_with_parent()
+        sys.executable, "-c", _WORKER, stdin=PIPE, stdout=PIPE, preexec_fn=die_with_parent()
     )
     try:
         await _send(process, setup)

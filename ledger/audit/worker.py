@@ -3,7 +3,7 @@
 Both are pickles behind their length in eight bytes. The first says where the database is and which snapshot to read.
 It loads little, so that it starts in a fraction of a second. The database's address never stands on a command line.
 
-python -m ledger.audit.worker
+Started by `ledger.audit.crew`.
 """
 
 import asyncio
@@ -87,5 +87,6 @@ async def _serve(setup: Setup) -> None:
         await connection.close()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve the audit whose setup comes first on standard input."""
     asyncio.run(_serve(read_frame(sys.stdin.buffer)))
