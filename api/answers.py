@@ -14,14 +14,25 @@ from ledger.money import Asset, format_amount
 
 Assets = Mapping[str, Asset]
 
-REPLAYED = {"Idempotent-Replayed": "true"}
-"""Header of an answer that was given before to the same request."""
+_JSON = (b"content-type", b"application/json")
+_REPLAYED = (b"idempotent-replayed", b"true")
+
+
+class _Made(Response):
+    """An answer of bytes that are JSON already, its headers made in one step."""
+
+    media_type = "application/json"
+
+    def __init__(self, body: bytes, status: int, *, replayed: bool) -> None:
+        self.status_code, self.body, self.background = status, body, None
+        self.raw_headers = [(b"content-length", b"%d" % len(body)), _JSON]
+        if replayed:
+            self.raw_headers.append(_REPLAYED)
 
 
 def answer(view: object, *, status: int = 200, replayed: bool = False) -> Response:
     """`view` as JSON; `replayed` marks the answer to a repeated request."""
-    headers = REPLAYED if replayed else None
-    return Response(msgspec.json.encode(view), status, headers=headers, media_type="application/json")
+    return _Made(msgspec.json.encode(view), status, replayed=replayed)
 
 
 @lru_cache(1_000)

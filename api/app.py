@@ -7,7 +7,6 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -42,10 +41,6 @@ def create_app(services: Services) -> FastAPI:
         version=VERSION,
         description=DESCRIPTION,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
-        middleware=[
-            Middleware(Envelope, clock=services.clock, entropy=services.entropy, metrics=metrics),
-            Middleware(Express, on_error=_on_error),
-        ],
         exception_handlers={
             OnebookError: _on_refusal,
             RequestValidationError: _on_validation,
@@ -56,6 +51,9 @@ def create_app(services: Services) -> FastAPI:
     app.state.turns = Turns()
     for router in (pages.router, health.router, *ROUTERS):
         app.router.routes.extend(router.routes)  # as they are: an included router is matched anew at every request
+    # Around the framework's own layers, so that a request that goes straight to its route passes none of them.
+    express = Express(app.build_middleware_stack(), on_error=_on_error)
+    app.middleware_stack = Envelope(express, clock=services.clock, entropy=services.entropy, metrics=metrics)
     return app
 
 

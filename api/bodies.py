@@ -49,9 +49,7 @@ def parse_json(raw: bytes) -> object:
     if not is_nested_within(raw, _DEPTH_MAX):
         raise MalformedBody(f"the body is nested more than {_DEPTH_MAX} levels deep")
     try:
-        parsed: object = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
-        )
+        parsed: object = _decoder.decode(raw.decode("utf-8"))
     except json.JSONDecodeError as error:
         raise MalformedBody(
             f"the body isn't JSON: {error.msg} in line {error.lineno}, column {error.colno}",
@@ -77,8 +75,11 @@ def is_plain_text(text: str) -> bool:
 
 
 def _require_json(request: Request) -> None:
+    said = request.headers.get("content-type", "")
+    if said == "application/json":
+        return
     declared = Message()
-    declared["content-type"] = request.headers.get("content-type", "")
+    declared["content-type"] = said
     kind = declared.get_content_type() if declared["content-type"] else ""
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise WrongContentType(
@@ -121,3 +122,6 @@ def _check_text(value: object, depth: int) -> None:
         case list():
             for inner in value:
                 _check_text(inner, depth - 1)
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)

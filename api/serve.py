@@ -16,6 +16,7 @@ import uvloop
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.protocol import Http
 from base.errors import OnebookError
 from base.nesting import limit_recursion
 from wiring.assemble import build_services, open_parts
@@ -61,7 +62,7 @@ def _config(app: FastAPI, settings: Settings, *, port: int | None, socket: Path 
         server_header=False,
         proxy_headers=False,  # a caller's own word about its address is worth nothing
         log_level="warning",
-        http="httptools",
+        http=Http,
         ws="none",
     )
 

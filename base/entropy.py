@@ -1,7 +1,7 @@
 """Randomness is handed in. Nothing in Onebook draws random bytes except through an `Entropy`."""
 
+import os
 import random
-import secrets
 from typing import Protocol
 
 
@@ -17,7 +17,7 @@ class SystemEntropy:
     """The operating system's cryptographic generator."""
 
     def draw(self, count: int) -> bytes:
-        return secrets.token_bytes(count)
+        return os.urandom(count)
 
 
 class SeededEntropy:

@@ -4,6 +4,7 @@ The text after the prefix is a ULID (48 bits of milliseconds, 80 random bits) in
 """
 
 from datetime import datetime
+from functools import lru_cache
 
 from base.clock import Clock
 from base.entropy import Entropy
@@ -34,6 +35,14 @@ def is_id(prefix: str, text: str) -> bool:
 
 
 def _ulid(instant: datetime, tail: bytes) -> str:
-    milliseconds = int(instant.timestamp() * 1000)
-    number = (milliseconds << 80) | int.from_bytes(tail, "big")
-    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)])
+    number = int.from_bytes(tail, "big")
+    return _time_part(int(instant.timestamp() * 1000)) + "".join([_PAIRS[(number >> s) & 1023] for s in _SHIFTS])
+
+
+_SHIFTS = tuple(range(70, -1, -10))
+
+
+@lru_cache(64)
+def _time_part(milliseconds: int) -> str:
+    """The first ten characters: many ids are made within a millisecond."""
+    return "".join([_PAIRS[(milliseconds >> shift) & 1023] for shift in range(40, -1, -10)])

@@ -35,29 +35,33 @@ class Gathering(Generic[Key, Value]):
     def __init__(self, engine: AsyncEngine, load: Load[Key, Value]) -> None:
         self._engine = engine
         self._load = load
-        self._waiting: dict[Key, asyncio.Future[Value | None]] = {}
-        self._taken: dict[Key, asyncio.Future[Value | None]] = {}
+        self._waiting: dict[Key, list[asyncio.Future[Value | None]]] = {}
+        self._taken: dict[Key, list[asyncio.Future[Value | None]]] = {}
         self._stirred = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def ask(self, key: Key) -> Value | None:
         """The value as of now. Raises errors of `db.errors`."""
-        return await asyncio.shield(self.put(key))  # others may wait for the same one
+        return await self.put(key)
 
     def put(self, key: Key) -> "asyncio.Future[Value | None]":
-        """Ask, and wait or not: what the answer will be. It isn't the caller's own, and must not be cancelled."""
-        answer = self._waiting.get(key)
-        if answer is None:
-            loop = asyncio.get_running_loop()
-            answer = self._waiting[key] = loop.create_future()
-            self._stirred.set()
-            if self._task is None or self._task.done():
-                self._task = loop.create_task(self._run())
+        """Ask, and wait or not: what the answer will be, the caller's own."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Value | None] = loop.create_future()
+        askers = self._waiting.get(key)
+        if askers is not None:
+            askers.append(answer)
+            return answer
+        self._waiting[key] = [answer]
+        self._stirred.set()
+        if self._task is None or self._task.done():
+            self._task = loop.create_task(self._run())
         return answer
 
     async def settled(self) -> None:
         """Until all that was put before is answered, or failed."""
-        under_way = [answer for answer in (*self._waiting.values(), *self._taken.values()) if not answer.done()]
+        asked = (*self._waiting.values(), *self._taken.values())
+        under_way = [answer for askers in asked for answer in askers if not answer.done()]
         if under_way:
             await asyncio.wait(under_way)
 
@@ -80,15 +84,18 @@ class Gathering(Generic[Key, Value]):
     async def _ask_for_all(self, connection: Driver) -> None:
         self._taken = {key: self._waiting.pop(key) for key in list(self._waiting)[:KEYS_MAX]}
         found = await self._load(connection, list(self._taken))
-        for key, answer in self._taken.items():
-            _tell(answer, found.get(key))
+        for key, askers in self._taken.items():
+            value = found.get(key)
+            for answer in askers:
+                if not answer.done():
+                    answer.set_result(value)
         self._taken = {}
 
     def _fail(self, error: Exception) -> None:
         """Those who came meanwhile learn it too: nothing of theirs was read, and the next question tries anew."""
         failed = (*self._taken.values(), *self._waiting.values())
         self._waiting, self._taken = {}, {}
-        for answer in failed:
+        for answer in (answer for askers in failed for answer in askers):
             if not answer.done():
                 answer.set_exception(error)
                 answer.exception()  # its asker may be gone
@@ -103,8 +110,3 @@ class Gathering(Generic[Key, Value]):
         except TimeoutError:
             return False
         return True
-
-
-def _tell(answer: "asyncio.Future[Value | None]", value: Value | None) -> None:
-    if not answer.done():
-        answer.set_result(value)

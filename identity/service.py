@@ -33,6 +33,7 @@ from identity.keys import (
     Principal,
     hint_of,
     make_secret,
+    plain_hash,
     principal_of,
     secret_hash,
 )
@@ -41,6 +42,8 @@ from identity.scopes import HOUSE_SCOPES, USER_SCOPES, Scope, parse_scopes
 
 MEMORY_SECONDS = 2
 """How long a process trusts what it read of a key or a user: the longest until another's revocation is seen here."""
+
+_MEMORY = timedelta(seconds=MEMORY_SECONDS)
 
 MEMORY_MAX = 10_000
 """Keys, and users, remembered at most."""
@@ -199,9 +202,11 @@ class Identity:
 
     async def authenticate(self, secret: str) -> Principal:
         """Who holds this secret. Raises WrongKey, KeyRevoked, KeyExpired."""
-        digest = secret_hash(secret, self._prefix)
         now = self._clock.now()
-        principal = principal_of(await self._recall(digest, now), now)
+        key = self._recent(plain_hash(secret), now)
+        if key is None:
+            key = await self._recall(secret_hash(secret, self._prefix), now)
+        principal = principal_of(key, now)
         self._note_use(principal.key_id, now)
         return principal
 
@@ -222,13 +227,15 @@ class Identity:
     def _remembered(self, name: str) -> User | None:
         """The user with this name, if they were read a moment ago."""
         user, read_at = self._people.get(name.removeprefix("@"), (None, _LONG_AGO))
-        return user if abs(self._clock.now() - read_at) < timedelta(seconds=MEMORY_SECONDS) else None
+        return user if abs(self._clock.now() - read_at) < _MEMORY else None
+
+    def _recent(self, digest: bytes, now: datetime) -> ApiKey | None:
+        """The key with this hash, if it was read a moment ago."""
+        key, read_at = self._read.get(digest, (None, now))
+        return key if abs(now - read_at) < _MEMORY else None
 
     async def _recall(self, digest: bytes, now: datetime) -> ApiKey:
-        """The key with this hash, read again once the memory of it is too old. Unknown hashes aren't remembered."""
-        key, read_at = self._read.get(digest, (None, now))
-        if key is not None and abs(now - read_at) < timedelta(seconds=MEMORY_SECONDS):
-            return key
+        """The key with this hash, read anew. Unknown hashes aren't remembered."""
         key = await self._held.ask(digest)
         if key is None:
             raise WrongKey("this key is unknown here")

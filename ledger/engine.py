@@ -96,6 +96,10 @@ class Ledger(Protocol):
         """The account with this id, as of now."""
         ...
 
+    async def named(self, *accounts: str) -> dict[str, Account]:
+        """Those of these accounts that are there, by id, as of now; read together."""
+        ...
+
     async def accounts(
         self, *, owner: str | None = None, asset: str | None = None, purpose: str | None = None
     ) -> list[Account]:

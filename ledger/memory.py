@@ -61,6 +61,10 @@ class MemoryLedger:
     async def account(self, account: str) -> Account | None:
         return self.state.account(account)
 
+    async def named(self, *accounts: str) -> dict[str, Account]:
+        found = {account: self.state.account(account) for account in accounts}
+        return {name: account for name, account in found.items() if account is not None}
+
     async def accounts(
         self, *, owner: str | None = None, asset: str | None = None, purpose: str | None = None
     ) -> list[Account]:

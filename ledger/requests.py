@@ -1,8 +1,9 @@
 """Command ids and content hashes for what users ask and workers do: one id space per book, kept for ever."""
 
 import hashlib
-import json
 from dataclasses import dataclass
+
+from ledger.canonical import dump
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,5 +35,4 @@ def import_id(entry: str, attempt: int) -> str:
 
 def content_hash(body: object) -> bytes:
     """SHA-256 of `body` as canonical JSON (sorted keys, no spaces)."""
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).digest()
+    return hashlib.sha256(dump(body)).digest()

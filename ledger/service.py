@@ -158,6 +158,11 @@ class PostgresLedger:
     async def account(self, account: str) -> Account | None:
         return await self._named.ask(account)
 
+    async def named(self, *accounts: str) -> dict[str, Account]:
+        answers = {account: self._named.put(account) for account in accounts}
+        found = {name: await answer for name, answer in answers.items()}
+        return {name: account for name, account in found.items() if account is not None}
+
     async def accounts(
         self, *, owner: str | None = None, asset: str | None = None, purpose: str | None = None
     ) -> list[Account]:

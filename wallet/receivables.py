@@ -5,7 +5,6 @@ owner sends nothing, to nobody: transfers and withdrawals ask here. The book's o
 `house/receivable:<user>/<asset>`.
 """
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 
@@ -26,9 +25,9 @@ def receivable_account(owner: str, asset: str) -> str:
 
 async def require_none(ledger: Ledger, owner: str) -> None:
     """Raise ReceivableOpen if the user owes the house anything."""
-    names = (receivable_account(owner, asset) for asset in await ledger.assets())
-    for account in await asyncio.gather(*map(ledger.account, names)):
-        if account is not None and account.balance < 0:
+    names = [receivable_account(owner, asset) for asset in await ledger.assets()]
+    for account in (await ledger.named(*names)).values():
+        if account.balance < 0:
             raise ReceivableOpen(
                 f"{account.asset} that was credited had to be taken back; repay it before sending anything",
                 asset=account.asset,

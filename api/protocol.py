@@ -1,0 +1,46 @@
+"""HTTP/1.1 as uvicorn speaks it, but for one thing: what is written within one turn of the loop leaves at once.
+
+uvicorn writes an answer's head and its body apart, and each write is a call of the system, a packet of its own, and a
+client woken for half an answer: a third of what a small answer costs.
+"""
+
+import asyncio
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class Gathered:
+    """A transport's writes, put together until the loop's next turn. All else goes to the transport itself."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def write(self, part: bytes) -> None:
+        """Send `part` behind what was written before."""
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(part)
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        parts, self._parts = self._parts, []
+        if parts and not self._transport.is_closing():
+            self._transport.write(b"".join(parts))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class Http(HttpToolsProtocol):
+    """uvicorn's protocol on a transport that gathers."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has come."""
+        super().connection_made(cast(asyncio.Transport, Gathered(transport, self.loop)))
