@@ -46,7 +46,8 @@ async def read_body(request: Request, *, bytes_max: int) -> bytes:
 
 def parse_json(raw: bytes) -> object:
     """`raw` as JSON values. Raises MalformedBody."""
-    if not is_nested_within(raw, _DEPTH_MAX):
+    is_shallow = raw.count(b"{") + raw.count(b"[") < _DEPTH_MAX
+    if not is_shallow and not is_nested_within(raw, _DEPTH_MAX):
         raise MalformedBody(f"the body is nested more than {_DEPTH_MAX} levels deep")
     try:
         parsed: object = _decoder.decode(raw.decode("utf-8"))
@@ -60,7 +61,8 @@ def parse_json(raw: bytes) -> object:
         raise MalformedBody(f"the body isn't UTF-8 from byte {error.start} on") from None
     except (ValueError, RecursionError):
         raise MalformedBody("the body has a number that is too long, or is nested too deeply") from None
-    _check_text(parsed, _DEPTH_MAX)
+    if not (is_shallow and raw.isascii() and b"\\u" not in raw):  # else no text can hold what it mustn't
+        _check_text(parsed, _DEPTH_MAX)
     return parsed
 
 

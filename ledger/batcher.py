@@ -524,7 +524,7 @@ async def _load_missing(raw: Driver, working: Working, missing: Missing, found: 
         slots = await store.load_slots(raw, working.number, missing.accounts)
         for slot in slots:
             working.add_slot(slot)
-        working.set_absent(missing.accounts - {slot.name for slot in slots})
+        working.set_unopened(missing.accounts - {slot.name for slot in slots})
     if missing.entries:
         reversed_ = await store.load_reversed(raw, working.number, missing.entries)
         working.reversed.young.update({str(entry): reversed_.get(entry, {}) for entry in missing.entries})

@@ -46,6 +46,10 @@ def check_group(group: Group) -> None:
 def _check_entry(command: Post | Hold) -> None:
     if len(command.postings) > POSTINGS_MAX:
         raise InvalidCommand(f"a command has at most {POSTINGS_MAX} postings; this one has {len(command.postings)}")
+    if len(command.owing_nothing) > POSTINGS_MAX:
+        raise InvalidCommand(f"a command names at most {POSTINGS_MAX} accounts that owe nothing")
+    for account in command.owing_nothing:
+        split_account_id(account)
     for charge in command.charges:
         _check_text("counter", charge.counter, most=TEXT_MAX)
     if isinstance(command, Hold) and any(p.debit_rest or p.credit_rest for p in command.postings):

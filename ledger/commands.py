@@ -114,23 +114,26 @@ class Post(_Common, frozen=True, kw_only=True, gc=False):
     """Book an entry: all its postings, in order, or none.
 
     `covered` holds every debited account to what it has, also one without a limit of its own: for people's moves out
-    of accounts that only evidence may overdraw.
+    of accounts that only evidence may overdraw. `owing_nothing` names accounts none of which may be below zero; one
+    that was never opened isn't.
     """
 
     postings: tuple[Posting, ...]
     covered: bool = False
     charges: tuple[Charge, ...] = ()
+    owing_nothing: tuple[str, ...] = ()
 
 
 class Hold(_Common, frozen=True, kw_only=True, gc=False):
     """Set value aside by pending postings. The hold's id is this command's id.
 
-    Without `expires_at` it stays until it's settled or voided.
+    Without `expires_at` it stays until it's settled or voided. `owing_nothing` is as in a post.
     """
 
     postings: tuple[Posting, ...]
     expires_at: datetime | None = None
     charges: tuple[Charge, ...] = ()
+    owing_nothing: tuple[str, ...] = ()
 
 
 class Settle(_Common, frozen=True, kw_only=True, gc=False):

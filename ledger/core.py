@@ -1,8 +1,8 @@
 """The specification of the book: `apply(state, now, groups)` decides commands. Pure; both engines must agree with it.
 
 Every decision looks in one fixed order, the order of `ledger.outcomes.Refused`: identity, riders, dates, shape, the
-entry to reverse, accounts, freezes, holds, credit lines, limits, money. The first thing wrong refuses the command, and
-with it its group; nothing of it is written.
+entry to reverse, accounts, freezes, debts, holds, credit lines, limits, money. The first thing wrong refuses the
+command, and with it its group; nothing of it is written.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -270,6 +270,7 @@ def _set_credit_line(state: State, command: SetCreditLine) -> tuple[Line, ...]:
 def _post(state: State, command: Post) -> tuple[Line, ...]:
     _check_shape(command)
     _check_postings(state, command.postings, is_evidence=command.evidence is not None)
+    _check_owing_nothing(state, command.owing_nothing)
     _charge(state, command.charges)
     before = _available_before(state, command.postings, every_account=command.covered)
     lines = [_write(state, LineKind.POSTED, part) for posting in command.postings for part in _split(state, posting)]
@@ -314,6 +315,13 @@ def _check_usable(state: State, accounts: Iterable[Account], *, is_evidence: boo
     if not is_evidence:
         for account in accounts:
             _check_not_frozen(state, account)
+
+
+def _check_owing_nothing(state: State, accounts: Iterable[str]) -> None:
+    for name in accounts:
+        account = state.account(name)
+        if account is not None and account.balance < 0:
+            raise _Refuse(Refused.RECEIVABLE_OPEN, asset=account.asset, owed=-account.balance)
 
 
 def _sides(posting: Posting) -> list[str]:
@@ -442,6 +450,7 @@ def _give_back(state: State, record: HoldRecord) -> None:
 def _hold(state: State, command: Hold) -> tuple[Line, ...]:
     _check_shape(command)
     _check_postings(state, command.postings, is_evidence=command.evidence is not None)
+    _check_owing_nothing(state, command.owing_nothing)
     if command.expires_at is not None and command.expires_at <= state.booked_at:
         raise _Refuse(Refused.EXPIRES_IN_PAST, booked_at=state.booked_at.isoformat())
     _charge(state, command.charges)

@@ -46,6 +46,7 @@ class Refused(StrEnum):
     ASSET_MISMATCH = "asset_mismatch"
     ACCOUNT_CLOSED = "account_closed"
     FROZEN = "frozen"
+    RECEIVABLE_OPEN = "receivable_open"
     EXPIRES_IN_PAST = "expires_in_past"
     UNKNOWN_HOLD = "unknown_hold"
     HOLD_CLOSED = "hold_closed"

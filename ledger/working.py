@@ -52,6 +52,9 @@ from ledger.state import HeldPosting, HoldRecord, HoldState, RowKey, State, row_
 ACCOUNTS_KEPT = 20_000
 """Accounts that are kept after their last use; at most twice as many. Bounds the process's memory, as the next two."""
 
+UNOPENED_KEPT = 100_000
+"""Names of accounts that nobody has opened, kept until there are so many."""
+
 HOLDS_KEPT = 4_000
 """Holds, and counters of limits, that are kept after their last use; at most twice as many."""
 
@@ -146,7 +149,8 @@ class Working:
         self.decided: Counter[str] = Counter() if decided is None else decided
         self.batch = Batch(head=head.seq, through=head.seq)
         self._view = _View(self)
-        self._absent: set[str] = set()
+        self._absent: set[str] = set()  # holds and counters that this stretch has looked for in vain
+        self._unopened: set[str] = set()  # accounts of which we know that nobody has opened them
 
     # What deciding needs
 
@@ -158,6 +162,8 @@ class Working:
         for kept in (self.slots, self.holds, self.recent, self.counters, self.reversed):
             kept.age(decided=self.seq, durable=self.durable)
         self._absent.clear()
+        if len(self._unopened) > UNOPENED_KEPT:
+            self._unopened.clear()
         self.rows.age(decided=self.seq, durable=self.durable)
         if self.seq == self.durable:
             self.rows = Kept(0)  # others may have changed them
@@ -185,6 +191,8 @@ class Working:
             for command in group.commands:
                 if isinstance(command, Post | Hold):
                     self._want_accounts(missing, _sides(command.postings))
+                    if command.owing_nothing:
+                        self._want_accounts(missing, command.owing_nothing)
                     for charge in command.charges:
                         if self.counters.find(charge.counter) is None and charge.counter not in self._absent:
                             missing.counters.add(charge.counter)
@@ -209,7 +217,7 @@ class Working:
     def _want_accounts(self, missing: Missing, names: Iterable[str]) -> None:
         find = self.slots.find
         for name in names:
-            if find(name) is None and name not in self._absent:
+            if find(name) is None and name not in self._unopened:
                 missing.accounts.add(name)
 
     def _want_hold(self, missing: Missing, record: HoldRecord) -> None:
@@ -226,6 +234,7 @@ class Working:
                 " rows, they are put right and this process is started again",
                 account=slot.name,
             )
+        self._unopened.discard(slot.name)
         slot.stopped = self._is_stopped(slot)
         slot.written = slot.counters()
         self.slots.young[slot.name] = slot
@@ -241,8 +250,12 @@ class Working:
         self.rows.young.update((key, row) for key, row in rows.items() if row is not None)
 
     def set_absent(self, names: Iterable[str]) -> None:
-        """What was looked for and isn't in the database."""
+        """Holds and counters that were looked for and aren't in the database."""
         self._absent.update(names)
+
+    def set_unopened(self, names: Iterable[str]) -> None:
+        """Accounts that aren't in the database. As long as nobody else writes to this book, only we can open them."""
+        self._unopened.update(names)
 
     def _is_stopped(self, slot: Slot) -> bool:
         scopes = ((FreezeScope.OWNER, slot.owner), (FreezeScope.ASSET, slot.asset))
@@ -486,7 +499,7 @@ class Working:
         return True
 
     def _post(self, command: Post, before: dict[Slot, tuple[int, int, int, int]]) -> tuple[Line, ...] | None:
-        if command.covered or command.charges or not command.postings:
+        if command.covered or command.charges or not command.postings or not self._owe_nothing(command):
             return None
         pairs = self._open_pairs(command.postings)
         if pairs is None:
@@ -520,6 +533,8 @@ class Working:
     ) -> tuple[Line, ...] | None:
         expires_at = command.expires_at
         if command.charges or not command.postings or (expires_at is not None and expires_at <= self._now):
+            return None
+        if not self._owe_nothing(command):
             return None
         pairs = self._open_pairs(command.postings)
         if pairs is None:
@@ -630,6 +645,14 @@ class Working:
             debit.debits_posted += amount
             credit.credits_posted += amount
         return _held_line(kind, held, amount, debit, credit, record.id, index)
+
+    def _owe_nothing(self, command: Post | Hold) -> bool:
+        slots = self.slots.young
+        for name in command.owing_nothing:
+            slot = slots.get(name)
+            if slot is not None and slot.credits_posted < slot.debits_posted:
+                return False
+        return True
 
     def _open_pairs(self, postings: Sequence[Posting]) -> list[tuple[Posting, Slot, Slot]] | None:
         """The postings with their accounts, if each is one that intents may touch."""

@@ -20,7 +20,7 @@ from ledger.engine import Ledger
 from ledger.errors import RefusedByBook, RequestConflict
 from ledger.outcomes import Outcome, Refused
 from ledger.requests import RequestKey
-from wallet.receivables import require_none
+from wallet.receivables import receivable_accounts
 from wallet.transfers import ID_PREFIX, Directory, Fees, Transfer, check_transfer, transfer_post, transfer_sent
 
 TRANSFERS_MAX = 1000
@@ -65,11 +65,11 @@ class BulkTransfers:
         """
         try:
             recipients = await self._recipients(sender, payments)
-            await require_none(self._ledger, sender)
         except Rejected:
             if (earlier := await self._answered_before(key, payments)) is not None:
                 return earlier  # what is in the way arose since
             raise
+        owing_nothing = await receivable_accounts(self._ledger, sender)
         subjects = new_ids(ID_PREFIX, len(payments), self._clock, self._entropy)
         posts = [
             transfer_post(
@@ -81,6 +81,7 @@ class BulkTransfers:
                 fee=self._fees(payment.amount),
                 memo=payment.memo,
                 subject=subject,
+                owing_nothing=owing_nothing,
             )
             for place, (payment, recipient, subject) in enumerate(zip(payments, recipients, subjects, strict=True))
         ]

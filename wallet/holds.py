@@ -21,7 +21,7 @@ from ledger.outcomes import Line, LineKind, Outcome, Refused
 from ledger.requests import RequestKey
 from ledger.state import HoldState
 from wallet.errors import HoldPromised, ReceivableOpen
-from wallet.receivables import require_none
+from wallet.receivables import receivable_accounts, require_none
 from wallet.transfers import FEES, Directory, Fees, check_transfer
 
 ID_PREFIX = "hld"
@@ -96,14 +96,13 @@ class Holds:
         """Set `amount`, and the fee of a transfer of it, aside for `recipient` (a user id or `@handle`).
 
         Raises NotFound (no such recipient), SelfTransfer, Rejected (`expires_too_late`, `memo_too_long`),
-        ReceivableOpen, UnknownAsset, RequestConflict, RefusedByBook (`insufficient_funds`, `frozen`,
+        UnknownAsset, RequestConflict, RefusedByBook (`insufficient_funds`, `frozen`, `receivable_open`,
         `expires_in_past`).
         """
         try:
             to = await self._directory.resolve(recipient)
             check_transfer(sender=sender, recipient=to, memo=memo)
             self._check_end(expires_at)
-            await require_none(self._ledger, sender)
         except Rejected:
             if (first := await decided_before(self._ledger, key)) is not None:
                 return _made(first, expires_at=expires_at, memo=memo)  # what is in the way arose since
@@ -120,6 +119,7 @@ class Holds:
             postings=tuple(postings),
             expires_at=expires_at,
             metadata={} if memo is None else {"memo": memo},
+            owing_nothing=await receivable_accounts(self._ledger, sender),
         )
         (outcome,) = await decide(self._ledger, Group((command,), content=key.content))
         return _made(outcome, expires_at=expires_at, memo=memo)

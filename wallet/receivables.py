@@ -1,7 +1,7 @@
 """Receivables: what a user owes the house after a credit was taken back, repaid from whatever they get next.
 
 It arises where a deposit leaves the chain, or a payment the bank, after its value was spent. While one is open its
-owner sends nothing, to nobody: transfers and withdrawals ask here. The book's own entry for it stands in
+owner sends nothing, to nobody: the book refuses what would (`receivable_open`). Its own entry for it stands in
 `house/receivable:<user>/<asset>`.
 """
 
@@ -23,10 +23,14 @@ def receivable_account(owner: str, asset: str) -> str:
     return house_account(PREFIX + owner, asset)
 
 
+async def receivable_accounts(ledger: Ledger, owner: str) -> tuple[str, ...]:
+    """What a command of the user's must find `owing_nothing`: decided under the book's lock, it can't be overtaken."""
+    return tuple([receivable_account(owner, asset) for asset in await ledger.assets()])
+
+
 async def require_none(ledger: Ledger, owner: str) -> None:
-    """Raise ReceivableOpen if the user owes the house anything."""
-    names = [receivable_account(owner, asset) for asset in await ledger.assets()]
-    for account in (await ledger.named(*names)).values():
+    """Raise ReceivableOpen if the user owes the house anything now."""
+    for account in (await ledger.named(*await receivable_accounts(ledger, owner))).values():
         if account.balance < 0:
             raise ReceivableOpen(
                 f"{account.asset} that was credited had to be taken back; repay it before sending anything",

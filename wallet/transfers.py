@@ -16,7 +16,7 @@ from ledger.engine import Ledger, Movement
 from ledger.outcomes import LineKind, Outcome
 from ledger.requests import RequestKey
 from wallet.errors import SelfTransfer
-from wallet.receivables import require_none
+from wallet.receivables import receivable_accounts
 
 FEES = "fees"
 ID_PREFIX = "trf"
@@ -89,12 +89,12 @@ class Transfers:
         """Move `amount` from `sender` (a user id) to `recipient` (a user id or `@handle`), in one entry.
 
         The fee, if one is configured, is taken on top and rounded up. Raises NotFound (no such recipient),
-        SelfTransfer, ReceivableOpen, UnknownAsset, RequestConflict, and RefusedByBook (`insufficient_funds`, `frozen`).
+        SelfTransfer, UnknownAsset, RequestConflict, and RefusedByBook (`insufficient_funds`, `frozen`,
+        `receivable_open`).
         """
         try:
             to = await self._directory.resolve(recipient)
             check_transfer(sender=sender, recipient=to, memo=memo)
-            await require_none(self._ledger, sender)
         except Rejected:
             if (first := await decided_before(self._ledger, key)) is not None:
                 return transfer_sent(first, memo)  # what is in the way arose since
@@ -108,6 +108,7 @@ class Transfers:
             fee=self._fees(amount),
             memo=memo,
             subject=new_id(ID_PREFIX, self._clock, self._entropy),
+            owing_nothing=await receivable_accounts(self._ledger, sender),
         )
         await self._ledger.asset(asset)
         await self._ledger.ensure_open(*(side for posting in post.postings for side in (posting.debit, posting.credit)))
@@ -174,8 +175,12 @@ def transfer_post(
     fee: int,
     memo: str | None,
     subject: str,
+    owing_nothing: tuple[str, ...],
 ) -> Post:
-    """The entry of a transfer: the amount, and the fee on top if there is one. `subject` is the transfer's id."""
+    """The entry of a transfer: the amount, and the fee on top if there is one. `subject` is the transfer's id.
+
+    `owing_nothing` are the accounts of what the sender may owe.
+    """
     source = user_account(sender, asset)
     postings = [Posting(source, user_account(recipient, asset), asset, amount)]
     if fee:
@@ -185,6 +190,7 @@ def transfer_post(
         subject=subject,
         postings=tuple(postings),
         metadata={} if memo is None else {"memo": memo},
+        owing_nothing=owing_nothing,
     )
 
 

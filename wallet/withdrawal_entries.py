@@ -16,9 +16,13 @@ FEES = "fees"
 GAS_EXPENSE = "network-fees"
 
 
-def hold(withdrawal: Withdrawal) -> Hold:
-    """What asking sets aside; without an end, since only the withdrawal itself settles or voids it."""
-    return Hold(id=withdrawal.hold, subject=withdrawal.id, postings=_held(withdrawal))
+def hold(withdrawal: Withdrawal, *, owing_nothing: tuple[str, ...]) -> Hold:
+    """What asking sets aside; without an end, since only the withdrawal itself settles or voids it.
+
+    `owing_nothing` are the accounts of what its owner may owe.
+    """
+    postings = _held(withdrawal)
+    return Hold(id=withdrawal.hold, subject=withdrawal.id, postings=postings, owing_nothing=owing_nothing)
 
 
 def release(withdrawal: Withdrawal, attempt: int) -> Void:

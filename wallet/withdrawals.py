@@ -38,7 +38,7 @@ from wallet import withdrawal_entries as entries
 from wallet.errors import BelowMinimum, FeesUnknown, NotCancellable, OwnAddress, WalletCorrupt
 from wallet.network_fees import highest_fee, wei_price
 from wallet.quotes import RateSource
-from wallet.receivables import require_none
+from wallet.receivables import receivable_accounts
 from wallet.resources import Estimate, Withdrawal
 from wallet.tables import withdrawals
 from wallet.withdrawal_states import CANCELLABLE, WaitingFor, WithdrawalState, advance, catch_up
@@ -149,16 +149,16 @@ class Withdrawals:
         """Hold `amount` and the highest fee, and queue the payment to `to`.
 
         Raises what `estimate` does, chain.errors.InvalidAddress (form, checksum, zero address), OwnAddress,
-        ReceivableOpen, RequestConflict, and RefusedByBook (`insufficient_funds`, `frozen`).
+        RequestConflict, and RefusedByBook (`insufficient_funds`, `frozen`, `receivable_open`).
         """
         if (first := await decided_before(self._ledger, key)) is not None:
             return replace(await self.get(owner, first.subject or ""), replayed=True)
         estimate = await self.estimate(owner, asset=asset, network=network, amount=amount, to=to)
-        await require_none(self._ledger, owner)
         withdrawal = await self._new(key, owner, estimate, to)
         await self._ledger.ensure_open(*entries.accounts(withdrawal, native=self._native(network).asset))
+        hold = entries.hold(withdrawal, owing_nothing=await receivable_accounts(self._ledger, owner))
         row = Insert(withdrawals.name, self._key(withdrawal), store.withdrawal_values(withdrawal))
-        (outcome,) = await decide(self._ledger, Group((entries.hold(withdrawal),), (row,), content=key.content))
+        (outcome,) = await decide(self._ledger, Group((hold,), (row,), content=key.content))
         if outcome.replayed:
             return replace(await self.get(owner, outcome.subject or ""), replayed=True)
         return withdrawal

@@ -223,6 +223,7 @@ class Writer:
             charges=self._charges() if chance.random() < 0.06 else (),
             evidence=chance.choice(EVIDENCE) if chance.random() < 0.08 else None,
             effective_at=self._date() if chance.random() < 0.10 else None,
+            owing_nothing=self._owing_nothing(),
             subject=f"trf_{name}" if chance.random() < 0.2 else None,
             metadata={"memo": name} if chance.random() < 0.05 else {},
         )
@@ -236,7 +237,15 @@ class Writer:
             expires_at=self.now + SECOND * chance.choice((0, 1, 2, 3, 4)) if chance.random() < 0.3 else None,
             evidence=chance.choice(EVIDENCE) if chance.random() < 0.05 else None,
             effective_at=self._date() if chance.random() < 0.05 else None,
+            owing_nothing=self._owing_nothing(),
         )
+
+    def _owing_nothing(self) -> tuple[str, ...]:
+        """Mostly nobody, or somebody who never had an account."""
+        chance = self.chance
+        if chance.random() < 0.9:
+            return ()
+        return tuple(chance.sample((*ACCOUNTS, NOBODY, self.guest), chance.choice((1, 1, 2))))
 
     def _ending(self, name: str, hold: str) -> Command:
         chance = self.chance

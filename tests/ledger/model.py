@@ -264,6 +264,7 @@ class PlainBook:
             R.SAME_ACCOUNT: any(len(names) > len(set(names)) for names in sides),
             R.UNKNOWN_ACCOUNT: any(name not in self.is_open for name in named),
             R.ASSET_MISMATCH: any(name.split("/")[2] != p.asset for p, names in pairs for name in names),
+            R.RECEIVABLE_OPEN: any(self.balance(name) < 0 for name in command.owing_nothing),
         } | self.unusable(named, command)
 
     def unusable(self, named: Iterable[str], command: Post | Hold | Reverse) -> dict[R, bool]:

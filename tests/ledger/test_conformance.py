@@ -53,6 +53,7 @@ parts = st.one_of(
 charges = st.lists(
     st.builds(Charge, st.sampled_from(["limit:1", "limit:2"]), st.integers(0, 3), st.just(6)), max_size=2
 ).map(tuple)
+debtors = st.lists(st.sampled_from((*ACCOUNTS, NOBODY)), max_size=1).map(tuple)
 ago = st.one_of(st.none(), st.none(), st.integers(-1, 5))
 """Seconds before now, or None for now."""
 
@@ -115,10 +116,11 @@ class Book(RuleBasedStateMachine):
         covered=st.booleans(),
         charges=charges,
         ago=ago,
+        debtors=debtors,
     )
-    def post(self, entry, evidence, covered, charges, ago) -> None:
-        when = {"effective_at": self.before(ago), "evidence": evidence}
-        self.submit(alone(Post(id=self.name(), postings=entry, covered=covered, charges=charges, **when)))
+    def post(self, entry, evidence, covered, charges, ago, debtors) -> None:
+        more = {"effective_at": self.before(ago), "evidence": evidence, "owing_nothing": debtors}
+        self.submit(alone(Post(id=self.name(), postings=entry, covered=covered, charges=charges, **more)))
 
     @rule(entry=postings(rests=False), seconds=st.one_of(st.none(), st.integers(0, 5)), charges=charges)
     def hold(self, entry, seconds, charges) -> None:

@@ -86,6 +86,8 @@ def eventful():
     return state
 
 
+OWED = {"asset": "USD", "owed": 4}
+
 REFUSALS = [
     # command                                                        at     code                     what explains it
     (post("c", *THREE, effective_at=SOON), START, R.EFFECTIVE_IN_FUTURE, {"booked_at": START.isoformat()}),
@@ -121,6 +123,8 @@ REFUSALS = [
         R.FROZEN,
         {"scope": "account", "target": COLD},
     ),
+    (post("c", *THREE, owing_nothing=(A, "usr_x/wallet/USD", DRAWN)), START, R.RECEIVABLE_OPEN, OWED),
+    (Hold(id="c", postings=THREE, expires_at=START, owing_nothing=(DRAWN,)), START, R.RECEIVABLE_OPEN, OWED),
     (Hold(id="c", postings=THREE, expires_at=START), START, R.EXPIRES_IN_PAST, {"booked_at": START.isoformat()}),
     (Settle(id="c", hold="none"), START, R.UNKNOWN_HOLD, {"hold": "none"}),
     (Settle(id="c", hold="closed", amounts=((7, 1),)), START, R.HOLD_CLOSED, {"hold": "closed", "state": "voided"}),

@@ -205,7 +205,7 @@ async def test_who_owes_the_house_pays_nothing_out_of_a_hold_and_only_they_learn
         with pytest.raises(ReceivableOpen) as refused:
             await holds.settle(key=key("q", owner=payer), owner=payer, hold=made.id)
         assert refused.value.facts == facts
-    with pytest.raises(ReceivableOpen):
+    with pytest.raises(RefusedByBook, match="receivable_open"):
         await holds.create(key=key("b"), **terms | {"amount": 1})
     await holds.void(key=key("v", owner=BOB), owner=BOB, hold=made.id)
     assert await _standing(memory) == (100_00, 100_00, 0, 0)

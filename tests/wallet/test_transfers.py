@@ -11,7 +11,7 @@ from ledger.errors import RefusedByBook, RequestConflict, UnknownAsset
 from ledger.outcomes import LineKind
 from tests.wallet.conftest import ALICE, BOB, fund, key
 from wallet.accounts import Accounts, Balance
-from wallet.errors import ReceivableOpen, SelfTransfer
+from wallet.errors import SelfTransfer
 from wallet.history import CSV_HEADER, History, csv_rows
 from wallet.receipts import Receipts
 from wallet.receivables import receivable_account
@@ -124,7 +124,7 @@ async def test_who_owes_the_house_sends_nothing_until_it_is_repaid(transfers, me
     debt = (receivable_account(ALICE, "USDC"), house_account("capital", "USDC"))
     await memory.ensure_open(*debt)
     await memory.submit(alone(Post(id="test:owe", postings=(Posting(*debt, "USDC", 3_000_000),))))
-    with pytest.raises(ReceivableOpen):
+    with pytest.raises(RefusedByBook, match="receivable_open"):
         await transfers.send(key=key("after"), **terms)
     assert (await transfers.send(key=key("before"), **terms)).id == before.id
     assert (await memory.account(user_account(BOB, "USD"))).balance == 1_00
