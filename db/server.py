@@ -69,6 +69,31 @@ _PASSING = (
 )
 """Words in the log of a failed start that say another attempt can help."""
 
+_MIB = 2**20
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except (FileNotFoundError, PermissionError):
+        return []
+
+
+def _shared_buffers(memory: int) -> str:
+    """An eighth of the `memory` there is (bytes), within 128 MiB and 8 GiB: indexes of a long history are hot all over.
+
+    The system gives it page by page as it's used, so that a small book takes little.
+    """
+    return f"{min(max(memory // 8 // _MIB, 128), 8192)}MB"
+
+
+def _memory() -> int:
+    """Bytes that this machine has, or this container may use."""
+    has = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    allowed = "".join(_lines(Path("/sys/fs/cgroup/memory.max")))
+    return min(has, int(allowed)) if allowed.isdigit() else has
+
+
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -76,7 +101,7 @@ _SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "jit": "off",
-    "shared_buffers": "512MB",
+    "shared_buffers": _shared_buffers(_memory()),
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
     "wal_buffers": "16MB",
@@ -495,13 +520,6 @@ def _port(wanted: int | None) -> int:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except (FileNotFoundError, PermissionError):
-        return []
 
 
 def _end_orphan(data: Path) -> None:

@@ -25,6 +25,7 @@ from ledger import store
 from ledger.batch import Batch
 from ledger.commands import Group
 from ledger.errors import BookBusy, BookCorrupt, OutcomeUnknown
+from ledger.known import Head, Missing
 from ledger.outcomes import Outcome
 from ledger.seen import Seen
 from ledger.state import row_key
@@ -44,7 +45,7 @@ from ledger.waiting import (
     may_have_happened,
     parts_of,
 )
-from ledger.working import Head, Missing, Working
+from ledger.working import Working
 
 BATCH_MAX = 1_000
 """Commands written in one tx, until a caller's own stretch goes beyond; bounds how long the book's lock is held."""

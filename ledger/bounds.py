@@ -24,8 +24,7 @@ PAIRS_MAX, KEY_MAX, VALUE_MAX = 50, 100, 4_000
 def check_group(group: Group) -> None:
     """Raise InvalidCommand for what nobody can mean, before it's queued beside others' commands."""
     commands = group.commands
-    ids = {command.id for command in commands}
-    if not ids or len(ids) != len(commands):
+    if len(commands) != 1 and len({command.id for command in commands}) != max(1, len(commands)):
         raise InvalidCommand("a group needs at least one command, and each an id of its own")
     if len(commands) > COMMANDS_MAX:
         raise InvalidCommand(f"a group has at most {COMMANDS_MAX} commands; this one has {len(commands)}")
@@ -37,10 +36,13 @@ def check_group(group: Group) -> None:
             _check_text("subject", command.subject, most=TEXT_MAX)
         if command.metadata:
             _check_metadata(command)
-        if isinstance(command, OpenAccount):
-            split_account_id(command.account)
-        elif isinstance(command, Post | Hold):
-            _check_entry(command)
+        match command:
+            case Post() | Hold():
+                _check_entry(command)
+            case OpenAccount():
+                split_account_id(command.account)
+            case _:
+                pass
 
 
 def _check_entry(command: Post | Hold) -> None:
@@ -52,7 +54,7 @@ def _check_entry(command: Post | Hold) -> None:
         split_account_id(account)
     for charge in command.charges:
         _check_text("counter", charge.counter, most=TEXT_MAX)
-    if isinstance(command, Hold) and any(p.debit_rest or p.credit_rest for p in command.postings):
+    if type(command) is Hold and any(p.debit_rest or p.credit_rest for p in command.postings):
         raise InvalidCommand("a hold's postings name both accounts; only an entry may leave a rest")
 
 

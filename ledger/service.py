@@ -109,16 +109,18 @@ class PostgresLedger:
         return self._batcher.batches
 
     async def ensure_open(self, *accounts: str) -> None:
-        missing = [account for account in dict.fromkeys(accounts) if account not in self._open]
-        if not missing:
+        unknown = [account for account in dict.fromkeys(accounts) if account not in self._open]
+        if not unknown:
             return
+        opened = await self.named(*unknown)  # mostly before this process began: nothing is to be written then
+        missing = [account for account in unknown if account not in opened]
         for account in missing:
             await self.asset(split_account_id(account)[2])
         groups = [Group((OpenAccount(id=worker_id("open", account), account=account),)) for account in missing]
         await self.submit(*groups)
         if len(self._open) > OPEN_KEPT:
             self._open.clear()
-        self._open.update(missing)
+        self._open.update(unknown)
 
     async def create_book(self) -> None:
         """Make this book, if it isn't there."""

@@ -20,11 +20,11 @@ from ledger.batch import Batch, KnownHold, Slot
 from ledger.canonical import id_key, instant_text
 from ledger.commands import Charge, FreezeScope
 from ledger.errors import BookCorrupt
+from ledger.known import Head
 from ledger.money import Asset, AssetKind
 from ledger.outcomes import Kind, Line, LineKind, Outcome, Refusal, Refused
 from ledger.riders import Advance, Insert, Rider, Row
 from ledger.state import HeldPosting, HoldRecord, HoldState, RowKey, row_key
-from ledger.working import Head
 
 ALTERED_STATE = "OB002"
 """SQLSTATE of `ledger_write`: accounts, whose numbers are its detail, aren't what was decided on."""

@@ -23,7 +23,7 @@ import pytest
 from base.errors import ConfigError
 from db.binaries import Source, _open_to_all
 from db.errors import NoServerBinaries, ServerFailed, ServerInUse
-from db.server import PostgresServer, _processes_in, at_database, clean, create_database
+from db.server import PostgresServer, _processes_in, _shared_buffers, at_database, clean, create_database
 from tests.support.require import require
 
 pytestmark = pytest.mark.slow
@@ -113,6 +113,13 @@ def driven(
             yield process, json.loads(line)
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize(
+    ("gib", "buffers"), [(0.5, "128MB"), (1, "128MB"), (8, "1024MB"), (23.5, "3008MB"), (500, "8192MB")]
+)
+def test_the_server_may_use_an_eighth_of_the_memory(gib, buffers):
+    assert _shared_buffers(int(gib * 2**30)) == buffers
 
 
 def test_starts_serves_and_stops_leaving_nothing_running(folder, prefer):

@@ -32,11 +32,11 @@ from ledger.commands import (
     alone,
 )
 from ledger.errors import BookBusy, BookCorrupt, InvalidCommand, OutcomeUnknown
+from ledger.known import HOLDS_KEPT
 from ledger.memory import MemoryLedger
 from ledger.outcomes import Refused as R  # noqa: N817
 from ledger.riders import Advance, Insert
 from ledger.waiting import STRETCH_MAX, Decided, Waiting, as_first
-from ledger.working import HOLDS_KEPT
 from tests.ledger import replay
 from tests.ledger.chaos import Processes, unleash
 from tests.ledger.crowd import Crowd, found_book

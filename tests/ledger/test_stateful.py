@@ -21,7 +21,7 @@ from base.clock import ManualClock
 from base.entropy import SeededEntropy
 from db.engine import tx
 from db.tables import metadata
-from ledger import working
+from ledger import known
 from ledger.audit import audit
 from ledger.commands import Command, Group
 from ledger.memory import MemoryLedger
@@ -45,10 +45,10 @@ STRETCH = 1_000
 SECONDS = float(os.environ.get("SECONDS") or 0)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(2**32))
 
-KEPT = ("ACCOUNTS_KEPT", "HOLDS_KEPT", "OUTCOMES_KEPT")
-USUAL = tuple(getattr(working, name) for name in KEPT)
-FEW = (4, 4, 20)
-"""How much a process that soon forgets keeps of accounts, holds and outcomes."""
+KEPT = ("ACCOUNTS_KEPT", "HOLDS_KEPT", "OUTCOMES_KEPT", "UNOPENED_KEPT")
+USUAL = tuple(getattr(known, name) for name in KEPT)
+FEW = (4, 4, 20, 2)
+"""How much a process that soon forgets keeps of accounts, holds, outcomes, and names without an account."""
 
 
 @dataclass(slots=True)
@@ -148,7 +148,7 @@ async def play(postgres, seed: int, monkeypatch) -> None:
             story.compare(opening, await stored.submit(OPENING), "PostgreSQL")
         for start in range(0, STEPS, STRETCH):
             for name, size in zip(KEPT, chance.choice((USUAL, FEW)), strict=True):
-                monkeypatch.setattr(working, name, size)
+                monkeypatch.setattr(known, name, size)
             async with open_book(database, clock) as stored:
                 while story.step < start + STRETCH:
                     writer.let_time_pass()
