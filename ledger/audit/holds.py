@@ -52,55 +52,56 @@ class HoldBook:
         self,
         findings: Findings,
         seq: int,
-        lines: Sequence[HeldLine],
-        rows: Sequence[Sequence[bytes]],
+        lines: list[HeldLine],
+        rows: Sequence[bytes],
         *,
         expires_at: bytes,
         charges_text: bytes,
         charges: list[tuple[str, int]],
     ) -> None:
         """A hold was made; `rows` are (posting, expires_at, debit, credit, amount, charges, state, remaining)."""
-        place = Place(JOURNAL, seq)
-        stored = {int(row[0]): row for row in rows}
-        for index, line in enumerate(lines):
-            where = f"hold {seq} posting {index}"
-            if (line.kind, line.hold, line.posting) != (b"held", seq, index):
-                findings.add(place, where, "line", expected=f"held {seq}.{index}", found=f"{line.hold}.{line.posting}")
-            row = stored.pop(index, None)
-            if row is None:
-                findings.add(place, where, "row", expected="there", found="missing")
-                continue
-            said = (expires_at, line.debit, line.credit, b"%d" % line.amount, charges_text if index == 0 else NULL)
-            for column, expected, found in zip(_COLUMNS, said, row[1:6], strict=True):
-                findings.expect(place, where, column, expected=expected, found=found)
-        for index in stored:
-            findings.add(place, f"hold {seq} posting {index}", "row", expected="none", found="there")
+        said, remaining = [], []
+        for index, (kind, hold, posting, debit, credit, amount) in enumerate(lines):
+            if kind != b"held" or hold != seq or posting != index:
+                place, where = Place(JOURNAL, seq), f"hold {seq} posting {index}"
+                findings.add(place, where, "line", expected=f"held {seq}.{index}", found=f"{hold}.{posting}")
+            said.append(b"%d\t%b\t%b\t%b\t%d\t%b" % (index, expires_at, debit, credit, amount, charges_text))
+            charges_text = NULL
+            remaining.append(amount)
+        stored, states = [], {}
+        for row in rows:
+            terms, state, left = row.rsplit(b"\t", 2)
+            stored.append(terms)
+            states[int(terms.partition(b"\t")[0])] = state, left
+        if stored != said:
+            _name_rows(findings, seq, said, stored)
         for counter, amount in charges:
             self.counters[counter] += amount
-        states = {int(row[0]): (row[6], row[7]) for row in rows}
-        self.open[seq] = OpenHold(list(lines), [line.amount for line in lines], states, charges)
+        self.open[seq] = OpenHold(lines, remaining, states, charges)
 
     def change(self, findings: Findings, seq: int, kind: bytes, lines: list[HeldLine]) -> None:
         """A settle, void or expire took these parts of one hold."""
         number = lines[0].hold
         hold = self.open.get(number)
-        place, where = Place(JOURNAL, seq), f"command {seq}"
         if hold is None:
             if self.knows_all:
-                findings.add(place, where, "hold", expected="an open one", found=number)
+                findings.add(Place(JOURNAL, seq), f"command {seq}", "hold", expected="an open one", found=number)
             else:
                 self.foreign.append((seq, kind, lines))
             return
-        for line in lines:
-            posting = hold.postings[line.posting] if 0 <= line.posting < len(hold.postings) else None
-            if posting is None or (line.hold, line.debit, line.credit) != (number, posting.debit, posting.credit):
-                findings.add(place, where, "hold", expected="a posting of one hold", found=f"{number}.{line.posting}")
+        postings, remaining = hold.postings, hold.remaining
+        for what, of, index, debit, credit, amount in lines:
+            posting = postings[index] if 0 <= index < len(postings) else None
+            if posting is None or of != number or debit != posting.debit or credit != posting.credit:
+                place, where = Place(JOURNAL, seq), f"command {seq}"
+                findings.add(place, where, "hold", expected="a posting of one hold", found=f"{number}.{index}")
                 return
-            hold.remaining[line.posting] -= line.amount
-            hold.is_settled |= line.kind == b"posted"
-            if hold.remaining[line.posting] < 0:
+            remaining[index] -= amount
+            hold.is_settled |= what == b"posted"
+            if remaining[index] < 0:
+                place, where = Place(JOURNAL, seq), f"command {seq}"
                 findings.add(place, where, f"remainder of hold {number}", expected=">= 0", found="less")
-        if not any(hold.remaining):
+        if not any(remaining):
             del self.open[number]
             self.ended += 1
             self._judge(findings, number, hold, ENDS[kind])
@@ -124,10 +125,28 @@ class HoldBook:
 
     def _judge(self, findings: Findings, seq: int, hold: OpenHold, state: bytes) -> None:
         for index, (found, remaining) in hold.rows.items():
-            if index < len(hold.remaining):
+            if index >= len(hold.remaining):
+                continue
+            left = b"%d" % hold.remaining[index]
+            if found != state or remaining != left:
                 where, place = f"hold {seq} posting {index}", Place(JOURNAL, seq)
                 findings.expect(place, where, "state", expected=state, found=found)
-                findings.expect(place, where, "remaining", expected=b"%d" % hold.remaining[index], found=remaining)
+                findings.expect(place, where, "remaining", expected=left, found=remaining)
 
 
-_COLUMNS = ("expires_at", "debit", "credit", "amount", "charges")
+def _name_rows(findings: Findings, seq: int, said: Sequence[bytes], stored: Sequence[bytes]) -> None:
+    """Name what differs between a hold's rows as its lines say them and as they are, both without their state."""
+    place = Place(JOURNAL, seq)
+    expected, found = ({int(row.partition(b"\t")[0]): row.split(b"\t") for row in rows} for rows in (said, stored))
+    for index in expected.keys() | found.keys():
+        where = f"hold {seq} posting {index}"
+        if index not in found:
+            findings.add(place, where, "row", expected="there", found="missing")
+        elif index not in expected:
+            findings.add(place, where, "row", expected="none", found="there")
+        else:
+            for column, should, is_ in zip(_COLUMNS, expected[index], found[index], strict=True):
+                findings.expect(place, where, column, expected=should, found=is_)
+
+
+_COLUMNS = ("posting", "expires_at", "debit", "credit", "amount", "charges")

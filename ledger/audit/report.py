@@ -55,6 +55,16 @@ NAMES, JOURNAL, STATES, SEALS = range(4)
 """Ranks: a wrong account's name makes many leaves look wrong, so it comes first."""
 
 
+def at(seq: bytes, line: bytes = b"-1") -> Place:
+    """Where a row of the journal stands, by its fields."""
+    return Place(JOURNAL, int(seq), int(line))
+
+
+def said(field: bytes) -> str:
+    """A field as a report shows it, whatever its bytes are."""
+    return field.decode("utf-8", "replace")
+
+
 class Findings:
     """Disagreements as they are found, at most `FINDINGS_MAX`; those that would come first are kept."""
 
@@ -66,7 +76,7 @@ class Findings:
 
     def add(self, place: Place, where: str, what: str, *, expected: object, found: object) -> None:
         """Note a disagreement."""
-        self._found.append((place, Disagreement(where, what, _said(expected), _said(found))))
+        self._found.append((place, Disagreement(where, what, _shown(expected), _shown(found))))
         if len(self._found) >= 2 * FINDINGS_MAX:
             self._trim()
 
@@ -88,5 +98,5 @@ class Findings:
         del self._found[FINDINGS_MAX:]
 
 
-def _said(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+def _shown(value: object) -> str:
+    return said(value) if isinstance(value, bytes) else str(value)

@@ -10,26 +10,33 @@ import asyncpg
 
 from ledger.copying import copied
 
+IN_ORDER = (
+    "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_gather = 0"
+)
+"""What makes PostgreSQL read a stretch along its key, in one process; to be executed in the tx that copies."""
+
+# Of a stretch of the journal; the numbers stand in the text, so that a query is sent at once.
+
 COMMANDS = """
     SELECT seq, id, kind, subject, encode(content, 'hex'), refusal, detail, booked_at, effective_at,
            encode(metadata_hash, 'hex'), encode(leaf, 'hex')
-      FROM ledger_commands WHERE book = $1 AND seq > $2 AND seq <= $3 ORDER BY seq
+      FROM ledger_commands WHERE book = {book} AND seq > {after} AND seq <= {through} ORDER BY seq
 """
 LINES = """
     SELECT seq, line, kind, debit, credit, amount, debit_balance, credit_balance, hold, hold_posting
-      FROM ledger_lines WHERE book = $1 AND seq > $2 AND seq <= $3 ORDER BY seq, line
+      FROM ledger_lines WHERE book = {book} AND seq > {after} AND seq <= {through} ORDER BY seq, line
 """
 HOLDS = """
     SELECT hold, posting, expires_at, debit, credit, amount, charges, state, remaining
-      FROM ledger_holds WHERE book = $1 AND hold > $2 AND hold <= $3 ORDER BY hold, posting
+      FROM ledger_holds WHERE book = {book} AND hold > {after} AND hold <= {through} ORDER BY hold, posting
 """
 METADATA = """
     SELECT seq, encode(salt, 'hex'), metadata
-      FROM ledger_metadata WHERE book = $1 AND seq > $2 AND seq <= $3 ORDER BY seq
+      FROM ledger_metadata WHERE book = {book} AND seq > {after} AND seq <= {through} ORDER BY seq
 """
 EVIDENCE = """
     SELECT seq, network, block_number, block_hash, bank_account, statement, statement_line
-      FROM ledger_evidence WHERE book = $1 AND seq > $2 AND seq <= $3 ORDER BY seq
+      FROM ledger_evidence WHERE book = {book} AND seq > {after} AND seq <= {through} ORDER BY seq
 """
 
 NAMES = "SELECT account, name FROM ledger_accounts WHERE book = $1"
@@ -114,4 +121,5 @@ class Chunk:
 async def read_chunk(connection: "asyncpg.Connection[Any]", number: int, *, after: int, through: int) -> Chunk:
     """What book `number` has from seq `after` (exclusive) to `through`."""
     queries = (COMMANDS, LINES, HOLDS, METADATA, EVIDENCE)
-    return Chunk(*[await copied(connection, query, number, after, through) for query in queries])
+    texts = [query.format(book=number, after=after, through=through) for query in queries]
+    return Chunk(*[await copied(connection, text) for text in texts])

@@ -4,6 +4,7 @@ The database only hands rows over, by COPY; all that they must add up to is comp
 a table with no order of its own disagrees, a query names the rows.
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -14,14 +15,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from base.entropy import Entropy, SystemEntropy
 from db.engine import driver_of, tx
 from ledger.audit.crew import crew_size, run_crew
-from ledger.audit.fingerprints import draw_point
+from ledger.audit.fingerprints import SECRET_BYTES
 from ledger.audit.ranges import RangeJob, RangeResult
 from ledger.audit.report import AuditReport
+from ledger.audit.rows import IN_ORDER
 from ledger.audit.seals import compare_seals
 from ledger.audit.since import compare_since
-from ledger.audit.states import compare_assets, compare_states
+from ledger.audit.states import compare_assets, compare_states, fingerprint_ids
 from ledger.audit.whole import Whole
-from ledger.audit.worker import Setup, check_range, load_names
+from ledger.audit.worker import Setup, check_range, end, load_names
 from ledger.copying import SESSION
 from ledger.errors import BookCorrupt
 from ledger.money import Asset
@@ -61,12 +63,12 @@ async def audit(
     journal only behind the last seal and starts from the balances that stand there. Raises BookCorrupt if there is no
     such book.
     """
-    point = draw_point((entropy or SystemEntropy()).draw(40))
+    secret = (entropy or SystemEntropy()).draw(SECRET_BYTES)
     async with tx(engine) as connection:
         await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         raw = await driver_of(connection)
         await raw.execute(
-            f"{SESSION}; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+            f"{SESSION}; {IN_ORDER}; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
         )
         row = (await connection.execute(select(books.c.number, books.c.seq).where(books.c.book == book))).first()
         if row is None:
@@ -74,7 +76,7 @@ async def audit(
         seals = await load_all_seals(connection, book)
         after = seals[-1].seal.last_seq if since_last_seal and seals else 0
         whole = Whole(book=book, after=after, knows_all=after == 0)
-        jobs = _plan(book, row.number, after=after, head=row.seq, seals=seals, point=point)
+        jobs = _plan(book, row.number, after=after, head=row.seq, seals=seals, secret=secret)
         if processes is None:
             processes = 1 if row.seq - after <= SMALL else crew_size()
         report = AuditReport(book, after_seq=after, seals=len(seals), outside_seals=len(outside))
@@ -82,15 +84,22 @@ async def audit(
         take = _telling(ranges.append if after else whole.add, row.seq - after, progress)
         if processes > 1:
             snapshot = await raw.fetchval("SELECT pg_export_snapshot()")
-            await run_crew(jobs, Setup(_arguments(engine.url), snapshot, row.number), processes=processes, take=take)
+            setup = Setup(_arguments(engine.url), snapshot, row.number)
+            crew = asyncio.create_task(run_crew(jobs, setup, processes=processes, take=take))
+            try:
+                ids = 0 if after else await fingerprint_ids(raw, row.number, secret=secret)
+                await crew
+            finally:
+                await end(crew)
         else:
             names = await load_names(raw, row.number)
             for job in jobs:
                 take(await check_range(raw, job, names, chunk=CHUNK_ALONE))
+            ids = 0 if after else await fingerprint_ids(raw, row.number, secret=secret)
         if after:
-            report.accounts = await compare_since(raw, whole, row.number, ranges, point=point)
+            report.accounts = await compare_since(raw, whole, row.number, ranges, secret=secret)
         else:
-            report.accounts = await compare_states(raw, whole, row.number, point=point)
+            report.accounts = await compare_states(raw, whole, row.number, ids=ids, secret=secret)
         compare_seals(whole, seals, trusted=trusted, outside=outside)
         if assets is not None:
             await compare_assets(connection, whole, assets)
@@ -122,7 +131,9 @@ def _telling(
     return told
 
 
-def _plan(book: str, number: int, *, after: int, head: int, seals: Sequence[SignedSeal], point: int) -> list[RangeJob]:
+def _plan(
+    book: str, number: int, *, after: int, head: int, seals: Sequence[SignedSeal], secret: bytes
+) -> list[RangeJob]:
     """Ranges that end where a seal ends or, behind the last seal, anywhere."""
     cuts = sorted({signed.seal.last_seq for signed in seals if after < signed.seal.last_seq <= head})
     bounds = [after]
@@ -139,7 +150,7 @@ def _plan(book: str, number: int, *, after: int, head: int, seals: Sequence[Sign
             after=first,
             through=last,
             cuts=tuple(cut for cut in cuts if first < cut <= last),
-            point=point,
+            secret=secret,
             is_first=first == 0,
             is_last=last == bounds[-1],
             keeps_keys=after > 0,

@@ -24,7 +24,7 @@ PAGE = 5_000
 
 
 async def compare_since(
-    raw: "asyncpg.Connection[Any]", whole: Whole, number: int, ranges: Sequence[RangeResult], *, point: int
+    raw: "asyncpg.Connection[Any]", whole: Whole, number: int, ranges: Sequence[RangeResult], *, secret: bytes
 ) -> int:
     """Add the ranges behind the last seal and compare with what is stored; how many accounts there are."""
     after = ranges[0].after
@@ -39,7 +39,7 @@ async def compare_since(
     for (scope, target), frozen in whole.flags.freezes.items():
         found = stored.get((scope, target))
         whole.findings.expect(Place(STATES), f"freeze of {scope} {target}", "value", expected=frozen, found=found)
-    await compare_backdated(raw, whole, number, after=after, point=point)
+    await compare_backdated(raw, whole, number, after=after, secret=secret)
     await compare_reversals(raw, whole, number, after=after)
     return accounts
 

@@ -1,6 +1,5 @@
 """The tables that the journal determines, compared with it: accounts, ids, limits, freezes, reversals, dates."""
 
-import struct
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +8,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger.audit import rows
-from ledger.audit.fingerprints import id_value, multiply, row_value
+from ledger.audit.fingerprints import add_id_rows, add_rows
 from ledger.audit.report import JOURNAL, STATES, Findings, Place
 from ledger.audit.whole import Whole
 from ledger.copying import copied, rows_of
@@ -22,24 +21,36 @@ PAGE = 20_000
 _NAMED_MAX = 100
 """Rows that are named of a table that disagrees."""
 
-_ID_ROW = struct.Struct(">6x16s4xq")
-"""A row of COPY's binary format with two fields of 16 and 8 bytes, their count and lengths skipped."""
+_ID_KEY, _ID_SEQ, _ID_WIDTH = 6, 26, 34
+"""Where the two fields of an id stand in a row of COPY's binary format, and its length."""
 
-_COPY_HEAD = 19
-"""Bytes before the first row of COPY's binary format."""
+_ID_FRAME = {0: 0, 1: 2, 2: 0, 3: 0, 4: 0, 5: 16, 22: 0, 23: 0, 24: 0, 25: 8}
+"""The other bytes of such a row: how many fields there are, and the length before each."""
+
+_COPY_HEAD, _COPY_END = 19, b"\xff\xff"
+"""Bytes before the first row of COPY's binary format, and those after the last."""
+
+_BATCH = 2**20
+"""Bytes of ids that are taken at once."""
+
+_MISSHAPEN = -1
+"""No collection's sum: for ids that don't have their one form."""
 
 
-async def compare_states(raw: "asyncpg.Connection[Any]", whole: Whole, number: int, *, point: int) -> int:
-    """Compare every table of the book with what the journal says; how many accounts there are."""
+async def compare_states(raw: "asyncpg.Connection[Any]", whole: Whole, number: int, *, ids: int, secret: bytes) -> int:
+    """Compare every table of the book with what the journal says; how many accounts there are.
+
+    `ids` is the fingerprint of all ids that are remembered.
+    """
     await compare_head(raw, whole, number)
     whole.compare_sums()
     whole.holds.finish(whole.findings)
     accounts = await _compare_accounts(raw, whole, number)
     whole.compare_freezes([tuple(row) for row in await raw.fetch(rows.FREEZES, number)])
     whole.compare_counters([(row[0], int(row[1])) for row in await raw.fetch(rows.COUNTERS, number)])
-    if await fingerprint_ids(raw, number, point=point) != whole.ids:
+    if ids != whole.ids:
         await name_ids(raw, whole.findings, number)
-    await compare_backdated(raw, whole, number, after=0, point=point)
+    await compare_backdated(raw, whole, number, after=0, secret=secret)
     await compare_reversals(raw, whole, number)
     return accounts
 
@@ -61,21 +72,28 @@ async def _compare_accounts(raw: "asyncpg.Connection[Any]", whole: Whole, number
 # Ids
 
 
-async def fingerprint_ids(raw: "asyncpg.Connection[Any]", number: int, *, point: int) -> int:
+async def fingerprint_ids(raw: "asyncpg.Connection[Any]", number: int, *, secret: bytes) -> int:
     """The fingerprint of all ids that are remembered, with their seqs."""
-    product, rest, skip = 1, b"", _COPY_HEAD
+    total, rows_, head, is_whole = 0, bytearray(), _COPY_HEAD, True
+
+    def add() -> None:
+        nonlocal total, is_whole
+        some = bytes(rows_[: len(rows_) // _ID_WIDTH * _ID_WIDTH])
+        del rows_[: len(some)]
+        count = len(some) // _ID_WIDTH
+        is_whole &= all(some[at::_ID_WIDTH].count(value) == count for at, value in _ID_FRAME.items())
+        total += add_id_rows(some, secret, key_at=_ID_KEY, seq_at=_ID_SEQ, width=_ID_WIDTH)
 
     async def take(part: bytes) -> None:
-        nonlocal product, rest, skip
-        rest += part
-        if len(rest) < skip + _ID_ROW.size:
-            return
-        end = skip + (len(rest) - skip) // _ID_ROW.size * _ID_ROW.size
-        values = (id_value(key, seq) for key, seq in _ID_ROW.iter_unpack(memoryview(rest)[skip:end]))
-        product, rest, skip = multiply(product, values, point), rest[end:], 0
+        nonlocal head
+        rows_.extend(part[head:])
+        head = max(0, head - len(part))
+        if len(rows_) >= _BATCH:
+            add()
 
     await raw.copy_from_query(rows.IDS, number, output=take, format="binary")
-    return product
+    add()
+    return total if is_whole and rows_ == _COPY_END else _MISSHAPEN
 
 
 async def name_ids(raw: "asyncpg.Connection[Any]", findings: Findings, number: int) -> None:
@@ -93,18 +111,18 @@ async def name_ids(raw: "asyncpg.Connection[Any]", findings: Findings, number: i
 
 
 async def compare_backdated(
-    raw: "asyncpg.Connection[Any]", whole: Whole, number: int, *, after: int, point: int
+    raw: "asyncpg.Connection[Any]", whole: Whole, number: int, *, after: int, secret: bytes
 ) -> None:
     """Compare the rows that tell steps of balances by effective time with the lines that they repeat."""
-    product, rest = 1, b""
+    total, rest = 0, b""
 
     async def take(part: bytes) -> None:
-        nonlocal product, rest
+        nonlocal total, rest
         *whole_rows, rest = (rest + part).split(b"\n")
-        product = multiply(product, map(row_value, whole_rows), point)
+        total += add_rows(whole_rows, secret)
 
     await raw.copy_from_query(rows.BACKDATED, number, after, output=take)
-    if product == whole.backdated:
+    if total == whole.backdated:
         return
     found = await raw.fetch(rows.WRONG_BACKDATED, number, after, _NAMED_MAX)
     for seq, line, account in found:

@@ -4,12 +4,11 @@ In memory are the accounts with their counters and flags, the holds that are ope
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ledger.accounts import new_account, split_account_id
-from ledger.audit.fingerprints import PRIME
 from ledger.audit.holds import HoldBook
 from ledger.audit.ranges import RangeResult
 from ledger.audit.report import JOURNAL, NAMES, STATES, Findings, Place
@@ -64,7 +63,7 @@ class Whole:
         self.roots: dict[int, tuple[int, bytes]] = {}
         self.reversals: list[tuple[int, int, list[tuple[bytes, bytes, int]]]] = []
         self.keys: dict[bytes, int] = {}
-        self.ids = self.backdated = 1
+        self.ids = self.backdated = 0
         self._knows_all = knows_all
 
     def add(self, result: RangeResult) -> None:
@@ -88,19 +87,20 @@ class Whole:
         self.roots.update((last, (size, root)) for last, size, root in result.roots)
         self.reversals += result.reversals
         self.keys.update(result.keys)
-        self.ids = self.ids * result.ids % PRIME
-        self.backdated = self.backdated * result.backdated % PRIME
+        self.ids += result.ids
+        self.backdated += result.backdated
 
     def _add_accounts(self, result: RangeResult) -> None:
         for number, moved in result.accounts.items():
             total = self.totals.get(number)
             if total is None:
                 total = self.totals[number] = Total(balance=0 if self._knows_all else moved.opening)
-                self.openings[number] = moved.opening, moved.place
+                if not self._knows_all:
+                    self.openings[number] = moved.opening, Place(JOURNAL, moved.seq, moved.line)
             if moved.opening != total.balance:
-                where = f"line {moved.place.seq}.{moved.place.line} ({self._name(number)})"
-                step = moved.opening - total.balance
-                self.findings.add(moved.place, where, "balance after", expected="what it was before", found=f"{step:+}")
+                where = f"line {moved.seq}.{moved.line} ({self._name(number)})"
+                place, step = Place(JOURNAL, moved.seq, moved.line), moved.opening - total.balance
+                self.findings.add(place, where, "balance after", expected="what it was before", found=f"{step:+}")
             total.balance += moved.closing - moved.opening
             total.debited += moved.debited
             total.held += moved.held
@@ -157,21 +157,21 @@ class Whole:
 
     def compare_accounts(self, text: bytes) -> int:
         """Compare a page of accounts' rows; how many there are."""
-        rows = [row.split(b"\t") for row in rows_of(text)]
+        rows = rows_of(text)
         for row in rows:
-            self._compare_account(row)
+            self._compare_account(row.split(b"\t"))
         return len(rows)
 
-    def _compare_account(self, row: Sequence[bytes]) -> None:
-        number, stored_name, *_ = row
+    def _compare_account(self, row: list[bytes]) -> None:
+        number = row[0]
         name = self.flags.opened.pop(number, None)
-        place, where = Place(STATES, int(number)), f"account {(name or stored_name).decode()}"
         if name is None:
+            place, where = Place(STATES, int(number)), f"account {row[1].decode()}"
             self.findings.add(place, where, "row", expected="none: it was never opened", found=f"number {number!r}")
             return
         account = new_account(name.decode())
         total = self.totals.pop(number, None) or Total()
-        expected = (
+        expected = [
             number,
             name,
             account.owner.encode(),
@@ -185,7 +185,10 @@ class Whole:
             b"%d" % (total.balance + total.debited),
             b"%d" % total.held,
             b"%d" % total.incoming,
-        )
+        ]
+        if expected == row:
+            return
+        place, where = Place(STATES, int(number)), f"account {name.decode()}"
         for column, should, found in zip(ACCOUNT_COLUMNS, expected, row, strict=True):
             rank = Place(NAMES, int(number)) if column == "name" else place
             self.findings.expect(rank, where, column, expected=should, found=found)

@@ -7,16 +7,17 @@ Started by `ledger.audit.crew`.
 """
 
 import asyncio
+import gc
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import asyncpg
 
-from ledger.audit.ranges import AccountNames, RangeAudit, RangeJob, RangeResult
-from ledger.audit.rows import NAMES, read_chunk
+from ledger.audit.ranges import RangeAudit, RangeJob, RangeResult
+from ledger.audit.rows import IN_ORDER, NAMES, Chunk, read_chunk
 from ledger.copying import SESSION, copied, rows_of
 
 CHUNK = 20_000
@@ -36,29 +37,46 @@ class Setup:
 
 
 async def check_range(
-    connection: "asyncpg.Connection[Any]",
-    job: RangeJob,
-    names: AccountNames,
-    *,
-    chunk: int = CHUNK,
-    progress: Callable[[int], None] | None = None,
+    connection: "asyncpg.Connection[Any]", job: RangeJob, names: Mapping[bytes, bytes], *, chunk: int = CHUNK
 ) -> RangeResult:
     """Read and check one range over a connection that stands in the audit's tx."""
     check = RangeAudit(job, names)
-    starts = list(range(job.after, job.through, chunk)) or [job.after]
-    for start in starts:
-        after = -SEQ_END if job.is_first and start == starts[0] else start
-        end = SEQ_END if job.is_last and start == starts[-1] else min(start + chunk, job.through)
-        check.take(await read_chunk(connection, job.number, after=after, through=end))
-        if progress is not None:
-            progress(min(start + chunk, job.through) - start)
+    starts = range(job.after, job.through, chunk) or [job.after]
+    stretches = [(start, min(start + chunk, job.through)) for start in starts]
+    if job.is_first:
+        stretches[0] = -SEQ_END, stretches[0][1]
+    if job.is_last:
+        stretches[-1] = stretches[-1][0], SEQ_END
+
+    def begin(after: int, through: int) -> asyncio.Task[Chunk]:
+        return asyncio.create_task(read_chunk(connection, job.number, after=after, through=through))
+
+    reading = begin(*stretches[0])
+    try:
+        for following in stretches[1:]:
+            read = await reading
+            reading = begin(*following)
+            await asyncio.sleep(0)  # sends the query: the server writes rows while we check those before
+            check.take(read)
+        check.take(await reading)
+    finally:
+        await end(reading)
     return check.finish()
 
 
-async def load_names(connection: "asyncpg.Connection[Any]", number: int) -> AccountNames:
-    """Every account's name by its number."""
-    text = await copied(connection, NAMES, number)
-    return AccountNames(row.split(b"\t") for row in rows_of(text))
+async def end(task: asyncio.Task[Any]) -> None:
+    """Leave nothing of a task behind that uses a connection; what it came to was taken, or another error counts."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def load_names(connection: "asyncpg.Connection[Any]", number: int) -> dict[bytes, bytes]:
+    """Every account's name by its number, as rows write both."""
+    names: dict[bytes, bytes] = {}
+    for row in rows_of(await copied(connection, NAMES, number)):
+        account, _, name = row.partition(b"\t")
+        names[account] = name
+    return names
 
 
 def write_frame(stream: BinaryIO, value: object) -> None:
@@ -79,7 +97,7 @@ async def _serve(setup: Setup) -> None:
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             await connection.execute(f"SET TRANSACTION SNAPSHOT '{setup.snapshot}'")
-            await connection.execute(f"{SESSION}; SET LOCAL idle_in_transaction_session_timeout = 0")
+            await connection.execute(f"{SESSION}; {IN_ORDER}; SET LOCAL idle_in_transaction_session_timeout = 0")
             names = await load_names(connection, setup.number)
             while (job := read_frame(sys.stdin.buffer)) is not None:
                 write_frame(sys.stdout.buffer, await check_range(connection, job, names))
@@ -89,4 +107,5 @@ async def _serve(setup: Setup) -> None:
 
 def main() -> None:
     """Serve the audit whose setup comes first on standard input."""
+    gc.disable()  # rows make no cycles, and there are millions of them
     asyncio.run(_serve(read_frame(sys.stdin.buffer)))

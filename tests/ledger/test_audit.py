@@ -112,7 +112,7 @@ async def tamper(database, *statements):
         await connection.execute(text("SET session_replication_role = replica"))
         for statement in statements:
             result = await connection.execute(text(statement))
-            assert result.rowcount, f"nothing was altered by {statement}"
+            assert result.rowcount or statement.startswith("ALTER"), f"nothing was altered by {statement}"
     await admin.dispose()
 
 
@@ -154,6 +154,12 @@ ALTERATIONS = [
     ("UPDATE ledger_lines SET amount = amount + 1 WHERE seq = {rent}", "command {rent}"),
     ("UPDATE ledger_lines SET credit_balance = credit_balance + 1 WHERE seq = {rent}", "command {rent}"),
     ("UPDATE ledger_lines SET debit = debit + 1 WHERE seq = {funding} AND line = 1", "command {funding}"),
+    ("UPDATE ledger_lines SET line = 5 WHERE seq = {funding} AND line = 1", "line {funding}.5"),
+    ("UPDATE ledger_lines SET amount = amount + 1 WHERE seq = {held} AND line = 1", "hold {held} posting 1"),
+    ("UPDATE ledger_lines SET hold_posting = 7 WHERE seq = {held} AND line = 1", "hold {held} posting 1"),
+    ("UPDATE ledger_lines SET kind = 'held' WHERE seq = {rent}", "command {rent}"),
+    ("DELETE FROM ledger_lines WHERE seq = {rent}", "command {rent}"),
+    ("DELETE FROM ledger_commands WHERE seq = {rent}", "command {rent}"),
     ("UPDATE ledger_commands SET booked_at = booked_at - interval '1 second' WHERE seq = {rent}", "command {rent}"),
     (
         "UPDATE ledger_commands SET effective_at = effective_at + interval '1 second' WHERE seq = {dated}",
@@ -166,9 +172,20 @@ ALTERATIONS = [
     ('UPDATE ledger_metadata SET metadata = \'{{"memo": "other"}}\'', "metadata of command {rent}"),
     ("UPDATE ledger_holds SET remaining = remaining - 1 WHERE hold = {held} AND posting = 1", "hold {held}"),
     ("UPDATE ledger_holds SET state = 'voided' WHERE hold = {held}", "hold {held}"),
+    ("UPDATE ledger_holds SET amount = amount + 1 WHERE hold = {held} AND posting = 1", "hold {held} posting 1"),
+    ("UPDATE ledger_holds SET posting = 5 WHERE hold = {held} AND posting = 0", "hold {held} posting 0"),
     ("UPDATE ledger_holds SET expires_at = now() WHERE hold = {held}", "hold {held}"),
     ("DELETE FROM ledger_holds WHERE hold = {held} AND posting = 1", "hold {held}"),
     ("UPDATE ledger_ids SET seq = seq + 1 WHERE seq = {rent}", "id of command {rent}"),
+    (
+        "UPDATE ledger_ids SET seq = {rent} + {dated} - seq WHERE seq IN ({rent}, {dated})",
+        "id of command {rent}",
+    ),
+    (
+        "ALTER TABLE ledger_ids DROP CONSTRAINT ck_ledger_ids_key_length;"
+        " UPDATE ledger_ids SET key = key || key WHERE seq = {rent}",
+        "id of command {rent}",
+    ),
     ("DELETE FROM ledger_ids WHERE seq = {rent}", "id of command {rent}"),
     ("UPDATE ledger_reversals SET amount = amount + 1", "reversal"),
     ("DELETE FROM ledger_reversals", "reversal"),
