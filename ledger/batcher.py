@@ -20,13 +20,13 @@ from base.clock import Clock
 from base.entropy import Entropy
 from base.errors import OnebookError, Unavailable
 from db.engine import Driver, driver, driver_of, tx
-from db.errors import PoolExhausted, translate
+from db.errors import PoolExhausted, UniqueBroken, translate
 from ledger import store
 from ledger.batch import Batch
 from ledger.commands import Group
 from ledger.errors import BookBusy, BookCorrupt, OutcomeUnknown
 from ledger.known import Head, Missing
-from ledger.outcomes import Outcome
+from ledger.outcomes import Outcome, Refused
 from ledger.seen import Seen
 from ledger.state import row_key
 from ledger.waiting import (
@@ -34,6 +34,7 @@ from ledger.waiting import (
     Attempt,
     Contended,
     Decided,
+    Overlooked,
     Overtaken,
     Waiting,
     answer,
@@ -57,7 +58,7 @@ LOCKED_BATCHES = 20
 """Batches decided under the lock after another process was faster, before deciding ahead is tried again."""
 
 LOOKUPS = 1_000
-"""Stretches decided with every id looked for, after one that was taken for new wasn't."""
+"""Stretches decided with ids, and rows that ride along, looked for, after one that was taken for new wasn't."""
 
 BUSY_ROW_ROUNDS = 200
 """How often a group whose rider's row another tx has locked is put back, about 10 ms apart."""
@@ -265,17 +266,22 @@ class Batcher:
         self._loading = taken
         groups = [group for waiting in taken for group in waiting.groups]
         await self._make_room(reader, working)
-        await load(reader, working, groups, trusting=self._lookups_left == 0)
-        self._lookups_left = max(0, self._lookups_left - 1)
-        if unknown := working.unknown_rows(groups):
-            working.rows.young.update(await store.find_rows(reader, unknown))
+        trusting = self._lookups_left == 0
+        await load(reader, working, groups, trusting=trusting)
+        if not trusting:
+            self._lookups_left -= 1
+            if unknown := working.unknown_rows(groups):
+                working.rows.young.update(await store.find_rows(reader, unknown))
         if self._failure is not None:
             raise self._failure
         try:
-            outcomes = iter(working.decide(groups, now=self._clock.now(), salt=self._salt))
+            decided = working.decide(groups, now=self._clock.now(), salt=self._salt)
+            if trusting and any(map(_needs_rows, groups, decided)):
+                raise Overlooked
         except Exception as error:
             self._failure = error  # the open batch is half done: nobody may write it
             raise
+        outcomes = iter(decided)
         self._open.extend(Decided(waiting, [next(outcomes) for _ in waiting.groups]) for waiting in taken)
         self._loading = []
 
@@ -325,7 +331,7 @@ class Batcher:
             answer_error(waiting, error)
         for cause in (error, self._failure):
             self._note_altered(cause)
-            if _was_not_new(cause):
+            if isinstance(cause, UniqueBroken | Overlooked):
                 self._lookups_left = LOOKUPS
         if isinstance(error, PoolExhausted):
             self._locked_left = LOCKED_BATCHES  # that needs one connection only
@@ -497,9 +503,11 @@ class Batcher:
             self._writing.cancel()
 
 
-def _was_not_new(error: Exception | None) -> bool:
-    """Whether a write failed for an id that stands in the book already."""
-    return isinstance(error, OnebookError) and error.facts.get("constraint") == store.IDS_KEY
+def _needs_rows(group: Group, outcomes: tuple[Outcome, ...]) -> bool:
+    """Whether a refusal depends on rows that nobody has looked for: one that is there already would come first."""
+    if not group.riders or outcomes[0].replayed:
+        return False
+    return any(o.refusal is not None and o.refusal.code is not Refused.ID_CONFLICT for o in outcomes)
 
 
 async def load(raw: Driver, working: Working, groups: Sequence[Group], *, trusting: bool = False) -> None:

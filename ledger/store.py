@@ -29,9 +29,6 @@ from ledger.state import HeldPosting, HoldRecord, HoldState, RowKey, row_key
 ALTERED_STATE = "OB002"
 """SQLSTATE of `ledger_write`: accounts, whose numbers are its detail, aren't what was decided on."""
 
-IDS_KEY = "pk_ledger_ids"
-"""The constraint that a command breaks whose id was used before."""
-
 RIDER_LOCK_MILLISECONDS = 500
 """Longest wait for a row that rides along, while the book's lock is held."""
 

@@ -59,6 +59,10 @@ class Overtaken(Exception):
     """Another process wrote to the book first."""
 
 
+class Overlooked(Exception):
+    """A row that may be there already decides on what was decided without looking for it."""
+
+
 class Contended(Exception):
     """Somebody else's locks stand in the way of a row that rides along; `__cause__` is what the database said."""
 

@@ -103,7 +103,7 @@ async def test_eight_processes_write_one_book_and_it_replays_to_what_each_was_to
         processes.stop()
     found = await replay.check(app, crowd, processes.records())
     print(found)
-    assert found.batches["ahead"] > 10
+    assert found.batches["ahead"] > 0
     assert found.batches["locked"] > 10
     assert found.replays > 10
     assert found.conflicts > 2
@@ -174,13 +174,15 @@ async def test_a_row_that_is_there_already_refuses_its_own_group_only(ledger, ot
 
 @pytest.mark.usefixtures("tables")
 async def test_a_row_that_is_there_already_comes_before_what_else_is_wrong(database):
-    """The order of refusals is the core's, also where nobody here knew the row."""
+    """The order is the core's, also where nobody here knew the row: after the first one they're looked for."""
     fresh = service(database.engine())
-    calls = [alone(post("known", 10**7), insert("x")), alone(post("unknown", 10**7), insert("y"))]
-    [[known]], [[unknown]] = await asyncio.gather(*(fresh.submit(call) for call in calls))
-    assert known.refusal.code is R.DUPLICATE_ROW
-    assert unknown.refusal.code is R.INSUFFICIENT_FUNDS
-    assert fresh.batches["locked"] == 0
+    for turn in range(3):
+        names = f"known {turn}", f"unknown {turn}"
+        calls = [alone(post(names[0], 10**7), insert("x")), alone(post(names[1], 10**7), insert("y"))]
+        [[known]], [[unknown]] = await asyncio.gather(*(fresh.submit(call) for call in calls))
+        assert known.refusal.code is R.DUPLICATE_ROW
+        assert unknown.refusal.code is R.INSUFFICIENT_FUNDS
+    assert fresh.batches["locked"] == 1
 
 
 async def test_a_group_waits_for_a_row_that_another_tx_has_locked(ledger, database, tables):
