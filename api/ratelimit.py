@@ -6,13 +6,14 @@ window in seconds, r: remaining, t: seconds until the oldest request counts no m
 """
 
 from collections import deque
+from datetime import datetime, timedelta
 from math import ceil
 
 from api.errors import RateExceeded
 from base.clock import Clock
 from identity.keys import Principal
 
-WINDOW_SECONDS = 60
+WINDOW = timedelta(seconds=60)
 
 KEYS_MAX = 10_000
 """Keys that are remembered before those that were idle for a whole window are forgotten."""
@@ -23,28 +24,28 @@ class RateLimit:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._made: dict[str, deque[float]] = {}
+        self._made: dict[str, deque[datetime]] = {}
 
     def count(self, principal: Principal, headers: list[tuple[str, str]]) -> None:
         """Count one request and add the `RateLimit` headers. Raises RateExceeded, with the seconds to wait."""
-        now, quota = self._clock.now().timestamp(), principal.rate_per_minute
+        now, quota = self._clock.now(), principal.rate_per_minute
         made = self._recent(principal.key_id, now)
         admitted = len(made) < quota
         if admitted:
             made.append(now)
-        wait = max(1, ceil(made[0] + WINDOW_SECONDS - now))
-        headers.append(("RateLimit-Policy", f'"key";q={quota};w={WINDOW_SECONDS}'))
+        wait = max(1, ceil((made[0] + WINDOW - now).total_seconds()))
+        headers.append(("RateLimit-Policy", f'"key";q={quota};w={WINDOW.seconds}'))
         headers.append(("RateLimit", f'"key";r={max(0, quota - len(made))};t={wait}'))
         if not admitted:
             raise RateExceeded(
                 f"this key may make {quota} requests a minute; try again in {wait} s", quota=quota, retry_after=wait
             )
 
-    def _recent(self, key: str, now: float) -> deque[float]:
-        """The instants of the key's requests within the window, oldest first, in seconds."""
+    def _recent(self, key: str, now: datetime) -> deque[datetime]:
+        """The instants of the key's requests within the window, oldest first."""
         if key not in self._made and len(self._made) >= KEYS_MAX:
-            self._made = {name: made for name, made in self._made.items() if made[-1] > now - WINDOW_SECONDS}
+            self._made = {name: made for name, made in self._made.items() if made[-1] > now - WINDOW}
         made = self._made.setdefault(key, deque())
-        while made and made[0] <= now - WINDOW_SECONDS:
+        while made and made[0] <= now - WINDOW:
             made.popleft()
         return made
