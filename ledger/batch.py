@@ -6,6 +6,7 @@ Rows are appended while the core decides; `arguments` closes the batch. It holds
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 
 from ledger.accounts import Account
 from ledger.canonical import charge_terms, dump, id_key, instant_text
@@ -207,10 +208,13 @@ class Batch:
         ]
 
     def _moved_accounts(self) -> list[str]:
-        """Steps of counters with the balance that they lead to: of accounts with posted steps only, then of others."""
+        """Steps of counters with the balance that they lead to: of accounts with posted steps only, then of others.
+
+        In the order of their numbers, so that rows that lie together are changed together.
+        """
         posted: list[tuple[str, ...]] = []
         pending: list[tuple[str, ...]] = []
-        for slot in self.slots:
+        for slot in sorted(self.slots, key=_number):
             debits, credits_, held, incoming = slot.written
             posted_debits, posted_credits = slot.debits_posted, slot.credits_posted
             row = (
@@ -257,6 +261,9 @@ class Batch:
             for index, posting in enumerate(hold.record.postings)
         ]
         return _plain_columns(rows, 4)
+
+
+_number = attrgetter("number")
 
 
 def plain_array(values: Iterable[str]) -> str:

@@ -45,7 +45,7 @@ CREATE TABLE ledger_accounts (
     CONSTRAINT uq_ledger_accounts_book_name UNIQUE (book, name),
     CONSTRAINT ck_ledger_accounts_limit_respected
         CHECK (NOT limited OR debits_posted + debits_pending <= credits_posted + credit_line)
-) WITH (fillfactor = 50);
+) WITH (fillfactor = 85);
 CREATE INDEX ix_ledger_accounts_owner ON ledger_accounts (book, owner, asset);
 CREATE INDEX ix_ledger_accounts_asset ON ledger_accounts (book, asset);
 CREATE TABLE ledger_freezes (
