@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from api.app import create_app
 from api.protocol import Http
 from base.errors import OnebookError
-from base.nesting import limit_recursion
+from chain.evm.node import load_libraries
 from wiring.assemble import build_services, open_parts
 from wiring.running import with_database
 from wiring.settings import Settings, load_settings
@@ -81,7 +81,7 @@ def main() -> int:
     parser.add_argument("--socket", type=Path, help="serve on a Unix socket instead")
     parser.add_argument("--fd", type=int, help="serve on an inherited socket that listens already")
     asked = parser.parse_args()
-    limit_recursion()
+    load_libraries()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -10,8 +10,8 @@ import sys
 import structlog
 
 from base.errors import OnebookError
-from base.nesting import limit_recursion
 from chain.checkpoints import Checkpoint
+from chain.evm.node import load_libraries
 from wiring.assemble import build_signer, open_parts, open_steps
 from wiring.running import with_database
 from wiring.settings import Settings, load_settings
@@ -39,7 +39,7 @@ async def work(settings: Settings, *, checkpoint: Checkpoint | None = None) -> N
 
 def main(checkpoint: Checkpoint | None = None) -> int:
     """Run the worker with the settings in force; the exit status."""
-    limit_recursion()
+    load_libraries()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -4,14 +4,19 @@ It keeps no opinion between questions, except whether the node has a method.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
+from base.nesting import limit_recursion
 from chain.errors import AlreadyKnown, MethodUnsupported, NodeMisbehaved, NodeRefused, WrongChain
 from chain.evm.blocks import Block, read_block, read_ref
-from chain.evm.comfort import Comfort
 from chain.evm.rpc import Json, Rpc
 from chain.fees import Market
 from chain.networks import Network
 from chain.observations import BlockRef
+
+if TYPE_CHECKING:
+    from chain.evm.comfort import Comfort
 
 _FINALIZED = "finalized"
 
@@ -22,8 +27,15 @@ class Node:
     def __init__(self, network: Network, rpc: Rpc) -> None:
         self.network = network
         self._rpc = rpc
-        self._comfort = Comfort(rpc)
         self._has_block_receipts = True
+
+    @cached_property
+    def _comfort(self) -> "Comfort":
+        # Imported when it's first needed: web3.py takes longer to import than most commands take to run.
+        from chain.evm.comfort import Comfort
+
+        limit_recursion()
+        return Comfort(self._rpc)
 
     async def check(self, genesis_hash: str | None) -> str:
         """The genesis block's hash, after making sure that this is the network's chain, which `genesis_hash` began.
@@ -146,3 +158,12 @@ def _number(told: Json) -> int:
         return int(told, 16)
     except (TypeError, ValueError) as problem:
         raise NodeMisbehaved(f"{told!r} isn't a number") from problem
+
+
+def load_libraries() -> None:
+    """Import now what takes long, rather than in the middle of the first question: for processes that stay."""
+    from eth_account import Account as Account
+
+    from chain.evm import comfort as comfort
+
+    limit_recursion()

@@ -5,11 +5,10 @@ The signer builds and signs with code of its own; here eth-account reads the ans
 
 from typing import Any
 
-from eth_account import Account
-from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_hash.auto import keccak
 from hexbytes import HexBytes
 
+from base.nesting import limit_recursion
 from chain.errors import SignerUnavailable
 from chain.signing import CancelIntent, Intent, TransferIntent
 
@@ -33,6 +32,11 @@ def check_signed(raw: bytes, intent: Intent, *, sender: str, recipient: str) -> 
     `recipient` is the address behind the intent's destination. Raises SignerUnavailable (`signer_mismatch`) for
     anything else, down to the encoding: other bytes would have another hash.
     """
+    # Imported when it's first needed: few processes ever check a signature, and it takes long.
+    from eth_account import Account
+    from eth_account.typed_transactions.typed_transaction import TypedTransaction
+
+    limit_recursion()
     try:
         answered = TypedTransaction.from_bytes(HexBytes(raw))
         told = answered.as_dict()

@@ -181,3 +181,13 @@ def test_a_chain_by_hand(tmp_path):
     down = onebook("chain", "status", cwd=tmp_path)
     assert down.returncode == 2
     assert "onebook chain up" in down.stderr
+
+
+def test_commands_that_ask_no_node_load_no_library_for_it():
+    """It takes longer to import than they take to run."""
+    program = (
+        "import sys; import cli.main, wiring.assemble\n"
+        "print(sorted({'web3', 'eth_account', 'py_ecc'} & sys.modules.keys()))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "[]\n"
