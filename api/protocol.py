@@ -9,6 +9,9 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+GATHERED_BYTES_MAX = 64 * 1024
+"""What waits for the loop's next turn at most: the parts of a long answer must reach the transport, which may pause."""
+
 
 class Gathered:
     """A transport's writes, put together until the loop's next turn. All else goes to the transport itself."""
@@ -17,12 +20,16 @@ class Gathered:
         self._transport = transport
         self._loop = loop
         self._parts: list[bytes] = []
+        self._size = 0
 
     def write(self, part: bytes) -> None:
         """Send `part` behind what was written before."""
         if not self._parts:
             self._loop.call_soon(self._flush)
         self._parts.append(part)
+        self._size += len(part)
+        if self._size >= GATHERED_BYTES_MAX:
+            self._flush()
 
     def close(self) -> None:
         """Send what was written, then close."""
@@ -30,7 +37,7 @@ class Gathered:
         self._transport.close()
 
     def _flush(self) -> None:
-        parts, self._parts = self._parts, []
+        parts, self._parts, self._size = self._parts, [], 0
         if parts and not self._transport.is_closing():
             self._transport.write(b"".join(parts))
 

@@ -7,7 +7,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from api.protocol import Http
+from api.protocol import GATHERED_BYTES_MAX, Gathered, Http
 
 HEAD = b"GET / HTTP/1.1\r\nHost: onebook.test\r\n"
 PARTS = (b"first", b"second")
@@ -72,3 +72,28 @@ async def test_a_client_that_goes_away_breaks_nothing(address):
         writer.write((HEAD + b"\r\n") * 5)
         writer.transport.abort()
     await test_the_last_answer_of_a_connection_is_whole(address)
+
+
+class Sink(asyncio.Transport):
+    """Notes what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+
+
+async def test_a_long_answer_reaches_the_transport_before_it_is_whole():
+    sink = Sink()
+    gathered = Gathered(sink, asyncio.get_running_loop())
+    parts = [bytes([number % 256]) * 1_000 for number in range(1_000)]
+    for number, part in enumerate(parts, start=1):
+        gathered.write(part)
+        assert number * 1_000 - sum(map(len, sink.written)) < GATHERED_BYTES_MAX
+    await asyncio.sleep(0)
+    assert b"".join(sink.written) == b"".join(parts)
