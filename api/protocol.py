@@ -25,18 +25,19 @@ class Gathered:
     def write(self, part: bytes) -> None:
         """Send `part` behind what was written before."""
         if not self._parts:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._parts.append(part)
         self._size += len(part)
         if self._size >= GATHERED_BYTES_MAX:
-            self._flush()
+            self.flush()
 
     def close(self) -> None:
         """Send what was written, then close."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what was written."""
         parts, self._parts, self._size = self._parts, [], 0
         if parts and not self._transport.is_closing():
             self._transport.write(b"".join(parts))
@@ -51,3 +52,7 @@ class Http(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
         super().connection_made(cast(asyncio.Transport, Gathered(transport, self.loop)))
+
+    def eof_received(self) -> None:
+        """The client sends no more, and the transport is about to close: what was written goes first."""
+        cast(Gathered, self.transport).flush()

@@ -58,7 +58,7 @@ LOCKED_BATCHES = 20
 """Batches decided under the lock after another process was faster, before deciding ahead is tried again."""
 
 LOOKUPS = 1_000
-"""Stretches decided with ids, and rows that ride along, looked for, after one that was taken for new wasn't."""
+"""Stretches decided with ids, or rows that ride along, looked for, after one that was taken for new wasn't."""
 
 BUSY_ROW_ROUNDS = 200
 """How often a group whose rider's row another tx has locked is put back, about 10 ms apart."""
@@ -99,7 +99,8 @@ class Batcher:
         self._working: Working | None = None
         self._extended_to = 0
         self._locked_left = 0
-        self._lookups_left = 0
+        self._id_lookups_left = 0
+        self._row_lookups_left = 0
         self._seen = Seen()
         self._loading: list[Waiting] = []
         self._open: list[Decided] = []
@@ -266,17 +267,18 @@ class Batcher:
         self._loading = taken
         groups = [group for waiting in taken for group in waiting.groups]
         await self._make_room(reader, working)
-        trusting = self._lookups_left == 0
-        await load(reader, working, groups, trusting=trusting)
-        if not trusting:
-            self._lookups_left -= 1
+        await load(reader, working, groups, trusting=self._id_lookups_left == 0)
+        self._id_lookups_left = max(0, self._id_lookups_left - 1)
+        trusts_rows = self._row_lookups_left == 0
+        if not trusts_rows:
+            self._row_lookups_left -= 1
             if unknown := working.unknown_rows(groups):
                 working.rows.young.update(await store.find_rows(reader, unknown))
         if self._failure is not None:
             raise self._failure
         try:
             decided = working.decide(groups, now=self._clock.now(), salt=self._salt)
-            if trusting and any(map(_needs_rows, groups, decided)):
+            if trusts_rows and any(map(_needs_rows, groups, decided)):
                 raise Overlooked
         except Exception as error:
             self._failure = error  # the open batch is half done: nobody may write it
@@ -331,8 +333,10 @@ class Batcher:
             answer_error(waiting, error)
         for cause in (error, self._failure):
             self._note_altered(cause)
+            if isinstance(cause, UniqueBroken):
+                self._id_lookups_left = LOOKUPS
             if isinstance(cause, UniqueBroken | Overlooked):
-                self._lookups_left = LOOKUPS
+                self._row_lookups_left = LOOKUPS
         if isinstance(error, PoolExhausted):
             self._locked_left = LOCKED_BATCHES  # that needs one connection only
         taken = [item.waiting for item in (*self._in_flight, *self._open)] + self._loading

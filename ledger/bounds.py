@@ -5,7 +5,7 @@ an error of the caller and leaves no trace.
 """
 
 from ledger.accounts import split_account_id
-from ledger.commands import Command, Group, Hold, OpenAccount, Post
+from ledger.commands import Command, Group, Hold, OpenAccount, Post, Settle
 from ledger.errors import InvalidCommand
 
 COMMANDS_MAX = 10_000
@@ -39,6 +39,8 @@ def check_group(group: Group) -> None:
         match command:
             case Post() | Hold():
                 _check_entry(command)
+            case Settle():
+                _check_owing_nothing(command)
             case OpenAccount():
                 split_account_id(command.account)
             case _:
@@ -48,14 +50,18 @@ def check_group(group: Group) -> None:
 def _check_entry(command: Post | Hold) -> None:
     if len(command.postings) > POSTINGS_MAX:
         raise InvalidCommand(f"a command has at most {POSTINGS_MAX} postings; this one has {len(command.postings)}")
-    if len(command.owing_nothing) > POSTINGS_MAX:
-        raise InvalidCommand(f"a command names at most {POSTINGS_MAX} accounts that owe nothing")
-    for account in command.owing_nothing:
-        split_account_id(account)
+    _check_owing_nothing(command)
     for charge in command.charges:
         _check_text("counter", charge.counter, most=TEXT_MAX)
     if type(command) is Hold and any(p.debit_rest or p.credit_rest for p in command.postings):
         raise InvalidCommand("a hold's postings name both accounts; only an entry may leave a rest")
+
+
+def _check_owing_nothing(command: Post | Hold | Settle) -> None:
+    if len(command.owing_nothing) > POSTINGS_MAX:
+        raise InvalidCommand(f"a command names at most {POSTINGS_MAX} accounts that owe nothing")
+    for account in command.owing_nothing:
+        split_account_id(account)
 
 
 def _check_metadata(command: Command) -> None:

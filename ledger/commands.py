@@ -140,11 +140,13 @@ class Settle(_Common, frozen=True, kw_only=True, gc=False):
     """Post a part of a hold, or all of it.
 
     `amounts` are (posting's index from 0, amount) pairs; None means all that remains. `close` releases the rest.
+    `owing_nothing` is as in a post.
     """
 
     hold: str
     amounts: tuple[tuple[int, int], ...] | None = None
     close: bool = False
+    owing_nothing: tuple[str, ...] = ()
 
 
 class Void(_Common, frozen=True, kw_only=True, gc=False):

@@ -491,6 +491,7 @@ def _open_hold(state: State, hold: str, *, expired: bool) -> HoldRecord:
 def _settle(state: State, command: Settle) -> tuple[Line, ...]:
     for _, amount in command.amounts or ():
         _check_amount(amount)
+    _check_owing_nothing(state, command.owing_nothing)
     record = _open_hold(state, command.hold, expired=False)
     amounts = command.amounts
     if amounts is None:

@@ -175,6 +175,8 @@ class Known:
                 for charge in command.charges:
                     self._want_counter(missing, charge.counter)
             case Settle() | Void() | Expire():
+                if type(command) is Settle and command.owing_nothing:
+                    self._want_accounts(missing, command.owing_nothing)
                 hold = self.holds.find(command.hold)
                 if hold is not None:
                     self._want_hold(missing, hold.record)

@@ -135,7 +135,7 @@ class _Attempt:
 
     def settle(self, command: Settle, seq: int) -> tuple[Line, ...] | None:
         known = self._usable_hold(command.hold)
-        if known is None:
+        if known is None or not self._owe_nothing(command.owing_nothing):
             return None
         record = known.record
         amounts = command.amounts

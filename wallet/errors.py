@@ -11,7 +11,6 @@ OnebookError
 │   ├── ExchangeShort       the exchange has not enough of what is bought
 │   ├── OwnAddress          a withdrawal to the house itself or to the token's own contract
 │   ├── BelowMinimum        less than the smallest withdrawal
-│   ├── ReceivableOpen      the user owes the house; nothing leaves before that is repaid
 │   ├── HoldPromised        the sender of a hold can't release any of it; only its recipient can
 │   └── NotCancellable      the withdrawal has gone too far, or has ended
 ├── Unavailable
@@ -56,10 +55,6 @@ class OwnAddress(Rejected):
 
 class BelowMinimum(Rejected):
     default_code = "below_minimum"
-
-
-class ReceivableOpen(Rejected):
-    default_code = "receivable_open"
 
 
 class HoldPromised(Rejected):

@@ -20,8 +20,8 @@ from ledger.errors import BookCorrupt, RefusedByBook, RequestConflict
 from ledger.outcomes import Line, LineKind, Outcome, Refused
 from ledger.requests import RequestKey
 from ledger.state import HoldState
-from wallet.errors import HoldPromised, ReceivableOpen
-from wallet.receivables import receivable_accounts, require_none
+from wallet.errors import HoldPromised
+from wallet.receivables import receivable_accounts
 from wallet.transfers import FEES, Directory, Fees, check_transfer
 
 ID_PREFIX = "hld"
@@ -159,19 +159,27 @@ class Holds:
         """Pay `amount` of the hold to its recipient, None: all that remains; `close` releases the rest.
 
         Its sender and its recipient may; only its recipient may release anything. Raises NotFound, HoldPromised,
-        ReceivableOpen, RequestConflict, RefusedByBook (`frozen`, `hold_closed`, `hold_expired`, `exceeds_remainder`).
+        RequestConflict, RefusedByBook (`frozen`, `receivable_open`, `hold_closed`, `hold_expired`,
+        `exceeds_remainder`).
         """
         _, known = await self._find(owner, hold)
-        command = Settle(id=key.id, subject=hold, hold=known.id, amounts=_shares(known, amount), close=close)
         try:
             if close and amount is not None and amount < known.postings[0].remaining:
                 _require_recipient(owner, known)
-            await self._require_payable(owner, known)
+            await self._require_unfrozen(known)
         except Rejected:
             if (first := await decided_before(self._ledger, key)) is not None:
                 return _done(first, known)  # what is in the way arose since
             raise
-        return await self._step(key, known, command)
+        command = Settle(
+            id=key.id,
+            subject=hold,
+            hold=known.id,
+            amounts=_shares(known, amount),
+            close=close,
+            owing_nothing=await receivable_accounts(self._ledger, _sender(known)),
+        )
+        return await self._step(key, known, command, owner=owner)
 
     async def void(self, *, key: RequestKey, owner: str, hold: str) -> HoldStep:
         """Let go of all that remains of the hold. Only its recipient may.
@@ -180,30 +188,26 @@ class Holds:
         """
         _, known = await self._find(owner, hold)
         _require_recipient(owner, known)
-        return await self._step(key, known, Void(id=key.id, subject=hold, hold=known.id))
+        return await self._step(key, known, Void(id=key.id, subject=hold, hold=known.id), owner=owner)
 
-    async def _require_payable(self, owner: str, known: KnownHold) -> None:
-        """Raise what stops a payment out of the hold now: the book itself only looks when value is set aside."""
+    async def _require_unfrozen(self, known: KnownHold) -> None:
+        """Raise if a freeze stops a payment out of the hold now: the book itself only looks when value is set aside."""
         main = known.postings[0]
         if stops := stopping(await self._ledger.freezes(), main.debit, main.credit):
             scope, target = stops[0]
             raise RefusedByBook("this can't be paid while it's frozen", code=Refused.FROZEN, scope=scope, target=target)
-        sender = split_account_id(main.debit)[0]
-        try:
-            await require_none(self._ledger, sender)
-        except ReceivableOpen as owing:
-            if owner == sender:
-                raise
-            raise ReceivableOpen("the sender of this hold can't pay anything now") from owing  # how much is their own
 
-    async def _step(self, key: RequestKey, known: KnownHold, command: Command) -> HoldStep:
+    async def _step(self, key: RequestKey, known: KnownHold, command: Command, *, owner: str) -> HoldStep:
         try:
             (outcome,) = await decide(self._ledger, Group((command,), content=key.content))
         except RequestConflict:
             raise
         except RefusedByBook as refusal:
-            # What its numbers are in, and the name that its parties know it by.
-            refusal.facts = {**refusal.facts, "asset": known.postings[0].asset, "hold": known.subject}
+            if refusal.code != Refused.RECEIVABLE_OPEN:
+                # What its numbers are in, and the name that its parties know it by.
+                refusal.facts = {**refusal.facts, "asset": known.postings[0].asset, "hold": known.subject}
+            elif owner != _sender(known):
+                refusal.facts = {}  # how much its sender owes is their own
             raise
         return _done(outcome, known)
 
@@ -241,6 +245,10 @@ class Holds:
                 break
             before = (lines[-1].seq, lines[-1].line)
         return total
+
+
+def _sender(known: KnownHold) -> str:
+    return split_account_id(known.postings[0].debit)[0]
 
 
 def _require_recipient(owner: str, known: KnownHold) -> None:

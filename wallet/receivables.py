@@ -13,7 +13,6 @@ from ledger.asking import stopping, work
 from ledger.commands import Group, Post, Posting, alone
 from ledger.engine import Ledger
 from ledger.requests import content_hash, worker_id
-from wallet.errors import ReceivableOpen
 
 PREFIX = "receivable:"
 
@@ -26,17 +25,6 @@ def receivable_account(owner: str, asset: str) -> str:
 async def receivable_accounts(ledger: Ledger, owner: str) -> tuple[str, ...]:
     """What a command of the user's must find `owing_nothing`: decided under the book's lock, it can't be overtaken."""
     return tuple([receivable_account(owner, asset) for asset in await ledger.assets()])
-
-
-async def require_none(ledger: Ledger, owner: str) -> None:
-    """Raise ReceivableOpen if the user owes the house anything now."""
-    for account in (await ledger.named(*await receivable_accounts(ledger, owner))).values():
-        if account.balance < 0:
-            raise ReceivableOpen(
-                f"{account.asset} that was credited had to be taken back; repay it before sending anything",
-                asset=account.asset,
-                owed=-account.balance,
-            )
 
 
 class Receivables:

@@ -75,7 +75,7 @@ class Lines:
             try:
                 moved = units = int(amount)
                 debit_after, credit_after = int(debit_balance), int(credit_balance)
-                if hold != NULL or kind != _POSTED:
+                if hold != NULL or posting != NULL or kind != _POSTED:
                     part = HeldLine(kind, int(hold), int(posting), debit, credit, units)
                     held.setdefault(seq, []).append(part)
                     step = units if kind == _HELD else -units

@@ -14,7 +14,7 @@ import msgspec
 
 from ledger.audit.beside import Beside
 from ledger.audit.fingerprints import KEY_BYTES, add_ids, add_rows
-from ledger.audit.holds import HeldLine, HoldBook
+from ledger.audit.holds import ENDS, HeldLine, HoldBook
 from ledger.audit.lines import Lines, Moved
 from ledger.audit.report import JOURNAL, Findings, Place, at, said
 from ledger.audit.rows import Chunk
@@ -206,6 +206,8 @@ class RangeAudit:
             if b"\n" in preimage:
                 self._findings.add(Place(JOURNAL, seq), f"command {seq}", "lines", expected="none", found="some")
             return
+        if held and kind != b"hold" and kind not in ENDS:
+            self._findings.add(Place(JOURNAL, seq), f"command {seq}", "lines", expected="no hold", found="a hold")
         terms = detail.get("terms", {})
         if effective != NULL:
             self._take_backdated(seq, effective, preimage)

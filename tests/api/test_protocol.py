@@ -66,6 +66,17 @@ async def test_the_last_answer_of_a_connection_is_whole(address):
     writer.close()
 
 
+async def test_a_client_that_sends_no_more_still_gets_its_answer(address):
+    for _ in range(20):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(HEAD + b"\r\n")
+        writer.write_eof()
+        async with asyncio.timeout(20):
+            answer = await reader.read()
+        assert answer.endswith(b"\r\n\r\n" + b"".join(PARTS))
+        writer.close()
+
+
 async def test_a_client_that_goes_away_breaks_nothing(address):
     for _ in range(20):
         _, writer = await asyncio.open_connection(*address)

@@ -262,7 +262,8 @@ class Writer:
         if chance.random() < 0.03:
             amounts = chance.choice(((), ((-1, 1),), ((0, 0),), ((0, 2**256),)))
         date = self._date() if chance.random() < 0.05 else None
-        return Settle(id=name, hold=hold, amounts=amounts, close=chance.random() < 0.3, effective_at=date)
+        close, owing_nothing = chance.random() < 0.3, self._owing_nothing()
+        return Settle(id=name, hold=hold, amounts=amounts, close=close, effective_at=date, owing_nothing=owing_nothing)
 
     def _reverse(self, name: str) -> Reverse:
         chance = self.chance

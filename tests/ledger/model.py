@@ -354,7 +354,11 @@ class PlainBook:
         return hold
 
     def settle(self, command: Settle) -> list[Said]:
-        hold = self.usable(command, {R.INVALID_AMOUNT: any(not 0 < n < END for _, n in command.amounts or ())})
+        wrong = {
+            R.INVALID_AMOUNT: any(not 0 < n < END for _, n in command.amounts or ()),
+            R.RECEIVABLE_OPEN: any(self.balance(name) < 0 for name in command.owing_nothing),
+        }
+        hold = self.usable(command, wrong)
         all_that_is_left = [(index, left) for index, left in enumerate(hold.left) if left]
         asked = all_that_is_left if command.amounts is None else command.amounts
         refuse(beyond(asked, dict(enumerate(hold.left))))

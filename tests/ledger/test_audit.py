@@ -212,6 +212,24 @@ async def test_f66_the_audit_names_the_row_that_was_altered(ledger, database, st
     assert report.disagreements[0].where.startswith(where.format(**names)), report.disagreements
 
 
+@pytest.mark.parametrize(
+    ("statement", "where", "what"),
+    [
+        ("UPDATE ledger_lines SET hold = {held}, hold_posting = 0 WHERE seq = {rent}", "command {rent}", "lines"),
+        ("UPDATE ledger_lines SET hold = {held}, hold_posting = 0 WHERE seq = {dated}", "command {dated}", "lines"),
+        ("UPDATE ledger_lines SET hold_posting = 7 WHERE seq = {rent}", "line {rent}.0", "row"),
+    ],
+)
+async def test_f66_a_line_that_touches_a_hold_it_has_nothing_to_do_with_is_named(
+    ledger, database, statement, where, what
+):
+    """Whatever its leaf says: that may have been made anew."""
+    names = {name: str(await seq_of(ledger, name)) for name in ("rent", "dated", "held")}
+    await tamper(database, statement.format(**names))
+    report = await audit(ledger._engine, "main")
+    assert (where.format(**names), what) in {(found.where, found.what) for found in report.disagreements}
+
+
 async def test_f66_a_book_rewritten_with_every_seal_is_found_against_the_seals_outside(
     ledger, sealer, postgres, tmp_path
 ):

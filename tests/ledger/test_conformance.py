@@ -127,9 +127,10 @@ class Book(RuleBasedStateMachine):
         expires_at = None if seconds is None else self.clock.now() + timedelta(seconds=seconds)
         self.submit(alone(Hold(id=self.name(), postings=entry, expires_at=expires_at, charges=charges)))
 
-    @rule(hold=names, amounts=parts, close=st.booleans())
-    def settle(self, hold, amounts, close) -> None:
-        self.submit(alone(Settle(id=self.name(), hold=hold, amounts=amounts, close=close)))
+    @rule(hold=names, amounts=parts, close=st.booleans(), debtors=debtors)
+    def settle(self, hold, amounts, close, debtors) -> None:
+        settle = Settle(id=self.name(), hold=hold, amounts=amounts, close=close, owing_nothing=debtors)
+        self.submit(alone(settle))
 
     @rule(hold=names)
     def void(self, hold) -> None:

@@ -125,6 +125,7 @@ REFUSALS = [
     ),
     (post("c", *THREE, owing_nothing=(A, "usr_x/wallet/USD", DRAWN)), START, R.RECEIVABLE_OPEN, OWED),
     (Hold(id="c", postings=THREE, expires_at=START, owing_nothing=(DRAWN,)), START, R.RECEIVABLE_OPEN, OWED),
+    (Settle(id="c", hold="none", owing_nothing=(DRAWN,)), START, R.RECEIVABLE_OPEN, OWED),
     (Hold(id="c", postings=THREE, expires_at=START), START, R.EXPIRES_IN_PAST, {"booked_at": START.isoformat()}),
     (Settle(id="c", hold="none"), START, R.UNKNOWN_HOLD, {"hold": "none"}),
     (Settle(id="c", hold="closed", amounts=((7, 1),)), START, R.HOLD_CLOSED, {"hold": "closed", "state": "voided"}),

@@ -14,7 +14,7 @@ from ledger.errors import RefusedByBook, RequestConflict, UnknownAsset
 from ledger.expiry import HoldExpiry
 from ledger.state import HeldPosting, HoldState
 from tests.wallet.conftest import ALICE, BOB, fund, key
-from wallet.errors import HoldPromised, ReceivableOpen, SelfTransfer
+from wallet.errors import HoldPromised, SelfTransfer
 from wallet.holds import DAYS_MAX, Holds, _shares
 from wallet.receivables import receivable_account
 from wallet.transfers import Fees
@@ -202,9 +202,10 @@ async def test_who_owes_the_house_pays_nothing_out_of_a_hold_and_only_they_learn
     await memory.ensure_open(*debt)
     await memory.submit(alone(Post(id="test:owe", postings=(Posting(*debt, "USDC", 3_000_000),))))
     for payer, facts in ((ALICE, {"asset": "USDC", "owed": 3_000_000}), (BOB, {})):
-        with pytest.raises(ReceivableOpen) as refused:
-            await holds.settle(key=key("q", owner=payer), owner=payer, hold=made.id)
-        assert refused.value.facts == facts
+        for _ in range(2):
+            with pytest.raises(RefusedByBook) as refused:
+                await holds.settle(key=key("q", owner=payer), owner=payer, hold=made.id)
+            assert (refused.value.code, refused.value.facts) == ("receivable_open", facts)
     with pytest.raises(RefusedByBook, match="receivable_open"):
         await holds.create(key=key("b"), **terms | {"amount": 1})
     await holds.void(key=key("v", owner=BOB), owner=BOB, hold=made.id)
