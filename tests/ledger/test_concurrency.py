@@ -533,3 +533,29 @@ async def test_partitions_are_made_while_two_services_write_across_their_end(led
     assert found == list(range(2 * size - 299, 2 * size - 299 + 800))
     assert parts == ["ledger_lines_1_0", "ledger_lines_1_1", "ledger_lines_1_2"]
     assert (await ledger.account(B)).balance == 820
+
+
+async def test_who_owes_something_is_refused_and_is_accepted_plainly_once_it_is_paid(ledger):
+    """BANK is below zero until A has paid it back; the other account was never opened."""
+
+    def commands(run):
+        more = {"owing_nothing": ("usr_never/wallet/USD", BANK)}
+        entry = Post(id=f"{run} p", postings=(usd(1, B, A),), **more)
+        return entry, Hold(id=f"{run} h", postings=(usd(1, B, A),), **more), Settle(id=f"{run} s", hold="held", **more)
+
+    await ledger.submit(alone(post("share", 10)), alone(Hold(id="held", postings=(usd(5, B, A),))))
+    for command in commands("owing"):
+        [[refused]] = await ledger.submit(alone(command))
+        assert (refused.refusal.code, refused.refusal.facts) == (R.RECEIVABLE_OPEN, {"asset": "USD", "owed": 10**6})
+    await ledger.submit(alone(Post(id="paid", postings=(usd(10**6 - 10, A, BANK), usd(10, RECEIVABLE, BANK)))))
+    plain = ledger.decided["plain"]
+    for command in commands("paid"):
+        [[outcome]] = await ledger.submit(alone(command))
+        assert outcome.accepted
+    assert ledger.decided["plain"] == plain + 3
+
+
+async def test_accounts_that_are_there_are_not_opened_again_by_the_next_process(ledger, other):
+    await ledger.ensure_open(A, B)
+    await other.ensure_open(A, B)
+    assert other.batches.total() == 0
