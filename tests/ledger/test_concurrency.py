@@ -539,9 +539,13 @@ async def test_who_owes_something_is_refused_and_is_accepted_plainly_once_it_is_
     """BANK is below zero until A has paid it back; the other account was never opened."""
 
     def commands(run):
-        more = {"owing_nothing": ("usr_never/wallet/USD", BANK)}
-        entry = Post(id=f"{run} p", postings=(usd(1, B, A),), **more)
-        return entry, Hold(id=f"{run} h", postings=(usd(1, B, A),), **more), Settle(id=f"{run} s", hold="held", **more)
+        names = ("usr_never/wallet/USD", BANK)
+        entry = Post(id=f"{run} p", postings=(usd(1, B, A),), owing_nothing=names)
+        return (
+            entry,
+            Hold(id=f"{run} h", postings=(usd(1, B, A),), owing_nothing=names),
+            Settle(id=f"{run} s", hold="held", owing_nothing=names),
+        )
 
     await ledger.submit(alone(post("share", 10)), alone(Hold(id="held", postings=(usd(5, B, A),))))
     for command in commands("owing"):
