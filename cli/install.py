@@ -12,8 +12,9 @@ from base.entropy import Entropy
 from base.errors import ConfigError
 from base.files import write_atomically
 from chain.networks import GWEI
-from custody.ceremony import create_keys, enrol
+from custody.ceremony import create_keys
 from custody.derivation import Role
+from custody.enrolment import enrol
 from custody.keystore import Argon2Cost
 from custody.policy_file import Limits, parse, starter_policy
 from ledger.seals import KEY_NAME, make_seal_key

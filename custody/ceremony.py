@@ -1,20 +1,17 @@
-"""Making keys, and telling a new journal which keys and policy it serves: offline, before the signer's first start.
+"""Making keys, offline, before the signer's first start.
 
-Not here: showing the words to people (cli), approvals of later policies by several people.
+Not here: showing the words to people (cli), telling a journal which keys and policy it serves (enrolment).
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from base.clock import Clock
 from base.entropy import Entropy
 from custody import keystore
 from custody.derivation import AccountKeys, Role, fingerprint
-from custody.errors import KeyFileExists, PolicyNotAccepted
-from custody.journal import Enrolment, Journal
+from custody.errors import KeyFileExists
 from custody.keystore import Argon2Cost
-from custody.policy import Policy
 from custody.seeds import create_entropy, entropy_from_words, seed_from_entropy, words_from_entropy
 
 
@@ -58,38 +55,6 @@ def restore_keys(
     return _store(folder, secrets, passphrase=passphrase, entropy=entropy, cost=cost)
 
 
-def enrol(journal: Path, fingerprints: dict[Role, bytes], policy: Policy, *, clock: Clock) -> None:
-    """Begin the journal of these keys with this policy. Raises JournalExists, PolicyNotAccepted."""
-    for role, mark in policy.keys.items():
-        if fingerprints.get(role) != mark:
-            raise PolicyNotAccepted(f"the policy was made for another {role.value} key")
-    Journal.create(journal, Enrolment(fingerprints, policy.version, policy.fingerprint), now_us=_now_us(clock))
-
-
-def accept_policy(journal: Path, keys: Path, policy: Policy, *, passphrase: bytes, clock: Clock) -> None:
-    """Record a successor policy, for the signer's next start. The passphrase is its holder's consent.
-
-    Its version must be the accepted one's + 1; the accepted one again changes nothing. Raises PolicyNotAccepted,
-    KeyFileLocked, JournalInUse (the signer must be stopped).
-    """
-    opened = Journal.open(journal)
-    try:
-        enrolment = opened.enrolment
-        for role, mark in enrolment.fingerprints.items():
-            if keystore.open_key(keys, role, passphrase=passphrase).fingerprint != mark:
-                raise PolicyNotAccepted("the journal belongs to other keys")
-        if policy.fingerprint == enrolment.policy_fingerprint:
-            return
-        if policy.version != enrolment.policy_version + 1:
-            raise PolicyNotAccepted(
-                f"a successor of policy version {enrolment.policy_version} has version "
-                f"{enrolment.policy_version + 1}, not {policy.version}"
-            )
-        opened.record_policy(version=policy.version, fingerprint=policy.fingerprint, now_us=_now_us(clock))
-    finally:
-        opened.close()
-
-
 def _store(
     folder: Path, secrets: dict[Role, bytes], *, passphrase: bytes, entropy: Entropy, cost: Argon2Cost | None
 ) -> dict[Role, CreatedKey]:
@@ -104,7 +69,3 @@ def _store(
         xpub = AccountKeys(role, seed_from_entropy(secret)).xpub
         created[role] = CreatedKey(role, xpub, fingerprint(xpub), words_from_entropy(secret))
     return created
-
-
-def _now_us(clock: Clock) -> int:
-    return int(clock.now().timestamp() * 1_000_000)

@@ -11,8 +11,9 @@ import pytest
 from base.clock import ManualClock
 from base.entropy import SeededEntropy
 from custody import wire
-from custody.ceremony import accept_policy, create_keys, enrol
+from custody.ceremony import create_keys
 from custody.derivation import AccountKeys, AddressSource, Role, fingerprint
+from custody.enrolment import accept_policy, enrol
 from custody.errors import KeyFileLocked, PolicyNotAccepted
 from custody.intents import Intent, KeyRef, to_map
 from custody.journal import Journal

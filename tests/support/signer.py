@@ -8,9 +8,10 @@ from pathlib import Path
 from base.children import stop_child
 from base.clock import SystemClock
 from base.entropy import Entropy, SystemEntropy
-from custody.ceremony import CreatedKey, create_keys, enrol
+from custody.ceremony import CreatedKey, create_keys
 from custody.client import SignerClient
 from custody.derivation import AddressSource, Role
+from custody.enrolment import enrol
 from custody.keystore import Argon2Cost
 from custody.launcher import launch_signer
 from custody.policy_file import Limits, parse, starter_policy
