@@ -13,6 +13,7 @@ from base.errors import ConfigError
 from base.files import write_atomically
 from chain.networks import GWEI
 from custody.ceremony import create_keys
+from custody.clocks import SystemClocks
 from custody.derivation import Role
 from custody.enrolment import enrol
 from custody.keystore import Argon2Cost
@@ -96,7 +97,7 @@ def install(
     if chain is not None:
         text = _policy(chain, fingerprints)
         write_atomically(home / "policy.toml", text.encode())
-        enrol(home / "journal.sqlite", fingerprints, parse(text), clock=clock)
+        enrol(home / "journal.sqlite", fingerprints, parse(text), clocks=SystemClocks())
     _render(home, "rates.toml", as_of=clock.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     _render(
         home,

@@ -1,22 +1,25 @@
 """The signer's client: asks, waits a bounded time, and believes an answer only if it is to that very attempt.
 
-An answer must decode to the transaction that the intent means (chain, nonce, destination, value, call, gas, fees) and
-recover to the address that the pinned xpub derives. It holds no key. A connection that the signer closed while idle is
-opened anew at once, any other failure by the next call; asking twice is harmless, since the signer answers the same.
+An answer must decode to the transaction that the intent means (chain, nonce, destination, value, call, gas, fees), or
+be a signature over its message, and recover to the address that the pinned xpub derives. It holds no key. A connection
+that the signer closed while idle is opened anew at once, any other failure by the next call; asking twice is harmless,
+since the signer answers the same.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from custody import wire
+from custody.approvals import Mandate, Signature, mandate_map, signature_list
 from custody.derivation import AddressSource, Role, fingerprint
 from custody.errors import IntentInvalid, SignerMismatch, SignerRefused, SignerUnavailable, XpubInvalid
-from custody.intents import Intent, KeyRef, to_map
-from custody.journal import Head
+from custody.intents import Authorisation, Intent, KeyRef, ProofOfControl, to_map
+from custody.journal_file import Head, Row
+from custody.messages import message_digest, message_signer
 from custody.transactions import build, read
 
 ANSWER_SECONDS: Final = 10.0
@@ -25,7 +28,10 @@ ANSWER_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """Raw bytes as they are to be sent. Commit (sequence, head) with the attempt: it's the signer's journal row."""
+    """Raw bytes as they are to be sent, and their hash; of a message its signature of 65 bytes, and what it's over.
+
+    Commit (sequence, head) with the attempt: it's the signer's journal row.
+    """
 
     raw: bytes
     tx_hash: bytes
@@ -43,6 +49,17 @@ class SignerStatus:
     networks: tuple[int, ...]
     sequence: int
     head: bytes
+    people: tuple[str, ...] = ()
+    threshold: int = 0
+    contracts: tuple[tuple[str, int, bytes | None], ...] = ()
+    """(name, chain id, address) of the policy's contracts."""
+    serial: int = 0
+    """What statements about the signer itself must carry."""
+    frozen: tuple[tuple[int | None, str | None], ...] = ()
+    """(chain id, asset) of each freeze; None is all."""
+    halted: bool = False
+    clock: str | None = None
+    """Why the signer doesn't trust its clocks, if so."""
 
     @property
     def fingerprints(self) -> dict[Role, bytes]:
@@ -78,26 +95,47 @@ class SignerClient:
             raise SignerMismatch("the signer has other keys than this service knows: check who listens at its socket")
         return status
 
-    async def sign(self, intent: Intent, *, highest: tuple[int, bytes] | None) -> Signed:
-        """The signed transaction of `intent`; asked again, the same bytes.
+    async def sign(
+        self,
+        intent: Intent,
+        *,
+        highest: tuple[int, bytes] | None,
+        mandate: Mandate | None = None,
+        claims: Mapping[str, object] | None = None,
+    ) -> Signed:
+        """The signed transaction (or message) of `intent`; asked again, the same bytes.
 
-        `highest` is the highest (sequence, head) that any answer carried, None before the first. Raises SignerRefused,
+        `highest` is the highest (sequence, head) that any answer carried, None before the first. `mandate` is what
+        people signed about it, `claims` what the journal is to remember of whose it is. Raises SignerRefused,
         SignerUnavailable, SignerMismatch when the answer isn't to this attempt or by this key.
         """
         if self.xpubs is None:
             await self.status()
-        question = {"call": "sign", "intent": to_map(intent), "highest": list(highest) if highest else None}
+        question: dict[str, object] = {"call": "sign", "intent": to_map(intent)}
+        question["highest"] = list(highest) if highest else None
+        if mandate is not None:
+            question["mandate"] = mandate_map(mandate)
+        if claims is not None:
+            question["claims"] = dict(claims)
         told = await self._ask(question)
         try:
             raw, head = _ok(told)["raw"], _head(told)
-            signed = read(raw if isinstance(raw, bytes) else b"")
+            signed, signer, name = self._read(intent, raw if isinstance(raw, bytes) else b"")
         except (KeyError, TypeError, IntentInvalid) as problem:
-            raise SignerMismatch("the signer's answer isn't a transaction") from problem
+            raise SignerMismatch("the signer's answer isn't what was asked for") from problem
+        if signer != self._address(intent.sender):
+            raise SignerMismatch(f"the answer isn't signed by {intent.sender}")
+        return Signed(signed, name, head.sequence, head.hash)
+
+    def _read(self, intent: Intent, raw: bytes) -> tuple[bytes, bytes, bytes]:
+        """The bytes, who signed them, and the hash that they are known by."""
+        if isinstance(intent, Authorisation | ProofOfControl):
+            digest = message_digest(intent, self._address)
+            return raw, message_signer(digest, raw), digest
+        signed = read(raw)
         if signed.transaction != build(intent, self._address):
             raise SignerMismatch(f"the answer is another transaction than attempt {intent.attempt} asked for")
-        if signed.sender != self._address(intent.sender):
-            raise SignerMismatch(f"the answer isn't signed by {intent.sender}")
-        return Signed(signed.raw, signed.tx_hash, head.sequence, head.hash)
+        return signed.raw, signed.sender, signed.tx_hash
 
     async def addresses(self, role: Role, *, first: int, count: int) -> list[bytes]:
         """The signer's own derivation of `count` addresses (at most 1,000) from index `first`, 20 bytes each."""
@@ -106,6 +144,40 @@ class SignerClient:
         if not isinstance(listed, list) or len(listed) != count or not all(isinstance(one, bytes) for one in listed):
             raise SignerMismatch("the signer's answer isn't a list of addresses")
         return listed
+
+    async def reserve(self, role: Role, *, count: int, highest: tuple[int, bytes] | None) -> int:
+        """Have `count` address indexes of a role (at most 1,000) given away for ever; the first of them."""
+        told = await self._ask(
+            {"call": "reserve", "role": role.value, "count": count, "highest": list(highest) if highest else None}
+        )
+        first = _ok(told).get("first")
+        if type(first) is not int:
+            raise SignerMismatch("the signer's answer isn't an index")
+        return first
+
+    async def rows(self, *, first: int, count: int) -> list[Row]:
+        """Rows of the journal from a sequence on: as many as fit into an answer, none at its end."""
+        told = await self._ask({"call": "rows", "first": first, "count": count})
+        listed = _ok(told).get("rows")
+        if not isinstance(listed, list) or not all(isinstance(row, list) for row in listed):
+            raise SignerMismatch("the signer's answer isn't a list of rows")
+        try:
+            return [Row(*row) for row in listed]
+        except TypeError as problem:
+            raise SignerMismatch("the signer's answer isn't a list of rows") from problem
+
+    async def freeze(self, *, chain_id: int | None, asset: str | None, serial: int, by: Signature) -> None:
+        """Stop signing: everything, a network, or an asset on it, by any one approver's signature."""
+        await self._ask(_freezing("freeze", chain_id, asset, serial, [by]))
+
+    async def lift(self, *, chain_id: int | None, asset: str | None, serial: int, by: Sequence[Signature]) -> None:
+        """Take a freeze back, by as many signatures as change the policy."""
+        await self._ask(_freezing("lift", chain_id, asset, serial, by))
+
+    async def confirm_time(self, *, seconds: int, serial: int, by: Sequence[Signature]) -> None:
+        """Say what time it is (Unix seconds), by as many signatures as change the policy."""
+        signatures = [signature_list(one) for one in by]
+        await self._ask({"call": "confirm_time", "seconds": seconds, "serial": serial, "signatures": signatures})
 
     async def close(self) -> None:
         """End the connection, if there is one."""
@@ -184,18 +256,31 @@ def _head(told: Mapping[str, object]) -> Head:
     return Head(sequence, head)
 
 
+def _freezing(
+    call: str, chain_id: int | None, asset: str | None, serial: int, by: Sequence[Signature]
+) -> dict[str, object]:
+    signatures = [signature_list(one) for one in by]
+    return {"call": call, "chain_id": chain_id, "asset": asset, "serial": serial, "signatures": signatures}
+
+
 def _status(told: Mapping[str, object]) -> SignerStatus:
-    answer, head = _ok(told), _head(told)
-    xpubs, policy, version, networks = (answer[name] for name in ("xpubs", "policy", "policy_version", "networks"))
+    answer: dict[str, Any] = _ok(told)
+    head = _head(told)
+    xpubs, policy, version = (answer[name] for name in ("xpubs", "policy", "policy_version"))
     if not (isinstance(xpubs, dict) and isinstance(policy, bytes) and isinstance(version, int)):
         raise TypeError("status fields have other types")
-    if not isinstance(networks, list):
-        raise TypeError("networks is a list")
     return SignerStatus(
-        xpubs={Role(name): str(xpub) for name, xpub in xpubs.items()},
+        xpubs={Role(name): str(xpub) for name, xpub in xpubs.items() if xpub is not None},
         policy_fingerprint=policy,
         policy_version=version,
-        networks=tuple(networks),
+        networks=tuple(answer["networks"]),
         sequence=head.sequence,
         head=head.hash,
+        people=tuple(answer["people"]),
+        threshold=int(answer["threshold"]),
+        contracts=tuple((name, chain_id, address) for name, chain_id, address in answer["contracts"]),
+        serial=int(answer["serial"]),
+        frozen=tuple((chain_id, asset) for chain_id, asset in answer["frozen"]),
+        halted=bool(answer["halted"]),
+        clock=answer["clock"],
     )

@@ -2,167 +2,116 @@
 
 It is what makes "one nonce, one intent" true across crashes, and what limits are counted from. Every row's hash covers
 the row and the hash before it; opening it recomputes all of them. `synchronous=FULL`: what was answered is on disk.
-One signer at a time (a lock file that the kernel frees). Not here: what is allowed (policy, nonces).
+Questions that come at the same time share a flush (`batch`). One signer at a time (a lock file that the kernel frees).
+Not here: what is allowed (policy, nonces), how rows lie in the file (journal_file).
 """
 
-import fcntl
 import os
 import sqlite3
-from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
-from hashlib import sha256
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import cbor2
 
 from base.files import sync_folder
+from custody.approvals import Mandate, Person, mandate_map
+from custody.clocks import Clocks
+from custody.counting import Counted, Counts
 from custody.derivation import Role
-from custody.errors import JournalExists, JournalInUse, JournalMissing, JournalTampered
-from custody.intents import Cancel, Intent, Transfer, asset_of, from_map, to_map
+from custody.errors import JournalExists, JournalMissing, JournalTampered
+from custody.intents import Allowance, Cancel, First, Intent, KeyRef, Payment, TopUp, from_map, subjects_of, to_map
+from custody.journal_file import GENESIS, Head, Kind, Row, connect, create_tables, insert, lock, make_row, verified_rows
 from custody.nonces import Journalled, NonceFacts
-from custody.policy import WINDOW_SECONDS, Rule
-
-_GENESIS: Final = sha256(b"onebook/journal/1").digest()
-"""Stands where the first row's predecessor would."""
-
-_SCHEMA: Final = """
-CREATE TABLE rows (
-    sequence INTEGER PRIMARY KEY,
-    at_us    INTEGER NOT NULL,
-    kind     TEXT NOT NULL,
-    subject  TEXT,
-    attempt  INTEGER,
-    chain_id INTEGER,
-    sender   TEXT,
-    nonce    INTEGER,
-    body     BLOB NOT NULL,
-    hash     BLOB NOT NULL
-) STRICT;
-CREATE UNIQUE INDEX one_subject_per_nonce ON rows (chain_id, sender, nonce) WHERE kind = 'intent';
-CREATE UNIQUE INDEX one_nonce_per_subject ON rows (subject) WHERE kind = 'intent';
-CREATE UNIQUE INDEX one_intent_per_attempt ON rows (subject, attempt) WHERE kind IN ('intent', 'successor');
-CREATE UNIQUE INDEX one_signature_per_attempt ON rows (subject, attempt) WHERE kind = 'signed';
-CREATE TRIGGER rows_stay BEFORE UPDATE ON rows BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
-CREATE TRIGGER rows_remain BEFORE DELETE ON rows BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
-"""
-
-
-class Kind(StrEnum):
-    """What a row records."""
-
-    ENROLLED = "enrolled"  # the first row: the keys and the policy this journal began with
-    POLICY = "policy"  # a successor policy, accepted
-    INTENT = "intent"  # a subject gets its nonce
-    SUCCESSOR = "successor"  # the same nonce again: replacement or cancellation
-    SIGNED = "signed"  # the bytes of an intent or successor
-    REFUSED = "refused"
-
-
-class Head(NamedTuple):
-    """How far a journal goes: the highest sequence and that row's hash."""
-
-    sequence: int
-    hash: bytes
+from custody.timekeeping import Moment, Unsafe, advance, begin, confirm
 
 
 class SignedBytes(NamedTuple):
-    """Bytes as they left, and the row that holds them."""
+    """Bytes as they left (a transaction, or a message's signature), and the row that holds them."""
 
     raw: bytes
     at: Head
 
 
-class _Row(NamedTuple):
-    sequence: int
-    at_us: int
-    kind: str
-    subject: str | None
-    attempt: int | None
-    chain_id: int | None
-    sender: str | None
-    nonce: int | None
-    body: bytes
-    hash: bytes
-
-    def expected_hash(self, previous: bytes) -> bytes:
-        """SHA-256 over the row before and everything in this one."""
-        return sha256(cbor2.dumps([previous, *self[:-1]], canonical=True)).digest()
-
-
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What a journal was begun with, and the policy that it has accepted last."""
+    """What a journal was begun with, and the policy that it has accepted last, with the people who may change it."""
 
     fingerprints: Mapping[Role, bytes]
     policy_version: int
     policy_fingerprint: bytes
+    people: tuple[Person, ...] = ()
+    threshold: int = 0
+
+    def body(self) -> dict[str, object]:
+        """What a row says of the policy."""
+        return {
+            "policy_version": self.policy_version,
+            "policy": self.policy_fingerprint,
+            "people": [[person.name, person.key] for person in self.people],
+            "threshold": self.threshold,
+        }
 
 
-class _Window:
-    """Units signed for within the rolling day, by (role, network, asset)."""
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a freeze stops: all (neither is given), a network, or an asset on it."""
 
-    def __init__(self) -> None:
-        self._entries: dict[tuple[str, int, str], deque[tuple[int, int]]] = defaultdict(deque)
-        self._sums: dict[tuple[str, int, str], int] = defaultdict(int)
+    chain_id: int | None = None
+    asset: str | None = None
 
-    def add(self, at_us: int, transfer: Transfer) -> None:
-        self.spent(at_us, transfer)  # forgets what is older, so that a long journal loads in little memory
-        key = _window_key(transfer)
-        self._entries[key].append((at_us, transfer.amount))
-        self._sums[key] += transfer.amount
+    def covers(self, chain_id: int, asset: str | None) -> bool:
+        """Whether an intent on that network in that asset is stopped."""
+        return self.chain_id in (None, chain_id) and self.asset in (None, asset)
 
-    def spent(self, now_us: int, transfer: Transfer) -> int:
-        """The sum over (now - 24 h, now], forgetting what is older."""
-        key = _window_key(transfer)
-        entries = self._entries[key]
-        while entries and entries[0][0] <= now_us - WINDOW_SECONDS * 1_000_000:
-            self._sums[key] -= entries.popleft()[1]
-        return self._sums[key]
+    def __str__(self) -> str:
+        if self.chain_id is None:
+            return "everything"
+        return f"network {self.chain_id}" + (f", asset {self.asset}" if self.asset else "")
 
 
-def _window_key(transfer: Transfer) -> tuple[str, int, str]:
-    return transfer.sender.role.value, transfer.chain_id, asset_of(transfer)
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """A transaction that a resync gave back to a journal that had lost it; `subject` and `attempt` are claims."""
+
+    subject: str
+    attempt: int
+    sender: KeyRef
+    chain_id: int
+    nonce: int
+    raw: bytes
 
 
 class Journal:
-    """An open journal, verified from its first row. `now_us` is microseconds since 1970; rows' times never fall."""
+    """An open journal, verified from its first row. Times are its own (`custody.timekeeping`), and never fall."""
 
-    def __init__(self, connection: sqlite3.Connection, lock: int) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: int, clocks: Clocks) -> None:
+        self._path = path
         self._connection = connection
         self._lock = lock
-        self._window = _Window()
-        self.head = Head(0, _GENESIS)
-        self.last_at_us = 0
-        self._enrolment: Enrolment | None = None
-        for row in self._verified_rows():
-            self._take(row)
-        if self._enrolment is None:
-            raise JournalTampered("the journal has no first row")
+        self._clocks = clocks
+        self._in_batch = False
+        self._load()
 
     @classmethod
-    def create(cls, path: Path, enrolment: Enrolment, *, now_us: int) -> None:
+    def create(cls, path: Path, enrolment: Enrolment, *, clocks: Clocks) -> None:
         """Begin a journal at `path` for these keys and this policy; a file that exists is never touched."""
         if path.exists():
             raise JournalExists(f"{path} exists: a journal is never begun anew")
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        connection = _connect(path)
+        connection = connect(path)
         try:
-            connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-            body = {
-                "keys": {role.value: mark for role, mark in enrolment.fingerprints.items()},
-                "policy_version": enrolment.policy_version,
-                "policy": enrolment.policy_fingerprint,
-            }
-            _insert(connection, _row(Head(0, _GENESIS), now_us, Kind.ENROLLED, body))
+            create_tables(connection)
+            body = {"keys": {role.value: mark for role, mark in enrolment.fingerprints.items()}, **enrolment.body()}
+            insert(connection, make_row(Head(0, GENESIS), begin(clocks.read()), Kind.ENROLLED, body))
         finally:
             connection.close()
         sync_folder(path.parent)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, clocks: Clocks) -> Self:
         """Open and verify a journal.
 
         Raises JournalMissing, JournalInUse when another process has it, JournalTampered naming the first wrong row.
@@ -172,14 +121,14 @@ class Journal:
                 f"{path} is missing: keys whose journal is lost must not sign, since they might pay twice; "
                 "put the journal back"
             )
-        lock, connection = _lock(path), None
+        held, connection = lock(path), None
         try:
-            connection = _connect(path)
-            return cls(connection, lock)
+            connection = connect(path)
+            return cls(path, connection, held, clocks)
         except BaseException as problem:
             if connection is not None:
                 connection.close()
-            os.close(lock)
+            os.close(held)
             if isinstance(problem, sqlite3.DatabaseError):
                 raise JournalTampered(f"{path} isn't a journal, or is damaged: {problem}") from problem
             raise
@@ -189,6 +138,25 @@ class Journal:
         self._connection.close()
         os.close(self._lock)
 
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Rows within are flushed together at the end, or none of them is kept: then it raises what stopped them."""
+        if self._in_batch:
+            yield
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._in_batch = True
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._load()
+            raise
+        finally:
+            self._in_batch = False
+
     # --- facts -------------------------------------------------------------------------------------------------------
 
     @property
@@ -197,148 +165,271 @@ class Journal:
         assert self._enrolment is not None
         return self._enrolment
 
+    @property
+    def frozen(self) -> frozenset[Scope]:
+        """What is frozen."""
+        return frozenset(self._frozen)
+
+    def time(self) -> Moment | Unsafe:
+        """The present by this journal's measure, or why there is none."""
+        return advance(self.last, self._clocks.read())
+
+    def wall_seconds(self) -> int:
+        """What the wall clock says, trusted or not (Unix seconds)."""
+        return self._clocks.read().wall_us // 1_000_000
+
+    def frozen_scope(self, intent: Intent, asset: str | None) -> Scope | None:
+        """The freeze that stops an intent, if one does. A cancellation is stopped by freezes of its whole network."""
+        return next((scope for scope in self._frozen if scope.covers(intent.chain_id, asset)), None)
+
     def nonce_facts(self, intent: Intent, *, first_nonce: int) -> NonceFacts:
         """What the journal knows about an intent; `first_nonce` counts for a sender without history."""
         sender, chain_id = str(intent.sender), intent.chain_id
         mine = "subject = ? AND kind IN ('intent', 'successor')"
-        holder = self._one(
-            "chain_id = ? AND sender = ? AND nonce = ? AND kind = 'intent'", chain_id, sender, intent.nonce
-        )
+        place = "chain_id = ? AND sender = ? AND kind IN ('intent', 'resynced')"
+        holder = None if intent.nonce is None else self._one(f"{place} AND nonce = ?", chain_id, sender, intent.nonce)
         highest = self._connection.execute(
-            "SELECT max(nonce) FROM rows WHERE chain_id = ? AND sender = ? AND kind = 'intent'", (chain_id, sender)
+            f"SELECT max(nonce) FROM rows WHERE {place}",  # noqa: S608 - ours
+            (chain_id, sender),
         ).fetchone()[0]
         return NonceFacts(
             same_attempt=self._journalled(self._one(f"{mine} AND attempt = ?", intent.subject, intent.attempt)),
             latest=self._journalled(self._one(f"{mine} ORDER BY attempt DESC LIMIT 1", intent.subject)),
+            used=self._used(intent),
             holder=holder.subject if holder else None,
             next_nonce=first_nonce if highest is None else highest + 1,
         )
-
-    def spent_in_window(self, transfer: Transfer, *, now_us: int) -> int:
-        """Units signed for in the 24 hours before `now_us`: same role, network and asset as `transfer`."""
-        return self._window.spent(now_us, transfer)
 
     def signed_bytes(self, intent: Intent) -> SignedBytes | None:
         """The bytes of an attempt, or None when only its intent was journalled."""
         row = self._one("subject = ? AND attempt = ? AND kind = 'signed'", intent.subject, intent.attempt)
         return SignedBytes(cbor2.loads(row.body)["raw"], Head(row.sequence, row.hash)) if row else None
 
+    def taken_back(self, intent: Intent) -> SignedBytes | None:
+        """The transaction that a resync took back for this subject, if one did."""
+        row = self._one("subject = ? AND kind = 'resynced' ORDER BY attempt DESC LIMIT 1", intent.subject)
+        return SignedBytes(cbor2.loads(row.body)["raw"], Head(row.sequence, row.hash)) if row else None
+
+    def first_of(self, subject: str) -> Journalled | None:
+        """The intent that a subject began with."""
+        return self._journalled(self._one("subject = ? AND kind = 'intent'", subject))
+
+    def allowance_for(self, batch: str) -> Journalled | None:
+        """The allowance signed last for a batch."""
+        row = self._connection.execute("SELECT sequence FROM allowances WHERE batch = ?", (batch,)).fetchone()
+        return self._journalled(self._one("sequence = ?", row[0])) if row else None
+
+    def next_index(self, role: Role) -> int:
+        """The first address index of a role that isn't reserved."""
+        return self._next_index.get(role, 0)
+
     def agrees(self, claimed: Head) -> bool:
         """Whether this journal has the row that a client has seen."""
         row = self._one("sequence = ?", claimed.sequence) if 0 < claimed.sequence <= self.head.sequence else None
         return row is not None and row.hash == claimed.hash
 
+    def rows(self, *, first: int, count: int) -> list[Row]:
+        """Rows from a sequence on, for whoever audits."""
+        found = self._connection.execute(
+            "SELECT * FROM rows WHERE sequence >= ? ORDER BY sequence LIMIT ?", (first, count)
+        )
+        return [Row(*row) for row in found]
+
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    def record_intent(self, transfer: Transfer, rule: Rule, *, now_us: int) -> Journalled:
-        """A subject gets its nonce; counts at once and in full."""
-        body = {"intent": to_map(transfer), "rule": rule.name, "fee_wei_max": rule.fee_wei_max}
-        head = self._append(now_us, Kind.INTENT, body, transfer)
-        return Journalled(head.sequence, transfer, rule.name, rule.fee_wei_max)
+    def record_start(self) -> Head:
+        """The signer starts; raises nothing when the clocks are unsafe, since the row says what time there was."""
+        now = self.time()
+        return self._append(Kind.STARTED, {}, at=self.last if isinstance(now, Unsafe) else now)
 
-    def record_successor(self, intent: Intent, of: Journalled, *, now_us: int) -> Journalled:
+    def record_intent(
+        self,
+        intent: First,
+        *,
+        rule: str,
+        fee_wei_max: int,
+        at: Moment,
+        mandate: Mandate | None = None,
+        approved_by: frozenset[str] = frozenset(),
+        claims: Mapping[str, object] | None = None,
+    ) -> Journalled:
+        """A subject gets its nonce; counts at once and in full. `claims` are the asker's own, kept for recovery."""
+        body = {
+            "intent": to_map(intent),
+            "rule": rule,
+            "fee_wei_max": fee_wei_max,
+            "fee_counted": intent.fee_wei_max,
+            "mandate": None if mandate is None else mandate_map(mandate),
+            "approved_by": sorted(approved_by),
+            "claims": None if claims is None else dict(claims),
+        }
+        head = self._append(Kind.INTENT, body, at=at, intent=intent)
+        return Journalled(head.sequence, intent, rule, fee_wei_max)
+
+    def record_successor(self, intent: Payment, of: Journalled, *, at: Moment) -> Journalled:
         """A replacement or cancellation, within what its first signature was allowed."""
-        body = {"intent": to_map(intent), "rule": of.rule, "fee_wei_max": of.fee_wei_max}
-        head = self._append(now_us, Kind.SUCCESSOR, body, intent)
+        counted = max(0, intent.fee_wei_max - of.intent.fee_wei_max)
+        body = {"intent": to_map(intent), "rule": of.rule, "fee_wei_max": of.fee_wei_max, "fee_counted": counted}
+        head = self._append(Kind.SUCCESSOR, body, at=at, intent=intent)
         return Journalled(head.sequence, intent, of.rule, of.fee_wei_max)
 
-    def record_signed(self, journalled: Journalled, *, raw: bytes, now_us: int) -> SignedBytes:
+    def record_signed(self, journalled: Journalled, *, raw: bytes) -> SignedBytes:
         """The bytes of a journalled intent."""
-        head = self._append(now_us, Kind.SIGNED, {"of": journalled.sequence, "raw": raw}, journalled.intent)
+        head = self._append(Kind.SIGNED, {"of": journalled.sequence, "raw": raw}, intent=journalled.intent)
         return SignedBytes(raw, head)
 
     def record_refusal(
-        self, *, code: str, sentence: str, rule: str | None, question: bytes, intent: Intent | None, now_us: int
+        self, *, code: str, sentence: str, rule: str | None, question: bytes, intent: Intent | None
     ) -> Head:
         """A no; `question` is the SHA-256 of what was asked, the intent is kept whole where there was one."""
         told = to_map(intent) if intent is not None else None
         body = {"code": code, "sentence": sentence, "rule": rule, "question": question, "intent": told}
-        return self._append(now_us, Kind.REFUSED, body, intent)
+        now = self.time()
+        return self._append(Kind.REFUSED, body, at=self.last if isinstance(now, Unsafe) else now, intent=intent)
 
-    def record_policy(self, *, version: int, fingerprint: bytes, now_us: int) -> Head:
-        """A successor policy."""
-        return self._append(now_us, Kind.POLICY, {"policy_version": version, "policy": fingerprint})
+    def record_policy(self, successor: Enrolment, *, approved_by: frozenset[str] = frozenset()) -> Head:
+        """A successor policy; its keys are the journal's."""
+        return self._append(Kind.POLICY, {**successor.body(), "approved_by": sorted(approved_by)})
 
-    def _append(self, now_us: int, kind: Kind, body: Mapping[str, object], intent: Intent | None = None) -> Head:
-        row = _row(self.head, max(now_us, self.last_at_us), kind, body, intent)
-        _insert(self._connection, row)
+    def record_freeze(self, scope: Scope, *, lifted: bool, approved_by: frozenset[str]) -> Head:
+        """A freeze, or the lifting of one."""
+        body = {"chain_id": scope.chain_id, "asset": scope.asset, "approved_by": sorted(approved_by)}
+        return self._append(Kind.LIFTED if lifted else Kind.FROZEN, body)
+
+    def record_time(self, *, approved_by: frozenset[str]) -> Head:
+        """Approvers confirm the time: the one row that may bring the journal's clock back."""
+        body = {"approved_by": sorted(approved_by)}
+        return self._append(Kind.TIME, body, at=confirm(self.last, self._clocks.read()))
+
+    def record_halt(self, claimed: Head) -> Head:
+        """A client has seen more of this journal than there is: nothing is signed until it's taken up again."""
+        return self._append(Kind.HALTED, {"sequence": claimed.sequence, "head": claimed.hash})
+
+    def record_resync(self, transactions: Sequence[TakenBack], *, approved_by: frozenset[str]) -> Head:
+        """Take transactions back and go on, every window full."""
+        with self.batch():
+            for one in transactions:
+                self._append(Kind.RESYNCED, {"raw": one.raw}, taken_back=one)
+            return self._append(Kind.TAKEN_UP, {"approved_by": sorted(approved_by)})
+
+    def record_reservation(self, role: Role, count: int) -> int:
+        """Give `count` address indexes of a role away; the first of them."""
+        first = self.next_index(role)
+        self._append(Kind.RESERVED, {"role": role.value, "first": first, "count": count})
+        return first
+
+    def _append(
+        self,
+        kind: Kind,
+        body: Mapping[str, object],
+        *,
+        at: Moment | None = None,
+        intent: Intent | None = None,
+        taken_back: TakenBack | None = None,
+    ) -> Head:
+        if not self._in_batch:
+            with self.batch():
+                return self._append(kind, body, at=at, intent=intent, taken_back=taken_back)
+        place = intent or taken_back
+        row = make_row(self.head, at or self.last, kind, body, place)
+        insert(self._connection, row)
+        self._index(row, intent)
         self._take(row)
         return self.head
 
+    def _index(self, row: Row, intent: Intent | None) -> None:
+        """Keep what finds rows again: subjects that are used up, and allowances by their batch."""
+        if row.kind == Kind.INTENT and intent is not None:
+            used = [(subject, row.sequence) for subject in subjects_of(intent)]
+            self._connection.executemany("INSERT INTO subjects VALUES (?, ?)", used)
+            if isinstance(intent, Allowance):
+                self._connection.execute(
+                    "INSERT INTO allowances VALUES (?, ?) ON CONFLICT DO UPDATE SET sequence = excluded.sequence",
+                    (intent.batch, row.sequence),
+                )
+        elif row.kind == Kind.RESYNCED:
+            self._connection.execute(
+                "INSERT INTO subjects VALUES (?, ?) ON CONFLICT DO NOTHING", (row.subject, row.sequence)
+            )
+
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    def _take(self, row: _Row) -> None:
-        """Advance what is kept in memory by one row that is on disk."""
-        self.head, self.last_at_us = Head(row.sequence, row.hash), row.at_us
-        if row.kind == Kind.INTENT:
-            intent = from_map(cbor2.loads(row.body)["intent"])
-            assert not isinstance(intent, Cancel)
-            self._window.add(row.at_us, intent)
-        elif row.kind in (Kind.ENROLLED, Kind.POLICY):
-            told = cbor2.loads(row.body)
-            keys = (
-                {Role(name): mark for name, mark in told["keys"].items()}
-                if row.kind == Kind.ENROLLED
-                else self.enrolment.fingerprints
-            )
-            self._enrolment = Enrolment(keys, told["policy_version"], told["policy"])
+    def _load(self) -> None:
+        """Read and verify the whole file."""
+        self.counts = Counts()
+        self.head = Head(0, GENESIS)
+        self.serial = 0
+        self.halted: Head | None = None
+        self._enrolment: Enrolment | None = None
+        self._frozen: set[Scope] = set()
+        self._next_index: dict[Role, int] = {}
+        for row in verified_rows(self._connection):
+            self._take(row)
+        if self._enrolment is None:
+            raise JournalTampered("the journal has no first row")
 
-    def _verified_rows(self) -> Iterator[_Row]:
-        """All rows in order, each checked against the one before."""
-        flaw = self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        if flaw != "ok":
-            raise JournalTampered(f"the journal's file is damaged: {flaw}")
-        previous, expected = _GENESIS, 1
-        for found in self._connection.execute("SELECT * FROM rows ORDER BY sequence"):
-            row = _Row(*found)
-            if row.sequence != expected or row.hash != row.expected_hash(previous):
-                raise JournalTampered(f"row {expected} of the journal isn't what was written", sequence=expected)
-            previous, expected = row.hash, expected + 1
-            yield row
+    def _take(self, row: Row) -> None:
+        """Advance what is kept in memory by one row of the file."""
+        self.head, self.last = Head(row.sequence, row.hash), row.moment
+        match row.kind:
+            case Kind.INTENT | Kind.SUCCESSOR:
+                told = cbor2.loads(row.body)
+                counted = Counted(from_map(told["intent"]), told["fee_counted"])
+                if row.kind == Kind.INTENT:
+                    self.counts.add(counted, at_us=row.window_us)
+                else:
+                    self._take_successor(counted, row)
+            case Kind.ENROLLED | Kind.POLICY:
+                told = cbor2.loads(row.body)
+                keys = (
+                    {Role(name): mark for name, mark in told["keys"].items()}
+                    if row.kind == Kind.ENROLLED
+                    else self.enrolment.fingerprints
+                )
+                people = tuple(Person(name, key) for name, key in told["people"])
+                self._enrolment = Enrolment(keys, told["policy_version"], told["policy"], people, told["threshold"])
+            case Kind.FROZEN | Kind.LIFTED:
+                told = cbor2.loads(row.body)
+                scope = Scope(told["chain_id"], told["asset"])
+                (self._frozen.add if row.kind == Kind.FROZEN else self._frozen.discard)(scope)
+                self.serial += 1
+            case Kind.TIME:
+                self.serial += 1
+            case Kind.HALTED:
+                told = cbor2.loads(row.body)
+                self.halted = Head(told["sequence"], told["head"])
+            case Kind.TAKEN_UP:
+                self.serial += 1
+                self.halted = None
+                self.counts.fill(at_us=row.window_us)
+            case Kind.RESERVED:
+                told = cbor2.loads(row.body)
+                self._next_index[Role(told["role"])] = told["first"] + told["count"]
+            case _:
+                pass
 
-    def _one(self, where: str, *values: object) -> _Row | None:
+    def _take_successor(self, counted: Counted, row: Row) -> None:
+        self.counts.add_fee(counted, at_us=row.window_us)
+        first = self.first_of(counted.intent.subject) if isinstance(counted.intent, Cancel) else None
+        if first is not None and isinstance(first.intent, TopUp):
+            self.counts.close_top_up(first.intent)
+
+    def _used(self, intent: Intent) -> str | None:
+        subjects = subjects_of(intent)
+        marks = ", ".join("?" * len(subjects))
+        row = self._connection.execute(
+            f"SELECT subject FROM subjects WHERE subject IN ({marks})",  # noqa: S608 - placeholders
+            subjects,
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+    def _one(self, where: str, *values: object) -> Row | None:
         found = self._connection.execute(f"SELECT * FROM rows WHERE {where}", values).fetchone()  # noqa: S608 - ours
-        return _Row(*found) if found else None
+        return Row(*found) if found else None
 
     @staticmethod
-    def _journalled(row: _Row | None) -> Journalled | None:
+    def _journalled(row: Row | None) -> Journalled | None:
         if row is None:
             return None
         told = cbor2.loads(row.body)
         return Journalled(row.sequence, from_map(told["intent"]), told["rule"], told["fee_wei_max"])
-
-
-def _row(head: Head, at_us: int, kind: Kind, body: Mapping[str, object], intent: Intent | None = None) -> _Row:
-    """The row that follows `head`."""
-    place: tuple[str | None, int | None, int | None, str | None, int | None] = (None, None, None, None, None)
-    if intent is not None:
-        place = (intent.subject, intent.attempt, intent.chain_id, str(intent.sender), intent.nonce)
-    encoded = cbor2.dumps(dict(body), canonical=True)
-    bare = _Row(head.sequence + 1, at_us, kind.value, *place, encoded, b"")
-    return bare._replace(hash=bare.expected_hash(head.hash))
-
-
-def _insert(connection: sqlite3.Connection, row: _Row) -> None:
-    with connection:
-        connection.execute(f"INSERT INTO rows VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - placeholders
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level="IMMEDIATE", timeout=5)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _lock(path: Path) -> int:
-    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as problem:
-        os.close(descriptor)
-        raise JournalInUse(f"another process has {path} open: stop it first") from problem
-    return descriptor

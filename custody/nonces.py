@@ -2,18 +2,18 @@
 
 For a sender only the highest nonce + 1; one subject gets one nonce, ever; a second signature on it only for the same
 intent at higher fees, or to cancel it; a question asked again gets the answer it had (EIP-1559 replacement needs
-both fees higher; nodes demand more, and that is the asker's care).
+both fees higher; nodes demand more, and that is the asker's care). A message has no nonce and is signed once.
 """
 
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from custody.intents import Cancel, Intent, Transfer
+from custody.intents import Authorisation, Cancel, First, Intent, Payment, ProofOfControl
 
 
 @dataclass(frozen=True, slots=True)
 class Journalled:
-    """An intent that the journal holds. `fee_wei_max` is what the policy allowed at its subject's first signature."""
+    """An intent that the journal holds. `fee_wei_max` is what was allowed at its subject's first signature."""
 
     sequence: int
     intent: Intent
@@ -25,11 +25,13 @@ class Journalled:
 class NonceFacts:
     """What the journal knows about a question: this very attempt, the subject's latest one, and the sender's nonces.
 
-    `holder` is the subject that has the asked nonce already; `next_nonce` the only one that a new subject may use.
+    `used` is a subject of the question (its own, or a leg's) that something else has used up; `holder` the subject that
+    has the asked nonce already; `next_nonce` the only one that a new subject may use.
     """
 
     same_attempt: Journalled | None
     latest: Journalled | None
+    used: str | None
     holder: str | None
     next_nonce: int
 
@@ -45,13 +47,14 @@ class Repeat:
 class Fresh:
     """A new subject: the policy decides, then its nonce is checked."""
 
-    intent: Transfer
+    intent: First
 
 
 @dataclass(frozen=True, slots=True)
 class Successor:
     """A replacement or cancellation within what was allowed before: no new policy decision."""
 
+    intent: Payment
     of: Journalled
 
 
@@ -74,17 +77,21 @@ def judge(intent: Intent, facts: NonceFacts) -> Verdict:
         return Conflict("attempt_differs", f"attempt {intent.attempt} of {intent.subject} was signed for other terms")
     if facts.latest is not None:
         return _succeed(intent, facts.latest)
+    if facts.used is not None:
+        return Conflict("subject_used", f"{facts.used} is paid by another signature already")
     if isinstance(intent, Cancel):
         return Conflict("nothing_to_cancel", f"nothing was signed for {intent.subject}")
     return Fresh(intent)
 
 
-def nonce_conflict(transfer: Transfer, facts: NonceFacts) -> Conflict | None:
+def nonce_conflict(intent: First, facts: NonceFacts) -> Conflict | None:
     """Why a new subject can't have the nonce it asks for, if so; asked after the policy said yes."""
+    if intent.nonce is None:
+        return None
     if facts.holder is not None:
-        return Conflict("nonce_taken", f"nonce {transfer.nonce} of {transfer.sender} was signed for another subject")
-    if transfer.nonce != facts.next_nonce:
-        sentence = f"the next nonce of {transfer.sender} is {facts.next_nonce}, not {transfer.nonce}"
+        return Conflict("nonce_taken", f"nonce {intent.nonce} of {intent.sender} was signed for another subject")
+    if intent.nonce != facts.next_nonce:
+        sentence = f"the next nonce of {intent.sender} is {facts.next_nonce}, not {intent.nonce}"
         return Conflict("nonce_not_next", sentence)
     return None
 
@@ -92,6 +99,8 @@ def nonce_conflict(transfer: Transfer, facts: NonceFacts) -> Conflict | None:
 def _succeed(intent: Intent, latest: Journalled) -> Successor | Conflict:
     """A later attempt of a subject that has a nonce; checks in order of precedence."""
     before = latest.intent
+    if isinstance(intent, Authorisation | ProofOfControl) or isinstance(before, Authorisation | ProofOfControl):
+        return Conflict("second_message", f"{intent.subject} was signed once, and a message isn't replaced")
     place = (intent.chain_id, intent.sender, intent.nonce)
     if place != (before.chain_id, before.sender, before.nonce):
         return Conflict("second_nonce", f"{intent.subject} was signed with nonce {before.nonce} of {before.sender}")
@@ -112,9 +121,9 @@ def _succeed(intent: Intent, latest: Journalled) -> Successor | Conflict:
             "replacement_over_fee_cap",
             f"gas limit x fee is {intent.fee_wei_max} wei, at most {latest.fee_wei_max} was allowed",
         )
-    return Successor(latest)
+    return Successor(intent, latest)
 
 
-def _terms(transfer: Transfer) -> Transfer:
-    """A transfer with everything levelled that a replacement may change."""
-    return replace(transfer, attempt=1, max_fee_per_gas=1, max_priority_fee_per_gas=0)
+def _terms(intent: Payment) -> Payment:
+    """An intent with everything levelled that a replacement may change."""
+    return replace(intent, attempt=1, max_fee_per_gas=1, max_priority_fee_per_gas=0)

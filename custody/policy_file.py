@@ -1,12 +1,18 @@
 """The policy's file: TOML, read strictly; and a first one to start from. Pure.
 
 Amounts are decimal strings of smallest units (TOML's own integers end at 2**63). Comments and spelling don't change
-a policy's fingerprint; an unknown name is an error, never ignored.
+a policy's fingerprint; an unknown name is an error, never ignored. `docs/custody.md` has the whole of it, by example.
 
     version = 1
+    threshold = 2                   # so many of the people change the policy, lift a freeze, confirm the time
+
+    [[people]]
+    name = "ada"
+    key = "64 hex digits"           # Ed25519
 
     [[networks]]
     chain_id = 31337
+    per_day = "500000"              # its ceiling in policy units, if there are ceilings
 
     [highest_index]                 # addresses beyond these aren't ours to sign for; 0 where unsaid
     deposit = 999999
@@ -14,13 +20,17 @@ a policy's fingerprint; an unknown name is an error, never ignored.
     [[rules]]                       # top to bottom, first match; what no rule matches is denied
     name = "hot pays withdrawals"
     action = "allow"                # or "deny", without limits; "allow" where unsaid
-    role = "hot"
+    kind = "transfer"               # where unsaid; or payout, allowance, sweep, top_up, authorisation, relay,
+    role = "hot"                    # deployment, anchor, proof
     chain_id = 31337
-    asset = "0x5FbDB2315678afecb367f032d93F642f64180aa3"    # or "native"
-    to = "any"                      # or "own:hot:0", "own:deposit", or a list of addresses
+    asset = "0x5FbDB2315678afecb367f032d93F642f64180aa3"    # or "native"; not where nothing moves
+    to = "any"                      # or "own:hot:0", "own:deposit", "contract:payout", or a list of addresses
     per_transfer = "1000000000"
-    per_day = "5000000000"          # rolling 24 hours, over all senders and rules of this role, network and asset
+    per_hour = "2000000000"         # rolling, over all senders and rules of this role, network and asset; may be unsaid
+    per_day = "5000000000"
     fee_wei_max = "10000000000000000"
+    approvals = 2                   # 0 where unsaid; needed once the day comes to more than
+    approvals_above = "3000000000"  # this, 0 where unsaid
 
     [[first_nonces]]                # only for a sender that paid before this journal began
     chain_id = 31337
@@ -30,21 +40,106 @@ a policy's fingerprint; an unknown name is an error, never ignored.
 
     [keys]                          # fingerprints of the account xpubs; the signer refuses others
     hot = "64 hex digits"
+
+    [[contracts]]                   # our own: Keccak-256 of the creation code with its arguments, and who creates it
+    name = "payout"
+    chain_id = 31337
+    code_hash = "64 hex digits"
+    deployer = "gas:0"
+    nonce = 0
+
+    [[tokens]]                      # EIP-712 domains, for authorisations
+    chain_id = 31337
+    contract = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+    name = "USD Coin"
+    version = "2"
+
+    [ceilings]                      # over all that leaves us; an asset without a value in force is denied then
+    per_day = "1000000"
+    approvals = 2                   # so many may exceed them
+
+    [[values]]
+    chain_id = 31337
+    asset = "native"
+    units = "3000"                  # policy units
+    per = "1000000000000000000"     # for so many smallest units
+    until = 2027-01-01T00:00:00Z
+
+    [[gas_budgets]]                 # gas limit x fee of all signatures of a role, in 24 hours
+    chain_id = 31337
+    role = "hot"
+    per_day = "1000000000000000000"
 """
 
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 
+from custody.approvals import Person
+from custody.counting import FeeKey
 from custody.derivation import MAX_INDEX, Role, checksummed
 from custody.errors import PolicyInvalid
 from custody.intents import NATIVE, KeyRef
-from custody.policy import UNLIMITED, Action, Anyone, Listed, Match, Own, Policy, Rule
+from custody.policy import (
+    UNLIMITED,
+    Action,
+    Anyone,
+    Ceilings,
+    Contract,
+    Kind,
+    Listed,
+    Match,
+    Named,
+    Own,
+    Policy,
+    Rule,
+    TokenDomain,
+    Value,
+)
 
 _HEX_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,77}")
 _UNLIMITED_WORD = "unlimited"
+_TEXT_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What rules of a kind say: whose keys, where to, and which of asset, limits and fee."""
+
+    roles: frozenset[Role]
+    to: tuple[type[Anyone] | type[Own] | type[Listed] | type[Named], ...] = ()
+    has_asset: bool = True
+    has_limits: bool = True
+    has_fee: bool = True
+
+
+_EVERY = frozenset(Role)
+_HOT, _GAS = frozenset({Role.HOT}), frozenset({Role.GAS})
+_HOUSE = _HOT | _GAS
+_FORMS: Final[dict[Kind, _Form]] = {
+    Kind.TRANSFER: _Form(_HOT, (Anyone, Own, Listed)),
+    Kind.PAYOUT: _Form(_HOT, (Named,), has_limits=False),
+    Kind.ALLOWANCE: _Form(_HOT, (Named,)),
+    Kind.SWEEP: _Form(_EVERY, (Own, Listed)),
+    Kind.TOP_UP: _Form(_GAS, (Own,)),
+    Kind.AUTHORISATION: _Form(frozenset({Role.DEPOSIT}), (Own, Listed), has_fee=False),
+    Kind.RELAY: _Form(_HOUSE, (), has_limits=False),
+    Kind.DEPLOYMENT: _Form(_HOUSE, (Named,), has_asset=False, has_limits=False),
+    Kind.ANCHOR: _Form(_GAS, (Listed,), has_asset=False, has_limits=False),
+    Kind.PROOF: _Form(_HOUSE, (Own,), has_asset=False, has_limits=False, has_fee=False),
+}
+"""The role templates: no rule may make a deposit or gas key pay just anybody."""
+
+_WHERE = {
+    Anyone: '"any"',
+    Own: '"own:ROLE" or "own:ROLE:INDEX"',
+    Listed: "a list of addresses",
+    Named: '"contract:NAME"',
+}
 
 
 def parse(text: str) -> Policy:
@@ -53,19 +148,58 @@ def parse(text: str) -> Policy:
         told = tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:
         raise PolicyInvalid(f"the policy isn't TOML: {problem}") from problem
-    _only(told, "the policy", {"version", "networks"}, {"rules", "highest_index", "first_nonces", "keys"})
-    networks = frozenset(_network(entry) for entry in _tables(told, "networks"))
+    parts = {"rules", "highest_index", "first_nonces", "keys", "people", "threshold"}
+    parts |= {"contracts", "tokens", "ceilings", "values", "gas_budgets"}
+    _only(told, "the policy", {"version", "networks"}, parts)
+    by_network = dict(_network(entry) for entry in _tables(told, "networks"))
+    networks = frozenset(by_network)
+    ceilings = _ceilings(told["ceilings"], by_network) if "ceilings" in told else None
+    if ceilings is None and any(ceiling is not None for ceiling in by_network.values()):
+        raise PolicyInvalid("networks: per_day is a network's ceiling, and there are no [ceilings]")
     policy = Policy(
         version=_number(told["version"], "version", low=1),
         networks=networks,
         highest_index=_highest(told.get("highest_index", {})),
         first_nonces=dict(_first_nonce(entry) for entry in _tables(told, "first_nonces")),
-        keys={_role(name): _fingerprint(text) for name, text in _table(told.get("keys", {}), "keys").items()},
+        keys={_role(name): _hash(text, "keys") for name, text in _table(told.get("keys", {}), "keys").items()},
+        people=tuple(_person(entry) for entry in _tables(told, "people")),
+        threshold=_number(told.get("threshold", 0), "threshold", low=0),
+        contracts=tuple(_contract(entry, networks) for entry in _tables(told, "contracts")),
+        tokens=tuple(_token(entry, networks) for entry in _tables(told, "tokens")),
+        values=tuple(_value(entry, networks) for entry in _tables(told, "values")),
+        ceilings=ceilings,
+        gas_budgets=dict(_gas_budget(entry, networks) for entry in _tables(told, "gas_budgets")),
         rules=tuple(_rule(entry, networks) for entry in _tables(told, "rules")),
     )
-    if len({rule.name for rule in policy.rules}) < len(policy.rules):
-        raise PolicyInvalid("two rules have the same name")
+    _check_whole(policy)
     return policy
+
+
+def _check_whole(policy: Policy) -> None:
+    """What no part can tell by itself."""
+    people = len(policy.people)
+    for what, names in (
+        ("rules", [rule.name for rule in policy.rules]),
+        ("people", [person.name for person in policy.people]),
+        ("people's keys", [person.key.hex() for person in policy.people]),
+        ("contracts", [f"{one.name} on {one.chain_id}" for one in policy.contracts]),
+        ("values", [f"{value.asset} on {value.chain_id}" for value in policy.values]),
+    ):
+        if len(set(names)) < len(names):
+            raise PolicyInvalid(f"two {what} are the same: {next(name for name in names if names.count(name) > 1)}")
+    if people and not 1 <= policy.threshold <= people:
+        raise PolicyInvalid(f"threshold: 1 to {people}, as many as there are people")
+    if not people and policy.threshold:
+        raise PolicyInvalid("threshold: there are no people to reach it")
+    for rule in policy.rules:
+        if rule.approvals > people:
+            raise PolicyInvalid(f"rule {rule.name!r}: {rule.approvals} approvals, but there are {people} people")
+        if isinstance(rule.to, Named) and all(
+            (one.name, one.chain_id) != (rule.to.contract, rule.chain_id) for one in policy.contracts
+        ):
+            raise PolicyInvalid(f"rule {rule.name!r}: [[contracts]] has no {rule.to.contract!r} on its network")
+    if policy.ceilings is not None and policy.ceilings.approvals > people:
+        raise PolicyInvalid(f"ceilings: {policy.ceilings.approvals} approvals, but there are {people} people")
 
 
 def _rule(entry: dict[str, object], networks: frozenset[int]) -> Rule:
@@ -73,39 +207,49 @@ def _rule(entry: dict[str, object], networks: frozenset[int]) -> Rule:
     if not isinstance(name, str) or not name:
         raise PolicyInvalid("every rule has a name")
     where = f"rule {name!r}"
-    limits = {"per_transfer", "per_day", "fee_wei_max"}
-    denies = entry.get("action") == Action.DENY
-    _only(
-        entry, where, {"name", "role", "chain_id", "asset", "to"} | (set() if denies else limits), {"action"} | limits
-    )
-    chain_id = _number(entry["chain_id"], f"{where}: chain_id", low=1)
-    if chain_id not in networks:
-        raise PolicyInvalid(f"{where}: network {chain_id} isn't among the policy's networks")
-    role, to = _role(entry["role"]), _match(entry["to"], where)
+    kind = _kind(entry.get("kind", Kind.TRANSFER.value), where)
+    form, denies = _FORMS[kind], entry.get("action") == Action.DENY
+    limits = {"per_transfer", "per_day"} if form.has_limits else set()
+    fee = {"fee_wei_max"} if form.has_fee else set()
+    stated = {"name", "role", "chain_id"} | ({"asset"} if form.has_asset else set()) | ({"to"} if form.to else set())
+    optional = {"action", "kind", "approvals", "approvals_above"} | ({"per_hour"} if form.has_limits else set())
+    _only(entry, where, stated | (set() if denies else limits | fee), optional | limits | fee)
+    chain_id = _known_network(entry["chain_id"], networks, where)
+    role = _role(entry["role"])
+    to = _match(entry["to"], where) if form.to else None
     if not denies:
-        _fits_role(role, to, where)
+        _fits_kind(kind, role, to, where)
     return Rule(
         name=name,
         action=_action(entry.get("action", Action.ALLOW.value), where),
+        kind=kind,
         role=role,
         chain_id=chain_id,
-        asset=_asset(entry["asset"], where),
+        asset=_asset(entry["asset"], where) if form.has_asset else None,
         to=to,
-        per_transfer=_limit(entry, "per_transfer", to, where),
-        per_day=_limit(entry, "per_day", to, where),
+        per_transfer=_limit(entry, "per_transfer", to, where) if form.has_limits else UNLIMITED,
+        per_hour=_limit(entry, "per_hour", to, where) if "per_hour" in entry else UNLIMITED,
+        per_day=_limit(entry, "per_day", to, where) if form.has_limits else UNLIMITED,
         fee_wei_max=_limit(entry, "fee_wei_max", Anyone.ANY, where),
+        approvals=_number(entry.get("approvals", 0), f"{where}: approvals", low=0),
+        approvals_above=_amount(entry.get("approvals_above", "0"), f"{where}: approvals_above"),
     )
 
 
-def _fits_role(role: Role, to: Match, where: str) -> None:
-    """The role templates: no rule may make a deposit or gas key pay just anybody."""
-    if role is Role.DEPOSIT and isinstance(to, Anyone):
-        raise PolicyInvalid(f"{where}: a deposit key pays only its sweep target: own:hot:0 or a list of addresses")
-    if role is Role.GAS and not isinstance(to, Own):
-        raise PolicyInvalid(f"{where}: the gas key pays only own addresses: own:deposit or own:hot")
+def _fits_kind(kind: Kind, role: Role, to: Match | None, where: str) -> None:
+    form = _FORMS[kind]
+    if role not in form.roles:
+        roles = " or ".join(sorted(one.value for one in form.roles))
+        raise PolicyInvalid(f"{where}: a {kind.value} is made by the {roles} key, not by {role.value}")
+    if form.to and not isinstance(to, form.to):
+        raise PolicyInvalid(
+            f"{where}: the destination of a {kind.value} is {' or '.join(_WHERE[one] for one in form.to)}"
+        )
+    if kind in (Kind.SWEEP, Kind.AUTHORISATION) and isinstance(to, Own) and to.role is Role.DEPOSIT:
+        raise PolicyInvalid(f"{where}: what is swept goes to the hot or gas key or to listed addresses")
 
 
-def _limit(entry: Mapping[str, object], name: str, to: Match, where: str) -> int:
+def _limit(entry: Mapping[str, object], name: str, to: Match | None, where: str) -> int:
     """A limit of a rule; a deny rule has none, so zero. Only what goes to our own addresses may be unlimited."""
     limit = _amount(entry.get(name, "0"), f"{where}: {name}")
     if limit >= UNLIMITED and not isinstance(to, Own):
@@ -124,7 +268,9 @@ def _match(told: object, where: str) -> Match:
             return Own(_role(role), None)
         case ["own", role, index] if _WHOLE.fullmatch(index) and int(index) <= MAX_INDEX:
             return Own(_role(role), int(index))
-    raise PolicyInvalid(f'{where}: to is "any", "own:<role>", "own:<role>:<index>" or a list of addresses')
+        case ["contract", name] if name:
+            return Named(name)
+    raise PolicyInvalid(f"{where}: to is {', '.join(_WHERE[one] for one in (Anyone, Own, Named))} or {_WHERE[Listed]}")
 
 
 def _asset(told: object, where: str) -> str:
@@ -168,15 +314,106 @@ def _action(told: object, where: str) -> Action:
     return Action(str(told))
 
 
-def _fingerprint(told: object) -> bytes:
+def _kind(told: object, where: str) -> Kind:
+    if told not in Kind.__members__.values():
+        raise PolicyInvalid(f"{where}: kind is one of {', '.join(kind.value for kind in Kind)}")
+    return Kind(str(told))
+
+
+def _hash(told: object, where: str) -> bytes:
     if not isinstance(told, str) or not re.fullmatch(r"[0-9a-f]{64}", told):
-        raise PolicyInvalid("keys: a fingerprint is 64 hex digits")
+        raise PolicyInvalid(f"{where}: 64 hex digits, in lower case")
     return bytes.fromhex(told)
 
 
-def _network(entry: dict[str, object]) -> int:
-    _only(entry, "networks", {"chain_id"}, {"name"})
-    return _number(entry["chain_id"], "networks: chain_id", low=1)
+def _text(told: object, where: str) -> str:
+    if not isinstance(told, str) or not 1 <= len(told) <= _TEXT_MAX or not told.isprintable():
+        raise PolicyInvalid(f"{where}: a text of 1 to {_TEXT_MAX} characters")
+    return told
+
+
+def _network(entry: dict[str, object]) -> tuple[int, int | None]:
+    _only(entry, "networks", {"chain_id"}, {"name", "per_day"})
+    ceiling = _amount(entry["per_day"], "networks: per_day") if "per_day" in entry else None
+    return _number(entry["chain_id"], "networks: chain_id", low=1), ceiling
+
+
+def _known_network(told: object, networks: frozenset[int], where: str) -> int:
+    chain_id = _number(told, f"{where}: chain_id", low=1)
+    if chain_id not in networks:
+        raise PolicyInvalid(f"{where}: network {chain_id} isn't among the policy's networks")
+    return chain_id
+
+
+def _person(entry: dict[str, object]) -> Person:
+    _only(entry, "people", {"name", "key"}, set())
+    return Person(_text(entry["name"], "people: name"), _hash(entry["key"], "people: key"))
+
+
+def _contract(entry: dict[str, object], networks: frozenset[int]) -> Contract:
+    where = "contracts"
+    _only(entry, where, {"name", "chain_id", "code_hash", "deployer", "nonce"}, set())
+    return Contract(
+        name=_text(entry["name"], f"{where}: name"),
+        chain_id=_known_network(entry["chain_id"], networks, where),
+        code_hash=_hash(entry["code_hash"], f"{where}: code_hash"),
+        deployer=_key(entry["deployer"], f"{where}: deployer"),
+        nonce=_number(entry["nonce"], f"{where}: nonce", low=0),
+    )
+
+
+def _token(entry: dict[str, object], networks: frozenset[int]) -> TokenDomain:
+    where = "tokens"
+    _only(entry, where, {"chain_id", "contract", "name", "version"}, set())
+    return TokenDomain(
+        _known_network(entry["chain_id"], networks, where),
+        _address(entry["contract"], where),
+        _text(entry["name"], f"{where}: name"),
+        _text(entry["version"], f"{where}: version"),
+    )
+
+
+def _value(entry: dict[str, object], networks: frozenset[int]) -> Value:
+    where = "values"
+    _only(entry, where, {"chain_id", "asset", "units", "per", "until"}, set())
+    until = entry["until"]
+    if not isinstance(until, datetime) or until.tzinfo is None:
+        raise PolicyInvalid(f"{where}: until is a date with time and zone, as 2027-01-01T00:00:00Z")
+    per = _amount(entry["per"], f"{where}: per")
+    if not 0 < per < UNLIMITED:
+        raise PolicyInvalid(f"{where}: per is at least 1")
+    return Value(
+        _known_network(entry["chain_id"], networks, where),
+        _asset(entry["asset"], where),
+        _amount(entry["units"], f"{where}: units"),
+        per,
+        int(until.timestamp()),
+    )
+
+
+def _ceilings(told: object, by_network: Mapping[int, int | None]) -> Ceilings:
+    entry, where = _table(told, "ceilings"), "ceilings"
+    _only(entry, where, {"per_day", "approvals"}, set())
+    return Ceilings(
+        _amount(entry["per_day"], f"{where}: per_day"),
+        {chain_id: ceiling for chain_id, ceiling in by_network.items() if ceiling is not None},
+        _number(entry["approvals"], f"{where}: approvals", low=1),
+    )
+
+
+def _gas_budget(entry: dict[str, object], networks: frozenset[int]) -> tuple[FeeKey, int]:
+    where = "gas_budgets"
+    _only(entry, where, {"chain_id", "role", "per_day"}, set())
+    key = FeeKey(_role(entry["role"]), _known_network(entry["chain_id"], networks, where))
+    return key, _amount(entry["per_day"], f"{where}: per_day")
+
+
+def _key(told: object, where: str) -> KeyRef:
+    parts = told.split(":") if isinstance(told, str) else []
+    match parts:
+        case [role, index] if _WHOLE.fullmatch(index) and int(index) <= MAX_INDEX:
+            return KeyRef(_role(role), int(index))
+    raise PolicyInvalid(f'{where}: a key is written "gas:0"')
 
 
 def _highest(told: object) -> dict[Role, int]:
@@ -243,10 +480,14 @@ def starter_policy(
     `fee_wei_max` caps gas limit x fee of each transaction. Raises PolicyInvalid when an argument makes no policy.
     """
     assets = [(NATIVE, native), *tokens.items()]
-    hot = [("hot pays", "hot", asset, "any", limits.per_transfer, limits.per_day) for asset, limits in assets]
-    sweeps = [("deposits are swept:", "deposit", asset, "own:hot:0", UNLIMITED, UNLIMITED) for asset, _ in assets]
+    hot = [
+        ("hot pays", "transfer", "hot", asset, "any", limits.per_transfer, limits.per_day) for asset, limits in assets
+    ]
+    sweeps = [
+        ("deposits are swept:", "sweep", "deposit", asset, "own:hot:0", UNLIMITED, UNLIMITED) for asset, _ in assets
+    ]
     gas = [
-        (f"gas for {role}:", "gas", NATIVE, to, top_ups.per_transfer, top_ups.per_day)
+        (f"gas for {role}:", "top_up", "gas", NATIVE, to, top_ups.per_transfer, top_ups.per_day)
         for role, to in (("deposits", "own:deposit"), ("hot", "own:hot:0"))
     ]
     parts = [
@@ -265,11 +506,20 @@ def starter_policy(
 
 
 def _rule_text(
-    chain_id: int, fee_wei_max: int, name: str, role: str, asset: str, to: str, per_transfer: int, per_day: int
+    chain_id: int,
+    fee_wei_max: int,
+    name: str,
+    kind: str,
+    role: str,
+    asset: str,
+    to: str,
+    per_transfer: int,
+    per_day: int,
 ) -> str:
     return f"""
 [[rules]]
 name = "{name} {asset}"
+kind = "{kind}"
 role = "{role}"
 chain_id = {chain_id}
 asset = "{asset}"

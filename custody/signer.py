@@ -18,19 +18,21 @@ import stat
 import struct
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from base.clock import SystemClock
 from base.errors import ConfigError, OnebookError
 from custody import keystore, wire
-from custody.derivation import AccountKeys, Role
+from custody.clocks import SystemClocks
+from custody.derivation import Role
 from custody.errors import KeyFileLocked, PolicyInvalid, SocketInUse
 from custody.journal import Journal
 from custody.policy import Policy
 from custody.policy_file import parse
+from custody.policy_signatures import read_signatures
+from custody.role_keys import RoleKeys, SeedKeys
 from custody.service import SignerService
 
 PASSPHRASE_ENV: Final = "ONEBOOK_SIGNER_PASSPHRASE"  # noqa: S105 - the name, not the thing
@@ -51,6 +53,8 @@ _WRONG_PASSPHRASE_SECONDS: Final = 1.0
 """Waited after a wrong passphrase, on top of what Argon2id costs, so that a loop of tries is slow."""
 _PASSPHRASE_BYTES_MAX: Final = 1024
 _PR_SET_DUMPABLE: Final = 4
+_UNWRITABLE: Final = {"failed": {"code": "journal_unwritable", "sentence": "the journal can't be written"}}
+"""An answer too (disk full), and nothing is signed."""
 _UCRED: Final = struct.Struct("3i")
 """struct ucred of SO_PEERCRED: pid, uid, gid."""
 
@@ -73,14 +77,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     _harden()
     try:
         passphrase = _passphrase(arguments.passphrase_fd)
-        journal = Journal.open(arguments.journal)
+        journal = Journal.open(arguments.journal, SystemClocks())
     except (OnebookError, OSError) as problem:
         return _cannot_start(problem)
     try:
         policy = _read_policy(arguments.policy)
-        accounts = {role: _open_account(arguments.keys, role, passphrase) for role in journal.enrolment.fingerprints}
+        keys = {role: _open_keys(arguments.keys, role, passphrase) for role in journal.enrolment.fingerprints}
         del passphrase
-        service = SignerService(accounts, policy, journal, SystemClock())
+        service = SignerService(keys, policy, journal, signatures=read_signatures(arguments.policy))
         asyncio.run(_serve(service, arguments))
     except KeyFileLocked as problem:
         time.sleep(_WRONG_PASSPHRASE_SECONDS)
@@ -155,11 +159,11 @@ def _read_policy(path: Path) -> Policy:
         raise PolicyInvalid(f"{path}: {problem}") from problem
 
 
-def _open_account(folder: Path, role: Role, passphrase: bytes) -> AccountKeys:
+def _open_keys(folder: Path, role: Role, passphrase: bytes) -> RoleKeys:
     opened = keystore.open_key(folder, role, passphrase=passphrase)
     if opened.failed is not None:
         _warn(f"{opened.failed} is damaged or missing; the copy opened. Check the disk, then restore it from the copy")
-    return opened.account()
+    return SeedKeys(opened.account())
 
 
 # --- the socket ------------------------------------------------------------------------------------------------------
@@ -226,12 +230,17 @@ def _remove_dead(path: Path) -> None:
 
 
 class Desk:
-    """Meets those who connect: checks who they are, bounds their time, passes their questions on one by one."""
+    """Meets those who connect: checks who they are, bounds their time, passes their questions on.
+
+    A connection has one question at a time, so none can starve another; those that wait at the same time are answered
+    together, since the journal's flush costs most.
+    """
 
     def __init__(self, service: SignerService, allowed_uids: frozenset[int]) -> None:
         self._service = service
         self._allowed_uids = allowed_uids
         self._open: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
+        self._waiting: list[tuple[bytes, asyncio.Future[bytes]]] = []
 
     async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it ends, dawdles or sends something that isn't a question."""
@@ -261,11 +270,39 @@ class Desk:
         try:
             body = await wire.read_body(reader, first_byte_seconds=_IDLE_SECONDS)
         except wire.FrameTooLarge as problem:
-            oversized = problem
-            await wire.write_frame(writer, _answered(lambda: self._service.refuse_frame(oversized)))
+            await wire.write_frame(writer, self._too_large(problem))
             return False
-        await wire.write_frame(writer, _answered(lambda: self._service.answer(body)))
+        await wire.write_frame(writer, await self._together(body))
         return True
+
+    async def _together(self, body: bytes) -> bytes:
+        """The answer's frame, decided with all questions that have come by the loop's next turn."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._answer_waiting)
+        answer: asyncio.Future[bytes] = loop.create_future()
+        self._waiting.append((body, answer))
+        return await answer
+
+    def _answer_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for (_, future), frame in zip(waiting, self._frames([body for body, _ in waiting]), strict=True):
+            if not future.cancelled():
+                future.set_result(frame)
+
+    def _frames(self, bodies: Sequence[bytes]) -> list[bytes]:
+        try:
+            return [wire.encode(answer) for answer in self._service.answer_all(bodies)]
+        except sqlite3.Error as problem:
+            _warn(f"the journal can't be written: {problem}")
+            return [wire.encode(_UNWRITABLE)] * len(bodies)
+
+    def _too_large(self, problem: wire.FrameTooLarge) -> bytes:
+        try:
+            return wire.encode(self._service.refuse_frame(problem))
+        except sqlite3.Error as unwritable:
+            _warn(f"the journal can't be written: {unwritable}")
+            return wire.encode(_UNWRITABLE)
 
     def _welcome(self, writer: asyncio.StreamWriter) -> bool:
         peer: socket.socket = writer.get_extra_info("socket")
@@ -273,15 +310,6 @@ class Desk:
         if uid not in self._allowed_uids:
             _warn(f"uid {uid} tried to connect and isn't allowed")
         return uid in self._allowed_uids
-
-
-def _answered(answer: Callable[[], dict[str, object]]) -> bytes:
-    """A frame with the answer; a journal that can't be written (disk full) is an answer too, and nothing is signed."""
-    try:
-        return wire.encode(answer())
-    except sqlite3.Error as problem:
-        _warn(f"the journal can't be written: {problem}")
-        return wire.encode({"failed": {"code": "journal_unwritable", "sentence": "the journal can't be written"}})
 
 
 def _run() -> NoReturn:

@@ -1,19 +1,36 @@
 """Intents as EIP-1559 transactions: built and signed here, and read back by the client that asked. Pure.
 
-Signatures are deterministic (RFC 6979) and low-s (EIP-2), so the same intent signed again gives the same bytes.
+Signatures are low-s (EIP-2). Those of keys in memory are deterministic (RFC 6979); a hardware token's are not, which is
+why the journal answers what was asked before. Not here: what is signed off the chain (messages).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final
 
 import rlp  # type: ignore[import-untyped]
 from coincurve import PrivateKey, PublicKey
 from eth_utils import keccak  # type: ignore[attr-defined]
 
+from custody import payout
 from custody.derivation import address_of
 from custody.errors import IntentInvalid
-from custody.intents import Cancel, Intent, KeyRef, NativeTransfer, TokenTransfer
+from custody.intents import (
+    Allowance,
+    Anchor,
+    Cancel,
+    Deployment,
+    Destination,
+    KeyRef,
+    NativeTransfer,
+    Payment,
+    PayoutBatch,
+    Relay,
+    Sweep,
+    TokenTransfer,
+    TopUp,
+)
+from custody.messages import authorisation_nonce
 
 AddressOf = Callable[[KeyRef], bytes]
 """The 20-byte address of one of our own keys."""
@@ -22,9 +39,17 @@ _TYPE: Final = b"\x02"
 """The EIP-2718 type of an EIP-1559 transaction."""
 _TRANSFER: Final = bytes.fromhex("a9059cbb")
 """First four bytes of keccak("transfer(address,uint256)"), ERC-20."""
+_APPROVE: Final = bytes.fromhex("095ea7b3")
+"""First four bytes of keccak("approve(address,uint256)"), ERC-20."""
+_TRANSFER_WITH_AUTHORISATION: Final = bytes.fromhex("e3ee160e")
+"""First four bytes of keccak("transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,
+bytes32)"), EIP-3009."""
 _HALF_ORDER: Final = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 """Half of the order of secp256k1: a higher s is refused by networks since EIP-2."""
 _FIELDS: Final = 12
+
+Sign = Callable[[bytes], tuple[int, int, int]]
+"""Signs a 32-byte digest with one key: r, s (low) and the y parity (0 or 1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +89,9 @@ class SignedTransaction:
     tx_hash: bytes
 
 
-def build(intent: Intent, address_of_key: AddressOf) -> Transaction:
+def build(intent: Payment, address_of_key: AddressOf) -> Transaction:
     """The one transaction that carries out `intent`."""
-    match intent:
-        case NativeTransfer():
-            to, value, payload = _destination(intent.to, address_of_key), intent.amount, b""
-        case TokenTransfer():
-            recipient = _destination(intent.to, address_of_key)
-            to, value = intent.contract, 0
-            payload = _TRANSFER + recipient.rjust(32, b"\0") + intent.amount.to_bytes(32, "big")
-        case Cancel():
-            to, value, payload = address_of_key(intent.sender), 0, b""
-        case _:
-            assert_never(intent)
+    to, value, payload = _call(intent, address_of_key)
     return Transaction(
         chain_id=intent.chain_id,
         nonce=intent.nonce,
@@ -89,14 +104,77 @@ def build(intent: Intent, address_of_key: AddressOf) -> Transaction:
     )
 
 
+def _call(intent: Payment, address_of_key: AddressOf) -> tuple[bytes, int, bytes]:
+    """Whom the transaction calls (nobody: it creates a contract), with how much wei, and with what."""
+    match intent:
+        case NativeTransfer() | TopUp() | Sweep(contract=None):
+            return _destination(intent.to, address_of_key), intent.amount, b""
+        case TokenTransfer(contract=bytes(contract)) | Sweep(contract=bytes(contract)):
+            return contract, 0, _TRANSFER + _words(_destination(intent.to, address_of_key), intent.amount)
+        case PayoutBatch(contract=None):
+            return intent.via, intent.amount, payout.native_call(intent.legs)
+        case PayoutBatch(contract=bytes(contract)):
+            return intent.via, 0, payout.token_call(contract, intent.legs)
+        case Allowance():
+            return intent.contract, 0, _APPROVE + _words(intent.spender, intent.amount)
+        case Relay():
+            return intent.contract, 0, _relay(intent, address_of_key)
+        case Deployment():
+            return b"", 0, intent.code
+        case Anchor():
+            return intent.to, 0, intent.root
+        case Cancel():
+            return address_of_key(intent.sender), 0, b""
+    raise AssertionError("a payment is one of these")
+
+
+def _relay(intent: Relay, address_of_key: AddressOf) -> bytes:
+    r, s, v = intent.signature[:32], intent.signature[32:64], intent.signature[64]
+    return _TRANSFER_WITH_AUTHORISATION + _words(
+        address_of_key(intent.owner),
+        _destination(intent.to, address_of_key),
+        intent.amount,
+        0,  # valid after: at once
+        intent.valid_before,
+        authorisation_nonce(intent.chain_id, intent.authorisation),
+        v,
+        r,
+        s,
+    )
+
+
+def _words(*values: bytes | int) -> bytes:
+    """Values as ABI words of 32 bytes."""
+    return b"".join(value.to_bytes(32, "big") if isinstance(value, int) else value.rjust(32, b"\0") for value in values)
+
+
+def created_address(sender: bytes, nonce: int) -> bytes:
+    """Where a contract comes to lie that `sender` (20 bytes) creates with this nonce."""
+    return bytes(keccak(rlp.encode([sender, nonce]))[-20:])
+
+
 def sign(transaction: Transaction, private_key: bytes) -> SignedTransaction:
     """`transaction` signed with the 32 bytes of a private key."""
+    return sign_with(transaction, in_memory(private_key))
+
+
+def sign_with(transaction: Transaction, sign_digest: Sign) -> SignedTransaction:
+    """`transaction` signed by whoever holds the key; who that is, is read from the signature."""
+    r, s, parity = sign_digest(_signing_hash(transaction))
+    return read(_TYPE + rlp.encode([*transaction.fields(), parity, r, s]))
+
+
+def in_memory(private_key: bytes) -> Sign:
+    """Signs with the 32 bytes of a private key, deterministically."""
     key = PrivateKey(private_key)
-    signature = key.sign_recoverable(_signing_hash(transaction), hasher=None)
-    r, s, parity = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big"), signature[64]
-    assert s <= _HALF_ORDER, "libsecp256k1 signs low-s"
-    raw = _TYPE + rlp.encode([*transaction.fields(), parity, r, s])
-    return SignedTransaction(transaction, address_of(key.public_key.format(compressed=False)), raw, keccak(raw))
+
+    def sign_digest(digest: bytes) -> tuple[int, int, int]:
+        signature = key.sign_recoverable(digest, hasher=None)
+        s = int.from_bytes(signature[32:64], "big")
+        assert s <= _HALF_ORDER, "libsecp256k1 signs low-s"
+        return int.from_bytes(signature[:32], "big"), s, signature[64]
+
+    return sign_digest
 
 
 def read(raw: bytes) -> SignedTransaction:
@@ -118,7 +196,7 @@ def read(raw: bytes) -> SignedTransaction:
     return SignedTransaction(transaction, address_of(signer.format(compressed=False)), raw, keccak(raw))
 
 
-def _destination(to: bytes | KeyRef, address_of_key: AddressOf) -> bytes:
+def _destination(to: Destination, address_of_key: AddressOf) -> bytes:
     return address_of_key(to) if isinstance(to, KeyRef) else to
 
 

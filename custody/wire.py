@@ -27,7 +27,7 @@ FRAME_SECONDS: Final = 5.0
 _SOCKET_PATH_MAX: Final = 107
 """The longest path that fits a Unix socket's address on Linux, in bytes."""
 
-_DEPTH_MAX = 6
+_DEPTH_MAX = 7
 _LENGTH_BYTES = 4
 _BIGNUM_TAG = 2
 

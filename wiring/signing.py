@@ -10,21 +10,13 @@ from chain.signing import CancelIntent, Intent, OwnKey, Signed, TransferIntent
 from custody import derivation, intents
 from custody.client import SignerClient
 from custody.errors import IntentInvalid, SignerRefused, SignerUnavailable
+from custody.judging import DENIALS
 
-POLICY_REFUSALS = frozenset(
-    {
-        "network_not_allowed",
-        "index_too_high",
-        "denied_by_rule",
-        "over_transfer_limit",
-        "over_day_limit",
-        "over_fee_cap",
-        "asset_not_listed",
-        "role_not_allowed",
-        "destination_not_listed",
-    }
-)
+POLICY_REFUSALS = DENIALS
 """The signer's codes that mean: nothing was ever signed for this, nor will be. Every other no is about its journal."""
+
+WAITS = frozenset({"frozen", "clock_behind", "clock_drifts", "journal_behind"})
+"""The signer's codes that mean: nothing is signed now, for anybody; what is asked has to wait."""
 
 
 class CustodySigner:
@@ -58,6 +50,8 @@ def for_chain(no: IntentInvalid | SignerRefused | SignerUnavailable) -> OnebookE
     match no:
         case SignerRefused(code=code) if code in POLICY_REFUSALS:
             return ChainSignerRefused(no.sentence, code=code, journal=(no.sequence, no.head))
+        case SignerRefused(code=code) if code in WAITS:
+            return ChainSignerUnavailable(no.sentence, code=code)
         case SignerRefused():
             return ChainSignerConflict(no.sentence, code=no.code)
         case IntentInvalid():

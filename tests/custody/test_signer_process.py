@@ -20,7 +20,7 @@ from custody.client import Signed, SignerClient
 from custody.derivation import Role
 from custody.errors import SignerMismatch, SignerRefused, SignerUnavailable
 from custody.intents import Intent, KeyRef, to_map
-from tests.custody.samples import STRANGER, cancel, dearer, native_transfer, policy_text, token_transfer
+from tests.custody.samples import STRANGER, cancel, dearer, native_transfer, policy_text, sweep, token_transfer
 from tests.support.signer import PROJECT, RunningSigner, start_signer
 
 pytestmark = pytest.mark.slow
@@ -60,7 +60,7 @@ async def test_allowed_transfers_are_signed_by_the_right_keys(signer: RunningSig
     assert status.fingerprints == {role: key.fingerprint for role, key in signer.keys.items()}
     paid = await client.sign(token_transfer(), highest=None)
     swept = await client.sign(
-        token_transfer(subject="swp_1", sender=KeyRef(Role.DEPOSIT, 3), to=KeyRef(Role.HOT, 0)),
+        sweep(),
         highest=(paid.sequence, paid.head),
     )
     for signed, role, index in ((paid, Role.HOT, 0), (swept, Role.DEPOSIT, 3)):
@@ -79,8 +79,8 @@ async def test_f52_a_stolen_api_gets_nothing_that_the_policy_forbids(signer: Run
         (token_transfer(subject="wdr_2", nonce=1, chain_id=1), "network_not_allowed"),
         (token_transfer(subject="wdr_2", nonce=1, amount=1_001), "over_transfer_limit"),
         (token_transfer(subject="wdr_2", nonce=1, contract=bytes([7]) * 20), "asset_not_listed"),
-        (token_transfer(subject="wdr_2", sender=KeyRef(Role.DEPOSIT, 0)), "destination_not_listed"),
-        (native_transfer(subject="wdr_2", sender=KeyRef(Role.GAS, 0)), "destination_not_listed"),
+        (token_transfer(subject="wdr_2", sender=KeyRef(Role.DEPOSIT, 0)), "role_not_allowed"),
+        (native_transfer(subject="wdr_2", sender=KeyRef(Role.GAS, 0)), "role_not_allowed"),
         (token_transfer(subject="wdr_2", nonce=1, gas_limit=10**9), "over_fee_cap"),
         (token_transfer(subject="wdr_2", sender=KeyRef(Role.HOT, 5)), "index_too_high"),
         (token_transfer(subject="wdr_2"), "nonce_taken"),

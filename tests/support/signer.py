@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from base.children import stop_child
-from base.clock import SystemClock
 from base.entropy import Entropy, SystemEntropy
 from custody.ceremony import CreatedKey, create_keys
 from custody.client import SignerClient
+from custody.clocks import SystemClocks
 from custody.derivation import AddressSource, Role
 from custody.enrolment import enrol
 from custody.keystore import Argon2Cost
@@ -75,7 +75,7 @@ def start_signer(folder: Path, policy_toml: str, *, entropy: Entropy | None = No
     keys = create_keys(folder / "keys", passphrase=PASSPHRASE, entropy=source, cost=LIGHT)
     (folder / "policy.toml").write_text(policy_toml)
     marks = {role: key.fingerprint for role, key in keys.items()}
-    enrol(folder / "journal.sqlite", marks, parse(policy_toml), clock=SystemClock())
+    enrol(folder / "journal.sqlite", marks, parse(policy_toml), clocks=SystemClocks())
     return RunningSigner(folder, keys, _launch(folder))
 
 

@@ -1,0 +1,202 @@
+"""How the signer's journal lies in its file: rows, their hashes, and the tables that find them again.
+
+SQLite in WAL mode with `synchronous=FULL`; two triggers keep rows from being changed. A row's hash covers everything in
+it and the hash of the row before. Not here: what rows mean (journal).
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+import cbor2
+
+from custody.errors import JournalInUse, JournalTampered
+from custody.intents import Allowance, KeyRef, from_map, subjects_of
+from custody.timekeeping import Moment
+
+GENESIS: Final = sha256(b"onebook/journal/1").digest()
+"""Stands where the first row's predecessor would."""
+
+_SCHEMA: Final = """
+CREATE TABLE rows (
+    sequence  INTEGER PRIMARY KEY,
+    at_us     INTEGER NOT NULL,
+    window_us INTEGER NOT NULL,
+    clock     BLOB NOT NULL,
+    kind      TEXT NOT NULL,
+    subject   TEXT,
+    attempt   INTEGER,
+    chain_id  INTEGER,
+    sender    TEXT,
+    nonce     INTEGER,
+    body      BLOB NOT NULL,
+    hash      BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX one_subject_per_nonce ON rows (chain_id, sender, nonce) WHERE kind IN ('intent', 'resynced');
+CREATE UNIQUE INDEX one_nonce_per_subject ON rows (subject) WHERE kind = 'intent';
+CREATE UNIQUE INDEX one_intent_per_attempt ON rows (subject, attempt) WHERE kind IN ('intent', 'successor');
+CREATE UNIQUE INDEX one_signature_per_attempt ON rows (subject, attempt) WHERE kind = 'signed';
+CREATE INDEX what_was_taken_back ON rows (subject) WHERE kind = 'resynced';
+CREATE TABLE subjects (subject TEXT PRIMARY KEY, sequence INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE allowances (batch TEXT PRIMARY KEY, sequence INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TRIGGER rows_stay BEFORE UPDATE ON rows BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE TRIGGER rows_remain BEFORE DELETE ON rows BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE TRIGGER subjects_stay BEFORE UPDATE ON subjects BEGIN SELECT RAISE(ABORT, 'subjects stay used'); END;
+CREATE TRIGGER subjects_remain BEFORE DELETE ON subjects BEGIN SELECT RAISE(ABORT, 'subjects stay used'); END;
+"""
+
+
+class Kind(StrEnum):
+    """What a row records."""
+
+    ENROLLED = "enrolled"  # the first row: the keys and the policy this journal began with
+    STARTED = "started"  # a signer opened it
+    POLICY = "policy"  # a successor policy, accepted
+    INTENT = "intent"  # a subject gets its nonce
+    SUCCESSOR = "successor"  # the same nonce again: replacement or cancellation
+    SIGNED = "signed"  # the bytes of an intent or successor
+    REFUSED = "refused"
+    FROZEN = "frozen"
+    LIFTED = "lifted"
+    TIME = "time"  # approvers confirmed the time
+    HALTED = "halted"  # a client had seen more than there is
+    RESYNCED = "resynced"  # a transaction that was lost, taken back
+    TAKEN_UP = "taken_up"  # the end of a halt
+    RESERVED = "reserved"  # address indexes given away
+
+
+class Head(NamedTuple):
+    """How far a journal goes: the highest sequence and that row's hash."""
+
+    sequence: int
+    hash: bytes
+
+
+class Placed(Protocol):
+    """What a row is about."""
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def chain_id(self) -> int: ...
+    @property
+    def sender(self) -> KeyRef: ...
+    @property
+    def nonce(self) -> int | None: ...
+
+
+class Row(NamedTuple):
+    """A row as it lies in the file. `clock` is the rest of its moment, in CBOR."""
+
+    sequence: int
+    at_us: int
+    window_us: int
+    clock: bytes
+    kind: str
+    subject: str | None
+    attempt: int | None
+    chain_id: int | None
+    sender: str | None
+    nonce: int | None
+    body: bytes
+    hash: bytes
+
+    @property
+    def moment(self) -> Moment:
+        """When it was written."""
+        return Moment(self.at_us, self.window_us, *cbor2.loads(self.clock))
+
+    def expected_hash(self, previous: bytes) -> bytes:
+        """SHA-256 over the row before and everything in this one."""
+        return sha256(cbor2.dumps([previous, *self[:-1]], canonical=True)).digest()
+
+
+def make_row(head: Head, at: Moment, kind: Kind, body: Mapping[str, object], about: Placed | None = None) -> Row:
+    """The row that follows `head`."""
+    place: tuple[str | None, int | None, int | None, str | None, int | None] = (None, None, None, None, None)
+    if about is not None:
+        place = (about.subject, about.attempt, about.chain_id, str(about.sender), about.nonce)
+    clock = cbor2.dumps([at.boot_us, at.boot, at.offset_us, at.withheld_us, at.measured_us], canonical=True)
+    encoded = cbor2.dumps(dict(body), canonical=True)
+    bare = Row(head.sequence + 1, at.at_us, at.window_us, clock, kind.value, *place, encoded, b"")
+    return bare._replace(hash=bare.expected_hash(head.hash))
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """An empty journal's tables."""
+    connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+
+
+def insert(connection: sqlite3.Connection, row: Row) -> None:
+    """Append a row; flushed at once, unless a transaction is open."""
+    connection.execute(f"INSERT INTO rows VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - placeholders
+
+
+def verified_rows(connection: sqlite3.Connection) -> Iterator[Row]:
+    """All rows in order, each checked against the one before; what finds them again is checked with them."""
+    flaw = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if flaw != "ok":
+        raise JournalTampered(f"the journal's file is damaged: {flaw}")
+    previous, expected, used = GENESIS, 1, 0
+    for found in connection.execute("SELECT * FROM rows ORDER BY sequence"):
+        row = Row(*found)
+        if row.sequence != expected or row.hash != row.expected_hash(previous):
+            raise JournalTampered(f"row {expected} of the journal isn't what was written", sequence=expected)
+        used += _check_found_again(connection, row)
+        previous, expected = row.hash, expected + 1
+        yield row
+    (listed,) = connection.execute("SELECT count(*) FROM subjects").fetchone()
+    if listed != used:
+        raise JournalTampered(f"the journal has {used} subjects, its index {listed}")
+
+
+def _check_found_again(connection: sqlite3.Connection, row: Row) -> int:
+    """How many subjects the row is the first to use. Raises JournalTampered when its index says otherwise."""
+    if row.kind == Kind.INTENT:
+        intent = from_map(cbor2.loads(row.body)["intent"])
+        subjects = subjects_of(intent)
+        if isinstance(intent, Allowance):
+            at = connection.execute("SELECT sequence FROM allowances WHERE batch = ?", (intent.batch,)).fetchone()
+            if at is None or at[0] < row.sequence:
+                raise JournalTampered(f"the index of allowances doesn't know row {row.sequence}")
+    elif row.kind == Kind.RESYNCED:
+        subjects = (str(row.subject),)
+    else:
+        return 0
+    firsts = 0
+    for subject in subjects:
+        at = connection.execute("SELECT sequence FROM subjects WHERE subject = ?", (subject,)).fetchone()
+        if at is None or at[0] > row.sequence:
+            raise JournalTampered(f"the index of subjects doesn't know row {row.sequence}")
+        firsts += at[0] == row.sequence
+    return firsts
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection that flushes every commit."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=5)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def lock(path: Path) -> int:
+    """The descriptor that keeps others out. Raises JournalInUse."""
+    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as problem:
+        os.close(descriptor)
+        raise JournalInUse(f"another process has {path} open: stop it first") from problem
+    return descriptor
