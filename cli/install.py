@@ -17,7 +17,8 @@ from custody.clocks import SystemClocks
 from custody.derivation import Role
 from custody.enrolment import enrol
 from custody.keystore import Argon2Cost
-from custody.policy_file import Limits, parse, starter_policy
+from custody.policy_file import parse
+from custody.policy_starter import Limits, starter_policy
 from ledger.seals import KEY_NAME, make_seal_key
 from wiring.settings import CONFIG_NAME
 
@@ -133,6 +134,7 @@ def _policy(chain: ChainChoice, fingerprints: Mapping[Role, bytes]) -> str:
         top_ups=Limits(per_transfer=_ETHER // 10, per_day=_ETHER),
         fee_wei_max=300_000 * 500 * GWEI,
         fingerprints=fingerprints,
+        gas_per_day=3 * _ETHER // 2,
     )
 
 

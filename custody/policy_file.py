@@ -1,4 +1,4 @@
-"""The policy's file: TOML, read strictly; and a first one to start from. Pure.
+"""The policy's file: TOML, read strictly. Pure.
 
 Amounts are decimal strings of smallest units (TOML's own integers end at 2**63). Comments and spelling don't change
 a policy's fingerprint; an unknown name is an error, never ignored. `docs/custody.md` has the whole of it, by example.
@@ -102,7 +102,9 @@ from custody.policy import (
 
 _HEX_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,77}")
-_UNLIMITED_WORD = "unlimited"
+UNLIMITED_WORD = "unlimited"
+"""How a limit that there isn't is written."""
+
 _TEXT_MAX = 64
 
 
@@ -289,7 +291,7 @@ def _address(told: object, where: str) -> bytes:
 
 
 def _amount(told: object, where: str) -> int:
-    if told == _UNLIMITED_WORD:
+    if told == UNLIMITED_WORD:
         return UNLIMITED
     if not isinstance(told, str) or not _WHOLE.fullmatch(told) or int(told) >= UNLIMITED:
         raise PolicyInvalid(f'{where}: a string of digits in smallest units, or "unlimited"')
@@ -453,81 +455,3 @@ def _only(told: dict[str, object], where: str, needed: Iterable[str], allowed: I
     if missing or unknown:
         what = f"missing {', '.join(sorted(missing))}" if missing else f"unknown {', '.join(sorted(unknown))}"
         raise PolicyInvalid(f"{where}: {what}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How much may leave: at once, and within any 24 hours; smallest units."""
-
-    per_transfer: int
-    per_day: int
-
-
-def starter_policy(
-    *,
-    chain_id: int,
-    tokens: Mapping[str, Limits],
-    native: Limits,
-    top_ups: Limits,
-    fee_wei_max: int,
-    fingerprints: Mapping[Role, bytes] | None = None,
-    highest_deposit_index: int = 999_999,
-) -> str:
-    """The text of a first policy for one network.
-
-    The hot key (index 0) pays `tokens` (by contract) and the native coin to anybody within their limits; deposit keys
-    pay only the hot address; the gas key tops up deposit and hot addresses within `top_ups` of the native coin.
-    `fee_wei_max` caps gas limit x fee of each transaction. Raises PolicyInvalid when an argument makes no policy.
-    """
-    assets = [(NATIVE, native), *tokens.items()]
-    hot = [
-        ("hot pays", "transfer", "hot", asset, "any", limits.per_transfer, limits.per_day) for asset, limits in assets
-    ]
-    sweeps = [
-        ("deposits are swept:", "sweep", "deposit", asset, "own:hot:0", UNLIMITED, UNLIMITED) for asset, _ in assets
-    ]
-    gas = [
-        (f"gas for {role}:", "top_up", "gas", NATIVE, to, top_ups.per_transfer, top_ups.per_day)
-        for role, to in (("deposits", "own:deposit"), ("hot", "own:hot:0"))
-    ]
-    parts = [
-        "# What the signer may sign. Rules are read top to bottom, the first match decides, the rest is denied.",
-        "# Amounts are in smallest units. After a change the signer wants it accepted with the keys' passphrase.",
-        "version = 1",
-        f"\n[[networks]]\nchain_id = {chain_id}",
-        f"\n[highest_index]\ndeposit = {highest_deposit_index}\nhot = 0\ngas = 0",
-        *(_rule_text(chain_id, fee_wei_max, *row) for row in (*hot, *sweeps, *gas)),
-    ]
-    if fingerprints:
-        parts.append("\n[keys]\n" + "\n".join(f'{role.value} = "{mark.hex()}"' for role, mark in fingerprints.items()))
-    text = "\n".join(parts) + "\n"
-    parse(text)
-    return text
-
-
-def _rule_text(
-    chain_id: int,
-    fee_wei_max: int,
-    name: str,
-    kind: str,
-    role: str,
-    asset: str,
-    to: str,
-    per_transfer: int,
-    per_day: int,
-) -> str:
-    return f"""
-[[rules]]
-name = "{name} {asset}"
-kind = "{kind}"
-role = "{role}"
-chain_id = {chain_id}
-asset = "{asset}"
-to = "{to}"
-per_transfer = "{_amount_text(per_transfer)}"
-per_day = "{_amount_text(per_day)}"
-fee_wei_max = "{fee_wei_max}\""""
-
-
-def _amount_text(amount: int) -> str:
-    return _UNLIMITED_WORD if amount >= UNLIMITED else str(amount)

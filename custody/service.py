@@ -209,7 +209,7 @@ class SignerService:
         """The journal itself, for whoever audits it."""
         _exactly(question, {"first", "count"})
         first, count = question["first"], question["count"]
-        if type(first) is not int or type(count) is not int or first < 1 or not 1 <= count <= ROWS_MAX:
+        if type(first) is not int or type(count) is not int or not 1 <= first < 2**63 or not 1 <= count <= ROWS_MAX:
             raise _Refusal("malformed", f"rows wants a first sequence and a count up to {ROWS_MAX}")
         listed: list[list[object]] = []
         size = 0

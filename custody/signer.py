@@ -55,6 +55,7 @@ _PASSPHRASE_BYTES_MAX: Final = 1024
 _PR_SET_DUMPABLE: Final = 4
 _UNWRITABLE: Final = {"failed": {"code": "journal_unwritable", "sentence": "the journal can't be written"}}
 """An answer too (disk full), and nothing is signed."""
+_UNJUDGED: Final = {"failed": {"code": "internal_error", "sentence": "the question couldn't be judged; see its log"}}
 _UCRED: Final = struct.Struct("3i")
 """struct ucred of SO_PEERCRED: pid, uid, gid."""
 
@@ -296,6 +297,11 @@ class Desk:
         except sqlite3.Error as problem:
             _warn(f"the journal can't be written: {problem}")
             return [wire.encode(_UNWRITABLE)] * len(bodies)
+        except Exception as problem:  # a mistake of ours must not keep the others waiting, and signs nothing
+            if len(bodies) > 1:
+                return [self._frames([body])[0] for body in bodies]
+            _warn(f"a question couldn't be judged: {type(problem).__name__}: {problem}")
+            return [wire.encode(_UNJUDGED)]
 
     def _too_large(self, problem: wire.FrameTooLarge) -> bytes:
         try:

@@ -23,7 +23,7 @@ from custody.intents import (
     TokenTransfer,
     TopUp,
 )
-from custody.policy_file import Limits, starter_policy
+from custody.policy_starter import Limits, starter_policy
 
 CHAIN = 31_337
 TOKEN = bytes.fromhex("5fbdb2315678afecb367f032d93f642f64180aa3")

@@ -14,7 +14,8 @@ from custody.derivation import AddressSource, Role
 from custody.enrolment import enrol
 from custody.keystore import Argon2Cost
 from custody.launcher import launch_signer
-from custody.policy_file import Limits, parse, starter_policy
+from custody.policy_file import parse
+from custody.policy_starter import Limits, starter_policy
 
 PASSPHRASE = b"correct horse battery staple"
 LIGHT = Argon2Cost(memory_kib=64, passes=1, lanes=1)
