@@ -32,7 +32,8 @@ def starter_policy(
 
     The hot key (index 0) pays `tokens` (by contract) and the native coin to anybody within their limits; deposit keys
     pay only the hot address; the gas key tops up deposit and hot addresses within `top_ups` of the native coin.
-    `fee_wei_max` caps gas limit x fee of each transaction, `gas_per_day` their sum for each role. Raises PolicyInvalid when an argument makes no policy.
+    `fee_wei_max` caps gas limit x fee of each transaction, `gas_per_day` their sum for each role. Raises PolicyInvalid
+    when an argument makes no policy.
     """
     assets = [(NATIVE, native), *tokens.items()]
     hot = [

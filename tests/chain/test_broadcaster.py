@@ -23,7 +23,7 @@ from chain.queues import IN_FLIGHT_MAX
 from chain.signing import OwnAddress, OwnKey, Role
 from chain.transaction_states import Kind, State, WaitingFor
 from chain.transactions import OwnTransaction, Payment, Reserved, find, reserve
-from custody.policy_file import Limits, starter_policy
+from custody.policy_starter import Limits, starter_policy
 from db.engine import tx
 from db.errors import UniqueBroken
 from tests.chain.support import BOOK, Following, follow
