@@ -32,6 +32,19 @@ class OwnAddress:
     address: str
 
 
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Whose payment it is, for the signer's journal: from it a book that was put back too far can be rebuilt.
+
+    `amount` is in the book's smallest units of `asset`, `key_hash` the SHA-256 that stands for the request's key.
+    """
+
+    account: str
+    asset: str
+    amount: int
+    key_hash: bytes | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferIntent:
     """Pay `amount` chain units of `contract` (None: the native coin) to `to`. Fees are wei per gas (EIP-1559).
@@ -50,6 +63,7 @@ class TransferIntent:
     contract: str | None
     to: str | OwnKey
     amount: int
+    claims: Claims | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from db.tables import metadata
 from db.types import Amount, Instant
@@ -164,6 +165,7 @@ transactions = Table(
     Column("amount", Amount, nullable=False),
     Column("gas_limit", BigInteger, nullable=False),
     Column("fee_wei_max", Amount, nullable=False),
+    Column("claims", JSONB),  # whose payment it is, for the signer's journal
     Column("refusal", Text),  # the signer's or the node's words, where they ended it or stall it
     Column("mined_attempt", SmallInteger),
     Column("tx_hash", Text),  # of the mined attempt; NULL again when a reorg takes it back

@@ -6,7 +6,7 @@ from base.errors import OnebookError
 from chain.errors import SignerConflict as ChainSignerConflict
 from chain.errors import SignerRefused as ChainSignerRefused
 from chain.errors import SignerUnavailable as ChainSignerUnavailable
-from chain.signing import CancelIntent, Intent, OwnKey, Signed, TransferIntent
+from chain.signing import CancelIntent, Claims, Intent, OwnKey, Signed, TransferIntent
 from custody import derivation, intents
 from custody.client import SignerClient
 from custody.errors import IntentInvalid, SignerRefused, SignerUnavailable
@@ -28,7 +28,8 @@ class CustodySigner:
     async def sign(self, intent: Intent, *, highest: tuple[int, bytes] | None) -> Signed:
         """The signed transaction. Raises the chain's SignerRefused, SignerConflict, SignerUnavailable."""
         try:
-            signed = await self._client.sign(for_custody(intent), highest=highest)
+            claims = _claims(intent.claims) if isinstance(intent, TransferIntent) and intent.claims else None
+            signed = await self._client.sign(for_custody(intent), highest=highest, claims=claims)
         except (IntentInvalid, SignerRefused, SignerUnavailable) as no:
             raise for_chain(no) from no
         return Signed(signed.raw, signed.sequence, signed.head)
@@ -103,6 +104,11 @@ def for_custody(intent: Intent) -> intents.Intent:
                 amount=intent.amount,
             )
     raise AssertionError("an intent is one of these")
+
+
+def _claims(claims: Claims) -> dict[str, object]:
+    told = {"account": claims.account, "asset": claims.asset, "amount": str(claims.amount)}
+    return {**told, "key_hash": claims.key_hash}
 
 
 def _destination(to: str | OwnKey) -> intents.Destination:
