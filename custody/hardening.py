@@ -1,4 +1,4 @@
-"""What a process that holds secrets does to itself first: no core dump, unreadable for others, memory kept off the disk.
+"""What a process that holds secrets does to itself first: no core dump, unreadable for others, memory never on disk.
 
 Linux only. What the system doesn't allow is said in a warning and left; a secret in swap is better than no signer.
 """
@@ -18,7 +18,7 @@ _MCL_ONFAULT: Final = 4
 _CAP_IPC_LOCK: Final = 14
 
 LOCKED_BYTES_MIN: Final = 512 * 1024 * 1024
-"""What may be locked at least, or nothing is: with a smaller limit a later allocation (Argon2id's 64 MiB) would fail."""
+"""What may be locked at least, or nothing is: under a smaller limit a later allocation (64 MiB of Argon2id) fails."""
 
 
 def harden(warn: Callable[[str], None]) -> None:
@@ -41,7 +41,7 @@ def forbid_core_dumps() -> None:
 
 def forbid_reading() -> bool:
     """Whether others of the same user can now neither trace this process nor read /proc/PID/mem."""
-    return _libc().prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+    return bool(_libc().prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
 
 
 def lock_memory() -> bool:
@@ -51,7 +51,7 @@ def lock_memory() -> bool:
     if not unlimited and hard < LOCKED_BYTES_MIN:
         return False
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (hard, hard))
-    return _libc().mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0
+    return bool(_libc().mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0)
 
 
 def _may_lock_without_limit() -> bool:

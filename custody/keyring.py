@@ -18,7 +18,6 @@ from custody import keystore
 from custody.derivation import Role
 from custody.errors import FingerprintDiffers, KeyFileExists, KeyFileLocked, KeyFileMissing, KeyNeeded
 from custody.keystore import GENERATIONS_MAX, Argon2Cost, KeyFileHeader, OpenedKey, PassphraseWrap, copy_path, key_path
-from custody.rolekeys import HdKeys
 
 FINGERPRINT_DIGITS_MIN: Final = 16
 """Hex digits that people must type of a fingerprint: 64 bits are enough to tell keys apart."""
@@ -31,7 +30,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class ListedKey:
-    """A key as its files tell openly; `header` is None where both are damaged. `problem` says what a person should do."""
+    """A key as its files tell openly; `header` is None where both are damaged. `problem` says what to do."""
 
     role: Role
     generation: int
@@ -44,21 +43,16 @@ def list_keys(folder: Path) -> list[ListedKey]:
     return [_listed(folder, role, generation) for role, generation in keystore.present(folder)]
 
 
-def find(folder: Path, role: Role, fingerprint: bytes, *, passphrase: bytes) -> OpenedKey:
-    """The key of that fingerprint, of whichever generation. Raises KeyFileMissing, KeyFileLocked, KeyFileUnsafe."""
-    for candidate in generations(folder, role):
-        listed = _listed(folder, role, candidate)
-        if listed.header is not None and listed.header.fingerprint == fingerprint:
-            return keystore.open_key(folder, role, passphrase=passphrase, generation=candidate)
-    raise KeyFileMissing(f"no {role.value} key in {folder} has the fingerprint {fingerprint.hex()[:16]}...; restore it")
-
-
-def open_role(folder: Path, role: Role, *, passphrase: bytes) -> list[HdKeys]:
-    """All generations of a role's keys, oldest first: new addresses come from the last, the older ones still sweep."""
-    return [
-        keystore.open_key(folder, role, passphrase=passphrase, generation=each).keys()
-        for each in generations(folder, role)
-    ]
+def generation_of(folder: Path, role: Role, fingerprint: bytes) -> int:
+    """The generation of a role's key with that fingerprint, by the headers. Raises KeyFileMissing."""
+    for generation in generations(folder, role):
+        header = _listed(folder, role, generation).header
+        if header is not None and header.fingerprint == fingerprint:
+            return generation
+    raise KeyFileMissing(
+        f"no {role.value} key in {folder} has the fingerprint {fingerprint.hex()[:FINGERPRINT_DIGITS_MIN]}...: "
+        "restore its file, or its backup with `onebook keys import`"
+    )
 
 
 def generations(folder: Path, role: Role) -> list[int]:

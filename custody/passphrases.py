@@ -79,9 +79,8 @@ class Guard:
     @contextmanager
     def attempt(self) -> Iterator[None]:
         """Around everything that tries one passphrase. Raises KeysBusy; lets KeyFileLocked through, counted."""
-        try:
-            stream = self._open()
-        except OSError:
+        stream = self._open()
+        if stream is None:
             yield from self._unrecorded()
             return
         with stream:
@@ -93,7 +92,7 @@ class Guard:
                 yield
             except KeyFileLocked:
                 raise
-            except BaseException:
+            except Exception:
                 _write(stream, failures)  # it failed for another reason: that is no guess
                 raise
             _write(stream, 0)
@@ -106,8 +105,11 @@ class Guard:
         except OSError:
             return 0
 
-    def _open(self) -> IO[bytes]:
-        descriptor = os.open(self.folder / FAILURES_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    def _open(self) -> IO[bytes] | None:
+        try:
+            descriptor = os.open(self.folder / FAILURES_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError:
+            return None
         return os.fdopen(descriptor, "r+b", buffering=0)
 
     def _unrecorded(self) -> Iterator[None]:
