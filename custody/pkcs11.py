@@ -34,9 +34,9 @@ from pkcs11.util.ec import encode_named_curve_parameters
 
 from base.entropy import Entropy
 from custody.derivation import Role
-from custody.errors import KeyFileExists, KeyFileLocked, KeyFileMissing, TokenRefused, TokenUnavailable
+from custody.errors import KeyFileExists, KeyFileLocked, KeyFileMissing, TokenRefused, TokenUnavailable, XpubInvalid
 from custody.keystore import LOCKED, KeyFileHeader
-from custody.rolekeys import Signature, checked_digest, recoverable, single
+from custody.rolekeys import Signature, SingleAddress, checked_digest, recoverable, single
 from custody.seeds import Language
 
 ROLES: Final = (Role.HOT, Role.GAS)
@@ -63,8 +63,12 @@ class Token:
         Raises TokenUnavailable, TokenRefused (the PIN is locked), and KeyFileLocked, with its constant text, for a
         wrong PIN.
         """
+        try:
+            text = pin.decode()
+        except UnicodeDecodeError:
+            raise KeyFileLocked(LOCKED) from None
         with _spoken(f"opening the token {label!r}"):
-            return cls(pkcs11.lib(str(module)).get_token(token_label=label).open(user_pin=pin, rw=writable))
+            return cls(pkcs11.lib(str(module)).get_token(token_label=label).open(user_pin=text, rw=writable))
 
     def close(self) -> None:
         """Log out."""
@@ -124,7 +128,7 @@ class Token:
             public = self._one(ObjectClass.PUBLIC_KEY, _label(role, generation))
             _refuse_readable(private, f"the {role.value} key")
             point = bytes(public[Attribute.EC_POINT])
-        return TokenKeys(role, generation, private, _uncompressed(point))
+        return TokenKeys(role, generation, private, _single(point))
 
     def destroy(self, role: Role, generation: int) -> None:
         """Remove a role's key pair from the token, for good. Raises KeyFileMissing."""
@@ -158,13 +162,13 @@ _PRIVATE: Final = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.KEY_TYPE:
 class TokenKeys:
     """A role's one key in a token; looks to the signer like keys from a file."""
 
-    def __init__(self, role: Role, generation: int, key: pkcs11.Object, uncompressed: bytes) -> None:
+    def __init__(self, role: Role, generation: int, key: pkcs11.Object, public: SingleAddress) -> None:
         self._key = key
-        self._single = single(uncompressed)
+        self._single = public
         self.role = role
         self.generation = generation
-        self.public = self._single.public
-        self.fingerprint = self._single.fingerprint
+        self.public = public.public
+        self.fingerprint = public.fingerprint
 
     def address(self, index: int) -> bytes:
         return self._single.address(index)
@@ -222,12 +226,12 @@ def _label(role: Role, generation: int) -> str:
     return f"onebook {role.value} {generation}"
 
 
-def _uncompressed(point: bytes) -> bytes:
-    """The 65 bytes of a CKA_EC_POINT, which tokens give bare or as a DER OCTET STRING."""
-    bare = point.removeprefix(_OCTET_STRING)
-    if len(bare) != 65 or bare[0] != 4:
-        raise TokenRefused("the token shows a public key that isn't an uncompressed secp256k1 point")
-    return bare
+def _single(point: bytes) -> SingleAddress:
+    """The key behind a CKA_EC_POINT, which tokens give bare or as a DER OCTET STRING."""
+    try:
+        return single(point.removeprefix(_OCTET_STRING))
+    except XpubInvalid as problem:
+        raise TokenRefused("the token shows a public key that isn't on the curve secp256k1") from problem
 
 
 def _refuse_readable(key: pkcs11.Object, name: str) -> None:

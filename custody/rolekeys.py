@@ -124,8 +124,11 @@ def address_source(public: str) -> AddressSource | SingleAddress:
 
 
 def single(uncompressed: bytes) -> SingleAddress:
-    """The single key whose public key has these 65 bytes."""
-    return SingleAddress("secp256k1:" + PublicKey(uncompressed).format(compressed=True).hex())
+    """The single key whose public key has these 65 bytes. Raises XpubInvalid."""
+    try:
+        return SingleAddress("secp256k1:" + PublicKey(uncompressed).format(compressed=True).hex())
+    except ValueError as problem:
+        raise XpubInvalid("this isn't a public key on secp256k1") from problem
 
 
 def recoverable(r: int, s: int, *, digest: bytes, public_key: bytes) -> Signature:
