@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from base.errors import ConfigError
 from base.files import write_atomically
 from custody import keyring
 from custody.ceremony import PublicKey
-from custody.derivation import Role
+from custody.derivation import Role, checksummed
 from custody.errors import KeyFileMissing
 from custody.passphrases import Guard
 from custody.rolekeys import RoleKeys, address_source
+from custody.stores import open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,26 @@ def rows_of_token(keys: Path, module: Path, label: str, pin: bytes) -> list[dict
         }
         for key in held
     ]
+
+
+def with_addresses(
+    rows: list[dict[str, Any]],
+    keys: Path,
+    secret: bytes,
+    roles: Sequence[Role],
+    module: Path | None,
+    token: str | None,
+    warn: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """The rows with the first address of each key, after opening all of them. Raises like the store."""
+    with Guard(keys).attempt():
+        store = open_store(keys, secret, module=module, token=token, warn=warn)
+        try:
+            opened = {(each.role.value, each.generation): each for role in roles for each in store.open(role)}
+        finally:
+            store.close()
+    addresses = {name: checksummed(each.address(0)) for name, each in opened.items()}
+    return [row | {"address": addresses[row["role"], row["generation"]]} for row in rows]
 
 
 def public_of(keys: RoleKeys) -> PublicKey:

@@ -169,21 +169,30 @@ def list_(
     pkcs11_module: Module = None,
     pkcs11_token: Token = None,
     passphrase_fd: Fd = None,
+    try_open: Annotated[bool, typer.Option("--open", help="Open each key as the signer would.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Say which keys are there, by what their files say openly. Needs no passphrase; a token needs its PIN.
 
+    With --open they are opened as the signer opens them, and their first addresses shown.
+
     Example: onebook keys list --json
     """
     rows = key_records.rows_of_files(keys)
-    if pkcs11_module and pkcs11_token:
-        rows += key_records.rows_of_token(
-            keys, pkcs11_module, pkcs11_token, dialogue.passphrase(passphrase_fd, prompt="PIN")
+    secret = b""
+    if try_open or (pkcs11_module and pkcs11_token):
+        secret = dialogue.passphrase(
+            passphrase_fd, prompt="PIN of the token" if pkcs11_token else "Passphrase of the keys"
         )
+    if pkcs11_module and pkcs11_token:
+        rows += key_records.rows_of_token(keys, pkcs11_module, pkcs11_token, secret)
+    if try_open:
+        roles = [role for role in Role if role in {row["role"] for row in rows}]
+        rows = key_records.with_addresses(rows, keys, secret, roles, pkcs11_module, pkcs11_token, dialogue.warn)
     if json:
         show_json(rows)
         return
-    columns = ["role", "generation", "fingerprint", "language", "cost", "problem"]
+    columns = ["role", "generation", "fingerprint", "language", "cost", *(["address"] if try_open else []), "problem"]
     show_table("keys", columns, [[row[column] or "" for column in columns] for row in rows], right=[1])
     failures = Guard(keys).failures()
     if failures:

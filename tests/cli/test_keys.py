@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from base.entropy import SystemEntropy
 from base.files import write_atomically
 from custody import keyring, keystore
 from custody.ceremony import create_keys
-from custody.derivation import Role
+from custody.derivation import Role, checksummed
 from custody.keystore import copy_path, key_path, open_key
 from custody.passphrases import FAILURES_NAME, Guard
 from tests.support import hsm
@@ -208,6 +209,16 @@ def test_the_list_needs_no_passphrase_and_tells_damage_and_wrong_tries(keys: Pat
     assert "3 wrong passphrases since the last right one" in shown
 
 
+def test_the_list_opens_keys_as_the_signer_does_when_asked(keys: Path):
+    key_path(keys, Role.HOT).write_bytes(b"damaged")
+    shown = talk(keys.parent, "list", "--open", answers=[WORD]).shown
+    assert "hot.key is damaged or missing; the copy opened" in shown
+    for role in Role:
+        assert checksummed(open_key(keys, role, passphrase=PASSPHRASE).keys().address(0)) in shown
+    talk(keys.parent, "list", "--open", answers=["wrong"], code=2)
+    assert Guard(keys).failures() == 1
+
+
 def test_f49_a_wrong_passphrase_at_the_command_has_the_constant_text_and_is_counted(keys: Path):
     refused = talk(keys.parent, "rotate", "hot", answers=["yes", "wrong"], code=2)
     assert refused.shown.splitlines()[-1] == f"onebook: {keystore.LOCKED}"
@@ -271,7 +282,7 @@ def test_a_ceremony_with_a_token_makes_hot_and_gas_inside_it(tmp_path: Path):
     configuration = hsm.make_configuration(tmp_path / "softhsm")
     hsm.make_token(configuration, "custody")
     token = ["--pkcs11-module", str(module), "--pkcs11-token", "custody"]
-    more = {"SOFTHSM2_CONF": str(configuration)}
+    more: dict[str, Any] = {"SOFTHSM2_CONF": str(configuration)}
     pin = hsm.PIN.decode()
     made = talk(tmp_path, "ceremony", *token, "--public", "p.json", answers=["yes", pin], **more)
     assert len(made.cards) == 1, "the deposit seed alone has words"
@@ -289,6 +300,9 @@ def test_a_ceremony_with_a_token_makes_hot_and_gas_inside_it(tmp_path: Path):
     assert len(public["hot"]["addresses"]) == 1
     drilled = talk(tmp_path, "drill", "deposit", "--recorded", "p.json", answers=["yes", " ".join(made.cards[0])])
     assert "OK" in drilled.shown
+    opened = talk(tmp_path, "list", "--open", "--json", *token, answers=[pin], **more).shown
+    shown = {row["role"]: row["address"] for row in json.loads(opened[opened.index("[") :])}
+    assert shown == {role: entry["addresses"][0] for role, entry in public.items()}
     again = talk(tmp_path, "ceremony", "--role", "hot", *token, answers=["yes", pin], code=2, **more)
     assert "the token has keys already" in again.shown
 

@@ -55,9 +55,9 @@ def test_any_enough_shares_give_the_secret_back(size: int):
     for chosen in itertools.permutations(cards, 3):
         assert restore(read(list(chosen))) == secret
     assert restore(read(cards)) == secret, "more than needed is fine while they agree"
-    for chosen in itertools.combinations(cards, 2):
+    for too_few in itertools.combinations(cards, 2):
         with pytest.raises(SharesInvalid, match="1 more of group 1"):
-            restore(read(list(chosen)))
+            restore(read(list(too_few)))
 
 
 def test_groups_are_put_together_and_what_is_missing_is_said():
