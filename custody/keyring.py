@@ -17,7 +17,16 @@ from base.files import sync_folder, write_atomically
 from custody import keystore
 from custody.derivation import Role
 from custody.errors import FingerprintDiffers, KeyFileExists, KeyFileLocked, KeyFileMissing, KeyNeeded
-from custody.keystore import GENERATIONS_MAX, Argon2Cost, KeyFileHeader, OpenedKey, PassphraseWrap, copy_path, key_path
+from custody.keystore import (
+    GENERATIONS_MAX,
+    Argon2Cost,
+    KeyFileHeader,
+    OpenedKey,
+    PassphraseWrap,
+    Wrap,
+    copy_path,
+    key_path,
+)
 
 FINGERPRINT_DIGITS_MIN: Final = 16
 """Hex digits that people must type of a fingerprint: 64 bits are enough to tell keys apart."""
@@ -60,15 +69,15 @@ def generations(folder: Path, role: Role) -> list[int]:
     return [generation for found, generation in keystore.present(folder) if found is role]
 
 
-def next_generation(folder: Path, role: Role, *, passphrase: bytes) -> int:
-    """The generation that a rotation makes. The newest key is opened first, so that all have one passphrase.
+def next_generation(folder: Path, role: Role, *, wrap: Wrap) -> int:
+    """The generation that a rotation makes. The newest key is opened first, so that all have one passphrase or token.
 
     Raises KeyFileMissing when there is nothing to rotate, KeyFileLocked.
     """
     there = generations(folder, role)
     if not there:
         raise KeyFileMissing(f"no {role.value} key in {folder} to rotate: make one with `onebook keys ceremony`")
-    keystore.open_key(folder, role, passphrase=passphrase, generation=there[-1])
+    keystore.open_wrapped(folder, role, wrap=wrap, generation=there[-1])
     if there[-1] == GENERATIONS_MAX:
         raise KeyFileExists(f"{GENERATIONS_MAX} generations are the most; destroy what is empty and begin a new folder")
     return there[-1] + 1

@@ -34,16 +34,23 @@ from pkcs11.util.ec import encode_named_curve_parameters
 
 from base.entropy import Entropy
 from custody.derivation import Role
-from custody.errors import KeyFileExists, KeyFileLocked, KeyFileMissing, TokenRefused, TokenUnavailable, XpubInvalid
+from custody.errors import (
+    KeyFileExists,
+    KeyFileLocked,
+    KeyFileMissing,
+    KeyNeeded,
+    TokenRefused,
+    TokenUnavailable,
+    XpubInvalid,
+)
+from custody.keyring import compare_fingerprint
 from custody.keystore import LOCKED, KeyFileHeader
-from custody.rolekeys import Signature, SingleAddress, checked_digest, recoverable, single
+from custody.rolekeys import TOKEN_ROLES, Signature, SingleAddress, checked_digest, recoverable, single
 from custody.seeds import Language
 
-ROLES: Final = (Role.HOT, Role.GAS)
-"""Roles whose key can be in a token."""
 WRAP_LABEL: Final = "onebook wrap"
 
-_LABEL: Final = re.compile(rf"onebook ({'|'.join(ROLES)}) ([1-9][0-9]?)")
+_LABEL: Final = re.compile(rf"onebook ({'|'.join(TOKEN_ROLES)}) ([1-9][0-9]?)")
 _GCM_TAG_BITS: Final = 128
 _NONCE_BYTES: Final = 12
 _OCTET_STRING: Final = b"\x04\x41"
@@ -82,7 +89,7 @@ class Token:
 
     def generate(self, role: Role, generation: int = 1) -> "TokenKeys":
         """Make a role's key pair in the token, not to be extracted. Raises KeyFileExists, TokenRefused."""
-        if role not in ROLES:
+        if role not in TOKEN_ROLES:
             raise TokenRefused(
                 f"{role.value} needs many addresses, and a token derives none: its seed goes into a file"
             )
@@ -130,8 +137,16 @@ class Token:
             point = bytes(public[Attribute.EC_POINT])
         return TokenKeys(role, generation, private, _single(point))
 
-    def destroy(self, role: Role, generation: int) -> None:
-        """Remove a role's key pair from the token, for good. Raises KeyFileMissing."""
+    def destroy(self, role: Role, generation: int, *, typed: str, force: bool = False) -> None:
+        """Remove a role's key pair from the token, for good. `typed` is its fingerprint as a person typed it.
+
+        Raises KeyFileMissing, FingerprintDiffers, KeyNeeded when it is the role's only key there and not forced.
+        """
+        compare_fingerprint(typed, self.keys(role, generation).fingerprint)
+        if [held for held in self.present() if held[0] is role] == [(role, generation)] and not force:
+            raise KeyNeeded(
+                f"this is the token's only {role.value} key: what lies at its address would be out of reach"
+            )
         with _spoken("destroying a key"):
             for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY):
                 self._one(kind, _label(role, generation)).destroy()

@@ -18,6 +18,9 @@ from custody.errors import IntentInvalid, TokenRefused, XpubInvalid
 ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """The order of secp256k1 (SEC 2)."""
 
+TOKEN_ROLES: Final = (Role.HOT, Role.GAS)
+"""Roles whose key can be in a token."""
+
 _SINGLE: Final = re.compile(r"secp256k1:(0[23][0-9a-f]{64})")
 _DIGEST_BYTES: Final = 32
 

@@ -1,8 +1,10 @@
 """`onebook keys`: making, backing up, trying, rotating and destroying the signer's keys, at a terminal, offline."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,8 +17,12 @@ from custody.derivation import Role
 from custody.errors import KeyFileExists, TokenRefused
 from custody.keystore import PassphraseWrap, Wrap
 from custody.passphrases import Guard
+from custody.rolekeys import TOKEN_ROLES
 from custody.seeds import Language
 from custody.shares import Scheme
+
+if TYPE_CHECKING:
+    from custody.pkcs11 import Token as OpenToken
 
 app = typer.Typer(
     help="The signer's keys: ceremony, drill, list, import, rotate, passphrase, destroy.",
@@ -86,6 +92,8 @@ def rotate(
     groups: Groups = None,
     words: Words = 24,
     public: Public = None,
+    pkcs11_module: Module = None,
+    pkcs11_token: Token = None,
     passphrase_fd: Fd = None,
 ) -> None:
     """Make a role's next key, for new addresses; the one before stays, so that its addresses can still be swept.
@@ -94,11 +102,16 @@ def rotate(
     """
     scheme = Scheme.parse(share, groups_needed=groups) if share else None
     dialogue.confirm_offline(shares.WARNING if scheme else None)
-    passphrase = dialogue.passphrase(passphrase_fd)
-    with Guard(keys).attempt():
-        generation = keyring.next_generation(keys, role, passphrase=passphrase)
-    drawn = draw_keys(SystemEntropy(), [role], words=words, generation=generation)
-    _finish(_back_up_and_store(keys, drawn, scheme, PassphraseWrap(passphrase)), public)
+    if pkcs11_module and pkcs11_token:
+        with _open_token(keys, pkcs11_module, pkcs11_token, passphrase_fd) as token:
+            held = [generation for inside, generation in token.present() if inside is role]
+            if held:
+                made = [key_records.public_of(token.generate(role, held[-1] + 1))]
+            else:
+                made = _rotate_file(keys, role, scheme, words, token.wrap())
+    else:
+        made = _rotate_file(keys, role, scheme, words, PassphraseWrap(dialogue.passphrase(passphrase_fd)))
+    _finish(made, public)
 
 
 @app.command("import")
@@ -229,6 +242,9 @@ def destroy(
     keys: Keys = Path("keys"),
     generation: Generation = 1,
     force: Annotated[bool, typer.Option("--force", help="Also the only key of its role.")] = False,
+    pkcs11_module: Module = None,
+    pkcs11_token: Token = None,
+    passphrase_fd: Fd = None,
 ) -> None:
     """Overwrite and remove a key's file and its copy, for good. Asks for its fingerprint.
 
@@ -237,6 +253,11 @@ def destroy(
     if force and dialogue.ask("This may be the role's only key. Type force to go on") != "force":
         raise typer.Exit(Exit.USAGE)
     typed = dialogue.ask(f"Fingerprint of the {role.value} key of generation {generation}, at least 16 digits")
+    if pkcs11_module and pkcs11_token:
+        with _open_token(keys, pkcs11_module, pkcs11_token, passphrase_fd) as token:
+            token.destroy(role, generation, typed=typed, force=force)
+        say(f"removed the {role.value} key of generation {generation} from the token")
+        return
     removed = keyring.destroy(keys, role, generation, typed=typed, entropy=SystemEntropy(), force=force)
     for path in removed:
         say(f"overwrote and removed {path}")
@@ -264,21 +285,32 @@ def _back_up_and_store(keys: Path, drawn: Sequence[DrawnKey], scheme: Scheme | N
     return [key.public() for key in drawn]
 
 
-def _ceremony_with_token(
-    keys: Path, roles: list[Role], scheme: Scheme | None, words: int, module: Path, label: str, descriptor: int | None
-) -> list[PublicKey]:
-    from custody import pkcs11  # here, so that who has no token loads nothing for it
+def _rotate_file(keys: Path, role: Role, scheme: Scheme | None, words: int, wrap: Wrap) -> list[PublicKey]:
+    with Guard(keys).attempt():
+        generation = keyring.next_generation(keys, role, wrap=wrap)
+    drawn = draw_keys(SystemEntropy(), [role], words=words, generation=generation)
+    return _back_up_and_store(keys, drawn, scheme, wrap)
+
+
+def _open_token(keys: Path, module: Path, label: str, descriptor: int | None) -> OpenToken:
+    """The token, to be written to; a wrong PIN is counted beside the key files."""
+    from custody.pkcs11 import Token  # here, so that who has no token loads nothing for it
 
     pin = dialogue.passphrase(descriptor, prompt="PIN of the token")
     keys.mkdir(mode=0o700, parents=True, exist_ok=True)
     with Guard(keys).attempt():
-        token = pkcs11.Token.open(module, label, pin, writable=True)
-    with token:
-        inside = [role for role in roles if role in pkcs11.ROLES]
+        return Token.open(module, label, pin, writable=True)
+
+
+def _ceremony_with_token(
+    keys: Path, roles: list[Role], scheme: Scheme | None, words: int, module: Path, label: str, descriptor: int | None
+) -> list[PublicKey]:
+    with _open_token(keys, module, label, descriptor) as token:
+        inside = [role for role in roles if role in TOKEN_ROLES]
         held = {role for role, _ in token.present()}
         if held & set(inside):
             raise KeyFileExists(f"the token has keys already ({', '.join(sorted(held))}): none is written over")
-        outside = [role for role in roles if role not in pkcs11.ROLES]
+        outside = [role for role in roles if role not in TOKEN_ROLES]
         made = []
         if outside:
             token.generate_wrap_key()

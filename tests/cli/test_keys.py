@@ -303,6 +303,12 @@ def test_a_ceremony_with_a_token_makes_hot_and_gas_inside_it(tmp_path: Path):
     opened = talk(tmp_path, "list", "--open", "--json", *token, answers=[pin], **more).shown
     shown = {row["role"]: row["address"] for row in json.loads(opened[opened.index("[") :])}
     assert shown == {role: entry["addresses"][0] for role, entry in public.items()}
+    rotated = [talk(tmp_path, "rotate", role, *token, answers=["yes", pin], **more) for role in ("hot", "deposit")]
+    assert [len(each.cards) for each in rotated] == [0, 1]
+    assert "hot generation 2" in rotated[0].shown
+    assert key_path(tmp_path / "keys", Role.DEPOSIT, 2).exists()
+    answers = [public["hot"]["fingerprint"], pin]
+    assert "from the token" in talk(tmp_path, "destroy", "hot", *token, answers=answers, **more).shown
     again = talk(tmp_path, "ceremony", "--role", "hot", *token, answers=["yes", pin], code=2, **more)
     assert "the token has keys already" in again.shown
 

@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def rotate(folder: Path, role: Role) -> int:
-    generation = keyring.next_generation(folder, role, passphrase=PASSPHRASE)
+    generation = keyring.next_generation(folder, role, wrap=PassphraseWrap(PASSPHRASE))
     drawn = draw_keys(SystemEntropy(), [role], generation=generation)
     store_keys(folder, drawn, wrap=PassphraseWrap(PASSPHRASE, LIGHT), entropy=SystemEntropy())
     return generation
@@ -62,9 +62,9 @@ def test_after_a_rotation_both_keys_open_and_their_fingerprints_tell_them_apart(
 
 def test_a_rotation_wants_the_passphrase_of_the_key_before_it(folder: Path):
     with pytest.raises(KeyFileLocked):
-        keyring.next_generation(folder, Role.HOT, passphrase=NEW)
+        keyring.next_generation(folder, Role.HOT, wrap=PassphraseWrap(NEW))
     with pytest.raises(KeyFileMissing, match="onebook keys ceremony"):
-        keyring.next_generation(folder / "elsewhere", Role.HOT, passphrase=PASSPHRASE)
+        keyring.next_generation(folder / "elsewhere", Role.HOT, wrap=PassphraseWrap(PASSPHRASE))
 
 
 def test_a_store_opens_no_other_generation_than_the_one_looked_for(folder: Path):
@@ -201,7 +201,7 @@ def test_a_destroyed_key_is_overwritten_and_both_its_files_are_gone(folder: Path
     assert not path.exists()
     assert not copy_path(path).exists()
     assert len(kept.read_bytes()) == len(before)
-    assert not any(before[start : start + 4] in kept.read_bytes() for start in range(0, len(before), 4))
+    assert not any(before[start : start + 8] in kept.read_bytes() for start in range(len(before) - 8))
     assert keyring.generations(folder, Role.HOT) == [2]
 
 

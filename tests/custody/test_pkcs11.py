@@ -14,10 +14,12 @@ from custody import keystore, pkcs11, rolekeys
 from custody.ceremony import draw_keys, store_keys
 from custody.derivation import Role
 from custody.errors import (
+    FingerprintDiffers,
     IntentInvalid,
     KeyFileExists,
     KeyFileLocked,
     KeyFileMissing,
+    KeyNeeded,
     TokenRefused,
     TokenUnavailable,
 )
@@ -111,11 +113,15 @@ def test_a_key_in_a_token_is_found_again_and_never_made_over(label: str):
 
 
 def test_a_destroyed_token_key_is_gone(token: Token):
-    token.generate(Role.HOT)
-    token.destroy(Role.HOT, 1)
+    mark = token.generate(Role.HOT).fingerprint.hex()
+    with pytest.raises(FingerprintDiffers):
+        token.destroy(Role.HOT, 1, typed="0" * 64, force=True)
+    with pytest.raises(KeyNeeded, match="only hot key"):
+        token.destroy(Role.HOT, 1, typed=mark)
+    token.destroy(Role.HOT, 1, typed=mark, force=True)
     assert token.present() == []
     with pytest.raises(KeyFileMissing):
-        token.destroy(Role.HOT, 1)
+        token.destroy(Role.HOT, 1, typed=mark, force=True)
 
 
 def test_a_key_that_could_leave_the_token_is_refused(token: Token):
