@@ -25,6 +25,7 @@ COMMANDS = {
     "serve": "cli.commands.service:serve",
     "worker": "cli.commands.service:worker",
     "signer": "cli.commands.service:signer_app",
+    "keys": "cli.commands.keys:app",
     "reconcile": "cli.commands.book:reconcile",
     "audit": "cli.commands.proofs:audit",
     "proof": "cli.commands.proofs:proof",
