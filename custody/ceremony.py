@@ -3,7 +3,7 @@
 Not here: showing the words to people (cli), telling a journal which keys and policy it serves (enrolment).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from base.entropy import Entropy
 from custody import keystore
 from custody.derivation import AccountKeys, Role
 from custody.keystore import Argon2Cost, KeyFileHeader, PassphraseWrap, Wrap
-from custody.rolekeys import address_source
+from custody.rolekeys import HdKeys, RoleKeys, address_source
 from custody.seeds import Language, create_entropy, read_words, seed_from_entropy, words_from_entropy
 
 SHOWN_ADDRESSES = 5
@@ -26,6 +26,10 @@ class CreatedKey:
     xpub: str
     fingerprint: bytes
     words: str = field(repr=False)
+
+    def keys(self) -> HdKeys:
+        """The keys themselves, to begin a journal with."""
+        return HdKeys(AccountKeys(self.role, seed_from_entropy(*read_words(self.words))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,11 @@ def store_keys(folder: Path, keys: Sequence[DrawnKey], *, wrap: Wrap, entropy: E
         )
         for key in keys
     ]
+
+
+def keys_of(created: Mapping[Role, CreatedKey]) -> dict[str, RoleKeys]:
+    """Created keys by name, as a journal is begun with them."""
+    return {role.value: key.keys() for role, key in created.items()}
 
 
 def create_keys(

@@ -8,6 +8,7 @@ ConfigError
 ├── KeyFileMissing       there is no key file (nor copy) where one was expected
 ├── KeyFileExists        a key file is never written over
 ├── KeyFileUnsafe        others than its owner could read it
+├── FileUnsafe           others than the signer's user could read or change a file of the signer's
 ├── KeyFileLocked        it doesn't open: wrong passphrase or damaged; one constant message for both
 ├── KeyNeeded            it is the only key of its role, and isn't destroyed by the way
 ├── PassphraseMissing    nothing gave a passphrase, or it is empty or too long
@@ -59,6 +60,10 @@ class KeyFileExists(ConfigError):
 
 class KeyFileUnsafe(ConfigError):
     default_code = "key_file_unsafe"
+
+
+class FileUnsafe(ConfigError):
+    default_code = "file_unsafe"
 
 
 class KeyFileLocked(ConfigError):
