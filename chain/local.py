@@ -384,7 +384,9 @@ def deploy_circle_usdc(url: str) -> Deployment:
     usdc = deploy(url, proxy + encode(["address"], [deploy(url, code)]))
     roles = [faucet_address] * 4  # master minter, pauser, blacklister, owner
     for call in (
-        encode_call("changeAdmin(address)", people[CIRCLE_ADMIN_ACCOUNT]),  # first: until then the proxy heeds nothing
+        encode_call(
+            "changeAdmin(address)", people[CIRCLE_ADMIN_ACCOUNT]
+        ),  # first: a proxy passes none of its admin's calls
         encode_call(f"initialize(string,string,string,uint8{',address' * 4})", "USD Coin", "USDC", "USD", 6, *roles),
         encode_call("initializeV2(string)", "USD Coin"),
         encode_call("initializeV2_1(address)", faucet_address),

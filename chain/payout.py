@@ -1,8 +1,8 @@
 """The payout contract: its code, the calls that pay a batch of legs, and what its events say. Pure, without web3.
 
 The contract and its guarantees: docs/payout-contract.md. Its code is read from `contracts/onebook_payout.json`, made by
-`hardhat-local/ship.py` and committed: no Node and no compiler is needed to run. Not in it: whether a leg may be paid (the
-signer judges each as a transfer), and whether it was (its event together with the token's own `Transfer`).
+`hardhat-local/ship.py` and committed: no Node and no compiler is needed to run. Not in it: whether a leg may be paid
+(the signer judges each as a transfer), and whether it was (its event together with the token's own `Transfer`).
 """
 
 import hashlib

@@ -87,9 +87,7 @@ def steps() -> Iterable[Step]:
         Step(
             name="contracts",
             inputs=(HERE / "hardhat.config.ts", *contracts),
-            results=tuple(
-                HERE / "artifacts" / path.relative_to(HERE) for path in contracts
-            ),  # a folder for each source
+            results=tuple(HERE / "artifacts" / path.relative_to(HERE) for path in contracts),  # folders
             perform=compile_contracts,
         ),
     )

@@ -2,8 +2,8 @@
 
     .venv/bin/python hardhat-local/prepare.py && .venv/bin/python hardhat-local/ship.py [--check]
 
-Run it after a wanted change of the contract, its compiler or their settings; the result is committed, and a new creation
-code is another contract: it has to be deployed, and the signer's policy has to name its hash. With `--check` it writes
+Run it after a wanted change of the contract, its compiler or their settings, and commit the result. A new creation code
+is another contract: it has to be deployed, and the signer's policy has to name its hash. With `--check` it writes
 nothing and fails if the file isn't what the build gives.
 """
 
