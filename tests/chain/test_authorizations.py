@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from eth_account import Account
@@ -34,10 +35,12 @@ class Usdc:
     def balance(self, owner: str) -> int:
         return self.ask("balanceOf(address)", owner)
 
-    def send(self, call: bytes, *, sender: int = local.FAUCET_ACCOUNT) -> dict:
+    def send(self, call: bytes, *, sender: int = local.FAUCET_ACCOUNT) -> dict[str, Any]:
         return self.chain.receipt(local.send(self.chain.url, to=self.address, call=call, sender=sender))
 
-    def relay(self, authorization: Authorization, *, key: bytes = KEY, relayer: int = 5, **domain: object) -> dict:
+    def relay(
+        self, authorization: Authorization, *, key: bytes = KEY, relayer: int = 5, **domain: object
+    ) -> dict[str, Any]:
         """Signed by `key` in a domain with these changes, sent by a stranger."""
         signature = sign(key, circle_domain(self.chain.chain_id, self.address, **domain), authorization)
         return self.send(transfer_call(authorization, signature), sender=relayer)

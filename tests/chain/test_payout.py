@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from pathlib import Path
 
 import pytest
 import rlp  # type: ignore[import-untyped]
@@ -150,6 +151,14 @@ def opcodes(code: bytes) -> list[int]:
 
 
 class TestCode:
+    def test_the_document_names_what_stands_in_the_file(self):
+        document = (Path(__file__).parents[2] / "docs" / "payout-contract.md").read_text(encoding="utf-8")
+        code = payout_code()
+        bounds = [gas_bound(legs, native=native) for legs in (1, 100) for native in (True, False)]
+        named = [code.creation_sha256, keccak(code.runtime).hex(), payout.LEG_TOPIC, *(f"{n:,}" for n in bounds)]
+        named += [f"0x{call(legs_of(1))[:4].hex()}" for call in (native_call, lambda legs: token_call(TOKEN, legs))]
+        assert [text for text in named if text not in document] == []
+
     def test_it_can_keep_nothing_and_hand_itself_to_nobody(self):
         used = opcodes(payout_code().runtime)
         assert sorted(FORBIDDEN[op] for op in set(used) & FORBIDDEN.keys()) == []

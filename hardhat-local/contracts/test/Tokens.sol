@@ -14,7 +14,7 @@ contract OddToken is ERC20 {
         True,
         False,
         Two,
-        Short,
+        TrueThenShort,
         TrueAndMore,
         Bomb,
         RevertingBomb,
@@ -22,6 +22,7 @@ contract OddToken is ERC20 {
     }
 
     Answer private immutable _answer;
+    bool private _hasSpoken;
 
     constructor(Answer answer, address owner, uint256 amount) ERC20("Odd", "ODD") {
         _answer = answer;
@@ -31,6 +32,8 @@ contract OddToken is ERC20 {
     function transferFrom(address from, address to, uint256 amount) public override returns (bool) {
         super.transferFrom(from, to, amount);
         Answer answer = _answer;
+        if (answer == Answer.TrueThenShort && !_hasSpoken) answer = Answer.True;
+        _hasSpoken = true;
         assembly {
             mstore(0, 1)
             switch answer
@@ -49,7 +52,8 @@ contract OddToken is ERC20 {
                 return(0, 32)
             }
             case 4 {
-                return(1, 31)
+                mstore(0, 0)
+                return(0, 31)
             }
             case 5 {
                 return(0, 64)
