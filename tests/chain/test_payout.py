@@ -155,7 +155,13 @@ class TestCode:
         document = (Path(__file__).parents[2] / "docs" / "payout-contract.md").read_text(encoding="utf-8")
         code = payout_code()
         bounds = [gas_bound(legs, native=native) for legs in (1, 100) for native in (True, False)]
-        named = [code.creation_sha256, keccak(code.runtime).hex(), payout.LEG_TOPIC, *(f"{n:,}" for n in bounds)]
+        named = [
+            code.creation_sha256,
+            keccak(code.creation).hex(),
+            keccak(code.runtime).hex(),
+            payout.LEG_TOPIC,
+            *(f"{n:,}" for n in bounds),
+        ]
         named += [f"0x{call(legs_of(1))[:4].hex()}" for call in (native_call, lambda legs: token_call(TOKEN, legs))]
         assert [text for text in named if text not in document] == []
 
