@@ -17,6 +17,7 @@ BrokenInvariant
 └── JournalTampered      a row disagrees with the hash chain
 Rejected
 ├── IntentInvalid        an intent that can't be meant, or bytes that aren't one
+│   └── NoKeyAtIndex     BIP-32 has no key there; the next index has one
 └── SignerRefused        policy or journal say no; carries the signer's code and sentence
 Unavailable
 └── SignerUnavailable    no answer in time; trying again can help
@@ -80,6 +81,10 @@ class JournalTampered(BrokenInvariant):
 
 class IntentInvalid(Rejected):
     default_code = "intent_invalid"
+
+
+class NoKeyAtIndex(IntentInvalid):
+    default_code = "no_key_at_index"
 
 
 class SignerRefused(Rejected):
