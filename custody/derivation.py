@@ -132,7 +132,7 @@ def fingerprint(xpub: str) -> bytes:
 
 def keccak(message: bytes) -> bytes:
     """Keccak-256 as Ethereum means it, the padding of before SHA-3: an eighth of the time that eth_utils takes."""
-    return keccak_256(message).digest()
+    return bytes(keccak_256(message).digest())
 
 
 def address_of(public_key: bytes) -> bytes:

@@ -1,15 +1,17 @@
 """The signer's client and the xpubs' addresses, as the chain asks for them. Only names and shapes are changed here."""
 
 from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 from base.errors import OnebookError
+from chain.errors import NoKeyAtIndex as ChainNoKeyAtIndex
 from chain.errors import SignerConflict as ChainSignerConflict
 from chain.errors import SignerRefused as ChainSignerRefused
 from chain.errors import SignerUnavailable as ChainSignerUnavailable
-from chain.signing import CancelIntent, Intent, OwnKey, Signed, TransferIntent
+from chain.signing import CancelIntent, Intent, OwnKey, Reserver, Role, Signed, TransferIntent
 from custody import derivation, intents
 from custody.client import SignerClient
-from custody.errors import IntentInvalid, SignerRefused, SignerUnavailable
+from custody.errors import IntentInvalid, NoKeyAtIndex, SignerRefused, SignerUnavailable
 
 POLICY_REFUSALS = frozenset(
     {
@@ -42,15 +44,80 @@ class CustodySigner:
         return Signed(signed.raw, signed.sequence, signed.head)
 
 
+class SignerKeys:
+    """A `chain.signing.KeyHolder` over a client of the signer that has no keys pinned: they're what is compared."""
+
+    def __init__(self, client: SignerClient) -> None:
+        self._client = client
+
+    async def fingerprints(self) -> dict[Role, bytes]:
+        """SHA-256 of each extended public key, as the signer has it; it runs only with those that its policy states."""
+        try:
+            status = await self._client.status()
+        except SignerUnavailable as no:
+            raise for_chain(no) from no
+        return {Role(role.value): mark for role, mark in status.fingerprints.items()}
+
+    async def addresses(self, role: Role, *, first: int, count: int) -> list[str]:
+        """The signer's own derivation. Raises the chain's SignerRefused, SignerUnavailable."""
+        try:
+            told = await self._client.addresses(derivation.Role(role.value), first=first, count=count)
+        except SignerRefused as no:
+            raise ChainSignerRefused(no.sentence, code=no.code) from no
+        except SignerUnavailable as no:
+            raise for_chain(no) from no
+        return ["0x" + address.hex() for address in told]
+
+
+@runtime_checkable
+class Reserving(Protocol):
+    """A signer's client that gives out address indexes from the journal."""
+
+    async def reserve(self, role: derivation.Role, *, count: int) -> int:
+        """The first of `count` indexes in a row, each of them given once."""
+        ...
+
+
+class SignerReservations:
+    """A `chain.signing.Reserver` over such a client."""
+
+    def __init__(self, client: Reserving) -> None:
+        self._client = client
+
+    async def reserve(self, role: Role, *, count: int) -> int:
+        """The first of `count` indexes. Raises the chain's SignerRefused, SignerUnavailable."""
+        try:
+            return await self._client.reserve(derivation.Role(role.value), count=count)
+        except SignerRefused as no:
+            raise ChainSignerRefused(no.sentence, code=no.code) from no
+        except SignerUnavailable as no:
+            raise for_chain(no) from no
+
+
+def reserver_of(client: SignerClient) -> Reserver | None:
+    """The client as a reserver of indexes; None when its signer's journal keeps none."""
+    return SignerReservations(client) if isinstance(client, Reserving) else None
+
+
 class XpubAddresses:
     """A `chain.signing.AddressSource` over account-level extended public keys."""
+
+    can_derive = True
 
     def __init__(self, xpubs: Mapping[derivation.Role, str]) -> None:
         self._sources = {role: derivation.AddressSource(xpub) for role, xpub in xpubs.items()}
 
     def address(self, key: OwnKey) -> str:
-        """The lower-case hex address of `key`."""
-        return "0x" + self._sources[derivation.Role(key.role.value)].address(key.index).hex()
+        """The lower-case hex address of `key`. Raises NoKeyAtIndex."""
+        try:
+            return "0x" + self._sources[derivation.Role(key.role.value)].address(key.index).hex()
+        except NoKeyAtIndex as none:
+            raise ChainNoKeyAtIndex(none.message) from none
+
+    @property
+    def fingerprints(self) -> dict[Role, bytes]:
+        """SHA-256 of each extended public key that addresses are derived from."""
+        return {Role(role.value): source.fingerprint for role, source in self._sources.items()}
 
 
 def for_chain(no: IntentInvalid | SignerRefused | SignerUnavailable) -> OnebookError:

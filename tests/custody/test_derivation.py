@@ -7,7 +7,7 @@ import pytest
 from bip_utils import Bip32Slip10Secp256k1
 from coincurve import PrivateKey, PublicKey
 from eth_utils import keccak as reference_keccak  # type: ignore[attr-defined]
-from eth_utils import to_checksum_address
+from eth_utils.address import to_checksum_address
 
 from custody.derivation import (
     MAX_INDEX,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from eth_account import Account
-from eth_account.typed_transactions import TypedTransaction
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
 
 from custody.derivation import AccountKeys, Role
 from custody.intents import Cancel, Intent, KeyRef, NativeTransfer, TokenTransfer
@@ -26,8 +26,8 @@ def address(ref: KeyRef) -> bytes:
 
 
 def edge(draw: random.Random, low: int, high: int) -> int:
-    """A number from `low` to `high`: often an end of it, or beside a power of 256, where the encoding's length changes."""
-    power = 256 ** draw.randrange(0, 33)
+    """A number from `low` to `high`: often an end of it, or beside a power of 256, where the encoding gets longer."""
+    power: int = 256 ** draw.randrange(0, 33)
     near = [low, low + 1, high, high - 1, power - 1, power, power + 1, 127, 128, draw.randrange(low, high + 1)]
     return draw.choice([number for number in near if low <= number <= high])
 
@@ -51,7 +51,7 @@ def random_intent(draw: random.Random) -> Intent:
         "max_fee_per_gas": fee,
         "max_priority_fee_per_gas": edge(draw, 0, fee),
     }
-    to = draw.choice([random_bytes20(draw), KeyRef(draw.choice(list(Role)), draw.randrange(3))])
+    to: Any = draw.choice([random_bytes20(draw), KeyRef(draw.choice(list(Role)), draw.randrange(3))])
     match draw.randrange(3):
         case 0:
             return NativeTransfer(**common, to=to, amount=edge(draw, 1, UINT256))
