@@ -336,6 +336,10 @@ def _asset_of(settings: Settings, code: str) -> Asset:
 def _address_steps(parts: Parts, asking: SignerClient, checkpoint: Checkpoint | None) -> dict[str, Step]:
     """Deposit addresses derived ahead of need, and all our addresses compared with the signer's own derivation."""
     keys = SignerKeys(asking)
+    check = AddressCheck(parts.engine, keys=keys, fingerprints=parts.addresses.fingerprints, clock=parts.clock)
+    steps: dict[str, Step] = {"address-check": check.step}
+    if Role.DEPOSIT not in parts.addresses.fingerprints:
+        return steps
     pool = AddressPool(
         parts.engine,
         source=parts.addresses,
@@ -344,8 +348,7 @@ def _address_steps(parts: Parts, asking: SignerClient, checkpoint: Checkpoint | 
         clock=parts.clock,
         checkpoint=checkpoint,
     )
-    check = AddressCheck(parts.engine, keys=keys, fingerprints=parts.addresses.fingerprints, clock=parts.clock)
-    return {"address-pool": pool.step, "address-check": check.step}
+    return {"address-pool": pool.step} | steps
 
 
 def _follow(follower: Follower) -> Step:
