@@ -1,13 +1,13 @@
 """Compares our addresses and public keys with the signer's own derivation, and remembers where they aren't the same.
 
-Every step looks at the roles' extended public keys, at the rows that are new (issued, enrolled or in the pool), at open
-findings, and at a stretch of the older rows, so that all of them come up in turn: one cycle. A finding is open until
-both are the same again, or the row is gone; `chain.addresses.issue` issues nothing meanwhile.
+A step looks at the rows that are new (issued, enrolled or in the pool); once a second at the extended public keys too,
+and at a stretch of the older rows, so that all of them come up in turn: one cycle. A finding is open until both are the
+same again, or the row is gone; `chain.addresses.issue` issues nothing meanwhile.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import CompoundSelect, Row, Select, Table, and_, exists, select, tuple_, union_all, update
@@ -29,6 +29,9 @@ OLD_AT_ONCE = 200
 
 ASKED_AT_ONCE = 100
 """Addresses in one question: some 6 ms of the signer, which signs nothing meanwhile."""
+
+OLD_EVERY = timedelta(seconds=1)
+"""How often keys and older rows are looked at."""
 
 FINDINGS_MAX = 100
 """Open findings that are looked at again in a step, and told."""
@@ -91,12 +94,15 @@ class AddressCheck:
         fingerprints: Mapping[Role, bytes],
         clock: Clock,
         family: Family = Family.EVM,
+        old_every: timedelta = OLD_EVERY,
     ) -> None:
         self._engine = engine
         self._keys = keys
         self._fingerprints = fingerprints
         self._clock = clock
         self._family = family
+        self._old_every = old_every
+        self._looked_at: datetime | None = None
         self._seen_until = ("", _KEY)
 
     async def step(self) -> int:
@@ -104,20 +110,25 @@ class AddressCheck:
 
         Raises AddressesAltered as long as a finding is open, once it's written down; SignerUnavailable.
         """
+        now = self._clock.now()
+        async with tx(self._engine) as connection:
+            new = await self._load(connection, _unchecked(self._family), limit=NEW_AT_ONCE)
+            if not new and self._looked_at is not None and now - self._looked_at < self._old_every:
+                return 0
+            doubtful = await self._load(connection, _with_finding(self._family), limit=FINDINGS_MAX)
+            old = await self._load(connection, _after(self._family, self._seen_until), limit=OLD_AT_ONCE)
         signers = await self._keys.fingerprints()
         compared = [
             _Compared(role, _KEY, signers[role].hex() if role in signers else None, mark.hex())
             for role, mark in self._fingerprints.items()
         ]
-        async with tx(self._engine) as connection:
-            new = await self._load(connection, _unchecked(self._family), limit=NEW_AT_ONCE)
-            doubtful = await self._load(connection, _with_finding(self._family), limit=FINDINGS_MAX)
-            old = await self._load(connection, _after(self._family, self._seen_until), limit=OLD_AT_ONCE)
         for role in Role:
             compared += await self._ask([row for row in {*new, *doubtful, *old} if row.role == role])
         async with tx(self._engine) as connection:
-            await self._write(connection, compared)
+            await self._write(connection, compared, new=set(new))
             findings = await open_findings(connection, self._family)
+        if not findings:
+            self._looked_at = now
         self._seen_until = (old[-1].role, old[-1].key_index) if len(old) == OLD_AT_ONCE else ("", _KEY)
         if findings:
             raise AddressesAltered(f"{len(findings)} of our keys or addresses aren't the signer's; {findings[0]}")
@@ -153,13 +164,14 @@ class AddressCheck:
         derived = {first.key_index + place: address.lower() for place, address in enumerate(told)}
         return [_Compared(row.role, row.key_index, derived[row.key_index], row.address) for row in run]
 
-    async def _write(self, connection: AsyncConnection, compared: Sequence[_Compared]) -> None:
+    async def _write(self, connection: AsyncConnection, compared: Sequence[_Compared], *, new: set[_Row]) -> None:
         now = self._clock.now()
         same = [one for one in compared if one.same]
+        marked = [one for one in same if _Row(one.role, one.key_index, one.found) in new]
         for table in (_issued, _pool):
-            if same:
+            if marked:
                 of = tuple_(table.c.role, table.c.key_index, table.c.address)
-                agreeing = of.in_([(one.role, one.key_index, one.found) for one in same])
+                agreeing = of.in_([(one.role, one.key_index, one.found) for one in marked])
                 await connection.execute(
                     update(table)
                     .where(table.c.family == self._family, table.c.checked_at.is_(None), agreeing)
@@ -182,10 +194,11 @@ class AddressCheck:
     async def _clear(self, connection: AsyncConnection, same: set[tuple[Role, int]], now: datetime) -> None:
         """Close the findings that are over: the two are the same again, or there is no such row any more."""
         open_ = and_(_findings.c.family == self._family, _findings.c.cleared_at.is_(None))
-        place = tuple_(_findings.c.role, _findings.c.key_index)
         gone = and_(_findings.c.key_index != _KEY, *(~exists().where(_of(table)) for table in (_issued, _pool)))
-        over = gone if not same else gone | place.in_(same)
-        await connection.execute(update(_findings).where(open_, over).values(cleared_at=now))
+        for row in await connection.execute(select(_findings, gone.label("gone")).where(open_)):
+            if row.gone or (Role(row.role), row.key_index) in same:
+                over = update(_findings).where(_findings.c.seq == row.seq)
+                await connection.execute(over.values(cleared_at=now))
 
 
 async def open_findings(connection: AsyncConnection, family: Family = Family.EVM) -> list[AddressFinding]:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,8 @@ class Place:
 
     def check(self, source: XpubAddresses | None = None) -> AddressCheck:
         marks = (source or self.source).fingerprints
-        return AddressCheck(self.engine, keys=SignerKeys(self.client), fingerprints=marks, clock=self.clock)
+        keys, always = SignerKeys(self.client), timedelta(0)
+        return AddressCheck(self.engine, keys=keys, fingerprints=marks, clock=self.clock, old_every=always)
 
     async def issue(self, owner: str = "usr_a", source: XpubAddresses | None = None):
         async with tx(self.engine) as connection:
