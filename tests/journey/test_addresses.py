@@ -1,6 +1,7 @@
 """Deposit addresses with real processes: a worker killed while it makes some ready, a row altered behind its back."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -41,49 +42,55 @@ def count(house: Installation, what: str) -> int:
     return int(number)
 
 
-def test_a_worker_killed_between_drawing_and_storing_leaves_no_index_with_two_owners(house: Installation):
+@pytest.fixture(scope="module")
+def idle(house: Installation) -> Iterator[KillableWorker]:
+    """The installation's worker, not started."""
+    worker = KillableWorker(house.config, house.config.parent)
+    yield worker
+    if worker.runs:
+        worker.kill()
+
+
+def test_a_worker_killed_between_drawing_and_storing_leaves_no_index_with_two_owners(
+    house: Installation, idle: KillableWorker
+):
     users = [house.user(f"early{number}") for number in range(3)]
     given = [user.post("/v1/deposit-addresses", {"network": "local"})["address"] for user in users]  # no worker yet
-    worker = KillableWorker(house.config, house.config.parent)
     for point in ("addresses.drawn", "addresses.derived"):
-        worker.arm(point)
-        worker.start()
-        assert worker.await_kill() == point
+        idle.arm(point)
+        idle.start()
+        assert idle.await_kill() == point
         assert count(house, "chain_address_pool") == 0
-    worker.start()
-    try:
-        until("the pool is filled", lambda: count(house, "chain_address_pool") >= 500)
-        late = [house.user(f"late{number}") for number in range(3)]
-        given += [user.post("/v1/deposit-addresses", {"network": "local"})["address"] for user in late]
-        assert len(set(given)) == 6
-        source = XpubAddresses({CustodyRole(role): xpub for role, xpub in house.settings.xpubs.items()})
-        rows = ask(house, "SELECT key_index, address FROM chain_addresses WHERE role = 'deposit' ORDER BY key_index")
-        assert [row.address for row in rows] == [address.lower() for address in given]
-        assert all(row.address == source.address(OwnKey(Role.DEPOSIT, row.key_index)) for row in rows)
-        for user in (users[0], late[-1]):  # one that no worker saw issued, and one out of the pool
-            house.deposit(user, 5)
-    finally:
-        worker.kill()
+    idle.start()
+    until("the pool is filled", lambda: count(house, "chain_address_pool") >= 500)
+    late = [house.user(f"late{number}") for number in range(3)]
+    given += [user.post("/v1/deposit-addresses", {"network": "local"})["address"] for user in late]
+    assert len(set(given)) == 6
+    source = XpubAddresses({CustodyRole(role): xpub for role, xpub in house.settings.xpubs.items()})
+    rows = ask(house, "SELECT key_index, address FROM chain_addresses WHERE role = 'deposit' ORDER BY key_index")
+    assert [row.address for row in rows] == [address.lower() for address in given]
+    assert all(row.address == source.address(OwnKey(Role.DEPOSIT, row.key_index)) for row in rows)
+    for user in (users[0], late[-1]):  # one that no worker saw issued, and one out of the pool
+        house.deposit(user, 5)
 
 
-def test_f81_a_running_worker_names_what_was_altered_and_the_api_issues_nothing_until_it_is_right(house: Installation):
-    worker = KillableWorker(house.config, house.config.parent)
-    worker.start()
-    try:
-        alice = house.user("alice")
-        alice.post("/v1/deposit-addresses", {"network": "local"})
-        until("all is compared", lambda: count(house, "chain_addresses WHERE checked_at IS NULL") == 0)
-        ((address, index),) = ask(house, f"SELECT address, key_index FROM chain_addresses WHERE owner = '{alice.id}'")
-        ask(house, f"UPDATE chain_addresses SET address = '{STRANGER}' WHERE owner = '{alice.id}'")
-        until("it is named", lambda: count(house, "chain_address_findings WHERE cleared_at IS NULL") == 1)
-        until("it is in the log", lambda: f"deposit address {index}: {STRANGER} here" in worker.log.read_text())
-        bob = house.user("bob")
-        for who in (alice, bob):  # neither the altered one, nor a new one
-            refused = who.ask("/v1/deposit-addresses", {"network": "local"})
-            assert (refused.status_code, refused.json()["code"]) == (503, "addresses_disagree")
-        ask(house, f"UPDATE chain_addresses SET address = '{address}' WHERE owner = '{alice.id}'")
-        until("it is closed", lambda: count(house, "chain_address_findings WHERE cleared_at IS NULL") == 0, seconds=60)
-        assert bob.ask("/v1/deposit-addresses", {"network": "local"}).status_code == 201
-        assert alice.post("/v1/deposit-addresses", {"network": "local"})["address"].lower() == address
-    finally:
-        worker.kill()
+def test_f81_a_running_worker_names_what_was_altered_and_the_api_issues_nothing_until_it_is_right(
+    house: Installation, idle: KillableWorker
+):
+    if not idle.runs:
+        idle.start()
+    alice = house.user("alice")
+    alice.post("/v1/deposit-addresses", {"network": "local"})
+    until("all is compared", lambda: count(house, "chain_addresses WHERE checked_at IS NULL") == 0)
+    ((address, index),) = ask(house, f"SELECT address, key_index FROM chain_addresses WHERE owner = '{alice.id}'")
+    ask(house, f"UPDATE chain_addresses SET address = '{STRANGER}' WHERE owner = '{alice.id}'")
+    until("it is named", lambda: count(house, "chain_address_findings WHERE cleared_at IS NULL") == 1)
+    until("it is in the log", lambda: f"deposit address {index}: {STRANGER} here" in idle.log.read_text())
+    bob = house.user("bob")
+    for who in (alice, bob):  # neither the altered one, nor a new one
+        refused = who.ask("/v1/deposit-addresses", {"network": "local"})
+        assert (refused.status_code, refused.json()["code"]) == (503, "addresses_disagree")
+    ask(house, f"UPDATE chain_addresses SET address = '{address}' WHERE owner = '{alice.id}'")
+    until("it is closed", lambda: count(house, "chain_address_findings WHERE cleared_at IS NULL") == 0, seconds=60)
+    assert bob.ask("/v1/deposit-addresses", {"network": "local"}).status_code == 201
+    assert alice.post("/v1/deposit-addresses", {"network": "local"})["address"].lower() == address
