@@ -23,6 +23,7 @@ BrokenInvariant
 └── JournalTampered      a row disagrees with the hash chain
 Rejected
 ├── IntentInvalid        an intent that can't be meant, or bytes that aren't one
+│   └── NoKeyAtIndex     BIP-32 has no key there; the next index has one
 └── SignerRefused        policy or journal say no; carries the signer's code and sentence
 Unavailable
 ├── KeysBusy             another process tries a passphrase at the same keys
@@ -112,6 +113,10 @@ class JournalTampered(BrokenInvariant):
 
 class IntentInvalid(Rejected):
     default_code = "intent_invalid"
+
+
+class NoKeyAtIndex(IntentInvalid):
+    default_code = "no_key_at_index"
 
 
 class SignerRefused(Rejected):
