@@ -15,9 +15,8 @@ from hashlib import sha256
 from typing import Any, ClassVar, Final, TypeAlias
 
 import cbor2
-from eth_utils import keccak  # type: ignore[attr-defined]
 
-from custody.derivation import MAX_INDEX, Role
+from custody.derivation import MAX_INDEX, Role, keccak
 from custody.errors import IntentInvalid
 
 DOMAIN: Final = "onebook/intent/1"

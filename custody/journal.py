@@ -344,7 +344,7 @@ class Journal:
         row = make_row(self.head, at or self.last, kind, body, place)
         insert(self._connection, row)
         self._index(row, intent)
-        self._take(row)
+        self._take(row, intent)
         return self.head
 
     def _index(self, row: Row, intent: Intent | None) -> None:
@@ -380,13 +380,13 @@ class Journal:
         if self._enrolment is None:
             raise JournalTampered("the journal has no first row")
 
-    def _take(self, row: Row) -> None:
-        """Advance what is kept in memory by one row of the file."""
+    def _take(self, row: Row, intent: Intent | None = None) -> None:
+        """Advance what is kept in memory by one row of the file; its intent is read from it where it isn't at hand."""
         self.head, self.last = Head(row.sequence, row.hash), row.moment
         match row.kind:
             case Kind.INTENT | Kind.SUCCESSOR:
                 told = cbor2.loads(row.body)
-                counted = Counted(from_map(told["intent"]), told["fee_counted"])
+                counted = Counted(intent or from_map(told["intent"]), told["fee_counted"])
                 if row.kind == Kind.INTENT:
                     self.counts.add(counted, at_us=row.window_us)
                 else:

@@ -147,18 +147,17 @@ class SignerService:
         return self._refuse(_Refusal(problem.code, problem.message), b"", None)
 
     def _decide(self, body: bytes) -> Answer | _ToSign:
-        asked: Intent | None = None
+        question: dict[str, object] = {}
         try:
             question = wire.decode(body)
-            asked = _intent_within(question)
             call = question.pop("call", None)
             if not isinstance(call, str) or call not in self._calls:
                 raise _Refusal("call_unknown", f"the signer answers {', '.join(self._calls)}, nothing else")
             return self._calls[call](question)
         except IntentInvalid as problem:
-            return self._refuse(_Refusal(problem.code, problem.message), body, asked)
+            return self._refuse(_Refusal(problem.code, problem.message), body, _intent_within(question))
         except _Refusal as refusal:
-            return self._refuse(refusal, body, asked)
+            return self._refuse(refusal, body, _intent_within(question))
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
