@@ -9,10 +9,11 @@ from eth_account import Account
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
 
 from custody.derivation import AccountKeys, Role
-from custody.intents import Cancel, Intent, KeyRef, NativeTransfer, TokenTransfer
+from custody.intents import Cancel, KeyRef, NativeTransfer, TokenTransfer
 from custody.transactions import build, read, sign
 
 COUNT = 1_000
+Known = NativeTransfer | TokenTransfer | Cancel
 UINT64, UINT256 = 2**63 - 1, 2**256 - 1
 KEYS = {role: AccountKeys(role, bytes([number]) * 64) for number, role in enumerate(Role, start=7)}
 
@@ -39,7 +40,7 @@ def random_bytes20(draw: random.Random) -> bytes:
     return draw.choice([body, body[::-1]])
 
 
-def random_intent(draw: random.Random) -> Intent:
+def random_intent(draw: random.Random) -> Known:
     fee = edge(draw, 1, 2**128)
     common: dict[str, Any] = {
         "subject": f"wdr_{draw.randrange(10**9)}",
@@ -61,7 +62,7 @@ def random_intent(draw: random.Random) -> Intent:
             return Cancel(**common)
 
 
-def told_to_the_other(intent: Intent) -> dict[str, Any]:
+def told_to_the_other(intent: Known) -> dict[str, Any]:
     """What eth-account is asked to sign, written from the intent and not from our transaction."""
     fields: dict[str, Any] = {
         "type": 2,

@@ -51,9 +51,9 @@ EIP1559, EIP712 = vectors("eip1559"), vectors("eip712")
 
 
 def test_every_file_names_its_source():
-    files = sorted((Path(__file__).parent / "vectors").glob("*.json"))
-    assert [path.stem for path in files] == ["bip32", "bip44", "eip155", "eip1559", "eip191", "eip55", "eip712"]
-    assert all(vectors(path.stem)["source"] for path in files)
+    files = sorted(path.stem for path in (Path(__file__).parent / "vectors").glob("*.json"))
+    assert {"bip32", "bip44", "eip155", "eip1559", "eip191", "eip55", "eip712"} <= set(files)
+    assert [name for name in files if not (isinstance(vectors(name), dict) and vectors(name).get("source"))] == []
 
 
 # BIP-32
