@@ -24,6 +24,9 @@ ED25519: Final = "ed25519"
 SIGNATURES_MAX: Final = 32
 """Signatures under one statement."""
 
+SIGNATURE_BYTES_MAX: Final = 1024
+"""Of one signature: an Ed25519 one has 64, a passkey's assertion some hundreds."""
+
 _APPROVAL = "onebook/approval/1"
 _MADE = "onebook/made/1"
 _POLICY = "onebook/policy-approval/1"
@@ -191,8 +194,9 @@ def signature_list(signature: Signature) -> list[object]:
 def signature_from(told: object) -> Signature:
     """The signature that a list means. Raises IntentInvalid."""
     match told:
-        case [str(by), str(scheme), bytes(signature)] if len(by) <= _NAME_MAX and len(scheme) <= _NAME_MAX:
-            return Signature(by, signature, scheme)
+        case [str(by), str(scheme), bytes(signature)]:
+            if max(len(by), len(scheme)) <= _NAME_MAX and len(signature) <= SIGNATURE_BYTES_MAX:
+                return Signature(by, signature, scheme)
     raise IntentInvalid("a signature is [name, scheme, bytes]", param="approvals")
 
 
