@@ -76,17 +76,8 @@ def _heads(scene: Scene) -> None:
     sequence = scene.rows("SELECT max(sequence) FROM rows")[0][0]
     for seen in ([sequence, bytes(32)], [1, bytes(32)], [0, bytes(32)], [0, b""]):
         scene.theft("journal_differs", asked, highest=seen)
-    for seen in (
-        [True, b""],
-        [1],
-        [],
-        1,
-        [2**64, bytes(32)],
-        [2**20_000, b""],
-        [-1, b""],
-        [1, bytes(60_000)],
-        ["1", b""],
-    ):
+    odd: list[Any] = [[True, b""], [1], [], 1, ["1", b""], [-1, b""], [2**64, bytes(32)], [1, bytes(60_000)]]
+    for seen in (*odd, [2**20_000, b""]):  # a number that can't even be spelled
         scene.theft("malformed", asked, highest=seen)
 
 
@@ -256,10 +247,13 @@ ATTACKS = [
     Attack("a replacement that pays otherwise", _replacements, NO_HISTORY, twin),
     Attack("cancelling, and paying all the same", _cancellations, NO_HISTORY, twin),
     Attack("lies about the journal", _heads, Control(service=TakesAnyJournal), twin),
+    Attack("a signature over a hash", _hashes, Control(service=SignsHashes), lambda s: s.honest(s.make(proof))),
+    *(Attack(f"misformed: {name}", _form(change), NO_FORM, twin) for name, change in FORMS.items()),
+]
+
+FREEZES = [
     Attack("a frozen network asked again", _frozen, Control(journal=NeverFrozen), _thaw),
     Attack("a freeze lifted by one", _lifted_by, Control(service=AnyOne), _thaw),
     Attack("a lift used twice", _replayed_lift, Control(service=AnyOne), _thaw),
     Attack("a freeze that stops nothing", _blind_freezes, Control(), _asset_frozen),
-    Attack("a signature over a hash", _hashes, Control(service=SignsHashes), lambda s: s.honest(s.make(proof))),
-    *(Attack(f"misformed: {name}", _form(change), NO_FORM, twin) for name, change in FORMS.items()),
 ]

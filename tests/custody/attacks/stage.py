@@ -104,6 +104,7 @@ class Scene:
     is_control: bool = False
     thefts: list[str] = field(default_factory=list)
     _made: int = 0
+    _payout: bytes | None = None
 
     def ask(self, question: Answer | bytes) -> Answer | None:
         """The answer to a message, or to a frame's body as it is; None when there is none."""
@@ -116,7 +117,10 @@ class Scene:
 
     def payout(self) -> bytes:
         """Where our payout contract comes to lie on this network."""
-        return next(bytes(place) for _, chain, place in self.status()["contracts"] if chain == self.chain)
+        if self._payout is None:
+            listed = self.status()["contracts"]
+            self._payout = next(bytes(place) for _, chain, place in listed if chain == self.chain)
+        return self._payout
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.journal)) as connection:
@@ -194,17 +198,19 @@ class Line:
         return self.speak(len(body).to_bytes(4, "big") + body)
 
     def speak(self, frame: bytes) -> Answer | None:
+        """The same for raw bytes."""
+        used = self._socket is not None
         if self._socket is None:
             self._socket = socket.socket(socket.AF_UNIX)
+            self._socket.connect(str(self._signer.socket))  # waits while the signer's queue is full
             self._socket.settimeout(self._seconds)
-            self._socket.connect(str(self._signer.socket))
         try:
             self._socket.sendall(frame)
             head = self._exactly(4)
             return wire.decode(self._exactly(int.from_bytes(head, "big")))
         except (ConnectionError, EOFError):
             self.close()
-            return None
+            return self.speak(frame) if used else None
 
     def _exactly(self, count: int) -> bytes:
         assert self._socket is not None
@@ -220,16 +226,6 @@ class Line:
         if self._socket is not None:
             self._socket.close()
         self._socket = None
-
-
-def attack_policy(attacks: list[Attack]) -> str:
-    """One policy with a network for each attack."""
-    networks = [network_part(chain_of(attacks, attack), attack.policy) for attack in attacks]
-    return "\n".join([shared_part(), *networks])
-
-
-def chain_of(attacks: list[Attack], attack: Attack) -> int:
-    return 40_000 + attacks.index(attack)
 
 
 def play(attack: Attack, chain: int, line: Line, journal: Path, folder: Path) -> tuple[list[str], list[str]]:

@@ -1,40 +1,46 @@
 """Every attack of the tables against the real signer's socket, its control, and its accepted twin."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.custody.attacks import on_approvals, on_history, on_limits, on_places
-from tests.custody.attacks.stage import Attack, Line, attack_policy, chain_of, play
-from tests.support.signer import RunningSigner, start_signer
+from tests.custody.attacks.stage import Attack, Line, play
+from tests.custody.attacks.tables import ATTACKS, OF_A_THIEF, ON_APPROVALS, ON_FREEZES, chain_of
+from tests.support.signer import RunningSigner
 
 pytestmark = pytest.mark.slow
 
-ATTACKS = [*on_limits.ATTACKS, *on_approvals.ATTACKS, *on_places.ATTACKS, *on_history.ATTACKS]
+
+def name_of(attack: Attack) -> str:
+    return attack.name
 
 
-@pytest.fixture(scope="session")
-def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSigner]:
-    running = start_signer(tmp_path_factory.mktemp("attacked"), attack_policy(ATTACKS))
-    yield running
-    running.stop()
+def show(attack: Attack, signer: RunningSigner, line: Line, folder: Path) -> None:
+    real, without = play(attack, chain_of(attack), line, signer.journal, folder)
+    told = f"{len(real)} tries: {', '.join(sorted(set(real)))}"
+    print(f"{attack.name:58}{told}; {without.count('signed')} signed without the defence; twin signed")
+    assert signer.child.poll() is None
 
 
-@pytest.fixture
-def line(attacked: RunningSigner) -> Iterator[Line]:
-    made = Line(attacked)
-    yield made
-    made.close()
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=[attack.name for attack in ATTACKS])
-def test_the_attack_is_refused_its_control_succeeds_its_twin_is_signed(
+@pytest.mark.parametrize("attack", OF_A_THIEF, ids=name_of)
+def test_f52_the_attack_is_refused_its_control_succeeds_its_twin_is_signed(
     attack: Attack, attacked: RunningSigner, line: Line, tmp_path: Path
 ):
-    real, without = play(attack, chain_of(ATTACKS, attack), line, attacked.journal, tmp_path)
-    print(f"{attack.name}: {', '.join(sorted(set(real)))}; without the defence: {without.count('signed')} signed")
-    assert attacked.child.poll() is None
+    show(attack, attacked, line, tmp_path)
+
+
+@pytest.mark.parametrize("attack", ON_APPROVALS, ids=name_of)
+def test_f54_an_approval_is_good_for_what_was_approved_and_for_nothing_else(
+    attack: Attack, attacked: RunningSigner, line: Line, tmp_path: Path
+):
+    show(attack, attacked, line, tmp_path)
+
+
+@pytest.mark.parametrize("attack", ON_FREEZES, ids=name_of)
+def test_f80_what_one_person_froze_only_several_can_lift(
+    attack: Attack, attacked: RunningSigner, line: Line, tmp_path: Path
+):
+    show(attack, attacked, line, tmp_path)
 
 
 def test_there_are_enough_attacks_and_none_twice():
