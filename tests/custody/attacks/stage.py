@@ -155,7 +155,7 @@ class Scene:
     def authorisation(self, *, seconds: int = 1800, **changes: Any) -> Any:
         return self.make(samples.authorisation, valid_before=int(time.time()) + seconds, **changes)
 
-    def honest(self, intent: Intent, mandate: Mandate | None = None, **also: Any) -> bytes:
+    def honest(self, intent: Intent, mandate: Mandate | Answer | None = None, **also: Any) -> bytes:
         """Ask for what must be signed."""
         told = self.ask(question(intent, mandate, **also))
         assert told is not None

@@ -115,6 +115,7 @@ def test_numbers_that_no_store_holds_are_refused_at_once(asked: dict[str, Any], 
         "role_not_held",
         "serial_differs",
         "scope_unknown",
+        "approvals_missing",
     )
     assert "couldn't be judged" not in attacked.log()
 
