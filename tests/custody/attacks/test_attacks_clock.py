@@ -4,8 +4,12 @@ The clock is the real process's, bent by libfaketime: the wall clock alone, as b
 """
 
 import os
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +24,8 @@ from custody.service import SignerService
 from custody.timekeeping import Moment, Reading, Unsafe
 from tests.custody.attacks.stage import ACCOUNTS, Answer, Line, Scene, question
 from tests.custody.samples import CHAIN, COLD, PEOPLE, full_policy, mandate, native_transfer, token_transfer
-from tests.support.signer import RunningSigner, start_signer
+from tests.support.signer import PASSPHRASE, PROJECT, RunningSigner, start_signer
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -124,6 +129,44 @@ def test_f55_only_several_people_and_the_truth_set_the_time_right(bent: Bent):
     assert "ok" in told, told
     assert bent.code(asked) == "over_hour_limit", "an hour that the boot clock hasn't seen refills nothing"
     assert bent.code(bent.scene.make(native_transfer)) == "signed"
+
+
+def test_f55_a_boot_clock_in_a_time_namespace_of_its_own_refills_no_window(tmp_path: Path):
+    """The other clock set forward by a day: a namespace is all that root needs for it."""
+    allowed = subprocess.run(["unshare", "--time", "--boottime", "9", "true"], capture_output=True, check=False)
+    if allowed.returncode:
+        pytest.skip("no time namespace here")
+    running = start_signer(tmp_path, full_policy())
+    with closing(Line(running)) as line:
+        scene = Scene(CHAIN, running.journal, line.answer)
+        _exhaust(scene)
+        running.stop()
+        asked = scene.make(token_transfer, amount=1)
+        places = {"socket": running.socket, "keys": tmp_path / "keys", "journal": running.journal}
+        options = [word for name, place in places.items() for word in (f"--{name}", str(place))]
+        options += ["--policy", str(tmp_path / "policy.toml")]
+        namespace = ["unshare", "--time", "--boottime", str(DAY_SECONDS), "--fork", "--kill-child"]
+        with subprocess.Popen(
+            [*namespace, sys.executable, "-m", "custody.signer", *options],
+            cwd=PROJECT,
+            env={"ONEBOOK_SIGNER_PASSPHRASE": PASSPHRASE.decode(), "PATH": "/usr/bin"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline()
+            scene.theft("clock_drifts", asked)
+            child.kill()
+        until("the signer in the namespace is gone", lambda: not listens(running.socket))
+        running.restart()
+        scene.theft("over_hour_limit", asked)
+        scene.honest(scene.make(native_transfer))
+    running.stop()
+
+
+def listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 class BelievesTheWall(Journal):
