@@ -4,22 +4,31 @@ An intruder who may ask can always make the signer refuse. But one connection, o
 for longer than a few seconds, and nothing said to it kills it.
 """
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from custody import wire
 from custody.approvals import mandate_map
-from tests.custody.attacks.stage import Line, Scene
-from tests.custody.samples import deployment, mandate, token_transfer
+from custody.clocks import SystemClocks
+from custody.derivation import fingerprint
+from custody.enrolment import enrol
+from custody.journal import Journal
+from custody.policy_file import parse
+from custody.service import SignerService
+from custody.signer import Desk
+from tests.custody.attacks.stage import ACCOUNTS, Line, Scene
+from tests.custody.samples import deployment, full_policy, mandate, token_transfer
 from tests.support.signer import PROJECT, RunningSigner
 
 pytestmark = pytest.mark.slow
@@ -80,6 +89,34 @@ def test_all_connections_held_by_one_leave_room_for_another(attacked: RunningSig
     assert served(attacked, scene) < BOUND_SECONDS
 
 
+class Crowded(Desk):
+    """The control: who came first keeps the place."""
+
+    def _has_room(self) -> bool:
+        return len(self._open) < CONNECTIONS
+
+
+@pytest.mark.parametrize("desk", [Desk, Crowded])
+async def test_only_since_the_longest_silent_one_ends_there_is_room(desk: type[Desk], tmp_path: Path):
+    policy, path = parse(full_policy()), tmp_path / "journal.sqlite"
+    enrol(path, {role: fingerprint(str(keys.xpub)) for role, keys in ACCOUNTS.items()}, policy, clocks=SystemClocks())
+    with closing(Journal.open(path, SystemClocks())) as journal:
+        service = SignerService(ACCOUNTS, policy, journal)
+        server = await asyncio.start_unix_server(
+            desk(service, frozenset({os.geteuid()})).meet, tmp_path / "s", backlog=9
+        )
+        held = [await asyncio.open_unix_connection(tmp_path / "s") for _ in range(CONNECTIONS)]
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        writer.write(wire.encode({"call": "status"}))
+        told = b""
+        with suppress(ConnectionError):
+            told = await reader.read(4)
+        assert bool(told) == (desk is Desk)
+        for _, one in (*held, (reader, writer)):
+            one.close()
+        server.close()
+
+
 def test_all_connections_asking_for_addresses_keep_nobody_waiting(
     attacked: RunningSigner, scene: Scene, stack: ExitStack
 ):
@@ -128,7 +165,8 @@ def test_no_row_gets_too_long_to_be_read(scene: Scene):
         scene.theft("intent_invalid", asked, stuffed | {"made_by": ["user", "ed25519", bytes(size)]})
     scene.theft("maker_unproven", asked, stuffed | {"made_by": ["user", "ed25519", bytes(64)]})
     scene.theft("intent_invalid", asked, claims={"account": "a" * 201, "asset": "x", "amount": "1", "key_hash": None})
-    widest = {"account": "\U0001f4b0" * 200, "asset": "\U0001f4b0" * 200, "amount": "٣" * 200, "key_hash": bytes(32)}
+    scene.theft("intent_invalid", asked, claims={"account": "a", "asset": "x", "amount": "٣", "key_hash": None})
+    widest = {"account": "\U0001f4b0" * 200, "asset": "\U0001f4b0" * 200, "amount": "9" * 200, "key_hash": bytes(32)}
     scene.honest(asked, stuffed, claims=widest)
     scene.theft("contract_unknown", scene.make(deployment, code=bytes(49_152)))
     first, highest = 1, scene.rows("SELECT max(sequence) FROM rows")[0][0]
