@@ -24,9 +24,6 @@ ED25519: Final = "ed25519"
 SIGNATURES_MAX: Final = 32
 """Signatures under one statement."""
 
-SIGNATURE_BYTES_MAX: Final = 1024
-"""Of one signature: an Ed25519 one has 64, a passkey's assertion some hundreds."""
-
 _APPROVAL = "onebook/approval/1"
 _MADE = "onebook/made/1"
 _POLICY = "onebook/policy-approval/1"
@@ -37,6 +34,8 @@ _RESYNC = "onebook/resync/1"
 _NAME_MAX = 64
 _SECONDS_MAX = 2**40
 _FEE_MAX = 2**160
+_SIGNATURE_BYTES_MAX = 1024
+"""An Ed25519 signature has 64, a passkey's assertion some hundreds: a row must stay short enough to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +194,7 @@ def signature_from(told: object) -> Signature:
     """The signature that a list means. Raises IntentInvalid."""
     match told:
         case [str(by), str(scheme), bytes(signature)]:
-            if max(len(by), len(scheme)) <= _NAME_MAX and len(signature) <= SIGNATURE_BYTES_MAX:
+            if max(len(by), len(scheme)) <= _NAME_MAX and len(signature) <= _SIGNATURE_BYTES_MAX:
                 return Signature(by, signature, scheme)
     raise IntentInvalid("a signature is [name, scheme, bytes]", param="approvals")
 
