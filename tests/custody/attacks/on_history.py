@@ -153,7 +153,7 @@ def _blind_freezes(scene: Scene) -> None:
         statement = freeze_statement(serial=serial, chain_id=chain_id, asset=asset)
         signed = [signature_list(sign_statement("ada", PEOPLE["ada"], statement))]
         asked: Answer = {"call": "freeze", "chain_id": chain_id, "asset": asset, "serial": serial, "signatures": signed}
-        scene.theft("scope_unknown", asked)
+        scene.theft("scope_unknown|malformed", asked)
         if scene.is_control:
             scene.theft("", scene.make(token_transfer, amount=1))
 
