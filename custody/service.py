@@ -244,20 +244,21 @@ class SignerService:
             raise _Refusal("malformed", "a freeze names a network, an asset on it, or neither")
         if chain_id is None and asset is not None:
             raise _Refusal("malformed", "an asset is frozen on a network")
-        if not lifted and not self._knows(chain_id, asset):  # a freeze that stops nothing must not look like one
-            raise _Refusal("scope_unknown", "the policy speaks of no such network or asset (0x and lower-case hex)")
         scope, serial = Scope(chain_id, asset), self._journal.serial
         make = lift_statement if lifted else freeze_statement
         statement = make(serial=serial, chain_id=chain_id, asset=asset)
         names = self._enough(question, statement, needed)
+        if not lifted and not self._knows(scope):  # a freeze that stops nothing must not look like one
+            raise _Refusal("scope_unknown", "the policy speaks of no such asset there (0x and lower-case hex)")
         if lifted and scope not in self._journal.frozen:
             raise _Refusal("not_frozen", f"{scope} isn't frozen")
         self._journal.record_freeze(scope, lifted=lifted, approved_by=names)
         return self._ok(serial=self._journal.serial)
 
-    def _knows(self, chain_id: int | None, asset: str | None) -> bool:
-        assets = {rule.asset for rule in self._policy.rules if rule.chain_id == chain_id}
-        return chain_id is None or (chain_id in self._policy.networks and (asset is None or asset in assets))
+    def _knows(self, scope: Scope) -> bool:
+        """Whether the policy speaks of an asset; of networks that it doesn't know, it knows no asset either."""
+        assets = {rule.asset for rule in self._policy.rules if rule.chain_id == scope.chain_id}
+        return scope.asset is None or scope.chain_id not in self._policy.networks or scope.asset in assets
 
     def _confirm_time(self, question: dict[str, object]) -> Answer:
         """Approvers say what time it is: the wall clock must agree, and is believed from here on."""

@@ -149,7 +149,7 @@ def _blind_freezes(scene: Scene) -> None:
     """Freezes that look like one and stop nothing: refused, so that nobody believes in them."""
     token = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
     serial = scene.status()["serial"]
-    for chain_id, asset in ((scene.chain, token), (scene.chain, "USDC"), (scene.chain, ""), (1, None), (-1, None)):
+    for chain_id, asset in ((scene.chain, token), (scene.chain, "USDC"), (scene.chain, ""), (scene.chain, token[2:])):
         statement = freeze_statement(serial=serial, chain_id=chain_id, asset=asset)
         signed = [signature_list(sign_statement("ada", PEOPLE["ada"], statement))]
         asked: Answer = {"call": "freeze", "chain_id": chain_id, "asset": asset, "serial": serial, "signatures": signed}
