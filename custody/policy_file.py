@@ -76,9 +76,9 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
-from custody.approvals import Person
+from custody.approvals import Person, is_forgeable
 from custody.counting import FeeKey
 from custody.derivation import MAX_INDEX, Role, checksummed
 from custody.errors import PolicyInvalid
@@ -104,6 +104,8 @@ _HEX_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,77}")
 _UNLIMITED_WORD = "unlimited"
 _TEXT_MAX = 64
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ def parse(text: str) -> Policy:
     parts = {"rules", "highest_index", "first_nonces", "keys", "people", "threshold"}
     parts |= {"contracts", "tokens", "ceilings", "values", "gas_budgets"}
     _only(told, "the policy", {"version", "networks"}, parts)
-    by_network = dict(_network(entry) for entry in _tables(told, "networks"))
+    by_network = _each_once("networks", (_network(entry) for entry in _tables(told, "networks")))
     networks = frozenset(by_network)
     ceilings = _ceilings(told["ceilings"], by_network) if "ceilings" in told else None
     if ceilings is None and any(ceiling is not None for ceiling in by_network.values()):
@@ -160,7 +162,7 @@ def parse(text: str) -> Policy:
         version=_number(told["version"], "version", low=1),
         networks=networks,
         highest_index=_highest(told.get("highest_index", {})),
-        first_nonces=dict(_first_nonce(entry) for entry in _tables(told, "first_nonces")),
+        first_nonces=_each_once("first_nonces", (_first_nonce(entry) for entry in _tables(told, "first_nonces"))),
         keys={_role(name): _hash(text, "keys") for name, text in _table(told.get("keys", {}), "keys").items()},
         people=tuple(_person(entry) for entry in _tables(told, "people")),
         threshold=_number(told.get("threshold", 0), "threshold", low=0),
@@ -168,11 +170,21 @@ def parse(text: str) -> Policy:
         tokens=tuple(_token(entry, networks) for entry in _tables(told, "tokens")),
         values=tuple(_value(entry, networks) for entry in _tables(told, "values")),
         ceilings=ceilings,
-        gas_budgets=dict(_gas_budget(entry, networks) for entry in _tables(told, "gas_budgets")),
+        gas_budgets=_each_once("gas_budgets", (_gas_budget(entry, networks) for entry in _tables(told, "gas_budgets"))),
         rules=tuple(_rule(entry, networks) for entry in _tables(told, "rules")),
     )
     _check_whole(policy)
     return policy
+
+
+def _each_once(what: str, pairs: Iterable[tuple[_Key, _Value]]) -> dict[_Key, _Value]:
+    """A mapping of what may be said once only; said again, neither is meant."""
+    made: dict[_Key, _Value] = {}
+    for key, value in pairs:
+        if key in made:
+            raise PolicyInvalid(f"{what}: two of them are about the same")
+        made[key] = value
+    return made
 
 
 def _check_whole(policy: Policy) -> None:
@@ -184,6 +196,7 @@ def _check_whole(policy: Policy) -> None:
         ("people's keys", [person.key.hex() for person in policy.people]),
         ("contracts", [f"{one.name} on {one.chain_id}" for one in policy.contracts]),
         ("values", [f"{value.asset} on {value.chain_id}" for value in policy.values]),
+        ("tokens", [f"0x{token.contract.hex()} on {token.chain_id}" for token in policy.tokens]),
     ):
         if len(set(names)) < len(names):
             raise PolicyInvalid(f"two {what} are the same: {next(name for name in names if names.count(name) > 1)}")
@@ -347,7 +360,10 @@ def _known_network(told: object, networks: frozenset[int], where: str) -> int:
 
 def _person(entry: dict[str, object]) -> Person:
     _only(entry, "people", {"name", "key"}, set())
-    return Person(_text(entry["name"], "people: name"), _hash(entry["key"], "people: key"))
+    name, key = _text(entry["name"], "people: name"), _hash(entry["key"], "people: key")
+    if is_forgeable(key):
+        raise PolicyInvalid(f"people: anybody can sign by the key of {name}: it's a placeholder, or somebody's trick")
+    return Person(name, key)
 
 
 def _contract(entry: dict[str, object], networks: frozenset[int]) -> Contract:
