@@ -83,7 +83,7 @@ ANSWERS = [
     (batch(VIA, gas_limit=100_000, **UP, legs=legs(100, 201)),               facts(BATCH, used="bat_1"),              "terms_differ"),
     (batch(VIA, gas_limit=100_000, **UP, legs=legs(100)),                    facts(BATCH, used="bat_1"),              "terms_differ"),
     (batch(VIA, gas_limit=100_000, **UP, legs=legs(100, 200)[::-1]),         facts(BATCH, used="bat_1"),              "terms_differ"),
-    (batch(STRANGER, gas_limit=100_000, **UP, legs=legs(1)),         facts(BATCH, used="bat_1"),              "terms_differ"),
+    (batch(b"\x0d" * 20, gas_limit=100_000, **UP),         facts(BATCH, used="bat_1"),              "terms_differ"),
     (PROOF,                                               facts(),                                 Fresh),
     (PROOF,                                               facts(PROOF, same=PROOF),                Repeat),
     (proof(epoch="8"),                                    facts(PROOF, same=PROOF),                "attempt_differs"),

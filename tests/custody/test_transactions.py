@@ -78,9 +78,7 @@ def call_of(intent: Any) -> dict[str, Any]:
 
 
 PAY_TOKEN = "payToken(address,(bytes32,address,uint256)[])"
-WITH_AUTHORISATION = (
-    "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
-)
+WITH_AUTHORISATION = "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
 
 
 def call(signature: str, *values: Any) -> bytes:
