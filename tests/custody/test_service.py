@@ -114,17 +114,26 @@ def test_f76_a_refusal_leaves_the_nonce_to_the_next_withdrawal(plain: Bench):
     assert plain.sign(token_transfer(amount=1_000)) == "nonce_taken"
 
 
-def test_a_journal_behind_or_beside_what_was_seen_signs_nothing(plain: Bench):
+def test_a_journal_beside_what_was_seen_signs_nothing(plain: Bench):
+    plain.sign(token_transfer())
+    head = plain.journal.head
+    asked = token_transfer(subject="wdr_2", nonce=1)
+    assert plain.sign(asked, [head.sequence - 1, head.hash]) == "journal_differs"
+    assert plain.sign(asked, [head.sequence, bytes(32)]) == "journal_differs"
+    assert plain.sign(asked, [0, b""]) == "journal_differs"
+    assert plain.sign(asked, [-1, head.hash]) == "journal_differs"
+    for wrong in (5, [1], ["1", b""], [True, head.hash], [head.sequence, None], [head.sequence, head.hash, 1]):
+        assert plain.sign(asked, wrong) == "malformed"
+    assert isinstance(plain.sign(asked, [head.sequence, head.hash]), bytes)
+
+
+def test_f47_a_journal_behind_what_was_seen_signs_nothing_any_more(plain: Bench):
     plain.sign(token_transfer())
     head = plain.journal.head
     asked = token_transfer(subject="wdr_2", nonce=1)
     assert plain.sign(asked, [head.sequence + 1, head.hash]) == "journal_behind"
-    assert plain.sign(asked, [head.sequence - 1, head.hash]) == "journal_differs"
-    assert plain.sign(asked, [0, b""]) == "journal_differs"
-    assert plain.sign(token_transfer(), [99, head.hash]) == "journal_behind", "not even a repeat"
-    for wrong in (5, [1], ["1", b""], [True, head.hash]):
-        assert plain.sign(asked, wrong) == "malformed"
-    assert isinstance(plain.sign(asked, [head.sequence, head.hash]), bytes)
+    assert plain.sign(asked, [head.sequence, head.hash]) == "journal_behind", "one who saw more is enough"
+    assert plain.sign(token_transfer()) == "journal_behind", "not even a repeat"
 
 
 def test_own_destinations_are_derived_by_the_signer(plain: Bench):
