@@ -67,7 +67,7 @@ bench = Bench(Path(sys.argv[1]), policy_text())
 size = sum(file.stat().st_size for file in Path(sys.argv[1]).iterdir())
 signed, number, failed = {}, 0, 0
 while failed < 3:
-    if number == 10:
+    if number == 9:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
     batch = [token_transfer(subject=f"wdr_{n}", nonce=n, amount=1) for n in range(number, number + 3)]
     head = bench.journal.head

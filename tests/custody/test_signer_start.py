@@ -13,14 +13,15 @@ from pathlib import Path
 import pytest
 
 from base.children import stop_child
-from base.clock import SystemClock
 from custody import keystore
 from custody.client import SignerClient
+from custody.clocks import SystemClocks
 from custody.derivation import Role
 from custody.errors import SignerUnavailable
 from custody.journal import Journal
 from custody.launcher import launch_signer
 from custody.policy_file import parse
+from custody.role_keys import SeedKeys
 from custody.service import SignerService
 from custody.signer import CREDENTIAL, PASSPHRASE_ENV, Desk
 from tests.custody.samples import policy_text, token_transfer
@@ -231,9 +232,10 @@ async def test_a_user_who_is_not_allowed_is_shown_out(
     signer: RunningSigner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     signer.stop()
-    journal = Journal.open(signer.journal)
-    accounts = {role: keystore.open_key(signer.folder / "keys", role, passphrase=PASSPHRASE).account() for role in Role}
-    service = SignerService(accounts, parse(policy_text()), journal, SystemClock())
+    journal = Journal.open(signer.journal, SystemClocks())
+    opened = {role: keystore.open_key(signer.folder / "keys", role, passphrase=PASSPHRASE) for role in Role}
+    keys = {role: SeedKeys(one.account()) for role, one in opened.items()}
+    service = SignerService(keys, parse(policy_text()), journal)
     for allowed in (frozenset({os.geteuid()}), frozenset({os.geteuid() + 1})):
         path = tmp_path / f"desk-{min(allowed)}.sock"
         server = await asyncio.start_unix_server(Desk(service, allowed).meet, path)
