@@ -54,21 +54,28 @@ class Bench:
     def __init__(self, folder: Path, text: str | None = None, *, clocks: ManualClocks | None = None) -> None:
         folder.mkdir(exist_ok=True)
         self.path, self.text = folder / "journal.sqlite", full_policy() if text is None else text
+        self.opened = False
         self.clocks = clocks or ManualClocks()
         enrol(self.path, MARKS, parse(self.text), clocks=self.clocks)
         self.start()
 
     def start(self, signatures: PolicySignatures | None = None) -> None:
-        self.journal = Journal.open(self.path, self.clocks)
+        self.journal, self.opened = Journal.open(self.path, self.clocks), True
         try:
             self.service = SignerService(KEYS, parse(self.text), self.journal, signatures=signatures)
         except BaseException:
-            self.journal.close()
+            self.close()
             raise
 
     def again(self, signatures: PolicySignatures | None = None) -> None:
-        self.journal.close()
+        self.close()
         self.start(signatures)
+
+    def close(self) -> None:
+        """Close the journal, unless a start that failed has closed it."""
+        if self.opened:
+            self.journal.close()
+        self.opened = False
 
     def ask(self, **asked: Any) -> dict[str, Any]:
         return wire.decode(wire.encode(self.service.answer(wire.encode(asked)[4:]))[4:])
@@ -126,4 +133,4 @@ def benched(folder: Path, text: str | None = None, *, clocks: ManualClocks | Non
     try:
         yield made
     finally:
-        made.journal.close()
+        made.close()

@@ -202,7 +202,7 @@ def test_a_batch_builds_on_its_own_allowance_exactly(bench: Bench):
     assert bench.sign(batch(PAYOUT, subject="bat_2", contract=TOKEN, nonce=5, legs=two)) == "allowance_missing"
 
 
-def relay(signature: bytes, **changes: Any) -> First:
+def relay(signature: bytes, /, **changes: Any) -> First:
     stated = {"subject": "rly_1", "chain_id": 31_337, "sender": GAS, "attempt": 1, "nonce": 0, "gas_limit": 100_000}
     stated |= {"max_fee_per_gas": 10**9, "max_priority_fee_per_gas": 0, "authorisation": "swp_1", "contract": TOKEN}
     own = authorisation()
