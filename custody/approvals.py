@@ -36,7 +36,7 @@ SMALL_ORDER: Final = tuple(
         "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
     )
 )
-"""Public keys of small order, but for the sign bit: under them anybody makes signatures that hold (libsodium's list)."""
+"""Public keys of small order, but for the sign bit: anybody makes signatures that hold under them (libsodium's)."""
 
 _APPROVAL = "onebook/approval/1"
 _MADE = "onebook/made/1"

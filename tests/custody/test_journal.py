@@ -14,8 +14,8 @@ from custody.counting import FeeKey, value_key
 from custody.derivation import Role
 from custody.errors import JournalExists, JournalInUse, JournalMissing, JournalTampered
 from custody.intents import KeyRef, Leg
-from custody.journal import Enrolment, Head, Journal, Scope, TakenBack
-from custody.journal_file import Kind
+from custody.journal import Enrolment, Journal, Scope, TakenBack
+from custody.journal_file import Head, Kind
 from custody.nonces import Journalled
 from tests.custody.clocks import DAY, HOUR, MINUTE, START, ManualClocks
 from tests.custody.samples import (
@@ -64,7 +64,8 @@ def journal(path: Path, clocks: ManualClocks) -> Any:
 def record(journal: Journal, intent: Any, **more: Any) -> Journalled:
     at = journal.time()
     assert not hasattr(at, "code")
-    return journal.record_intent(intent, **{"rule": "any", "fee_wei_max": FEE, "at": at} | more)
+    stated: dict[str, Any] = {"rule": "any", "fee_wei_max": FEE, "at": at}
+    return journal.record_intent(intent, **(stated | more))
 
 
 def fill(journal: Journal) -> None:

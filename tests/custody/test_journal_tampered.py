@@ -81,8 +81,8 @@ def test_every_column_of_every_row_that_was_altered_is_named(path: Path, column:
         ("UPDATE rows SET sequence = 0 WHERE sequence = 1", 1),
         ("UPDATE rows SET sequence = 99 WHERE sequence = (SELECT max(sequence) FROM rows)", 21),
         (
-            "INSERT INTO rows SELECT 22, at_us, window_us, clock, kind, subject, attempt, chain_id, sender, nonce, body, hash"
-            " FROM rows WHERE sequence = 2",
+            "INSERT INTO rows SELECT 22, at_us, window_us, clock, kind, subject, attempt, chain_id, sender, nonce,"
+            " body, hash FROM rows WHERE sequence = 2",
             22,
         ),
     ],

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - one aligned row per answer
 """Whether a policy lets an intent be signed: a row per code, in the order in which they take precedence."""
 
 import re
@@ -91,7 +92,7 @@ def approved(amount: int) -> Any:
 
 DEAR = {"gas_limit": 10**6, "max_fee_per_gas": 10 * GWEI}
 """A fee of exactly the cap."""
-BATCH = {"via": PAYOUT, "gas_limit": 200_000}
+BATCH: dict[str, Any] = {"via": PAYOUT, "gas_limit": 200_000}
 VALID = {"valid_before": NOW + 3_600}
 
 # fmt: off

@@ -14,6 +14,7 @@ from tests.custody.samples import (
     DEPOSIT,
     FEE_WEI_MAX,
     GAS,
+    HOT,
     PEOPLE,
     STRANGER,
     TOKEN,
@@ -105,7 +106,7 @@ def test_each_no_of_a_mandate_comes_before_those_after_it(bench: Bench):
         {"made_by": SAID.made_by},
         {"approvals": SAID.approvals},
     ):
-        wrong = replace(wrong, **right)  # type: ignore[arg-type]
+        wrong = replace(wrong, **right)
         heard.append(bench.sign(PLAIN, mandate=wrong))
     assert heard[:-1] == [
         "approval_expired",
@@ -161,7 +162,7 @@ def test_a_replacement_needs_room_in_the_gas_budget_for_what_it_adds(bench: Benc
     dear: dict[str, Any] = {"gas_limit": 10**6, "max_fee_per_gas": 9 * 10**9}
     intents = [native_transfer(subject=f"wdr_{n}", nonce=n, amount=1, **dear) for n in range(5)]
     assert all(isinstance(bench.sign(one), bytes) for one in intents)
-    full = {"attempt": 2, "max_fee_per_gas": 10 * 10**9, "max_priority_fee_per_gas": 3 * 10**9}
+    full: dict[str, Any] = {"attempt": 2, "max_fee_per_gas": 10 * 10**9, "max_priority_fee_per_gas": 3 * 10**9}
     for place in range(5):
         assert isinstance(bench.sign(replace(intents[place], **full)), bytes)
     assert bench.sign(native_transfer(subject="wdr_9", nonce=5, amount=1, gas_limit=21_000)) == "over_gas_budget"
@@ -177,7 +178,7 @@ def test_a_replacement_over_the_gas_budget_has_its_own_code(bench: Bench):
         assert isinstance(bench.sign(native_transfer(subject=f"wdr_{n}", nonce=n, amount=1, **dear)), bytes)
     last = native_transfer(subject="wdr_5", nonce=5, amount=1, gas_limit=10**6, max_fee_per_gas=4 * 10**9)
     assert isinstance(bench.sign(last), bytes)
-    more = {"attempt": 2, "max_priority_fee_per_gas": 3 * 10**9}
+    more: dict[str, Any] = {"attempt": 2, "max_priority_fee_per_gas": 3 * 10**9}
     assert bench.sign(replace(small, max_fee_per_gas=6 * 10**9 + 1, **more)) == "replacement_over_gas_budget"
     assert isinstance(bench.sign(replace(small, max_fee_per_gas=6 * 10**9, **more)), bytes)
 
@@ -203,7 +204,14 @@ def test_a_batch_builds_on_its_own_allowance_exactly(bench: Bench):
 
 
 def relay(signature: bytes, /, **changes: Any) -> First:
-    stated = {"subject": "rly_1", "chain_id": 31_337, "sender": GAS, "attempt": 1, "nonce": 0, "gas_limit": 100_000}
+    stated: dict[str, Any] = {
+        "subject": "rly_1",
+        "chain_id": 31_337,
+        "sender": GAS,
+        "attempt": 1,
+        "nonce": 0,
+        "gas_limit": 100_000,
+    }
     stated |= {"max_fee_per_gas": 10**9, "max_priority_fee_per_gas": 0, "authorisation": "swp_1", "contract": TOKEN}
     own = authorisation()
     stated |= {
@@ -228,7 +236,7 @@ def test_a_relay_carries_only_what_was_signed(bench: Bench):
         {"valid_before": NOW + 3_599},
         {"authorisation": "swp_2"},
         {"signature": bytes(65)},
-        {"to": address(given.to)},
+        {"to": address(HOT)},
     ):
         assert bench.sign(relay(signature, **changes)) == "authorisation_unknown", changes
     assert bench.sign(relay(signature, contract=STRANGER)) == "asset_not_listed"

@@ -1,4 +1,4 @@
-"""What is signed off the chain, against a second opinion (eth-account): digests, signers, and nonces that are one's own."""
+"""What is signed off the chain, against a second opinion (eth-account): digests, signers, and nonces of one's own."""
 
 from typing import Any
 

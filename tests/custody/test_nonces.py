@@ -8,7 +8,6 @@ from custody.derivation import Role
 from custody.intents import KeyRef
 from custody.nonces import Conflict, Fresh, Journalled, NonceFacts, Repeat, Successor, judge, nonce_conflict
 from tests.custody.samples import (
-    STRANGER,
     authorisation,
     batch,
     cancel,
@@ -28,6 +27,11 @@ JUST = {"max_fee_per_gas": 10**16 // FIRST.gas_limit}
 VIA = b"\x0c" * 20
 BATCH, PROOF = batch(VIA, gas_limit=100_000), proof()
 TOO_DEAR = {"max_fee_per_gas": 10**16 // FIRST.gas_limit + 1}
+
+
+def again(via: bytes = VIA, **changes: Any) -> Any:
+    """A replacement of BATCH."""
+    return batch(via, **{"gas_limit": 100_000} | UP | changes)
 
 
 def facts(
@@ -79,11 +83,11 @@ ANSWERS = [
     (cancel(),                                            facts(used="wdr_1"),                     "subject_used"),
     (BATCH,                                               facts(),                                 Fresh),
     (BATCH,                                               facts(BATCH, same=BATCH, used="bat_1"),  Repeat),
-    (batch(VIA, gas_limit=100_000, **UP),                                    facts(BATCH, used="bat_1"),              Successor),
-    (batch(VIA, gas_limit=100_000, **UP, legs=legs(100, 201)),               facts(BATCH, used="bat_1"),              "terms_differ"),
-    (batch(VIA, gas_limit=100_000, **UP, legs=legs(100)),                    facts(BATCH, used="bat_1"),              "terms_differ"),
-    (batch(VIA, gas_limit=100_000, **UP, legs=legs(100, 200)[::-1]),         facts(BATCH, used="bat_1"),              "terms_differ"),
-    (batch(b"\x0d" * 20, gas_limit=100_000, **UP),         facts(BATCH, used="bat_1"),              "terms_differ"),
+    (again(),                                             facts(BATCH, used="bat_1"),            Successor),
+    (again(legs=legs(100, 201)),                          facts(BATCH, used="bat_1"),            "terms_differ"),
+    (again(legs=legs(100)),                               facts(BATCH, used="bat_1"),            "terms_differ"),
+    (again(legs=legs(100, 200)[::-1]),                    facts(BATCH, used="bat_1"),            "terms_differ"),
+    (again(b"\x0d" * 20),                                 facts(BATCH, used="bat_1"),            "terms_differ"),
     (PROOF,                                               facts(),                                 Fresh),
     (PROOF,                                               facts(PROOF, same=PROOF),                Repeat),
     (proof(epoch="8"),                                    facts(PROOF, same=PROOF),                "attempt_differs"),

@@ -218,7 +218,7 @@ EVERYTHING = policy(
 
 def test_every_part_is_read_as_it_is_meant():
     read = parse(EVERYTHING)
-    assert (read.version, read.threshold, read.networks) == (3, 2, {CHAIN})
+    assert (read.version, read.threshold, read.networks) == (3, 2, frozenset({CHAIN}))
     assert read.people[0] == Person("ada", PEOPLE["ada"].public_key().public_bytes_raw())
     assert read.highest_index == {Role.DEPOSIT: 9, Role.HOT: 0, Role.GAS: 0}
     assert read.first_nonce(CHAIN, KeyRef(Role.HOT, 0)) == 7

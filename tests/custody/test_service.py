@@ -10,7 +10,6 @@ from custody import wire
 from custody.derivation import AddressSource, Role
 from custody.intents import KeyRef, to_map
 from custody.judging import DENIALS
-from custody.policy_file import parse
 from custody.transactions import read
 from tests.custody.bench import ACCOUNTS, PAYOUT, Bench, benched
 from tests.custody.clocks import DAY, HOUR, MINUTE

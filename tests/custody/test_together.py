@@ -111,8 +111,8 @@ def some_question(draw: random.Random) -> bytes:
     subject = {"subject": f"wdr_{number}", "nonce": nonce}
     amount = draw.choice([1, 400, 1_000, 1_001])
     attempt: dict[str, Any] = draw.choice([{}, {}, dearer(token_transfer()), dearer(token_transfer(), attempt=3)])
-    treasury = draw.choice([token_transfer(**subject, to=COLD, amount=5), deployment()])
-    intent = draw.choice(
+    treasury: Any = draw.choice([token_transfer(**subject, to=COLD, amount=5), deployment()])
+    intent: Any = draw.choice(
         [
             token_transfer(**subject | attempt, amount=amount),
             native_transfer(**subject | attempt),

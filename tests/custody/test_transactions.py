@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import rlp  # type: ignore[import-untyped]
-from eth_abi import encode
+from eth_abi.abi import encode
 from eth_account import Account
 from eth_utils import keccak  # type: ignore[attr-defined]
 from hypothesis import assume, given, settings
