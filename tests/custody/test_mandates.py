@@ -6,14 +6,12 @@ from typing import Any
 import pytest
 
 from custody.approvals import Mandate, Signature, approval_statement, maker_statement, sign_statement
-from custody.intents import First, Relay
 from tests.custody.bench import PAYOUT, Bench, address
 from tests.custody.clocks import SECOND, START
 from tests.custody.samples import (
     COLD,
     DEPOSIT,
     FEE_WEI_MAX,
-    GAS,
     HOT,
     PEOPLE,
     STRANGER,
@@ -25,6 +23,7 @@ from tests.custody.samples import (
     deployment,
     mandate,
     native_transfer,
+    relay,
     token_transfer,
 )
 
@@ -203,30 +202,9 @@ def test_a_batch_builds_on_its_own_allowance_exactly(bench: Bench):
     assert bench.sign(batch(PAYOUT, subject="bat_2", contract=TOKEN, nonce=5, legs=two)) == "allowance_missing"
 
 
-def relay(signature: bytes, /, **changes: Any) -> First:
-    stated: dict[str, Any] = {
-        "subject": "rly_1",
-        "chain_id": 31_337,
-        "sender": GAS,
-        "attempt": 1,
-        "nonce": 0,
-        "gas_limit": 100_000,
-    }
-    stated |= {"max_fee_per_gas": 10**9, "max_priority_fee_per_gas": 0, "authorisation": "swp_1", "contract": TOKEN}
-    own = authorisation()
-    stated |= {
-        "owner": DEPOSIT,
-        "to": own.to,
-        "amount": own.amount,
-        "valid_before": NOW + 3_600,
-        "signature": signature,
-    }
-    return Relay(**(stated | changes))
-
-
 def test_a_relay_carries_only_what_was_signed(bench: Bench):
     given = authorisation(valid_before=NOW + 3_600)
-    assert bench.sign(relay(bytes(65))) == "authorisation_unknown"
+    assert bench.sign(relay(bytes(65), valid_before=NOW + 3_600)) == "authorisation_unknown"
     signature = bench.sign(given)
     assert len(signature) == 65
     for changes in (
@@ -238,9 +216,11 @@ def test_a_relay_carries_only_what_was_signed(bench: Bench):
         {"signature": bytes(65)},
         {"to": address(HOT)},
     ):
-        assert bench.sign(relay(signature, **changes)) == "authorisation_unknown", changes
+        assert bench.sign(relay(signature, **{"valid_before": NOW + 3_600} | changes)) == "authorisation_unknown", (
+            changes
+        )
     assert bench.sign(relay(signature, contract=STRANGER)) == "asset_not_listed"
-    assert isinstance(bench.sign(relay(signature)), bytes)
+    assert isinstance(bench.sign(relay(signature, valid_before=NOW + 3_600)), bytes)
     assert bench.sign(given) == signature
     assert bench.sign(replace(given, amount=499)) == "attempt_differs"
 

@@ -78,6 +78,7 @@ ANSWERS = [
     (cancel(**UP, gas_limit=10**6),                       facts(FIRST), "replacement_over_fee_cap"),
     (token_transfer(**UP | JUST),                         facts(FIRST),                            Successor),
     (token_transfer(**UP | {"attempt": 3}),               facts(token_transfer(attempt=2)),        Successor),
+    (token_transfer(**UP),                                facts(token_transfer(attempt=2)),        "attempt_too_low"),
     (FIRST,                                               facts(used="wdr_1"),                     "subject_used"),
     (BATCH,                                               facts(used="wdr_leg-1"),                 "subject_used"),
     (cancel(),                                            facts(used="wdr_1"),                     "subject_used"),
