@@ -24,6 +24,20 @@ ED25519: Final = "ed25519"
 SIGNATURES_MAX: Final = 32
 """Signatures under one statement."""
 
+SMALL_ORDER: Final = tuple(
+    bytes.fromhex(point)
+    for point in (
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    )
+)
+"""Public keys of small order, but for the sign bit: anybody makes signatures that hold under them (libsodium's)."""
+
 _APPROVAL = "onebook/approval/1"
 _MADE = "onebook/made/1"
 _POLICY = "onebook/policy-approval/1"
@@ -154,6 +168,11 @@ def proven(
             return Unproven("approval_invalid", f"the signature of {person.name} isn't over what is asked")
         names.add(person.name)
     return frozenset(names)
+
+
+def is_forgeable(key: bytes) -> bool:
+    """Whether signatures by this public key (32 bytes) prove nothing, such as by a placeholder of zeros."""
+    return key[:31] + bytes([key[31] & 0x7F]) in SMALL_ORDER
 
 
 def mandate_map(mandate: Mandate) -> dict[str, object]:

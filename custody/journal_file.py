@@ -146,17 +146,19 @@ def verified_rows(connection: sqlite3.Connection) -> Iterator[Row]:
     flaw = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if flaw != "ok":
         raise JournalTampered(f"the journal's file is damaged: {flaw}")
-    previous, expected, used = GENESIS, 1, 0
+    previous, expected, used, allowed = GENESIS, 1, 0, 0
     for found in connection.execute("SELECT * FROM rows ORDER BY sequence"):
         row = Row(*found)
         if row.sequence != expected or row.hash != row.expected_hash(previous):
             raise JournalTampered(f"row {expected} of the journal isn't what was written", sequence=expected)
-        used += _check_found_again(connection, row)
+        firsts, is_allowance = _check_found_again(connection, row)
+        used, allowed = used + firsts, allowed + is_allowance
         previous, expected = row.hash, expected + 1
         yield row
-    (listed,) = connection.execute("SELECT count(*) FROM subjects").fetchone()
-    if listed != used:
-        raise JournalTampered(f"the journal has {used} subjects, its index {listed}")
+    for table, there in (("subjects", used), ("allowances", allowed)):
+        (listed,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - ours
+        if listed != there:
+            raise JournalTampered(f"the journal has {there} {table}, its index {listed}")
 
 
 def taken_back_subjects(subject: str, raw: bytes) -> tuple[str, ...]:
@@ -177,8 +179,12 @@ def _leg_name(leg: bytes) -> str:
     return f"leg:{leg.hex()}"
 
 
-def _check_found_again(connection: sqlite3.Connection, row: Row) -> int:
-    """How many subjects the row is the first to use. Raises JournalTampered when its index says otherwise."""
+def _check_found_again(connection: sqlite3.Connection, row: Row) -> tuple[int, bool]:
+    """How many subjects the row is the first to use, and whether it's a batch's last allowance.
+
+    Raises JournalTampered when an index says otherwise.
+    """
+    is_allowance = False
     if row.kind == Kind.INTENT:
         intent = from_map(cbor2.loads(row.body)["intent"])
         subjects = subjects_of(intent)
@@ -186,17 +192,18 @@ def _check_found_again(connection: sqlite3.Connection, row: Row) -> int:
             at = connection.execute("SELECT sequence FROM allowances WHERE batch = ?", (intent.batch,)).fetchone()
             if at is None or at[0] < row.sequence:
                 raise JournalTampered(f"the index of allowances doesn't know row {row.sequence}")
+            is_allowance = at[0] == row.sequence
     elif row.kind == Kind.RESYNCED:
         subjects = taken_back_subjects(str(row.subject), cbor2.loads(row.body)["raw"])
     else:
-        return 0
+        return 0, False
     firsts = 0
     for subject in subjects:
         at = connection.execute("SELECT sequence FROM subjects WHERE subject = ?", (subject,)).fetchone()
         if at is None or at[0] > row.sequence:
             raise JournalTampered(f"the index of subjects doesn't know row {row.sequence}")
         firsts += at[0] == row.sequence
-    return firsts
+    return firsts, is_allowance
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -277,14 +277,14 @@ def _ceilings(policy: Policy, situation: Situation, intent: First) -> Denied | N
     ceilings, key = policy.ceilings, value_key(intent)
     if ceilings is None or key is None or not leaves_us(intent):
         return None
+    asset = AssetKey(key.chain_id, key.asset)
+    if _worth(policy, situation, asset, 0) is None:
+        return Denied("no_value", f"the policy has no value in force for {key.asset} on network {key.chain_id}")
     outflow = situation.counts.outflow_in_day(at_us=situation.window_us)
     exceeded = "nobody knows what has left since the journal was taken up again"
     if outflow is not None:
-        asset = AssetKey(key.chain_id, key.asset)
         outflow[asset] = outflow.get(asset, 0) + intent.amount  # type: ignore[union-attr]  # what leaves has an amount
         worth = {one: _worth(policy, situation, one, amount) for one, amount in outflow.items()}
-        if worth[asset] is None:
-            return Denied("no_value", f"the policy has no value in force for {key.asset} on network {key.chain_id}")
         exceeded = _exceeded(ceilings, worth, key.chain_id)
     if exceeded and len(situation.approved_by) < ceilings.approvals:
         return Denied("over_ceiling", f"{exceeded}; {ceilings.approvals} approvals can exceed it")

@@ -65,6 +65,12 @@ def wait_seconds(failures: int) -> int:
     return 0 if failures <= 0 else min(2 ** min(failures - 1, 10), WAIT_SECONDS_MAX)
 
 
+def pause(seconds: float) -> None:
+    """Wait; not at all for no time, which a clock that was tampered with can't do."""
+    if seconds > 0:
+        time.sleep(seconds)
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """Stands before the keys of a folder: a wrong passphrase makes the next try wait longer, here and in any process.
@@ -74,7 +80,7 @@ class Guard:
     """
 
     folder: Path
-    wait: Wait = time.sleep
+    wait: Wait = pause
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -86,8 +92,7 @@ class Guard:
         with stream:
             self._lock(stream)
             failures = _read(stream)
-            if failures:
-                self.wait(wait_seconds(failures))
+            self.wait(wait_seconds(failures))
             _write(stream, failures + 1)
             try:
                 yield

@@ -195,7 +195,7 @@ def canonical(policy: Policy) -> bytes:
         "threshold": policy.threshold,
         "contracts": sorted([c.name, c.chain_id, c.code_hash, str(c.deployer), c.nonce] for c in policy.contracts),
         "tokens": sorted([t.chain_id, t.contract, t.name, t.version] for t in policy.tokens),
-        "values": [[v.chain_id, v.asset, v.units, v.per, v.until] for v in policy.values],
+        "values": sorted([v.chain_id, v.asset, v.units, v.per, v.until] for v in policy.values),
         "ceilings": ceilings and [ceilings.per_day, sorted(ceilings.by_network.items()), ceilings.approvals],
         "gas_budgets": sorted([key.role.value, key.chain_id, wei] for key, wei in policy.gas_budgets.items()),
         "rules": [_spell_rule(rule) for rule in policy.rules],

@@ -76,9 +76,9 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
-from custody.approvals import Person
+from custody.approvals import Person, is_forgeable
 from custody.counting import FeeKey
 from custody.derivation import MAX_INDEX, Role, checksummed
 from custody.errors import IntentInvalid, PolicyInvalid
@@ -106,6 +106,8 @@ UNLIMITED_WORD = "unlimited"
 """How a limit that there isn't is written."""
 
 _TEXT_MAX = 64
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def parse(text: str) -> Policy:
     parts = {"rules", "highest_index", "first_nonces", "keys", "people", "threshold"}
     parts |= {"contracts", "tokens", "ceilings", "values", "gas_budgets"}
     _only(told, "the policy", {"version", "networks"}, parts)
-    by_network = dict(_network(entry) for entry in _tables(told, "networks"))
+    by_network = _each_once("networks", (_network(entry) for entry in _tables(told, "networks")))
     networks = frozenset(by_network)
     ceilings = _ceilings(told["ceilings"], by_network) if "ceilings" in told else None
     if ceilings is None and any(ceiling is not None for ceiling in by_network.values()):
@@ -162,7 +164,7 @@ def parse(text: str) -> Policy:
         version=_number(told["version"], "version", low=1),
         networks=networks,
         highest_index=_highest(told.get("highest_index", {})),
-        first_nonces=dict(_first_nonce(entry) for entry in _tables(told, "first_nonces")),
+        first_nonces=_each_once("first_nonces", (_first_nonce(entry) for entry in _tables(told, "first_nonces"))),
         keys={_keys(name): _hash(text, "keys") for name, text in _table(told.get("keys", {}), "keys").items()},
         people=tuple(_person(entry) for entry in _tables(told, "people")),
         threshold=_number(told.get("threshold", 0), "threshold", low=0),
@@ -170,11 +172,21 @@ def parse(text: str) -> Policy:
         tokens=tuple(_token(entry, networks) for entry in _tables(told, "tokens")),
         values=tuple(_value(entry, networks) for entry in _tables(told, "values")),
         ceilings=ceilings,
-        gas_budgets=dict(_gas_budget(entry, networks) for entry in _tables(told, "gas_budgets")),
+        gas_budgets=_each_once("gas_budgets", (_gas_budget(entry, networks) for entry in _tables(told, "gas_budgets"))),
         rules=tuple(_rule(entry, networks) for entry in _tables(told, "rules")),
     )
     _check_whole(policy)
     return policy
+
+
+def _each_once(what: str, pairs: Iterable[tuple[_Key, _Value]]) -> dict[_Key, _Value]:
+    """A mapping of what may be said once only; said again, neither is meant."""
+    made: dict[_Key, _Value] = {}
+    for key, value in pairs:
+        if key in made:
+            raise PolicyInvalid(f"{what}: two of them are about the same")
+        made[key] = value
+    return made
 
 
 def _check_whole(policy: Policy) -> None:
@@ -186,6 +198,7 @@ def _check_whole(policy: Policy) -> None:
         ("people's keys", [person.key.hex() for person in policy.people]),
         ("contracts", [f"{one.name} on {one.chain_id}" for one in policy.contracts]),
         ("values", [f"{value.asset} on {value.chain_id}" for value in policy.values]),
+        ("tokens", [f"0x{token.contract.hex()} on {token.chain_id}" for token in policy.tokens]),
     ):
         if len(set(names)) < len(names):
             raise PolicyInvalid(f"two {what} are the same: {next(name for name in names if names.count(name) > 1)}")
@@ -219,6 +232,7 @@ def _rule(entry: dict[str, object], networks: frozenset[int]) -> Rule:
     chain_id = _known_network(entry["chain_id"], networks, where)
     role = _role(entry["role"])
     to = _match(entry["to"], where) if form.to else None
+    _fits_destination(kind, to, where)
     if not denies:
         _fits_kind(kind, role, to, where)
     return Rule(
@@ -234,7 +248,7 @@ def _rule(entry: dict[str, object], networks: frozenset[int]) -> Rule:
         per_day=_limit(entry, "per_day", to, where) if form.has_limits else UNLIMITED,
         fee_wei_max=_limit(entry, "fee_wei_max", Anyone.ANY, where),
         approvals=_number(entry.get("approvals", 0), f"{where}: approvals", low=0),
-        approvals_above=_amount(entry.get("approvals_above", "0"), f"{where}: approvals_above"),
+        approvals_above=_approvals_above(entry, where),
     )
 
 
@@ -243,12 +257,23 @@ def _fits_kind(kind: Kind, role: Role, to: Match | None, where: str) -> None:
     if role not in form.roles:
         roles = " or ".join(sorted(one.value for one in form.roles))
         raise PolicyInvalid(f"{where}: a {kind.value} is made by the {roles} key, not by {role.value}")
-    if form.to and not isinstance(to, form.to):
-        raise PolicyInvalid(
-            f"{where}: the destination of a {kind.value} is {' or '.join(_WHERE[one] for one in form.to)}"
-        )
     if kind in (Kind.SWEEP, Kind.AUTHORISATION) and isinstance(to, Own) and to.role is Role.DEPOSIT:
         raise PolicyInvalid(f"{where}: what is swept goes to the hot or gas key or to listed addresses")
+
+
+def _fits_destination(kind: Kind, to: Match | None, where: str) -> None:
+    """A destination that no intent of the kind can have would never match, in a deny rule as well."""
+    form = _FORMS[kind]
+    if form.to and not isinstance(to, form.to):
+        wanted = " or ".join(_WHERE[one] for one in form.to)
+        raise PolicyInvalid(f"{where}: the destination of a {kind.value} is {wanted}")
+
+
+def _approvals_above(entry: Mapping[str, object], where: str) -> int:
+    above = _amount(entry.get("approvals_above", "0"), f"{where}: approvals_above")
+    if above >= UNLIMITED:
+        raise PolicyInvalid(f"{where}: approvals_above can't be unlimited: that would need none")
+    return above
 
 
 def _limit(entry: Mapping[str, object], name: str, to: Match | None, where: str) -> int:
@@ -268,9 +293,9 @@ def _match(told: object, where: str) -> Match:
     match parts:
         case ["own", role]:
             return Own(_role(role), None)
-        case ["own", _, _]:
-            key = _key(told.removeprefix("own:") if isinstance(told, str) else None, where)
-            return Own(key.role, key.index, key.generation)
+        case ["own", name, index] if _WHOLE.fullmatch(index) and int(index) <= MAX_INDEX:
+            own, generation = keys_named(_keys(name))
+            return Own(own, int(index), generation)
         case ["contract", name] if name:
             return Named(name)
     raise PolicyInvalid(f"{where}: to is {', '.join(_WHERE[one] for one in (Anyone, Own, Named))} or {_WHERE[Listed]}")
@@ -350,7 +375,10 @@ def _known_network(told: object, networks: frozenset[int], where: str) -> int:
 
 def _person(entry: dict[str, object]) -> Person:
     _only(entry, "people", {"name", "key"}, set())
-    return Person(_text(entry["name"], "people: name"), _hash(entry["key"], "people: key"))
+    name, key = _text(entry["name"], "people: name"), _hash(entry["key"], "people: key")
+    if is_forgeable(key):
+        raise PolicyInvalid(f"people: anybody can sign by the key of {name}: it's a placeholder, or somebody's trick")
+    return Person(name, key)
 
 
 def _contract(entry: dict[str, object], networks: frozenset[int]) -> Contract:

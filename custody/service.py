@@ -6,6 +6,7 @@ Then journal the intent, sign, journal the bytes, answer. Whatever fails in betw
 question gets the same bytes. Questions that come together share both flushes.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,6 +67,8 @@ _ROWS_BYTES: Final = 48 * 1024
 _CACHED_ADDRESSES: Final = 10_000
 _TIME_SECONDS: Final = 60
 """How far a confirmed time may be from the wall clock."""
+_ASSET: Final = re.compile(r"native|0x[0-9a-f]{40}")
+"""As `asset_of` spells it: a freeze in any other spelling would stop nothing."""
 _USER_WITHDRAWAL: Final = "wdr_"
 """Subjects of transfers whose maker is a user: a claim, not a signature."""
 _HASH_BYTES: Final = 32
@@ -242,6 +245,8 @@ class SignerService:
         chain_id, asset = question["chain_id"], question["asset"]
         if not (chain_id is None or type(chain_id) is int) or not (asset is None or isinstance(asset, str)):
             raise _Refusal("malformed", "a freeze names a network, an asset on it, or neither")
+        if asset is not None and not _ASSET.fullmatch(asset):
+            raise _Refusal("malformed", "an asset is native or a token's contract in lower-case hex")
         if chain_id is None and asset is not None:
             raise _Refusal("malformed", "an asset is frozen on a network")
         scope, serial = Scope(chain_id, asset), self._journal.serial

@@ -1,6 +1,7 @@
 """Only the very transaction that was asked for is accepted from a signer; and how intents reach the real one."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from eth_account import Account
@@ -150,7 +151,7 @@ def test_only_a_no_of_the_policy_frees_anything(answer, kind):
     ],
 )
 def test_an_intent_keeps_its_meaning_on_the_way_to_the_signer(intent, kind):
-    asked = for_custody(intent)
+    asked: Any = for_custody(intent)
     assert type(asked) is kind
     for name in ("subject", "attempt", "chain_id", "nonce", "gas_limit", "max_fee_per_gas", "max_priority_fee_per_gas"):
         assert getattr(asked, name) == getattr(intent, name)

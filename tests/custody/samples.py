@@ -19,6 +19,7 @@ from custody.intents import (
     NativeTransfer,
     PayoutBatch,
     ProofOfControl,
+    Relay,
     Sweep,
     TokenTransfer,
     TopUp,
@@ -135,6 +136,14 @@ def proof(**changes: Any) -> ProofOfControl:
     stated: dict[str, Any] = {"subject": "prf_1", "chain_id": CHAIN, "sender": HOT, "epoch": "7"}
     stated |= {"root": bytes(range(32))}
     return ProofOfControl(**(stated | changes))
+
+
+def relay(signature: bytes, /, **changes: Any) -> Relay:
+    """Of the authorisation above."""
+    own = authorisation()
+    stated = {"subject": "rly_1", "sender": GAS, "authorisation": own.subject, "contract": TOKEN, "owner": own.sender}
+    told = {"to": own.to, "amount": own.amount, "valid_before": own.valid_before, "signature": signature}
+    return Relay(**(_COMMON | stated | told | changes))
 
 
 def mandate(

@@ -7,19 +7,43 @@ import pytest
 from custody.derivation import Role
 from custody.intents import KeyRef
 from custody.nonces import Conflict, Fresh, Journalled, NonceFacts, Repeat, Successor, judge, nonce_conflict
-from tests.custody.samples import cancel, dearer, native_transfer, token_transfer
+from tests.custody.samples import (
+    authorisation,
+    batch,
+    cancel,
+    dearer,
+    legs,
+    native_transfer,
+    proof,
+    token_transfer,
+)
 
 FIRST = token_transfer()
 UP = dearer(FIRST)
 CANCELLED = cancel(**UP)
 SAME_TIP = {"max_priority_fee_per_gas": FIRST.max_priority_fee_per_gas}
 SAME_FEE = {"max_fee_per_gas": FIRST.max_fee_per_gas}
+JUST = {"max_fee_per_gas": 10**16 // FIRST.gas_limit}
+VIA = b"\x0c" * 20
+BATCH, PROOF = batch(VIA, gas_limit=100_000), proof()
 TOO_DEAR = {"max_fee_per_gas": 10**16 // FIRST.gas_limit + 1}
 
 
-def facts(latest: Any = None, *, same: Any = None, holder: str | None = None, next_nonce: int = 0) -> NonceFacts:
+def again(via: bytes = VIA, **changes: Any) -> Any:
+    """A replacement of BATCH."""
+    return batch(via, **{"gas_limit": 100_000} | UP | changes)
+
+
+def facts(
+    latest: Any = None,
+    *,
+    same: Any = None,
+    used: str | None = None,
+    holder: str | None = None,
+    next_nonce: int = 0,
+) -> NonceFacts:
     wrapped = [None if intent is None else Journalled(1, intent, "rule", 10**16) for intent in (same, latest)]
-    return NonceFacts(same_attempt=wrapped[0], latest=wrapped[1], holder=holder, next_nonce=next_nonce)
+    return NonceFacts(same_attempt=wrapped[0], latest=wrapped[1], used=used, holder=holder, next_nonce=next_nonce)
 
 
 # fmt: off
@@ -52,6 +76,25 @@ ANSWERS = [
     (token_transfer(**UP | {"attempt": 1}),               facts(token_transfer(attempt=2)),        "attempt_too_low"),
     (token_transfer(**UP | TOO_DEAR),                     facts(FIRST), "replacement_over_fee_cap"),
     (cancel(**UP, gas_limit=10**6),                       facts(FIRST), "replacement_over_fee_cap"),
+    (token_transfer(**UP | JUST),                         facts(FIRST),                            Successor),
+    (token_transfer(**UP | {"attempt": 3}),               facts(token_transfer(attempt=2)),        Successor),
+    (token_transfer(**UP),                                facts(token_transfer(attempt=2)),        "attempt_too_low"),
+    (FIRST,                                               facts(used="wdr_1"),                     "subject_used"),
+    (BATCH,                                               facts(used="wdr_leg-1"),                 "subject_used"),
+    (cancel(),                                            facts(used="wdr_1"),                     "subject_used"),
+    (BATCH,                                               facts(),                                 Fresh),
+    (BATCH,                                               facts(BATCH, same=BATCH, used="bat_1"),  Repeat),
+    (again(),                                             facts(BATCH, used="bat_1"),            Successor),
+    (again(legs=legs(100, 201)),                          facts(BATCH, used="bat_1"),            "terms_differ"),
+    (again(legs=legs(100)),                               facts(BATCH, used="bat_1"),            "terms_differ"),
+    (again(legs=legs(100, 200)[::-1]),                    facts(BATCH, used="bat_1"),            "terms_differ"),
+    (again(b"\x0d" * 20),                                 facts(BATCH, used="bat_1"),            "terms_differ"),
+    (PROOF,                                               facts(),                                 Fresh),
+    (PROOF,                                               facts(PROOF, same=PROOF),                Repeat),
+    (proof(epoch="8"),                                    facts(PROOF, same=PROOF),                "attempt_differs"),
+    (cancel(**UP, subject="prf_1"),                       facts(PROOF),                            "second_message"),
+    (PROOF,                                               facts(FIRST),                            "second_message"),
+    (authorisation(subject="wdr_1"),                      facts(FIRST),                            "second_message"),
 ]
 # fmt: on
 
@@ -74,6 +117,7 @@ def test_every_answer_of_the_history(asked: Any, known: NonceFacts, answer: Any)
         (token_transfer(nonce=2), facts(next_nonce=1), "nonce_not_next"),
         (token_transfer(nonce=0), facts(next_nonce=1), "nonce_not_next"),
         (token_transfer(nonce=1), facts(next_nonce=1), None),
+        (PROOF, facts(holder="wdr_0", next_nonce=7), None),
     ],
 )
 def test_a_new_subject_has_only_the_next_nonce(asked: Any, known: NonceFacts, code: str | None):
