@@ -25,6 +25,8 @@ COMMANDS = {
     "serve": "cli.commands.service:serve",
     "worker": "cli.commands.service:worker",
     "signer": "cli.commands.service:signer_app",
+    "policy": "cli.commands.policy:app",
+    "approver": "cli.commands.approver:app",
     "reconcile": "cli.commands.book:reconcile",
     "audit": "cli.commands.proofs:audit",
     "proof": "cli.commands.proofs:proof",
