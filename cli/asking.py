@@ -1,5 +1,6 @@
 """Asking people: passphrases at a terminal or from a file descriptor (never an argument), yes or no, a word to type."""
 
+import json
 import os
 import stat
 import sys
@@ -62,6 +63,18 @@ def write_new(path: Path, text: str) -> None:
         raise ConfigError(f"{path} can't be written: {problem.strerror}") from problem
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(text)
+
+
+def json_text(document: object) -> str:
+    """A document as a file has it."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def whole_number(option: str, told: str) -> int:
+    """A whole number of any length. Raises ConfigError."""
+    if not (told.isascii() and told.isdecimal() and len(told) <= 60):
+        raise ConfigError(f"{option} is a whole number, not {told[:60]!r}")
+    return int(told)
 
 
 def _type(prompt: str, wanted: set[str]) -> None:

@@ -24,7 +24,9 @@ ED25519: Final = "ed25519"
 SIGNATURES_MAX: Final = 32
 """Signatures under one statement."""
 
-_APPROVAL = "onebook/approval/1"
+APPROVAL: Final = "onebook/approval/1"
+"""Domain of what approvers of an intent sign."""
+
 _MADE = "onebook/made/1"
 _POLICY = "onebook/policy-approval/1"
 _FREEZE = "onebook/freeze/1"
@@ -89,7 +91,7 @@ class Unproven:
 
 def approval_statement(intent: Intent, mandate: Mandate) -> bytes:
     """What an approver signs: the intent's terms and the mandate, without anybody's signature."""
-    return _statement(_APPROVAL, _mandated(intent, mandate))
+    return _statement(APPROVAL, _mandated(intent, mandate))
 
 
 def maker_statement(intent: Intent, mandate: Mandate) -> bytes:

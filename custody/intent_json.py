@@ -78,13 +78,22 @@ def intent_from_terms(told: Mapping[str, object]) -> First:
 
 def read_intent(text: str) -> Intent:
     """The intent in a file's text. Raises IntentInvalid."""
+    return intent_from_json(_parsed(text))
+
+
+def terms_of_file(text: str) -> object:
+    """The terms in a file's text, as JSON values: those of a whole intent, or terms alone. Raises IntentInvalid."""
+    told = _parsed(text)
+    return {name: value for name, value in told.items() if name not in PRICED} if isinstance(told, dict) else told
+
+
+def _parsed(text: str) -> object:
     if len(text) > _BYTES_MAX:
         raise IntentInvalid("the file is too long for an intent")
     try:
-        told = json.loads(text, parse_float=_refuse, parse_constant=_refuse, object_pairs_hook=_unique)
-    except ValueError as problem:
+        return json.loads(text, parse_float=_refuse, parse_constant=_refuse, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as problem:
         raise IntentInvalid(f"the intent isn't JSON: {problem}") from problem
-    return intent_from_json(told)
 
 
 def _told(name: str, value: object) -> object:

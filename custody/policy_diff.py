@@ -132,7 +132,7 @@ def _rule(old: Rule, new: Rule, words: Vocabulary) -> Iterator[Change]:
         return
 
     def spell(units: int) -> str:
-        return words.amount(chain_id, asset, units) if asset is not None else str(units)
+        return words.quantity(chain_id, asset, units) if asset is not None else str(units)
 
     for what, before, after, text in (
         ("at once", old.per_transfer, new.per_transfer, spell),
