@@ -300,7 +300,7 @@ class SignerService:
                 pass
             case [int(sequence), bytes(head)] if type(sequence) is int:
                 claimed = Head(sequence, head)
-                if sequence > self._journal.head.sequence:
+                if sequence > self._journal.head.sequence and not self._journal.agrees(claimed):
                     if self._journal.halted is None:
                         self._journal.record_halt(claimed)
                     text = f"this journal is behind: the asker has seen row {sequence}"

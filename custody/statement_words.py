@@ -107,7 +107,9 @@ def _read(statement: bytes) -> _Read:
     except (cbor2.CBORError, ValueError, TypeError, RecursionError, OverflowError) as problem:
         raise wrong from problem
     match told:
-        case [str(domain), {"terms": dict(said), **asked}] if domain == APPROVAL and asked.keys().isdisjoint(_SIGNATURES):
+        case [str(domain), {"terms": dict(said), **asked}] if domain == APPROVAL and asked.keys().isdisjoint(
+            _SIGNATURES
+        ):
             mandate = mandate_from({**asked, "made_by": None, "approvals": []})
             intent = intent_from_terms(said)
             # Encoded again from what was understood, it's the same: nothing else hides in it.

@@ -13,6 +13,8 @@ import typer
 from base.errors import ConfigError
 from cli.asking import PassphraseFd
 from cli.commands.service import PASSPHRASE_VARIABLE, ask_passphrase
+from cli.commands.signer_audit import audit
+from cli.commands.signer_resync import resync
 from cli.output import say, show_json
 from cli.policies import policy_path, read_policy, settings_if_any
 from cli.signer_people import People, asked, client_of, say_together
@@ -23,6 +25,8 @@ from custody.intents import NATIVE
 from wiring.settings import Settings, find_config, load_settings
 
 app = typer.Typer(help="The process that holds the keys.", no_args_is_help=True, rich_markup_mode=None)
+app.command("resync")(resync)
+app.command("audit")(audit)
 
 Config = Annotated[
     Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml, if any.")

@@ -15,6 +15,7 @@ def onebook(
     passphrase: bytes | None = None,
     typed: str = "",
     environment: Mapping[str, str] | None = None,
+    inherited: tuple[int, ...] = (),
     seconds: float = 100,
 ) -> subprocess.CompletedProcess[str]:
     """Run `onebook ARGUMENTS` in `cwd` to its end, `typed` at its input. ONEBOOK_* variables don't reach it."""
@@ -37,7 +38,7 @@ def onebook(
             capture_output=True,
             text=True,
             timeout=seconds,
-            pass_fds=descriptors,
+            pass_fds=(*descriptors, *inherited),
             check=False,
         )
     finally:
