@@ -153,8 +153,8 @@ async def read_approval(parts: Parts, approval: str) -> Response:
     summary="Approve: a signature over the statement",
     dependencies=[caller(Scope.TREASURY_WRITE)],
 )
-async def sign_approval(parts: Parts, approval: str, key: IdempotencyKey, asked: NewSignature) -> Response:
-    """Sent again it changes nothing: each of the people signs once."""
+async def sign_approval(parts: Parts, approval: str, asked: NewSignature) -> Response:
+    """Each of the people signs once; sent again it changes nothing, so it needs no Idempotency-Key."""
     signed = await parts.approvals.sign(approval, _signature(asked))
     return answer(approval_view(signed), replayed=signed.replayed)
 
@@ -165,7 +165,8 @@ async def sign_approval(parts: Parts, approval: str, key: IdempotencyKey, asked:
     summary="Take a request back",
     dependencies=[caller(Scope.TREASURY_WRITE)],
 )
-async def withdraw_approval(parts: Parts, approval: str, key: IdempotencyKey) -> Response:
+async def withdraw_approval(parts: Parts, approval: str) -> Response:
+    """Sent again it changes nothing, so it needs no Idempotency-Key."""
     withdrawn = await parts.approvals.withdraw(approval)
     return answer(approval_view(withdrawn), replayed=withdrawn.replayed)
 

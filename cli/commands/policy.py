@@ -147,7 +147,7 @@ def sign(
     person = person_of(before, header, key)
     changes = diff(before, after)
     say(f"policy version {after.version}, fingerprint {after.fingerprint.hex()}")
-    say(f"compared with version {before.version} in {before_path}:")
+    say(f"compared with version {before.version} in {before_path}, fingerprint {before.fingerprint.hex()}:")
     _show_changes(changes)
     for sentence in warnings(after, now=_seconds(None)):
         say(f"  warning: {sentence}")
@@ -184,7 +184,7 @@ def accept(
         agree("Accept it?")
     passphrase = ask_for("the keys", passphrase_fd)
     accept_policy(place, folder, found, passphrase=passphrase, clocks=SystemClocks())
-    say(f"policy version {found.version} is accepted; start the signer with it")
+    say(f"policy version {found.version} is accepted; put {file} where the signer's policy is, and start the signer")
 
 
 # --- showing ---------------------------------------------------------------------------------------------------------

@@ -65,9 +65,9 @@ async def test_a_request_is_signed_and_its_mandate_satisfies_the_policy(stage: S
 
     mandate = (await stage.services.approvals.get(request["id"])).mandate
     people = parse(full_policy()).people
-    assert proven(approval_statement(PAYMENT, mandate), mandate.approvals, people) == {"ada", "ben"}
+    assert proven(approval_statement(PAYMENT, mandate), mandate.approvals, people) == frozenset({"ada", "ben"})
     assert mandate.made_by is not None
-    assert proven(maker_statement(PAYMENT, mandate), [mandate.made_by], people) == {"cleo"}
+    assert proven(maker_statement(PAYMENT, mandate), [mandate.made_by], people) == frozenset({"cleo"})
 
 
 async def test_a_repeat_makes_no_second_request_and_another_body_is_a_conflict(stage: Stage):

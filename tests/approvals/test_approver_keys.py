@@ -24,7 +24,7 @@ def test_what_it_signs_is_verified_by_what_the_policy_says_of_it(tmp_path: Path)
     entry = approver_keys.people_entry(header.person)
     policy = parse(policy_text().replace("version = 1\n", f"version = 1\nthreshold = 1\n{entry}\n"))
     assert policy.people == (Person("ada", header.public_key),)
-    assert proven(b"statement", [key.sign(b"statement")], policy.people) == {"ada"}
+    assert proven(b"statement", [key.sign(b"statement")], policy.people) == frozenset({"ada"})
     assert key.sign(b"statement", name="ada of the board").by == "ada of the board"
 
 

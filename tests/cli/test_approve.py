@@ -33,7 +33,7 @@ class Desk:
         assert made[0] == 0, made
 
     def run(self, *words: str, by: str, typed: str = "", out: str = "request.json") -> tuple[int, str]:
-        arguments = (*words, "--policy", "policy.toml", "--key", self.files[by], "--out", out)
+        arguments: tuple[str | Path, ...] = (*words, "--policy", "policy.toml", "--key", self.files[by], "--out", out)
         ended = onebook(*arguments, cwd=self.folder, passphrase=PASSPHRASE, typed=typed)
         return ended.returncode, ended.stdout + ended.stderr
 

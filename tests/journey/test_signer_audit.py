@@ -105,7 +105,7 @@ class Story:
         reading, writing = os.pipe()
         os.write(writing, passphrase)
         os.close(writing)
-        arguments = ("signer", "resync", missing, "--config", self.house.config, "--yes", *more)
+        arguments: tuple[str | Path, ...] = ("signer", "resync", missing, "--config", self.house.config, "--yes", *more)
         try:
             return onebook(*arguments, "--keys-passphrase-fd", str(reading), cwd=self.home, inherited=(reading,))
         finally:
