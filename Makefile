@@ -29,15 +29,15 @@ fuzz: setup ## random histories against the model, on both engines, one book aft
 	@exec env SECONDS=$(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) $(if $(filter file,$(origin SEED)),,SEED=$(SEED)) $(BIN)/pytest -q -s tests/ledger/test_stateful.py -k ten_thousand_steps $(ARGS)
 
 check: setup ## the inner loop: format, types, imports, tidiness, fast tests
-	@$(BIN)/ruff format --check $(PACKAGES) tests bootstrap.py hardhat-local/prepare.py
-	@$(BIN)/ruff check $(PACKAGES) tests bootstrap.py hardhat-local/prepare.py
+	@$(BIN)/ruff format --check $(PACKAGES) tests bootstrap.py hardhat-local/*.py
+	@$(BIN)/ruff check $(PACKAGES) tests bootstrap.py hardhat-local/*.py
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/pytest -n $(WORKERS) -q -m "not slow" $(ARGS)
 
 format: setup ## put the code into its form
-	@$(BIN)/ruff format $(PACKAGES) tests bootstrap.py hardhat-local/prepare.py
-	@$(BIN)/ruff check --fix $(PACKAGES) tests bootstrap.py hardhat-local/prepare.py
+	@$(BIN)/ruff format $(PACKAGES) tests bootstrap.py hardhat-local/*.py
+	@$(BIN)/ruff check --fix $(PACKAGES) tests bootstrap.py hardhat-local/*.py
 
 bench: setup ## measure this machine, every area; SECONDS and SEED, ARGS=--record renews bench/RESULTS.md
 	@exec $(BIN)/onebook bench all --seconds $(SECONDS) --seed $(SEED) $(ARGS)

@@ -331,6 +331,22 @@ _ROWS = (
     ),
     Problem("node_misbehaved", 503, "Network unreliable", "Its node contradicts itself.", "Try again later.", True),
     Problem("node_refused", 503, "Network refused", "Its node refused what we asked.", "Try again later.", True),
+    Problem(
+        "addresses_disagree",
+        503,
+        "No address is given",
+        "An address of this installation isn't the one that its signer derives, so none is given out.",
+        "Wait. Pay to no address that you were given since then before the operator has looked.",
+        True,
+    ),
+    Problem(
+        "no_address_ready",
+        503,
+        "No address ready",
+        "Addresses are made ahead of need, and all of them are given out.",
+        "Try again in a moment.",
+        True,
+    ),
     Problem("signer_unavailable", 503, "Signer unavailable", "The signer doesn't answer.", "Try again later.", True),
     Problem("signer_refused", 503, "Signer refused", "The signer's policy says no.", "Ask the operator.", True),
     # The book

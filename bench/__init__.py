@@ -1,1 +1,1 @@
-"""Benchmarks: how fast the book, the API and the audit are, beside yardsticks that do the same work another way."""
+"""Benchmarks: how fast book, API, audit and signer are, beside yardsticks that do the same work another way."""

@@ -357,6 +357,7 @@ class Broadcaster:
             contract=payment.contract,
             to=payment.to.key if isinstance(payment.to, OwnAddress) else payment.to,
             amount=payment.amount,
+            claims=payment.claims,
         )
 
     async def _store(

@@ -1,5 +1,7 @@
 """What can go wrong with chains, and how a node's own words become these, once.
 
+BrokenInvariant
+└── AddressesAltered       our keys or addresses aren't the signer's: somebody changed them; issuing has stopped
 ConfigError
 ├── WrongChain             a node serves another chain than the one configured or followed before
 └── ChainReset             what this database followed isn't on the chain any more: a local chain that was reset
@@ -12,6 +14,9 @@ Rejected
 Unavailable
 ├── SignerConflict         the signer's journal knows otherwise than this database: a person must look; nothing is freed
 ├── NotYetFollowed         nothing is known of this network yet
+├── AddressesDisagree      an address isn't the one that the signer (or this process) derives: none is issued
+├── NoAddressReady         none is derived ahead, and this process may not or can't derive one itself
+├── NoKeyAtIndex           BIP-32 has no key there (one index in 2**127); the next one has
 ├── LeadershipLost         another follower took over; nothing was written
 ├── SignerUnavailable      no answer from the signer, or one that isn't an answer to what was asked
 ├── NodeUnavailable        no answer in time, no connection, not JSON, too large, rate limit
@@ -33,7 +38,11 @@ Unavailable
 import re
 from typing import ClassVar
 
-from base.errors import ConfigError, Rejected, Unavailable
+from base.errors import BrokenInvariant, ConfigError, Rejected, Unavailable
+
+
+class AddressesAltered(BrokenInvariant):
+    default_code = "addresses_altered"
 
 
 class WrongChain(ConfigError):
@@ -76,6 +85,18 @@ class SignerConflict(Unavailable):
 
 class NotYetFollowed(Unavailable):
     default_code = "not_yet_followed"
+
+
+class AddressesDisagree(Unavailable):
+    default_code = "addresses_disagree"
+
+
+class NoAddressReady(Unavailable):
+    default_code = "no_address_ready"
+
+
+class NoKeyAtIndex(Unavailable):
+    default_code = "no_key_at_index"
 
 
 class LeadershipLost(Unavailable):

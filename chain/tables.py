@@ -22,6 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from db.tables import metadata
 from db.types import Amount, Instant
@@ -118,11 +119,13 @@ addresses = Table(
     Column("book", Text),  # NULL for the house's own
     Column("owner", Text),
     Column("issued_at", Instant, nullable=False),
+    Column("checked_at", Instant),  # when the signer's own derivation was found to be the same; NULL before
     UniqueConstraint("family", "role", "key_index"),
     CheckConstraint("role IN ('deposit', 'hot', 'gas')", name="role_known"),
     CheckConstraint("(role = 'deposit') = (owner IS NOT NULL)", name="deposits_have_owners"),
     CheckConstraint("(book IS NULL) = (owner IS NULL)", name="owner_in_book"),
     Index("ix_chain_addresses_owner", "book", "owner"),
+    Index("ix_chain_addresses_unchecked", "family", "role", "key_index", postgresql_where=text("checked_at IS NULL")),
 )
 """Own addresses: those issued to users for deposits, and the house's hot and gas addresses."""
 
@@ -131,8 +134,46 @@ address_counters = Table(
     metadata,
     Column("family", Text, primary_key=True),
     Column("role", Text, primary_key=True),
-    Column("next_index", Integer, nullable=False),
+    Column("next_index", BigInteger, nullable=False),  # never falls; everything below it was drawn
+    Column("reserved_until", BigInteger),  # the signer's journal gave those below it to us; NULL: it was never asked
 )
+"""From which indexes are drawn, each once; where the signer reserves them, only below `reserved_until`."""
+
+address_pool = Table(
+    "chain_address_pool",
+    metadata,
+    Column("family", Text, primary_key=True),
+    Column("role", Text, primary_key=True),
+    Column("key_index", Integer, primary_key=True),
+    Column("address", Text, nullable=False),
+    Column("derived_at", Instant, nullable=False),
+    Column("checked_at", Instant),
+    UniqueConstraint("family", "address"),
+)
+"""Addresses derived ahead of need. Nobody was told them, so they aren't watched; issuing moves a row out of here."""
+
+address_findings = Table(
+    "chain_address_findings",
+    metadata,
+    Column("seq", BigInteger, Identity(always=True), primary_key=True),
+    Column("family", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("key_index", Integer, nullable=False),  # -1: the role's extended public key itself
+    Column("derived", Text),  # by the signer: an address, or a fingerprint; NULL: it refuses to
+    Column("found", Text, nullable=False),  # here
+    Column("first_seen_at", Instant, nullable=False),
+    Column("last_seen_at", Instant, nullable=False),
+    Column("cleared_at", Instant),  # when they were the same again, or the row was gone; NULL: open
+    Index(
+        "uq_chain_address_findings_open",
+        "family",
+        "role",
+        "key_index",
+        unique=True,
+        postgresql_where=text("cleared_at IS NULL"),
+    ),
+)
+"""Where our addresses or keys aren't the signer's. While one is open, no address of its family is issued."""
 
 nonces = Table(
     "chain_nonces",
@@ -164,6 +205,7 @@ transactions = Table(
     Column("amount", Amount, nullable=False),
     Column("gas_limit", BigInteger, nullable=False),
     Column("fee_wei_max", Amount, nullable=False),
+    Column("claims", JSONB),  # whose payment it is, for the signer's journal
     Column("refusal", Text),  # the signer's or the node's words, where they ended it or stall it
     Column("mined_attempt", SmallInteger),
     Column("tx_hash", Text),  # of the mined attempt; NULL again when a reorg takes it back

@@ -16,7 +16,7 @@ from chain import tables
 from chain.errors import LeadershipLost
 from chain.fees import Bid
 from chain.payments import Attempt, Mined, OnChain, OwnTransaction, Payment
-from chain.signing import OwnAddress, OwnKey, Role, Signed
+from chain.signing import Claims, OwnAddress, OwnKey, Role, Signed
 from chain.transaction_states import OPEN, Kind, State, WaitingFor
 
 _transactions = tables.transactions
@@ -70,6 +70,7 @@ async def insert_transaction(
             amount=payment.amount,
             gas_limit=payment.gas_limit,
             fee_wei_max=payment.fee_wei_max,
+            claims=None if payment.claims is None else _claims_map(payment.claims),
             created_at=now,
             updated_at=now,
         )
@@ -247,6 +248,7 @@ def _transaction(row: Row[Any]) -> OwnTransaction:
         amount=row.amount,
         gas_limit=row.gas_limit,
         fee_wei_max=row.fee_wei_max,
+        claims=None if row.claims is None else _claims(row.claims),
     )
     return OwnTransaction(
         id=row.id,
@@ -259,6 +261,16 @@ def _transaction(row: Row[Any]) -> OwnTransaction:
         created_at=row.created_at,
         updated_at=row.updated_at,
     )
+
+
+def _claims_map(claims: Claims) -> dict[str, str | None]:
+    key_hash = None if claims.key_hash is None else claims.key_hash.hex()
+    return {"account": claims.account, "asset": claims.asset, "amount": str(claims.amount), "key_hash": key_hash}
+
+
+def _claims(told: dict[str, Any]) -> Claims:
+    key_hash = None if told["key_hash"] is None else bytes.fromhex(told["key_hash"])
+    return Claims(told["account"], told["asset"], int(told["amount"]), key_hash)
 
 
 def _this(attempt: Attempt) -> ColumnElement[bool]:

@@ -12,7 +12,7 @@ from base.entropy import Entropy
 from base.errors import ConfigError
 from base.files import write_atomically
 from chain.networks import GWEI
-from custody.ceremony import create_keys
+from custody.ceremony import create_keys, keys_of
 from custody.clocks import SystemClocks
 from custody.derivation import Role
 from custody.enrolment import enrol
@@ -99,7 +99,7 @@ def install(
     if chain is not None:
         text = _policy(chain, fingerprints)
         write_atomically(home / "policy.toml", text.encode())
-        enrol(home / "journal.sqlite", fingerprints, parse(text), clocks=SystemClocks())
+        enrol(home / "journal.sqlite", keys_of(created), parse(text), clocks=SystemClocks())
     _render(home, "rates.toml", as_of=clock.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     _render(
         home,

@@ -28,6 +28,7 @@ COMMANDS = {
     "policy": "cli.commands.policy:app",
     "approver": "cli.commands.approver:app",
     "approve": "cli.commands.approve:approve",
+    "keys": "cli.commands.keys:app",
     "reconcile": "cli.commands.book:reconcile",
     "audit": "cli.commands.proofs:audit",
     "proof": "cli.commands.proofs:proof",

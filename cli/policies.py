@@ -7,11 +7,13 @@ from base.errors import ConfigError
 from cli.asking import read_text
 from custody.approvals import Person
 from custody.approver_keys import ApproverKeyHeader
-from custody.derivation import AddressSource, Role
 from custody.errors import PolicyInvalid
-from custody.intents import KeyRef
+from custody.intents import KeyRef, keys_named
+from custody.passphrases import Guard
 from custody.policy import Policy
 from custody.policy_file import parse
+from custody.rolekeys import RoleKeys, address_source
+from custody.stores import open_store
 from wiring.settings import Settings, find_config, load_settings
 
 
@@ -69,9 +71,16 @@ def creators(policy: Policy, settings: Settings | None) -> Mapping[KeyRef, bytes
     """The addresses of the keys that create the policy's contracts, as far as the configured xpubs tell."""
     if settings is None:
         return {}
-    sources = {Role(role): AddressSource(xpub) for role, xpub in settings.xpubs.items()}
+    sources = {str(name): address_source(public) for name, public in settings.xpubs.items()}
     wanted = {contract.deployer for contract in policy.contracts}
-    return {key: sources[key.role].address(key.index) for key in wanted if key.role in sources}
+    return {key: sources[key.keys].address(key.index) for key in wanted if key.keys in sources}
+
+
+def open_keys(folder: Path, fingerprints: Mapping[str, bytes], passphrase: bytes) -> dict[str, RoleKeys]:
+    """The keys of these names and fingerprints, out of their files. Raises KeyFileMissing, KeyFileLocked."""
+    with Guard(folder).attempt():
+        store = open_store(folder, passphrase)
+        return {name: store.find(keys_named(name)[0], mark) for name, mark in fingerprints.items()}
 
 
 def _path(named: Path | None, settings: Settings | None, setting: str, option: str) -> Path:

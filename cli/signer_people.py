@@ -14,7 +14,6 @@ from custody import approver_keys
 from custody.approval_requests import signed_from_text, signed_to_text
 from custody.approvals import Signature
 from custody.client import SignerClient
-from custody.derivation import Role
 from wiring.settings import Settings
 
 Told = TypeVar("Told")
@@ -69,7 +68,7 @@ class People:
 
 def client_of(socket: Path | None, settings: Settings | None) -> SignerClient:
     """The signer's client; where there is a configuration, only its keys' answers are believed."""
-    xpubs = None if settings is None else {Role(role): xpub for role, xpub in settings.xpubs.items()}
+    xpubs = None if settings is None else {str(name): public for name, public in settings.xpubs.items()}
     return SignerClient(socket_path(socket, settings), xpubs=xpubs or None)
 
 

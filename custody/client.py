@@ -20,6 +20,7 @@ from custody.errors import IntentInvalid, SignerMismatch, SignerRefused, SignerU
 from custody.intents import Authorisation, Intent, KeyRef, ProofOfControl, to_map
 from custody.journal_file import Head, Row
 from custody.messages import message_digest, message_signer
+from custody.rolekeys import SingleAddress, address_source
 from custody.transactions import build, read
 
 ANSWER_SECONDS: Final = 10.0
@@ -43,7 +44,8 @@ class Signed:
 class SignerStatus:
     """What a signer says of itself."""
 
-    xpubs: Mapping[Role, str]
+    keys: Mapping[str, str]
+    """The public text of its keys (an account xpub, or a single public key) by name: `hot`, `hot.2`."""
     policy_fingerprint: bytes
     policy_version: int
     networks: tuple[int, ...]
@@ -62,25 +64,31 @@ class SignerStatus:
     """Why the signer doesn't trust its clocks, if so."""
 
     @property
-    def fingerprints(self) -> dict[Role, bytes]:
-        """SHA-256 of each account xpub."""
-        return {role: fingerprint(xpub) for role, xpub in self.xpubs.items()}
+    def fingerprints(self) -> dict[str, bytes]:
+        """SHA-256 of each public text."""
+        return {name: fingerprint(public) for name, public in self.keys.items()}
+
+    @property
+    def xpubs(self) -> dict[Role, str]:
+        """The first generation's, by role."""
+        return {Role(name): public for name, public in self.keys.items() if "." not in name}
 
 
 @dataclass(slots=True)
 class SignerClient:
     """Talks to the signer at `socket_path`; safe to share among tasks, which take turns.
 
-    `xpubs` pins the keys whose signatures are accepted. Without them the first answer's are pinned for this client's
-    life, which doesn't notice a socket that was replaced before that: services pass what `init` recorded.
+    `xpubs` pins the keys (public texts by name) whose signatures are accepted. Without them the first answer's are
+    pinned for this client's life, which doesn't notice a socket that was replaced before that: services pass what
+    `init` recorded.
     """
 
     socket_path: Path
-    xpubs: Mapping[Role, str] | None = None
+    xpubs: Mapping[Role, str] | Mapping[str, str] | None = None
     seconds: float = ANSWER_SECONDS
     _stream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = field(default=None, init=False, repr=False)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
-    _sources: dict[Role, AddressSource] = field(default_factory=dict, init=False, repr=False)
+    _sources: dict[str, AddressSource | SingleAddress] = field(default_factory=dict, init=False, repr=False)
 
     async def status(self) -> SignerStatus:
         """The signer's keys, policy and journal head. Raises SignerUnavailable, SignerMismatch for other keys."""
@@ -90,8 +98,8 @@ class SignerClient:
         except (KeyError, TypeError, ValueError) as problem:
             raise SignerMismatch("the signer's status makes no sense: another program sits at its socket") from problem
         if self.xpubs is None:
-            self.xpubs = dict(status.xpubs)
-        if any(status.xpubs.get(role) != xpub for role, xpub in self.xpubs.items()):
+            self.xpubs = dict(status.keys)
+        if any(status.keys.get(str(name)) != public for name, public in self.xpubs.items()):
             raise SignerMismatch("the signer has other keys than this service knows: check who listens at its socket")
         return status
 
@@ -137,19 +145,21 @@ class SignerClient:
             raise SignerMismatch(f"the answer is another transaction than attempt {intent.attempt} asked for")
         return signed.raw, signed.sender, signed.tx_hash
 
-    async def addresses(self, role: Role, *, first: int, count: int) -> list[bytes]:
-        """The signer's own derivation of `count` addresses (at most 1,000) from index `first`, 20 bytes each."""
-        told = await self._ask({"call": "addresses", "role": role.value, "first": first, "count": count})
+    async def addresses(self, keys: str, *, first: int, count: int) -> list[bytes]:
+        """The signer's own derivation of `count` addresses (at most 1,000) from index `first`, 20 bytes each.
+
+        `keys` is a role, or a later generation's name (`deposit.2`).
+        """
+        told = await self._ask({"call": "addresses", "keys": str(keys), "first": first, "count": count})
         listed = _ok(told).get("addresses")
         if not isinstance(listed, list) or len(listed) != count or not all(isinstance(one, bytes) for one in listed):
             raise SignerMismatch("the signer's answer isn't a list of addresses")
         return listed
 
-    async def reserve(self, role: Role, *, count: int, highest: tuple[int, bytes] | None) -> int:
-        """Have `count` address indexes of a role (at most 1,000) given away for ever; the first of them."""
-        told = await self._ask(
-            {"call": "reserve", "role": role.value, "count": count, "highest": list(highest) if highest else None}
-        )
+    async def reserve(self, keys: str, *, count: int, highest: tuple[int, bytes] | None) -> int:
+        """Have `count` address indexes of these keys (at most 1,000) given away for ever; the first of them."""
+        seen = list(highest) if highest else None
+        told = await self._ask({"call": "reserve", "keys": str(keys), "count": count, "highest": seen})
         first = _ok(told).get("first")
         if type(first) is not int:
             raise SignerMismatch("the signer's answer isn't an index")
@@ -189,11 +199,12 @@ class SignerClient:
 
     def _address(self, key: KeyRef) -> bytes:
         assert self.xpubs is not None
-        if key.role not in self._sources:
-            if key.role not in self.xpubs:
-                raise XpubInvalid(f"no account xpub of the {key.role.value} role is known to this service")
-            self._sources[key.role] = AddressSource(self.xpubs[key.role])
-        return self._sources[key.role].address(key.index)
+        if key.keys not in self._sources:
+            public = {str(name): text for name, text in self.xpubs.items()}.get(key.keys)
+            if public is None:
+                raise XpubInvalid(f"no public key of {key.keys} is known to this service")
+            self._sources[key.keys] = address_source(public)
+        return self._sources[key.keys].address(key.index)
 
     async def _ask(self, question: Mapping[str, object]) -> dict[str, object]:
         """One question, one answer, within `seconds`. A connection that failed in any way is never used again."""
@@ -266,11 +277,11 @@ def _freezing(
 def _status(told: Mapping[str, object]) -> SignerStatus:
     answer: dict[str, Any] = _ok(told)
     head = _head(told)
-    xpubs, policy, version = (answer[name] for name in ("xpubs", "policy", "policy_version"))
-    if not (isinstance(xpubs, dict) and isinstance(policy, bytes) and isinstance(version, int)):
+    keys, policy, version = (answer[name] for name in ("keys", "policy", "policy_version"))
+    if not (isinstance(keys, dict) and isinstance(policy, bytes) and isinstance(version, int)):
         raise TypeError("status fields have other types")
     return SignerStatus(
-        xpubs={Role(name): str(xpub) for name, xpub in xpubs.items() if xpub is not None},
+        keys={str(name): str(public) for name, public in keys.items()},
         policy_fingerprint=policy,
         policy_version=version,
         networks=tuple(answer["networks"]),

@@ -12,7 +12,19 @@ from typing import Final
 
 from custody.derivation import MAX_INDEX, Role, checksummed
 from custody.errors import IntentInvalid
-from custody.intents import Authorisation, Cancel, First, Intent, Leg, ProofOfControl, from_map, to_map
+from custody.intents import (
+    Authorisation,
+    Cancel,
+    First,
+    Intent,
+    KeyRef,
+    Leg,
+    ProofOfControl,
+    from_map,
+    keys_name,
+    keys_named,
+    to_map,
+)
 
 _NUMBERS: Final = frozenset(
     {
@@ -35,7 +47,7 @@ PRICED: Final[Mapping[str, int]] = {
 _MESSAGES: Final = frozenset({Authorisation.kind, ProofOfControl.kind})
 _DIGITS: Final = re.compile(r"0|[1-9][0-9]{0,77}")
 _HEX: Final = re.compile(r"0x([0-9a-fA-F]{2})*")
-_KEY: Final = re.compile(r"(deposit|hot|gas):(0|[1-9][0-9]{0,9})")
+_KEY: Final = re.compile(r"([a-z]+(?:\.[0-9]+)?):(0|[1-9][0-9]{0,9})")
 _EXACT: Final = 2**53
 _BYTES_MAX: Final = 256 * 1024
 
@@ -102,6 +114,8 @@ def _told(name: str, value: object) -> object:
     match value:
         case [str(role), int(index)]:
             return f"{role}:{index}"
+        case [str(role), int(index), int(generation)]:
+            return f"{keys_name(Role(role), generation)}:{index}"
         case bytes() if name in _ADDRESSES:
             return checksummed(value)
         case bytes():
@@ -136,11 +150,18 @@ def _number(name: str, told: object) -> int:
     raise IntentInvalid(f'{name} is a whole number as a string of digits, such as "1000000"', param=name)
 
 
-def _key(name: str, told: object) -> list[object]:
+def key_named(told: object, param: str = "key") -> KeyRef:
+    """The key that a text such as `hot:0` or `hot.2:0` names. Raises IntentInvalid."""
     found = _KEY.fullmatch(told) if isinstance(told, str) else None
     if found is None or int(found[2]) > MAX_INDEX:
-        raise IntentInvalid(f'{name}: a key is written "hot:0"', param=name)
-    return [Role(found[1]).value, int(found[2])]
+        raise IntentInvalid(f'{param}: a key is written "hot:0", of a later generation "hot.2:0"', param=param)
+    role, generation = keys_named(found[1])
+    return KeyRef(role, int(found[2]), generation)
+
+
+def _key(name: str, told: object) -> list[object]:
+    key = key_named(told, name)
+    return [key.role.value, key.index, *([key.generation] if key.generation > 1 else [])]
 
 
 def _bytes(name: str, told: object) -> bytes:

@@ -15,9 +15,8 @@ from hashlib import sha256
 from typing import Any, ClassVar, Final, TypeAlias
 
 import cbor2
-from eth_utils import keccak  # type: ignore[attr-defined]
 
-from custody.derivation import MAX_INDEX, Role
+from custody.derivation import MAX_INDEX, Role, keccak
 from custody.errors import IntentInvalid
 
 DOMAIN: Final = "onebook/intent/1"
@@ -32,6 +31,9 @@ LEGS_MAX: Final = 100
 CODE_BYTES_MAX: Final = 49_152
 """Creation code of a contract (EIP-3860)."""
 
+GENERATIONS_MAX: Final = 99
+"""Seeds of one role, one after the other."""
+
 AUTHORISATION_SECONDS: Final = 3600
 """The longest that an authorisation may stay valid."""
 
@@ -43,6 +45,7 @@ _FEE_MAX = 2**128
 _ATTEMPT_MAX = 10_000
 _GAS_LIMIT_MIN = 21_000
 _SUBJECT = re.compile(r"[a-z][a-z0-9]{0,15}_[a-z0-9-]{1,64}")
+_GENERATION = re.compile(r"[2-9]|[1-9][0-9]")
 _EPOCH = re.compile(r"[0-9]{1,20}")
 _HASH_BYTES = 32
 _SIGNATURE_BYTES = 65
@@ -51,16 +54,36 @@ _DOMAIN_TEXT_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class KeyRef:
-    """A key by role and index: `m/44'/60'/role'/0/index`."""
+    """A key by role, index and generation: `m/44'/60'/role'/0/index` of the seed that the generation names."""
 
     role: Role
     index: int
+    generation: int = 1
 
     def __post_init__(self) -> None:
         _whole("sender.index", self.index, 0, MAX_INDEX)
+        _whole("sender.generation", self.generation, 1, GENERATIONS_MAX)
+
+    @property
+    def keys(self) -> str:
+        """The name of the keys it's one of: `hot`, or `hot.2` after a rotation."""
+        return keys_name(self.role, self.generation)
 
     def __str__(self) -> str:
-        return f"{self.role.value}:{self.index}"
+        return f"{self.keys}:{self.index}"
+
+
+def keys_name(role: Role, generation: int) -> str:
+    """How a role's keys of a generation are named: the first by the role alone."""
+    return role.value if generation == 1 else f"{role.value}.{generation}"
+
+
+def keys_named(name: str) -> tuple[Role, int]:
+    """Role and generation behind such a name. Raises IntentInvalid."""
+    role, dot, generation = name.partition(".")
+    if role in Role.__members__.values() and (not dot or _GENERATION.fullmatch(generation)):
+        return Role(role), int(generation) if dot else 1
+    raise IntentInvalid("keys are named by their role, later generations as hot.2", param="keys", code="keys_unknown")
 
 
 Destination: TypeAlias = bytes | KeyRef
@@ -454,7 +477,7 @@ def kind_of(intent: Intent) -> str:
 
 
 def to_map(intent: Intent) -> dict[str, object]:
-    """An intent as CBOR values: a key as [role, index], an address as 20 bytes, a leg as [subject, to, amount]."""
+    """An intent as CBOR values: a key as a list, an address as 20 bytes, a leg as [subject, to, amount]."""
     told: dict[str, object] = {name: _plain(getattr(intent, name)) for name in _FIELDS[intent.kind]}
     return {"kind": intent.kind, **told}
 
@@ -497,7 +520,7 @@ def digest(intent: Intent) -> bytes:
 def _plain(value: object) -> object:
     match value:
         case KeyRef():
-            return [value.role.value, value.index]
+            return [value.role.value, value.index, *([value.generation] if value.generation > 1 else [])]
         case tuple():
             return [[leg.subject, leg.to, leg.amount] for leg in value]
         case _:
@@ -508,7 +531,9 @@ def _key_ref(param: str, told: object) -> KeyRef:
     match told:
         case [str(role), int(index)] if role in Role.__members__.values():
             return KeyRef(Role(role), index)
-    raise IntentInvalid("a key is named by [role, index]", param=param)
+        case [str(role), int(index), int(generation)] if role in Role.__members__.values() and generation != 1:
+            return KeyRef(Role(role), index, generation)
+    raise IntentInvalid("a key is named by [role, index], or [role, index, generation] from 2 on", param=param)
 
 
 def _to(param: str, told: object) -> object:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import cbor2
 
@@ -20,7 +20,6 @@ from base.files import sync_folder
 from custody.approvals import Mandate, Person, mandate_map
 from custody.clocks import Clocks
 from custody.counting import Counted, Counts
-from custody.derivation import Role
 from custody.errors import JournalExists, JournalMissing, JournalTampered
 from custody.intents import Allowance, Cancel, First, Intent, KeyRef, Payment, TopUp, from_map, subjects_of, to_map
 from custody.journal_file import GENESIS, Head, Kind, Row, connect, create_tables, insert, lock, make_row, verified_rows
@@ -37,9 +36,10 @@ class SignedBytes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What a journal was begun with, and the policy that it has accepted last, with the people who may change it."""
+    """The keys that a journal serves (fingerprints by name), and the policy that it has accepted last, with the people
+    who may change it."""
 
-    fingerprints: Mapping[Role, bytes]
+    fingerprints: Mapping[str, bytes]
     policy_version: int
     policy_fingerprint: bytes
     people: tuple[Person, ...] = ()
@@ -48,11 +48,18 @@ class Enrolment:
     def body(self) -> dict[str, object]:
         """What a row says of the policy."""
         return {
+            "keys": dict(self.fingerprints),
             "policy_version": self.policy_version,
             "policy": self.policy_fingerprint,
             "people": [[person.name, person.key] for person in self.people],
             "threshold": self.threshold,
         }
+
+    @staticmethod
+    def from_body(told: Mapping[str, Any]) -> "Enrolment":
+        """What a row's body says."""
+        people = tuple(Person(name, key) for name, key in told["people"])
+        return Enrolment(told["keys"], told["policy_version"], told["policy"], people, told["threshold"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +103,18 @@ class Journal:
         self._load()
 
     @classmethod
-    def create(cls, path: Path, enrolment: Enrolment, *, clocks: Clocks) -> None:
-        """Begin a journal at `path` for these keys and this policy; a file that exists is never touched."""
+    def create(cls, path: Path, enrolment: Enrolment, *, proof: Mapping[str, object], clocks: Clocks) -> None:
+        """Begin a journal at `path` for these keys and this policy; a file that exists is never touched.
+
+        `proof` shows that who began it held the keys (`custody.enrolment`).
+        """
         if path.exists():
             raise JournalExists(f"{path} exists: a journal is never begun anew")
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         connection = connect(path)
         try:
             create_tables(connection)
-            body = {"keys": {role.value: mark for role, mark in enrolment.fingerprints.items()}, **enrolment.body()}
+            body = {**enrolment.body(), "proof": dict(proof)}
             insert(connection, make_row(Head(0, GENESIS), begin(clocks.read()), Kind.ENROLLED, body))
         finally:
             connection.close()
@@ -219,9 +229,9 @@ class Journal:
         row = self._connection.execute("SELECT sequence FROM allowances WHERE batch = ?", (batch,)).fetchone()
         return self._journalled(self._one("sequence = ?", row[0])) if row else None
 
-    def next_index(self, role: Role) -> int:
-        """The first address index of a role that isn't reserved."""
-        return self._next_index.get(role, 0)
+    def next_index(self, keys: str) -> int:
+        """The first address index of these keys (`deposit`, `deposit.2`) that isn't reserved."""
+        return self._next_index.get(keys, 0)
 
     def agrees(self, claimed: Head) -> bool:
         """Whether this journal has the row that a client has seen, or was taken up where that was lost."""
@@ -289,9 +299,9 @@ class Journal:
         now = self.time()
         return self._append(Kind.REFUSED, body, at=self.last if isinstance(now, Unsafe) else now, intent=intent)
 
-    def record_policy(self, successor: Enrolment, *, approved_by: frozenset[str] = frozenset()) -> Head:
-        """A successor policy; its keys are the journal's."""
-        return self._append(Kind.POLICY, {**successor.body(), "approved_by": sorted(approved_by)})
+    def record_policy(self, successor: Enrolment, *, proof: Mapping[str, object]) -> Head:
+        """A successor policy; `proof` shows that those who may change it did."""
+        return self._append(Kind.POLICY, {**successor.body(), "proof": dict(proof)})
 
     def record_freeze(self, scope: Scope, *, lifted: bool, approved_by: frozenset[str]) -> Head:
         """A freeze, or the lifting of one."""
@@ -314,10 +324,10 @@ class Journal:
                 self._append(Kind.RESYNCED, {"raw": one.raw}, taken_back=one)
             return self._append(Kind.TAKEN_UP, {"approved_by": sorted(approved_by)})
 
-    def record_reservation(self, role: Role, count: int) -> int:
-        """Give `count` address indexes of a role away; the first of them."""
-        first = self.next_index(role)
-        self._append(Kind.RESERVED, {"role": role.value, "first": first, "count": count})
+    def record_reservation(self, keys: str, count: int) -> int:
+        """Give `count` address indexes of these keys away; the first of them."""
+        first = self.next_index(keys)
+        self._append(Kind.RESERVED, {"keys": keys, "first": first, "count": count})
         return first
 
     def _append(
@@ -336,7 +346,7 @@ class Journal:
         row = make_row(self.head, at or self.last, kind, body, place)
         insert(self._connection, row)
         self._index(row, intent)
-        self._take(row)
+        self._take(row, intent)
         return self.head
 
     def _index(self, row: Row, intent: Intent | None) -> None:
@@ -365,33 +375,30 @@ class Journal:
         self._claimed: set[Head] = set()
         self._taken_over: set[Head] = set()
         self._enrolment: Enrolment | None = None
+        self.proofs: list[tuple[Enrolment, Mapping[str, Any]]] = []
+        """Every enrolment, oldest first, with what proves it."""
         self._frozen: set[Scope] = set()
-        self._next_index: dict[Role, int] = {}
+        self._next_index: dict[str, int] = {}
         for row in verified_rows(self._connection):
             self._take(row)
         if self._enrolment is None:
             raise JournalTampered("the journal has no first row")
 
-    def _take(self, row: Row) -> None:
-        """Advance what is kept in memory by one row of the file."""
+    def _take(self, row: Row, intent: Intent | None = None) -> None:
+        """Advance what is kept in memory by one row of the file; its intent is read from it where it isn't at hand."""
         self.head, self.last = Head(row.sequence, row.hash), row.moment
         match row.kind:
             case Kind.INTENT | Kind.SUCCESSOR:
                 told = cbor2.loads(row.body)
-                counted = Counted(from_map(told["intent"]), told["fee_counted"])
+                counted = Counted(intent or from_map(told["intent"]), told["fee_counted"])
                 if row.kind == Kind.INTENT:
                     self.counts.add(counted, at_us=row.window_us)
                 else:
                     self._take_successor(counted, row)
             case Kind.ENROLLED | Kind.POLICY:
                 told = cbor2.loads(row.body)
-                keys = (
-                    {Role(name): mark for name, mark in told["keys"].items()}
-                    if row.kind == Kind.ENROLLED
-                    else self.enrolment.fingerprints
-                )
-                people = tuple(Person(name, key) for name, key in told["people"])
-                self._enrolment = Enrolment(keys, told["policy_version"], told["policy"], people, told["threshold"])
+                self._enrolment = Enrolment.from_body(told)
+                self.proofs.append((self._enrolment, told["proof"]))
             case Kind.FROZEN | Kind.LIFTED:
                 told = cbor2.loads(row.body)
                 scope = Scope(told["chain_id"], told["asset"])
@@ -410,7 +417,7 @@ class Journal:
                 self.counts.fill(at_us=row.window_us)
             case Kind.RESERVED:
                 told = cbor2.loads(row.body)
-                self._next_index[Role(told["role"])] = told["first"] + told["count"]
+                self._next_index[told["keys"]] = told["first"] + told["count"]
             case _:
                 pass
 

@@ -134,9 +134,11 @@ def _reaches(policy: Policy, situation: Situation, rule: Rule, intent: First) ->
     match rule.to:
         case Anyone():
             return True
-        case Own(role=role, index=index):
+        case Own(role=role, index=index, generation=generation):
             to = intent.sender if rule.kind is Kind.PROOF else getattr(intent, "to", None)
-            return isinstance(to, KeyRef) and to.role is role and index in (None, to.index)
+            if not isinstance(to, KeyRef) or to.role is not role:
+                return False
+            return index is None or (to.index, to.generation) == (index, generation)
         case Listed(addresses=addresses):
             return getattr(intent, "to", None) in addresses
         case Named(contract=name):

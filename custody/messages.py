@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import Final
 
 from coincurve import PublicKey
-from eth_utils import keccak  # type: ignore[attr-defined]
 
-from custody.derivation import address_of, checksummed
+from custody.derivation import address_of, checksummed, keccak
 from custody.errors import IntentInvalid
 from custody.intents import Authorisation, KeyRef, Message, ProofOfControl
 

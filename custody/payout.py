@@ -9,8 +9,7 @@ A leg's id is the Keccak-256 of its withdrawal's id.
 from collections.abc import Sequence
 from typing import Final
 
-from eth_utils import keccak  # type: ignore[attr-defined]
-
+from custody.derivation import keccak
 from custody.intents import Leg
 
 PAY_NATIVE: Final = bytes(keccak(b"payNative((bytes32,address,uint256)[])")[:4])

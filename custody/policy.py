@@ -16,9 +16,7 @@ import cbor2
 from custody.approvals import Person
 from custody.counting import FeeKey
 from custody.derivation import Role, checksummed
-from custody.intents import (
-    KeyRef,
-)
+from custody.intents import KeyRef, keys_name
 
 DOMAIN: Final = "onebook/policy/1"
 """Stands before a policy's canonical form; ends in the version of that form."""
@@ -55,10 +53,11 @@ class Anyone(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """Own addresses of a role: one index, or all up to the highest."""
+    """Own addresses of a role: one index of a generation, or all of every generation up to the highest index."""
 
     role: Role
     index: int | None
+    generation: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +171,8 @@ class Policy:
     highest_index: Mapping[Role, int]
     rules: tuple[Rule, ...]
     first_nonces: Mapping[tuple[int, KeyRef], int] = field(default_factory=dict)
-    keys: Mapping[Role, bytes] = field(default_factory=dict)
-    """Fingerprints of the account xpubs this policy was made for; the signer refuses others."""
+    keys: Mapping[str, bytes] = field(default_factory=dict)
+    """Fingerprints of the keys this policy was made for, by name (`hot`, `hot.2`); the signer refuses others."""
     people: tuple[Person, ...] = ()
     threshold: int = 0
     contracts: tuple[Contract, ...] = ()
@@ -206,7 +205,7 @@ def canonical(policy: Policy) -> bytes:
         "networks": sorted(policy.networks),
         "highest_index": {role.value: index for role, index in policy.highest_index.items()},
         "first_nonces": sorted([chain, str(key), nonce] for (chain, key), nonce in policy.first_nonces.items()),
-        "keys": {role.value: key for role, key in policy.keys.items()},
+        "keys": dict(policy.keys),
         "people": sorted([person.name, person.key] for person in policy.people),
         "threshold": policy.threshold,
         "contracts": sorted([c.name, c.chain_id, c.code_hash, str(c.deployer), c.nonce] for c in policy.contracts),
@@ -232,8 +231,8 @@ def spell(match: Match) -> str | list[str]:
     match match:
         case Anyone():
             return match.value
-        case Own(role=role, index=index):
-            return f"own:{role.value}" if index is None else f"own:{role.value}:{index}"
+        case Own(role=role, index=index, generation=generation):
+            return f"own:{role.value}" if index is None else f"own:{keys_name(role, generation)}:{index}"
         case Named(contract=name):
             return f"contract:{name}"
         case Listed(addresses=addresses):

@@ -74,11 +74,11 @@ def _people(old: Policy, new: Policy) -> Iterator[Change]:
 def _keys(old: Policy, new: Policy) -> Iterator[Change]:
     for role, mark in _changed(old.keys, new.keys):
         said = "isn't named any more" if mark is None else "is another"
-        yield Change(Way.LOOSER if role in old.keys else Way.TIGHTER, f"the fingerprint of the {role.value} key {said}")
+        yield Change(Way.LOOSER if role in old.keys else Way.TIGHTER, f"the fingerprint of the {role} key {said}")
     for role, index in _changed(old.highest_index, new.highest_index):
         before = old.highest_index.get(role, -1)
         way = Way.LOOSER if index is not None and index > before else Way.TIGHTER
-        yield Change(way, f"highest index of {role.value}: {before} -> {index}")
+        yield Change(way, f"highest index of {role}: {before} -> {index}")
     for (chain_id, key), nonce in _changed(old.first_nonces, new.first_nonces):
         told = f"{old.first_nonces.get((chain_id, key), 0)} -> {nonce or 0}"
         yield Change(Way.OTHER, f"first nonce of {key} on network {chain_id}: {told}")

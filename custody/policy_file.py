@@ -39,8 +39,8 @@ a policy's fingerprint; an unknown name is an error, never ignored. `docs/custod
     index = 0
     nonce = 7
 
-    [keys]                          # fingerprints of the account xpubs; the signer refuses others
-    hot = "64 hex digits"
+    [keys]                          # fingerprints of the account xpubs; the signer refuses others. A successor that
+    hot = "64 hex digits"           # names a later generation ("hot.2") takes it in
 
     [[contracts]]                   # our own: Keccak-256 of the creation code with its arguments, and who creates it
     name = "payout"
@@ -88,8 +88,8 @@ from typing import Final
 from custody.approvals import Person
 from custody.counting import FeeKey
 from custody.derivation import MAX_INDEX, Role, checksummed
-from custody.errors import PolicyInvalid
-from custody.intents import NATIVE, KeyRef
+from custody.errors import IntentInvalid, PolicyInvalid
+from custody.intents import GENERATIONS_MAX, NATIVE, KeyRef, keys_name, keys_named
 from custody.policy import (
     UNLIMITED,
     Action,
@@ -173,7 +173,7 @@ def parse(text: str) -> Policy:
         networks=networks,
         highest_index=_highest(told.get("highest_index", {})),
         first_nonces=dict(_first_nonce(entry) for entry in _tables(told, "first_nonces")),
-        keys={_role(name): _hash(text, "keys") for name, text in _table(told.get("keys", {}), "keys").items()},
+        keys={_keys(name): _hash(text, "keys") for name, text in _table(told.get("keys", {}), "keys").items()},
         people=tuple(_person(entry) for entry in _tables(told, "people")),
         threshold=_number(told.get("threshold", 0), "threshold", low=0),
         contracts=tuple(_contract(entry, networks) for entry in _tables(told, "contracts")),
@@ -282,8 +282,9 @@ def _match(told: object, where: str) -> Match:
     match parts:
         case ["own", role]:
             return Own(_role(role), None)
-        case ["own", role, index] if _WHOLE.fullmatch(index) and int(index) <= MAX_INDEX:
-            return Own(_role(role), int(index))
+        case ["own", _, _]:
+            key = _key(told.removeprefix("own:") if isinstance(told, str) else None, where)
+            return Own(key.role, key.index, key.generation)
         case ["contract", name] if name:
             return Named(name)
     raise PolicyInvalid(f"{where}: to is {', '.join(_WHERE[one] for one in (Anyone, Own, Named))} or {_WHERE[Listed]}")
@@ -441,9 +442,20 @@ def _gas_budget(entry: dict[str, object], networks: frozenset[int]) -> tuple[Fee
 def _key(told: object, where: str) -> KeyRef:
     parts = told.split(":") if isinstance(told, str) else []
     match parts:
-        case [role, index] if _WHOLE.fullmatch(index) and int(index) <= MAX_INDEX:
-            return KeyRef(_role(role), int(index))
-    raise PolicyInvalid(f'{where}: a key is written "gas:0"')
+        case [name, index] if _WHOLE.fullmatch(index) and int(index) <= MAX_INDEX:
+            role, generation = keys_named(_keys(name))
+            return KeyRef(role, int(index), generation)
+    raise PolicyInvalid(f'{where}: a key is written "gas:0", of a later generation "gas.2:0"')
+
+
+def _keys(told: object) -> str:
+    """The name of a role's keys of a generation."""
+    try:
+        return keys_name(*keys_named(told if isinstance(told, str) else ""))
+    except IntentInvalid as problem:
+        raise PolicyInvalid(
+            f"{told!r} isn't a role (deposit, hot, gas), nor a later generation of one (hot.2)"
+        ) from problem
 
 
 def _highest(told: object) -> dict[Role, int]:
@@ -457,11 +469,14 @@ def _highest(told: object) -> dict[Role, int]:
 
 def _first_nonce(entry: dict[str, object]) -> tuple[tuple[int, KeyRef], int]:
     where = "first_nonces"
-    _only(entry, where, {"chain_id", "role", "index", "nonce"}, set())
+    _only(entry, where, {"chain_id", "role", "index", "nonce"}, {"generation"})
     index = _number(entry["index"], f"{where}: index", low=0)
     if index > MAX_INDEX:
         raise PolicyInvalid(f"{where}: index is at most {MAX_INDEX}")
-    place = (_number(entry["chain_id"], f"{where}: chain_id", low=1), KeyRef(_role(entry["role"]), index))
+    generation = _number(entry.get("generation", 1), f"{where}: generation", low=1)
+    if generation > GENERATIONS_MAX:
+        raise PolicyInvalid(f"{where}: generation is at most {GENERATIONS_MAX}")
+    place = (_number(entry["chain_id"], f"{where}: chain_id", low=1), KeyRef(_role(entry["role"]), index, generation))
     return place, _number(entry["nonce"], f"{where}: nonce", low=0)
 
 

@@ -51,8 +51,10 @@ def is_within(inner: Match | None, outer: Match | None) -> bool:
     match outer:
         case None | Anyone():
             return True
-        case Own(role=role, index=index):
-            return isinstance(inner, Own) and inner.role is role and index in (None, inner.index)
+        case Own(role=role, index=index, generation=generation):
+            if not isinstance(inner, Own) or inner.role is not role:
+                return False
+            return index is None or (inner.index, inner.generation) == (index, generation)
         case Listed(addresses=addresses):
             return isinstance(inner, Listed) and inner.addresses <= addresses
         case _:

@@ -21,12 +21,11 @@ from typing import Final
 import cbor2
 
 from base.files import sync_folder
-from custody import keystore
 from custody.approvals import Person, Signature, Unproven, proven, resync_statement
 from custody.clocks import Clocks
-from custody.derivation import Role
-from custody.enrolment import enrolment_of
+from custody.enrolment import Keys, enrol
 from custody.errors import IntentInvalid, JournalExists, ResyncRefused
+from custody.intent_json import key_named
 from custody.intents import Cancel, KeyRef
 from custody.journal import Journal, TakenBack
 from custody.journal_file import GENESIS, Head, Kind
@@ -35,7 +34,6 @@ from custody.transactions import read
 
 _FILE_BYTES_MAX: Final = 256 << 20
 _ROWS_AT_ONCE: Final = 1_000
-_KEY: Final = re.compile(r"(deposit|hot|gas):(0|[1-9][0-9]{0,9})")
 _RAW: Final = re.compile(r"0x([0-9a-f]{2})+")
 
 Place = tuple[int, KeyRef, int]
@@ -150,11 +148,11 @@ def take_up(journal: Journal, planned: Plan, *, signatures: Sequence[Signature])
     return _record(journal, planned, names)
 
 
-def take_up_by_passphrase(journal: Journal, planned: Plan, *, keys: Path, passphrase: bytes) -> Head:
-    """Take up a journal whose policy has no people. Raises ResyncRefused, KeyFileLocked."""
+def take_up_by_keys(journal: Journal, planned: Plan, keys: Keys) -> Head:
+    """Take up a journal whose policy has no people: whoever could open its keys consents. Raises ResyncRefused."""
     if journal.enrolment.people:
         raise ResyncRefused("the policy's people sign a resync; the passphrase isn't enough")
-    if open_fingerprints(keys, journal.enrolment.fingerprints, passphrase) != dict(journal.enrolment.fingerprints):
+    if {name: held.fingerprint for name, held in keys.items()} != dict(journal.enrolment.fingerprints):
         raise ResyncRefused("the journal belongs to other keys")
     _check_current(journal, planned)
     return _record(journal, planned, frozenset())
@@ -164,26 +162,23 @@ def begin_again(
     path: Path,
     planned: Plan,
     policy: Policy,
-    fingerprints: Mapping[Role, bytes],
+    keys: Keys,
     *,
     signatures: Sequence[Signature],
     clocks: Clocks,
 ) -> Head:
     """A new journal for keys whose journal is lost, complete or not there at all.
 
-    `fingerprints` are those of keys that were opened: who begins a journal has their passphrase, and the signatures of
-    the policy's people, if it has some. Raises ResyncRefused, JournalExists.
+    Whoever begins it could open the keys, and has the signatures of the policy's people, if it has some. Raises
+    ResyncRefused, JournalExists, PolicyNotAccepted.
     """
     if path.exists():
         raise JournalExists(f"{path} exists: a journal is never begun anew while there is one")
-    for role, mark in policy.keys.items():
-        if fingerprints.get(role) != mark:
-            raise ResyncRefused(f"the policy was made for another {role.value} key")
     names = _enough(planned, signatures, policy.people, policy.threshold) if policy.people else frozenset[str]()
     draft = path.with_name(f".{path.name}.draft")
     for left in (draft, *(draft.with_name(draft.name + end) for end in ("-wal", "-shm", ".lock"))):
         left.unlink(missing_ok=True)
-    Journal.create(draft, enrolment_of(fingerprints, policy), clocks=clocks)
+    enrol(draft, keys, policy, clocks=clocks)
     journal = Journal.open(draft, clocks)
     try:
         head = _record(journal, planned, names)
@@ -194,11 +189,6 @@ def begin_again(
     draft.with_name(draft.name + ".lock").unlink()
     sync_folder(path.parent)
     return head
-
-
-def open_fingerprints(keys: Path, roles: Mapping[Role, object], passphrase: bytes) -> dict[Role, bytes]:
-    """The fingerprints of keys that the passphrase opens."""
-    return {role: keystore.open_key(keys, role, passphrase=passphrase).fingerprint for role in roles}
 
 
 def missing_to_json(missing: Missing) -> str:
@@ -255,10 +245,7 @@ def _whole(told: object) -> int:
 
 
 def _key(told: str) -> KeyRef:
-    found = _KEY.fullmatch(told)
-    if found is None:
-        raise IntentInvalid('a key is written "hot:0"')
-    return KeyRef(Role(found[1]), int(found[2]))
+    return key_named(told)
 
 
 def _check_allowed(one: TakenBack, policy: Policy) -> None:

@@ -27,8 +27,7 @@ from custody.approvals import (
 )
 from custody.claims import claims_from
 from custody.counting import FeeKey
-from custody.derivation import Role
-from custody.enrolment import accept_successor, check_keys
+from custody.enrolment import accept_successor, check_enrolment
 from custody.errors import IntentInvalid
 from custody.intents import (
     Allowance,
@@ -41,6 +40,7 @@ from custody.intents import (
     Relay,
     asset_of,
     from_map,
+    keys_name,
     keys_of,
 )
 from custody.journal import Journal, Scope, SignedBytes
@@ -50,7 +50,7 @@ from custody.messages import encode_signature, message_digest
 from custody.nonces import Conflict, Fresh, Journalled, NonceFacts, Repeat, Successor, judge, nonce_conflict
 from custody.policy import Policy
 from custody.policy_signatures import PolicySignatures
-from custody.role_keys import RoleKeys
+from custody.rolekeys import RoleKeys
 from custody.timekeeping import Moment, Unsafe
 from custody.transactions import build, read, sign_with
 
@@ -96,19 +96,19 @@ class SignerService:
 
     def __init__(
         self,
-        keys: Mapping[Role, RoleKeys],
+        keys: Mapping[str, RoleKeys],
         policy: Policy,
         journal: Journal,
         *,
         signatures: PolicySignatures | None = None,
     ) -> None:
-        check_keys(policy, {role: held.fingerprint for role, held in keys.items()}, journal)
         accept_successor(policy, journal, signatures)
+        check_enrolment(policy, keys, journal)
         self._keys = keys
         self._policy = policy
         self._journal = journal
         self._address = lru_cache(maxsize=_CACHED_ADDRESSES)(self._derive)
-        creators = {contract.deployer for contract in policy.contracts if contract.deployer.role in keys}
+        creators = {contract.deployer for contract in policy.contracts if contract.deployer.keys in keys}
         self._creators = {creator: self._address(creator) for creator in creators}
         self._calls: dict[str, Callable[[dict[str, object]], Answer | _ToSign]] = {
             "status": self._status,
@@ -147,18 +147,17 @@ class SignerService:
         return self._refuse(_Refusal(problem.code, problem.message), b"", None)
 
     def _decide(self, body: bytes) -> Answer | _ToSign:
-        asked: Intent | None = None
+        question: dict[str, object] = {}
         try:
             question = wire.decode(body)
-            asked = _intent_within(question)
             call = question.pop("call", None)
             if not isinstance(call, str) or call not in self._calls:
                 raise _Refusal("call_unknown", f"the signer answers {', '.join(self._calls)}, nothing else")
             return self._calls[call](question)
         except IntentInvalid as problem:
-            return self._refuse(_Refusal(problem.code, problem.message), body, asked)
+            return self._refuse(_Refusal(problem.code, problem.message), body, _intent_within(question))
         except _Refusal as refusal:
-            return self._refuse(refusal, body, asked)
+            return self._refuse(refusal, body, _intent_within(question))
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
@@ -167,8 +166,7 @@ class SignerService:
         journal, policy = self._journal, self._policy
         now = journal.time()
         return self._ok(
-            xpubs={role.value: held.xpub for role, held in self._keys.items()},
-            fingerprints={role.value: held.fingerprint for role, held in self._keys.items()},
+            keys={name: held.public for name, held in self._keys.items()},
             policy=policy.fingerprint,
             policy_version=policy.version,
             networks=sorted(policy.networks),
@@ -185,25 +183,27 @@ class SignerService:
         )
 
     def _addresses(self, question: dict[str, object]) -> Answer:
-        _exactly(question, {"role", "first", "count"})
-        role, first, count = self._role(question["role"]), question["first"], question["count"]
+        _exactly(question, {"keys", "first", "count"})
+        held, first, count = self._held(question["keys"]), question["first"], question["count"]
         if type(first) is not int or type(count) is not int:
-            raise _Refusal("malformed", "addresses wants a role, a first index and a count")
-        highest = self._policy.highest_index[role]
+            raise _Refusal("malformed", "addresses wants the keys' name, a first index and a count")
+        highest = self._policy.highest_index[held.role]
         if not (first >= 0 and 1 <= count <= ADDRESSES_MAX and first + count - 1 <= highest):
             raise _Refusal("addresses_out_of_range", f"at most {ADDRESSES_MAX} at once, the highest index is {highest}")
-        return self._ok(addresses=[self._address(KeyRef(role, index)) for index in range(first, first + count)])
+        keys = (KeyRef(held.role, index, held.generation) for index in range(first, first + count))
+        return self._ok(addresses=[self._address(key) for key in keys])
 
     def _reserve(self, question: dict[str, object]) -> Answer:
         """Address indexes are given away once, whatever a database that was put back remembers."""
-        _exactly(question, {"role", "count", "highest"})
+        _exactly(question, {"keys", "count", "highest"})
         self._check_progress(question["highest"])
-        role, count = self._role(question["role"]), question["count"]
+        held, count = self._held(question["keys"]), question["count"]
+        name, highest = keys_name(held.role, held.generation), self._policy.highest_index[held.role]
         if type(count) is not int or not 1 <= count <= ADDRESSES_MAX:
             raise _Refusal("malformed", f"1 to {ADDRESSES_MAX} indexes at once")
-        if self._journal.next_index(role) + count - 1 > self._policy.highest_index[role]:
-            raise _Refusal("indexes_used_up", f"the policy's highest index is {self._policy.highest_index[role]}")
-        return self._ok(first=self._journal.record_reservation(role, count))
+        if self._journal.next_index(name) + count - 1 > highest:
+            raise _Refusal("indexes_used_up", f"the policy's highest index is {highest}")
+        return self._ok(first=self._journal.record_reservation(name, count))
 
     def _rows(self, question: dict[str, object]) -> Answer:
         """The journal itself, for whoever audits it."""
@@ -283,8 +283,8 @@ class SignerService:
         if frozen is not None:
             raise _Refusal("frozen", f"{frozen} is frozen: nothing leaves until it's lifted")
         for key in keys_of(intent):
-            if key.role not in self._keys:
-                raise _Refusal("role_not_held", f"this signer has no {key.role.value} key")
+            if key.keys not in self._keys:
+                raise _Refusal("role_not_held", f"this signer has no {key.keys} key")
         return self._settled(intent, mandate, claims, at)
 
     def _moment(self) -> Moment:
@@ -440,7 +440,7 @@ class SignerService:
     def _bytes(self, intent: Intent) -> bytes:
         """`intent` signed by its sender's key: a raw transaction, or a message's signature."""
         sender = intent.sender
-        held = self._keys[sender.role]
+        held = self._keys[sender.keys]
         if isinstance(intent, Authorisation | ProofOfControl):
             return encode_signature(*held.sign(sender.index, message_digest(intent, self._address)))
         signed = sign_with(build(intent, self._address), lambda digest: held.sign(sender.index, digest))
@@ -466,13 +466,13 @@ class SignerService:
     def _ok(self, **told: object) -> Answer:
         return {"ok": told, "sequence": self._journal.head.sequence, "head": self._journal.head.hash}
 
-    def _role(self, told: object) -> Role:
-        if told not in Role.__members__.values() or Role(str(told)) not in self._keys:
+    def _held(self, told: object) -> RoleKeys:
+        if not isinstance(told, str) or told not in self._keys:
             raise _Refusal("role_not_held", "this signer has no such key")
-        return Role(str(told))
+        return self._keys[told]
 
     def _derive(self, key: KeyRef) -> bytes:
-        return self._keys[key.role].address(key.index)
+        return self._keys[key.keys].address(key.index)
 
 
 def _highest_fee(decision: Allowed, mandate: Mandate | None) -> int:

@@ -8,36 +8,33 @@ the service's; here are only edges: arguments, passphrase, process hardening, so
 import argparse
 import asyncio
 import contextlib
-import ctypes
 import os
-import resource
 import signal
 import socket
 import sqlite3
 import stat
 import struct
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
 from base.errors import ConfigError, OnebookError
-from custody import keystore, wire
+from custody import wire
 from custody.clocks import SystemClocks
-from custody.derivation import Role
-from custody.errors import KeyFileLocked, PolicyInvalid, SocketInUse
+from custody.enrolment import accept_successor
+from custody.errors import FileUnsafe, PassphraseMissing, PolicyInvalid, SocketInUse
+from custody.hardening import harden
+from custody.intents import keys_named
 from custody.journal import Journal
+from custody.passphrases import CREDENTIAL, PASSPHRASE_ENV, Guard, told_passphrase
 from custody.policy import Policy
 from custody.policy_file import parse
-from custody.policy_signatures import read_signatures
-from custody.role_keys import RoleKeys, SeedKeys
+from custody.policy_signatures import read_signatures, signatures_path
+from custody.rolekeys import RoleKeys
 from custody.service import SignerService
-
-PASSPHRASE_ENV: Final = "ONEBOOK_SIGNER_PASSPHRASE"  # noqa: S105 - the name, not the thing
-CREDENTIAL: Final = "onebook-signer-passphrase"
-"""Name of the systemd credential (LoadCredential=) that may hold the passphrase."""
+from custody.stores import open_store
 
 READY: Final = "signer ready"
 """The line on standard output once it listens."""
@@ -49,10 +46,6 @@ _IDLE_SECONDS: Final = 120.0
 """How long a connection may stay without a question."""
 _GOODBYE_SECONDS: Final = 2.0
 """How long connections may take to end at SIGTERM."""
-_WRONG_PASSPHRASE_SECONDS: Final = 1.0
-"""Waited after a wrong passphrase, on top of what Argon2id costs, so that a loop of tries is slow."""
-_PASSPHRASE_BYTES_MAX: Final = 1024
-_PR_SET_DUMPABLE: Final = 4
 _UNWRITABLE: Final = {"failed": {"code": "journal_unwritable", "sentence": "the journal can't be written"}}
 """An answer too (disk full), and nothing is signed."""
 _UNJUDGED: Final = {"failed": {"code": "internal_error", "sentence": "the question couldn't be judged; see its log"}}
@@ -70,31 +63,58 @@ class Arguments:
     journal: Path
     passphrase_fd: int | None
     allowed_uids: frozenset[int]
+    pkcs11_module: Path | None = None
+    pkcs11_token: str | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the signer until SIGTERM or SIGINT; returns the exit code."""
     arguments = _arguments(argv)
-    _harden()
+    harden(_warn)
     try:
-        passphrase = _passphrase(arguments.passphrase_fd)
+        passphrase = told_passphrase(arguments.passphrase_fd, _warn)
+        if passphrase is None:
+            raise PassphraseMissing(
+                f"no passphrase: give --passphrase-fd, the credential {CREDENTIAL} or {PASSPHRASE_ENV}"
+            )
+        for path in (arguments.journal, arguments.policy, signatures_path(arguments.policy)):
+            _refuse_open_to_others(path)
         journal = Journal.open(arguments.journal, SystemClocks())
     except (OnebookError, OSError) as problem:
         return _cannot_start(problem)
     try:
-        policy = _read_policy(arguments.policy)
-        keys = {role: _open_keys(arguments.keys, role, passphrase) for role in journal.enrolment.fingerprints}
-        del passphrase
-        service = SignerService(keys, policy, journal, signatures=read_signatures(arguments.policy))
-        asyncio.run(_serve(service, arguments))
-    except KeyFileLocked as problem:
-        time.sleep(_WRONG_PASSPHRASE_SECONDS)
-        return _cannot_start(problem)
+        with _opened_keys(arguments, journal, passphrase) as (keys, policy):
+            del passphrase
+            asyncio.run(_serve(SignerService(keys, policy, journal), arguments))
     except (OnebookError, OSError) as problem:
         return _cannot_start(problem)
     finally:
         journal.close()
     return 0
+
+
+@contextlib.contextmanager
+def _opened_keys(
+    arguments: Arguments, journal: Journal, passphrase: bytes
+) -> Iterator[tuple[dict[str, RoleKeys], Policy]]:
+    """The policy, accepted if it's a successor, and the keys that the journal serves then."""
+    policy = _read_policy(arguments.policy)
+    accept_successor(policy, journal, read_signatures(arguments.policy))
+    with Guard(arguments.keys).attempt():
+        store = open_store(
+            arguments.keys, passphrase, module=arguments.pkcs11_module, token=arguments.pkcs11_token, warn=_warn
+        )
+        keys = {name: store.find(keys_named(name)[0], mark) for name, mark in journal.enrolment.fingerprints.items()}
+    try:
+        yield keys, policy
+    finally:
+        store.close()
+
+
+def _refuse_open_to_others(path: Path) -> None:
+    """Raises FileUnsafe when others than the signer's user can read or change a file of its own."""
+    if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise FileUnsafe(f"{path} is open to others than its owner: chmod 600 {path}")
 
 
 def _arguments(argv: Sequence[str] | None) -> Arguments:
@@ -110,9 +130,24 @@ def _arguments(argv: Sequence[str] | None) -> Arguments:
     parser.add_argument("--journal", type=Path, required=True, help="the signer's journal")
     parser.add_argument("--passphrase-fd", type=int, help="file descriptor to read the passphrase from")
     parser.add_argument("--allow-uid", type=int, action="append", default=[], help="another user who may ask")
+    parser.add_argument(
+        "--pkcs11-module", type=Path, help="library of a token that holds keys; the passphrase is its PIN"
+    )
+    parser.add_argument("--pkcs11-token", help="label of that token")
     told = parser.parse_args(argv)
+    if (told.pkcs11_module is None) != (told.pkcs11_token is None):
+        parser.error("--pkcs11-module and --pkcs11-token go together")
     allowed = frozenset((os.geteuid(), 0, *told.allow_uid))
-    return Arguments(told.socket, told.keys, told.policy, told.journal, told.passphrase_fd, allowed)
+    return Arguments(
+        socket=told.socket,
+        keys=told.keys,
+        policy=told.policy,
+        journal=told.journal,
+        passphrase_fd=told.passphrase_fd,
+        allowed_uids=allowed,
+        pkcs11_module=told.pkcs11_module,
+        pkcs11_token=told.pkcs11_token,
+    )
 
 
 def _cannot_start(problem: Exception) -> int:
@@ -125,46 +160,11 @@ def _warn(sentence: str) -> None:
     print(f"signer: warning: {sentence}", file=sys.stderr, flush=True)  # noqa: T201 - the process's own edge
 
 
-def _harden() -> None:
-    """No core dumps, no reading of our memory by others of the same user, files for ourselves only."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        _warn("the kernel refused to make this process unreadable for others (PR_SET_DUMPABLE)")
-    os.umask(0o077)
-
-
-def _passphrase(descriptor: int | None) -> bytes:
-    """The passphrase, without one newline at its end. Raises ConfigError when there is none."""
-    environment = os.environ.pop(PASSPHRASE_ENV, None)
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    if descriptor is not None:
-        with os.fdopen(descriptor, "rb") as stream:
-            told = stream.read(_PASSPHRASE_BYTES_MAX + 1)
-    elif credentials and (Path(credentials) / CREDENTIAL).is_file():
-        told = (Path(credentials) / CREDENTIAL).read_bytes()
-    elif environment is not None:
-        _warn(f"the passphrase comes from {PASSPHRASE_ENV}; --passphrase-fd or a systemd credential hides it better")
-        told = os.fsencode(environment)
-    else:
-        raise ConfigError(f"no passphrase: give --passphrase-fd, the credential {CREDENTIAL} or {PASSPHRASE_ENV}")
-    told = told.removesuffix(b"\n")
-    if not 1 <= len(told) <= _PASSPHRASE_BYTES_MAX:
-        raise ConfigError(f"a passphrase has 1 to {_PASSPHRASE_BYTES_MAX} bytes")
-    return told
-
-
 def _read_policy(path: Path) -> Policy:
     try:
         return parse(path.read_text(encoding="utf-8"))
     except (PolicyInvalid, UnicodeDecodeError) as problem:
         raise PolicyInvalid(f"{path}: {problem}") from problem
-
-
-def _open_keys(folder: Path, role: Role, passphrase: bytes) -> RoleKeys:
-    opened = keystore.open_key(folder, role, passphrase=passphrase)
-    if opened.failed is not None:
-        _warn(f"{opened.failed} is damaged or missing; the copy opened. Check the disk, then restore it from the copy")
-    return SeedKeys(opened.account())
 
 
 # --- the socket ------------------------------------------------------------------------------------------------------

@@ -4,16 +4,16 @@ Signatures are low-s (EIP-2). Those of keys in memory are deterministic (RFC 697
 why the journal answers what was asked before. Not here: what is signed off the chain (messages).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import rlp  # type: ignore[import-untyped]
 from coincurve import PrivateKey, PublicKey
-from eth_utils import keccak  # type: ignore[attr-defined]
+from rlp.codec import encode_raw  # type: ignore[import-untyped]
 
 from custody import payout
-from custody.derivation import address_of
+from custody.derivation import address_of, keccak
 from custody.errors import IntentInvalid
 from custody.intents import (
     Allowance,
@@ -160,8 +160,11 @@ def sign(transaction: Transaction, private_key: bytes) -> SignedTransaction:
 
 def sign_with(transaction: Transaction, sign_digest: Sign) -> SignedTransaction:
     """`transaction` signed by whoever holds the key; who that is, is read from the signature."""
-    r, s, parity = sign_digest(_signing_hash(transaction))
-    return read(_TYPE + rlp.encode([*transaction.fields(), parity, r, s]))
+    digest = _signing_hash(transaction)
+    r, s, parity = sign_digest(digest)
+    assert s <= _HALF_ORDER, "whoever signs gives low s"
+    raw = _TYPE + _encode([*transaction.fields(), parity, r, s])
+    return SignedTransaction(transaction, _signer(digest, r, s, parity), raw, keccak(raw))
 
 
 def in_memory(private_key: bytes) -> Sign:
@@ -186,14 +189,13 @@ def read(raw: bytes) -> SignedTransaction:
         numbers = [int.from_bytes(fields[place], "big") for place in (0, 1, 2, 3, 4, 6, 9, 10, 11)]
         chain_id, nonce, tip, fee, gas, value, parity, r, s = numbers
         transaction = Transaction(chain_id, nonce, tip, fee, gas, bytes(fields[5]), value, bytes(fields[7]))
-        compact = r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes([parity])
-        signer = PublicKey.from_signature_and_message(compact, _signing_hash(transaction), hasher=None)
+        signer = _signer(_signing_hash(transaction), r, s, parity)
     except Exception as problem:  # foreign bytes: rlp and coincurve each have their own many ways to say no
         raise IntentInvalid("not a signed EIP-1559 transaction", code="not_a_transaction") from problem
-    again = _TYPE + rlp.encode([*transaction.fields(), parity, r, s])
+    again = _TYPE + _encode([*transaction.fields(), parity, r, s])
     if len(fields) != _FIELDS or again != raw or s > _HALF_ORDER:
         raise IntentInvalid("not a canonical EIP-1559 transaction", code="not_a_transaction")
-    return SignedTransaction(transaction, address_of(signer.format(compressed=False)), raw, keccak(raw))
+    return SignedTransaction(transaction, signer, raw, keccak(raw))
 
 
 def _destination(to: Destination, address_of_key: AddressOf) -> bytes:
@@ -201,4 +203,18 @@ def _destination(to: Destination, address_of_key: AddressOf) -> bytes:
 
 
 def _signing_hash(transaction: Transaction) -> bytes:
-    return keccak(_TYPE + rlp.encode(transaction.fields()))
+    return keccak(_TYPE + _encode(transaction.fields()))
+
+
+def _signer(digest: bytes, r: int, s: int, parity: int) -> bytes:
+    """Whose signature over `digest` this is."""
+    compact = r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes([parity])
+    return address_of(PublicKey.from_signature_and_message(compact, digest, hasher=None).format(compressed=False))
+
+
+def _encode(fields: Sequence[object]) -> bytes:
+    """RLP of whole numbers, bytes and an empty list; as bytes to begin with, the library needn't look what each is."""
+    plain = [
+        field.to_bytes((field.bit_length() + 7) // 8, "big") if isinstance(field, int) else field for field in fields
+    ]
+    return bytes(encode_raw(plain))

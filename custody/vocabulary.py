@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from custody.derivation import checksummed
-from custody.intents import NATIVE, KeyRef
+from custody.intents import NATIVE, KeyRef, keys_name
 from custody.policy import UNLIMITED, Action, Anyone, Kind, Label, Listed, Match, Named, Own, Policy, Rule
 
 NATIVE_DECIMALS: Final = 18
@@ -90,8 +90,8 @@ class Vocabulary:
                 return "anybody"
             case Own(role=role, index=None):
                 return f"any {role.value} address of ours"
-            case Own(role=role, index=index):
-                return f"our {role.value} address {index}"
+            case Own(role=role, index=index, generation=generation):
+                return f"our {keys_name(role, generation)} address {index}"
             case Named(contract=name):
                 return f"our contract {name!r}"
             case Listed(addresses=addresses):
@@ -142,7 +142,7 @@ def decimal(units: int, decimals: int) -> str:
 
 def key_text(key: KeyRef) -> str:
     """`our hot key 0`."""
-    return f"our {key.role.value} key {key.index}"
+    return f"our {key.keys} key {key.index}"
 
 
 def instant_text(seconds: int) -> str:

@@ -4,14 +4,14 @@ import { createRequire } from "node:module";
 
 import { defineConfig } from "hardhat/config";
 
+const SOLC = { version: "0.8.37", path: createRequire(import.meta.url).resolve("solc/soljson.js") };
 const PUBLIC_TEST_MNEMONIC = "test test test test test test test test test test test junk";
 
 export default defineConfig({
   solidity: {
     compilers: [
       {
-        version: "0.8.37",
-        path: createRequire(import.meta.url).resolve("solc/soljson.js"),
+        ...SOLC,
         settings: {
           // Prague runs on Hardhat, anvil and py-evm alike
           evmVersion: "prague",
@@ -19,6 +19,19 @@ export default defineConfig({
         },
       },
     ],
+    overrides: {
+      // The one contract that goes to real networks, so its bytes depend on nothing but its source and what stands here.
+      // Cancun is the oldest with transient storage. Nothing but code: no metadata and no hash of it behind.
+      "contracts/OnebookPayout.sol": {
+        ...SOLC,
+        settings: {
+          evmVersion: "cancun",
+          viaIR: false,
+          optimizer: { enabled: true, runs: 10_000 },
+          metadata: { bytecodeHash: "none", appendCBOR: false },
+        },
+      },
+    },
   },
   networks: {
     node: {

@@ -23,6 +23,12 @@ def request_key(*, owner: str, route: str, key: str, body: object) -> RequestKey
     return RequestKey(id=f"req:{name}", content=content_hash(body))
 
 
+def key_hash(command_id: str) -> bytes | None:
+    """The hash that stands for a user's request in its command's id; None for ids that `request_key` didn't make."""
+    prefix, _, name = command_id.partition(":")
+    return bytes.fromhex(name) if prefix == "req" else None
+
+
 def worker_id(source: str, attempt: int | str) -> str:
     """The id of a worker's command. The prefix is one that `request_key` never gives, so no user can reach it."""
     return f"wrk:{source}:{attempt}"

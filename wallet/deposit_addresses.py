@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from base.clock import Clock
 from chain import addresses
 from chain.networks import Family, Registry
-from chain.signing import AddressSource
+from chain.signing import AddressSource, OwnAddress
 from db.engine import tx
 from wallet import store
 from wallet.resources import DepositAddress
@@ -24,7 +24,10 @@ class DepositAddresses:
         self._clock = clock
 
     async def issue(self, owner: str, network: str) -> DepositAddress:
-        """The user's address on `network`; the first call makes it. Raises NotOnNetwork for an unknown network."""
+        """The user's address on `network`; the first call makes it.
+
+        Raises NotOnNetwork for an unknown network, AddressesDisagree, NoAddressReady.
+        """
         family = self._registry.network(network).family
         async with tx(self._engine) as connection:
             await store.lock_owner(connection, self._book, owner)
@@ -36,17 +39,18 @@ class DepositAddresses:
                     connection, self._source, book=self._book, owner=owner, clock=self._clock, family=family
                 )
             )
-        return self._shown(own.address, owner, family)
+        return self._shown(own, owner, family)
 
     async def list_for(self, owner: str) -> list[DepositAddress]:
-        """The user's addresses, oldest first."""
+        """The user's addresses, oldest first. Raises AddressesDisagree when one isn't what our public keys give."""
         found = []
         async with tx(self._engine) as connection:
             for family in Family:
                 known = await addresses.of_owner(connection, book=self._book, owner=owner, family=family)
-                found += [self._shown(own.address, owner, family) for own in known]
+                found += [self._shown(own, owner, family) for own in known]
         return found
 
-    def _shown(self, address: str, owner: str, family: Family) -> DepositAddress:
+    def _shown(self, own: OwnAddress, owner: str, family: Family) -> DepositAddress:
+        address = addresses.confirmed(self._source, own).address
         networks = tuple(network.name for network in self._registry.networks.values() if network.family is family)
         return DepositAddress(address=address, owner=owner, networks=networks)

@@ -5,10 +5,11 @@ what they came to, the rest released, and what left custody booked with the gas.
 the gas. `attempt` is part of every worker's command id.
 """
 
+from chain.signing import Claims
 from chain.transactions import Mined
 from ledger.accounts import house_account, user_account
 from ledger.commands import ChainEvidence, Command, Hold, Post, Posting, Settle, Void
-from ledger.requests import worker_id
+from ledger.requests import key_hash, worker_id
 from wallet.network_fees import actual_fee
 from wallet.resources import Withdrawal
 
@@ -23,6 +24,12 @@ def hold(withdrawal: Withdrawal, *, owing_nothing: tuple[str, ...]) -> Hold:
     """
     postings = _held(withdrawal)
     return Hold(id=withdrawal.hold, subject=withdrawal.id, postings=postings, owing_nothing=owing_nothing)
+
+
+def claims(withdrawal: Withdrawal) -> Claims:
+    """Whose payment it is, for the signer's journal."""
+    account = user_account(withdrawal.owner, withdrawal.asset)
+    return Claims(account, withdrawal.asset, withdrawal.amount, key_hash(withdrawal.hold))
 
 
 def release(withdrawal: Withdrawal, attempt: int) -> Void:

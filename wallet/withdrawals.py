@@ -258,6 +258,7 @@ class Withdrawals:
             amount=withdrawal.chain_amount,
             gas_limit=withdrawal.gas_limit,
             fee_wei_max=withdrawal.fee_wei_max,
+            claims=entries.claims(withdrawal),
         )
         async with tx(self._engine) as connection:
             at = await store.load_status(connection, self._registry.network(withdrawal.network))

@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from base.clock import Clock, SystemClock
 from base.entropy import Entropy, SystemEntropy
 from base.errors import ConfigError
+from chain.address_check import AddressCheck
+from chain.address_pool import AddressPool
 from chain.addresses import enrol
 from chain.broadcaster import Broadcaster
 from chain.checkpoints import Checkpoint
@@ -61,7 +63,7 @@ from wiring.chains import Chains
 from wiring.checks import book_check, database_check
 from wiring.services import Services
 from wiring.settings import Settings
-from wiring.signing import CustodySigner, XpubAddresses
+from wiring.signing import CustodySigner, SignerKeys, SignerReservations, XpubAddresses
 
 Step = Callable[[], Awaitable[int]]
 """One bounded piece of background work; returns how many things it moved on."""
@@ -232,6 +234,10 @@ async def open_steps(
     """The worker's steps by name, in the order in which value flows through them. At the end their locks are let go."""
     steps: dict[str, Step] = {}
     async with AsyncExitStack() as stack:
+        if signer is not None and parts.settings.xpubs:
+            asking = SignerClient(parts.settings.path(parts.settings.signer_socket))
+            stack.push_async_callback(asking.close)
+            steps |= _address_steps(parts, asking, checkpoint)
         for network in parts.registry.networks.values():
             follower = Follower(
                 engine=parts.engine, network=network, nodes=parts.nodes[network.name], clock=parts.clock
@@ -333,6 +339,24 @@ def _withdrawals(parts: Parts, checkpoint: Checkpoint | None = None) -> Withdraw
 def _asset_of(settings: Settings, code: str) -> Asset:
     found = next(asset for asset in settings.assets if asset.code == code)
     return Asset(found.code, found.kind, found.scale)
+
+
+def _address_steps(parts: Parts, asking: SignerClient, checkpoint: Checkpoint | None) -> dict[str, Step]:
+    """Deposit addresses derived ahead of need, and all our addresses compared with the signer's own derivation."""
+    keys = SignerKeys(asking)
+    check = AddressCheck(parts.engine, keys=keys, fingerprints=parts.addresses.fingerprints, clock=parts.clock)
+    steps: dict[str, Step] = {"address-check": check.step}
+    if Role.DEPOSIT not in parts.addresses.fingerprints:
+        return steps
+    pool = AddressPool(
+        parts.engine,
+        source=parts.addresses,
+        keys=keys,
+        reserver=SignerReservations(asking),
+        clock=parts.clock,
+        checkpoint=checkpoint,
+    )
+    return {"address-pool": pool.step} | steps
 
 
 def _follow(follower: Follower) -> Step:

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 
 from base.errors import OnebookError
+from chain.errors import NoKeyAtIndex as ChainNoKeyAtIndex
 from chain.errors import SignerConflict as ChainSignerConflict
 from chain.errors import SignerRefused as ChainSignerRefused
 from chain.errors import SignerUnavailable as ChainSignerUnavailable
-from chain.signing import CancelIntent, Intent, OwnKey, Signed, TransferIntent
+from chain.signing import CancelIntent, Claims, Intent, OwnKey, Role, Signed, TransferIntent
 from custody import derivation, intents
 from custody.client import SignerClient
-from custody.errors import IntentInvalid, SignerRefused, SignerUnavailable
+from custody.errors import IntentInvalid, NoKeyAtIndex, SignerRefused, SignerUnavailable
 from custody.judging import DENIALS
+from custody.rolekeys import address_source
 
 POLICY_REFUSALS = DENIALS
 """The signer's codes that mean: nothing was ever signed for this, nor will be. Every other no is about its journal."""
@@ -28,21 +30,75 @@ class CustodySigner:
     async def sign(self, intent: Intent, *, highest: tuple[int, bytes] | None) -> Signed:
         """The signed transaction. Raises the chain's SignerRefused, SignerConflict, SignerUnavailable."""
         try:
-            signed = await self._client.sign(for_custody(intent), highest=highest)
+            claims = _claims(intent.claims) if isinstance(intent, TransferIntent) and intent.claims else None
+            signed = await self._client.sign(for_custody(intent), highest=highest, claims=claims)
         except (IntentInvalid, SignerRefused, SignerUnavailable) as no:
             raise for_chain(no) from no
         return Signed(signed.raw, signed.sequence, signed.head)
 
 
+class SignerKeys:
+    """A `chain.signing.KeyHolder` over a client of the signer that has no keys pinned: they're what is compared."""
+
+    def __init__(self, client: SignerClient) -> None:
+        self._client = client
+
+    async def fingerprints(self) -> dict[Role, bytes]:
+        """SHA-256 of each extended public key, as the signer has it; it runs only with those that its policy states."""
+        try:
+            status = await self._client.status()
+        except SignerUnavailable as no:
+            raise for_chain(no) from no
+        return {Role(name): mark for name, mark in status.fingerprints.items() if "." not in name}
+
+    async def addresses(self, role: Role, *, first: int, count: int) -> list[str]:
+        """The signer's own derivation. Raises the chain's SignerRefused, SignerUnavailable."""
+        try:
+            told = await self._client.addresses(role.value, first=first, count=count)
+        except SignerRefused as no:
+            raise ChainSignerRefused(no.sentence, code=no.code) from no
+        except SignerUnavailable as no:
+            raise for_chain(no) from no
+        return ["0x" + address.hex() for address in told]
+
+
+class SignerReservations:
+    """A `chain.signing.Reserver` over the signer's client."""
+
+    def __init__(self, client: SignerClient) -> None:
+        self._client = client
+
+    async def reserve(self, role: Role, *, count: int, highest: tuple[int, bytes] | None) -> int:
+        """The first of `count` indexes. Raises the chain's SignerRefused, SignerUnavailable."""
+        try:
+            return await self._client.reserve(role.value, count=count, highest=highest)
+        except SignerRefused as no:
+            if no.code in WAITS:
+                raise for_chain(no) from no
+            raise ChainSignerRefused(no.sentence, code=no.code) from no
+        except SignerUnavailable as no:
+            raise for_chain(no) from no
+
+
 class XpubAddresses:
-    """A `chain.signing.AddressSource` over account-level extended public keys."""
+    """A `chain.signing.AddressSource` over public keys: account-level extended ones, or a token's single one."""
+
+    can_derive = True
 
     def __init__(self, xpubs: Mapping[derivation.Role, str]) -> None:
-        self._sources = {role: derivation.AddressSource(xpub) for role, xpub in xpubs.items()}
+        self._sources = {role: address_source(public) for role, public in xpubs.items()}
 
     def address(self, key: OwnKey) -> str:
-        """The lower-case hex address of `key`."""
-        return "0x" + self._sources[derivation.Role(key.role.value)].address(key.index).hex()
+        """The lower-case hex address of `key`. Raises NoKeyAtIndex."""
+        try:
+            return "0x" + self._sources[derivation.Role(key.role.value)].address(key.index).hex()
+        except NoKeyAtIndex as none:
+            raise ChainNoKeyAtIndex(none.message) from none
+
+    @property
+    def fingerprints(self) -> dict[Role, bytes]:
+        """SHA-256 of each extended public key that addresses are derived from."""
+        return {Role(role.value): source.fingerprint for role, source in self._sources.items()}
 
 
 def for_chain(no: IntentInvalid | SignerRefused | SignerUnavailable) -> OnebookError:
@@ -60,7 +116,7 @@ def for_chain(no: IntentInvalid | SignerRefused | SignerUnavailable) -> OnebookE
             return ChainSignerUnavailable(no.message, code=no.code)
 
 
-def for_custody(intent: Intent) -> intents.Intent:
+def for_custody(intent: Intent) -> intents.Transfer | intents.Cancel:
     """The same intent in the signer's own types."""
     sender = _key(intent.sender)
     match intent:
@@ -103,6 +159,11 @@ def for_custody(intent: Intent) -> intents.Intent:
                 amount=intent.amount,
             )
     raise AssertionError("an intent is one of these")
+
+
+def _claims(claims: Claims) -> dict[str, object]:
+    told = {"account": claims.account, "asset": claims.asset, "amount": str(claims.amount)}
+    return {**told, "key_hash": claims.key_hash}
 
 
 def _destination(to: str | OwnKey) -> intents.Destination:

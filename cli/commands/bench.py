@@ -11,14 +11,14 @@ from base.progress import Progress
 from bench.frame import Options, Report, record, rows, to_json
 from cli.output import say, show_table
 
-AREAS = {"ledger": "bench.ledger", "api": "bench.api", "audit": "bench.audit"}
+AREAS = {"ledger": "bench.ledger", "api": "bench.api", "audit": "bench.audit", "custody": "bench.custody"}
 """Each area's module, which offers `async def measure(options, progress) -> Report`."""
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
-    help="Measure how fast the book, the API and the audit are here. Starts a server of its own; touches no other.",
+    help="Measure how fast book, API, audit and signer are here. Starts servers of its own; touches no other.",
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document; progress goes to standard error.")]
@@ -75,6 +75,22 @@ def audit(
     Example: onebook bench audit --json
     """
     _bench(["audit"], _options(seconds, seed, quick, only), json=json, keep=record)
+
+
+@app.command()
+def custody(
+    json: Json = False,
+    seconds: Seconds = 5,
+    seed: Seed = 1,
+    quick: Quick = False,
+    only: Only = None,
+    record: Record = False,
+) -> None:
+    """Addresses derived from a public key, and signatures through the socket of a real signer.
+
+    Example: onebook bench custody --json
+    """
+    _bench(["custody"], _options(seconds, seed, quick, only), json=json, keep=record)
 
 
 @app.command(name="all")

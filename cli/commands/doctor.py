@@ -14,10 +14,13 @@ import typer
 
 from base.clock import SystemClock
 from base.errors import OnebookError
+from chain.address_check import open_findings
 from chain.local import ToolsMissing, artifact
 from cli.output import Exit, say, show_json
 from custody.client import SignerClient
+from custody.derivation import Role
 from db.binaries import candidates
+from db.engine import tx
 from db.migrate import pending
 from ledger.seals import load_seal_key, seal_numbers
 from wallet.rates_file import RatesFile
@@ -84,7 +87,7 @@ async def installation(config: Path | None) -> list[Finding]:
     except OnebookError as error:
         return [Finding("configuration", Verdict.MISSING, error.message)]
     found = [Finding("configuration", Verdict.FINE, str(path)), *_files(settings), _seal_key(settings)]
-    found += [await _database(settings), *await _nodes(settings), await _signer(settings), _rates(settings)]
+    found += [await _database(settings), *await _nodes(settings), *await _signer(settings), _rates(settings)]
     return found
 
 
@@ -150,17 +153,37 @@ async def _nodes(settings: Settings) -> list[Finding]:
     return found
 
 
-async def _signer(settings: Settings) -> Finding:
+async def _signer(settings: Settings) -> list[Finding]:
     if not settings.networks:
-        return Finding("signer", Verdict.FINE, "not needed: no network is configured")
+        return [Finding("signer", Verdict.FINE, "not needed: no network is configured")]
     client = SignerClient(settings.path(settings.signer_socket))
     try:
         status = await client.status()
     except OnebookError as error:
-        return Finding("signer", Verdict.MISSING, f"{error.message}; `onebook up` or `onebook signer run` starts it")
+        text = f"{error.message}; `onebook up` or `onebook signer run` starts it"
+        return [Finding("signer", Verdict.MISSING, text), await _addresses(settings)]
     finally:
         await client.close()
-    return Finding("signer", Verdict.FINE, f"answers; policy version {status.policy_version}")
+    found = [Finding("signer", Verdict.FINE, f"answers; policy version {status.policy_version}")]
+    for role, xpub in settings.xpubs.items():
+        if status.xpubs.get(Role(role)) != xpub:
+            text = "the extended public key in the configuration isn't the signer's: put back the one it was made with"
+            found.append(Finding(f"{role} key", Verdict.MISSING, text))
+    return [*found, await _addresses(settings)]
+
+
+async def _addresses(settings: Settings) -> Finding:
+    """What the worker found when it last compared our addresses with the signer's."""
+    try:
+        async with open_parts(with_database(settings), name="onebook doctor") as parts, tx(parts.engine) as connection:
+            different = await open_findings(connection)
+    except OnebookError:
+        return Finding("addresses", Verdict.MIND, "not looked at, since the database can't be asked")
+    if different:
+        more = f" ({len(different)} in all)" if len(different) > 1 else ""
+        text = f"{different[0]}{more}. No address is issued until it's put right: somebody changed it"
+        return Finding("addresses", Verdict.MISSING, text)
+    return Finding("addresses", Verdict.FINE, "none was found to differ from the signer's")
 
 
 def _rates(settings: Settings) -> Finding:

@@ -9,7 +9,16 @@ import typer
 from base.errors import ConfigError
 from cli.asking import PassphraseFd, agree, ask_for, read_text
 from cli.output import Exit, say, show_json
-from cli.policies import creators, journal_path, keys_path, person_of, policy_path, read_policy, settings_if_any
+from cli.policies import (
+    creators,
+    journal_path,
+    keys_path,
+    open_keys,
+    person_of,
+    policy_path,
+    read_policy,
+    settings_if_any,
+)
 from custody import approver_keys
 from custody.approvals import policy_statement
 from custody.clocks import SystemClocks
@@ -18,6 +27,7 @@ from custody.errors import PolicyInvalid
 from custody.explaining import Explanation, explain
 from custody.intent_json import read_intent
 from custody.intents import Intent
+from custody.journal import Journal
 from custody.journal_copy import journal_copy
 from custody.policy import Policy
 from custody.policy_diff import Change, Way, diff
@@ -183,7 +193,10 @@ def accept(
     if not yes:
         agree("Accept it?")
     passphrase = ask_for("the keys", passphrase_fd)
-    accept_policy(place, folder, found, passphrase=passphrase, clocks=SystemClocks())
+    held = Journal.open(place, SystemClocks())
+    marks = {**held.enrolment.fingerprints, **found.keys}
+    held.close()
+    accept_policy(place, open_keys(folder, marks, passphrase), found, clocks=SystemClocks())
     say(f"policy version {found.version} is accepted; put {file} where the signer's policy is, and start the signer")
 
 

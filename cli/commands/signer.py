@@ -261,7 +261,7 @@ def _document(found: SignerStatus) -> dict[str, object]:
         "halted": found.halted,
         "clock": found.clock,
         "journal": {"sequence": found.sequence, "head": found.head.hex()},
-        "keys": {role.value: mark.hex() for role, mark in found.fingerprints.items()},
+        "keys": {name: mark.hex() for name, mark in found.fingerprints.items()},
         "contracts": [
             {"name": name, "chain_id": chain_id, "address": None if address is None else checksummed(address)}
             for name, chain_id, address in found.contracts
@@ -281,7 +281,7 @@ def _show(found: SignerStatus) -> None:
     say(f"people     {people or 'none'}" + (f"; {found.threshold} of them change it" if people else ""))
     say(f"serial     {found.serial}")
     say(f"networks   {', '.join(map(str, found.networks))}")
-    for role, mark in found.fingerprints.items():
-        say(f"{role.value:10} {mark.hex()}")
+    for keys, mark in found.fingerprints.items():
+        say(f"{keys:10} {mark.hex()}")
     for name, chain_id, address in found.contracts:
         say(f"contract   {name} on network {chain_id} at {'?' if address is None else checksummed(address)}")

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from base.errors import OnebookError
+from base.errors import ConfigError, OnebookError
 from base.progress import Progress
 from cli.asking import write_new
 from cli.output import Exit, fail, say, show_json
@@ -18,13 +18,14 @@ from cli.signer_people import client_of
 from custody.client import SignerClient
 from custody.derivation import AddressSource, Role
 from custody.errors import JournalTampered
-from custody.intents import KeyRef
+from custody.intent_json import key_named
 from custody.journal import TakenBack
 from custody.journal_audit import JournalReading, SignedTransaction
 from custody.journal_copy import journal_copy
 from custody.journal_file import Head
 from custody.policy import Policy
 from custody.resync import Missing, missing_to_json
+from custody.rolekeys import SingleAddress, address_source
 from db.engine import tx
 from treasury.signature_audit import Difference, OnChain, Reason, compare_chain, compare_stored
 from treasury.signature_store import Sent, StoredAttempt, load_attempts, load_sent
@@ -34,6 +35,9 @@ from wiring.settings import Settings, find_config, load_settings
 
 _ROWS_AT_ONCE = 200
 _HASHES_AT_ONCE = 100
+
+Sources = Mapping[str, AddressSource | SingleAddress]
+"""Addresses by the name of the keys."""
 
 Told = Callable[[int], None]
 """How a progress bar is told of so many steps."""
@@ -161,7 +165,7 @@ async def _compare(
     found.missing = _missing(found.differences, attempts, chain_ids)
     if reading.flaw is not None:
         return found
-    sources = {Role(role): AddressSource(xpub) for role, xpub in parts.settings.xpubs.items()}
+    sources = {str(name): address_source(public) for name, public in parts.settings.xpubs.items()}
     with progress.bar("asking the chain", len(reading.signed)) as advance:
         for name, chain_id in chain_ids.items():
             signed = [one for one in reading.signed if one.chain_id == chain_id]
@@ -173,17 +177,19 @@ async def _compare(
     return found
 
 
-async def _seen(
-    parts: Parts, name: str, signed: list[SignedTransaction], sources: dict[Role, AddressSource], advance: Told
-) -> OnChain:
+async def _seen(parts: Parts, name: str, signed: list[SignedTransaction], sources: Sources, advance: Told) -> OnChain:
     """What the network's first node says of the house's senders, of everybody who signed, and of what was signed."""
     node = parts.nodes[name][0]
     await node.check(None)
-    senders = {one.sender for one in signed} | {f"{role.value}:0" for role in (Role.HOT, Role.GAS) if role in sources}
+    senders = {one.sender for one in signed} | {
+        f"{role.value}:0" for role in (Role.HOT, Role.GAS) if role.value in sources
+    }
     mined: dict[str, int] = {}
     for sender in sorted(senders):
-        role, _, index = sender.partition(":")
-        address = sources[Role(role)].address(int(index))
+        key = key_named(sender)
+        if key.keys not in sources:
+            raise ConfigError(f"the configuration has no public key of {key.keys}, which has signed")
+        address = sources[key.keys].address(key.index)
         mined[sender] = await node.next_nonce("0x" + address.hex())
     placed: dict[str, int | None] = {}
     for start in range(0, len(signed), _HASHES_AT_ONCE):
@@ -199,8 +205,7 @@ def _missing(differences: list[Difference], attempts: list[StoredAttempt], chain
     found = []
     for attempt in attempts:
         if attempt.raw is not None and attempt.subject in lacking:
-            role, _, index = attempt.key.partition(":")
-            key = KeyRef(Role(role), int(index))
+            key = key_named(attempt.key)
             chain_id = chain_ids.get(attempt.network, 0)
             found.append(TakenBack(attempt.subject, attempt.attempt, key, chain_id, attempt.nonce, attempt.raw))
     heads = [Head(one.sequence, one.head) for one in attempts if one.sequence is not None and one.head is not None]

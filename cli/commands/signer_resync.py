@@ -10,10 +10,10 @@ import typer
 from base.errors import ConfigError
 from cli.asking import PassphraseFd, agree, ask_for, read_text
 from cli.output import say
-from cli.policies import journal_path, keys_path, policy_path, read_policy
+from cli.policies import journal_path, keys_path, open_keys, policy_path, read_policy
 from cli.signer_people import People
 from custody.clocks import SystemClocks
-from custody.derivation import AddressSource, Role
+from custody.derivation import fingerprint
 from custody.errors import JournalMissing
 from custody.intents import KeyRef
 from custody.journal import Journal
@@ -22,12 +22,12 @@ from custody.policy import Policy
 from custody.resync import (
     Plan,
     begin_again,
-    open_fingerprints,
     plan,
     read_missing,
     take_up,
-    take_up_by_passphrase,
+    take_up_by_keys,
 )
+from custody.rolekeys import address_source
 from wiring.settings import Settings, find_config, load_settings
 
 KeysPassphraseFd = Annotated[
@@ -86,8 +86,8 @@ def resync(
         elif opened.enrolment.people:
             head = take_up(opened, planned, signatures=people.signatures(planned.statement))
         else:
-            passphrase = ask_for("the keys", keys_passphrase_fd)
-            head = take_up_by_passphrase(opened, planned, keys=folder, passphrase=passphrase)
+            keys_held = open_keys(folder, opened.enrolment.fingerprints, ask_for("the keys", keys_passphrase_fd))
+            head = take_up_by_keys(opened, planned, keys_held)
     say(f"taken up; the journal's head is row {head.sequence}, {head.hash.hex()}. All limits are used up for 24 hours")
 
 
@@ -115,26 +115,27 @@ def _begin(
     keys_passphrase_fd: int | None,
 ) -> Head:
     signatures = people.signatures(planned.statement) if found.people else []
-    roles = {Role(role): xpub for role, xpub in settings.xpubs.items()}
-    marks = open_fingerprints(folder, roles, ask_for("the keys", keys_passphrase_fd))
-    _check_xpubs(settings, marks)
-    return begin_again(place, planned, found, marks, signatures=signatures, clocks=SystemClocks())
+    held = open_keys(folder, _fingerprints(settings), ask_for("the keys", keys_passphrase_fd))
+    return begin_again(place, planned, found, held, signatures=signatures, clocks=SystemClocks())
 
 
 def _addresses(settings: Settings) -> Callable[[KeyRef], bytes]:
-    sources = {Role(role): AddressSource(xpub) for role, xpub in settings.xpubs.items()}
+    sources = {str(name): address_source(public) for name, public in settings.xpubs.items()}
 
     def address_of(key: KeyRef) -> bytes:
-        if key.role not in sources:
-            raise ConfigError(f"the configuration has no extended public key of the {key.role.value} role")
-        return sources[key.role].address(key.index)
+        if key.keys not in sources:
+            raise ConfigError(f"the configuration has no public key of {key.keys}")
+        return sources[key.keys].address(key.index)
 
     return address_of
 
 
-def _check_xpubs(settings: Settings, fingerprints: Mapping[Role, bytes]) -> None:
-    configured = {Role(role): AddressSource(xpub).fingerprint for role, xpub in settings.xpubs.items()}
-    if configured != dict(fingerprints):
+def _fingerprints(settings: Settings) -> dict[str, bytes]:
+    return {str(name): fingerprint(public) for name, public in settings.xpubs.items()}
+
+
+def _check_xpubs(settings: Settings, fingerprints: Mapping[str, bytes]) -> None:
+    if any(fingerprints.get(name) != mark for name, mark in _fingerprints(settings).items()):
         raise ConfigError("the configuration's extended public keys aren't those of this journal or these keys")
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from custody.derivation import Role
 from custody.errors import IntentInvalid
 from custody.intent_json import (
     intent_from_json,
@@ -13,7 +14,7 @@ from custody.intent_json import (
     terms_of_file,
     terms_to_json,
 )
-from custody.intents import Intent, Relay, terms
+from custody.intents import Intent, KeyRef, Relay, terms
 from tests.custody import samples
 
 RELAY = Relay(
@@ -37,6 +38,7 @@ EVERY: list[Intent] = [
     samples.native_transfer(amount=2**256 - 1),
     samples.native_transfer(to=samples.DEPOSIT),
     samples.token_transfer(),
+    samples.token_transfer(sender=KeyRef(Role.HOT, 0, 2)),
     samples.batch(samples.COLD),
     samples.batch(samples.COLD, contract=samples.TOKEN),
     samples.allowance(samples.COLD, amount=0),

@@ -19,13 +19,14 @@ from custody.journal_copy import journal_copy
 from custody.journal_file import Head, Kind
 from custody.policy_file import parse
 from custody.resync import Missing, Plan, begin_again, missing_to_json, plan, read_missing, take_up
+from custody.rolekeys import HdKeys
 from custody.transactions import build, sign
 from tests.custody.samples import CHAIN, PEOPLE, full_policy, token_transfer
 
 SEEDS = {role: role.value.encode().ljust(64, b"\1") for role in Role}
 ACCOUNTS = {role: AccountKeys(role, seed) for role, seed in SEEDS.items()}
 SOURCES = {role: AddressSource(account.xpub) for role, account in ACCOUNTS.items()}
-MARKS = {role: source.fingerprint for role, source in SOURCES.items()}
+KEYS = {role.value: HdKeys(account) for role, account in ACCOUNTS.items()}
 POLICY = parse(full_policy())
 SEEN = Head(9, bytes(range(32)))
 
@@ -51,7 +52,7 @@ def by(planned: Plan, *names: str) -> list[Any]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    enrol(tmp_path / "journal.sqlite", MARKS, POLICY, clocks=SystemClocks())
+    enrol(tmp_path / "journal.sqlite", KEYS, POLICY, clocks=SystemClocks())
     return tmp_path / "journal.sqlite"
 
 
@@ -119,7 +120,7 @@ def test_what_contradicts_the_journal_or_leaves_a_gap_is_refused(
     [
         ({"key": "gas:0"}, "isn't signed by gas:0"),
         ({"key": "hot:1"}, "isn't signed by hot:1"),
-        ({"key": "cold:0"}, "a key is written"),
+        ({"key": "cold:0"}, "keys are named by their role"),
         ({"raw": "0x02"}, "not a signed"),
         ({"raw": "zz"}, "hexadecimal"),
         ({"subject": "WDR 1"}, "a subject is an id"),
@@ -153,9 +154,9 @@ def test_a_lost_journal_begins_again_whole_or_not_at_all(tmp_path: Path):
     path = tmp_path / "journal.sqlite"
     planned = plan(missing(entry(0), entry(1)), POLICY, None)
     with pytest.raises(ResyncRefused, match="1 are there"):
-        begin_again(path, planned, POLICY, MARKS, signatures=by(planned, "ada"), clocks=SystemClocks())
+        begin_again(path, planned, POLICY, KEYS, signatures=by(planned, "ada"), clocks=SystemClocks())
     assert list(tmp_path.iterdir()) == []
-    begin_again(path, planned, POLICY, MARKS, signatures=by(planned, "ada", "ben"), clocks=SystemClocks())
+    begin_again(path, planned, POLICY, KEYS, signatures=by(planned, "ada", "ben"), clocks=SystemClocks())
     journal = Journal.open(path, SystemClocks())
     assert journal.agrees(SEEN)
     assert journal.nonce_facts(token_transfer(nonce=2), first_nonce=0).next_nonce == 2
@@ -163,5 +164,5 @@ def test_a_lost_journal_begins_again_whole_or_not_at_all(tmp_path: Path):
     assert journal.enrolment.people == POLICY.people
     journal.close()
     with pytest.raises(JournalExists):
-        begin_again(path, planned, POLICY, MARKS, signatures=by(planned, "ada", "ben"), clocks=SystemClocks())
+        begin_again(path, planned, POLICY, KEYS, signatures=by(planned, "ada", "ben"), clocks=SystemClocks())
     assert {one.name for one in tmp_path.iterdir()} == {"journal.sqlite", "journal.sqlite.lock"}

@@ -26,6 +26,8 @@ BOOK = "main"
 class NumberedAddresses:
     """Addresses that nobody has keys for, another one for each role and index."""
 
+    can_derive = True
+
     def address(self, key: OwnKey) -> str:
         return "0x" + keccak(text=f"{key.role} {key.index}")[-20:].hex()
 
@@ -85,6 +87,8 @@ class Following:
         """Make any address the house's own."""
 
         class Given:
+            can_derive = True
+
             def address(self, key: OwnKey) -> str:
                 return address.lower()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from base.entropy import SystemEntropy
-from custody.ceremony import create_keys
+from custody.ceremony import create_keys, keys_of
 from custody.clocks import SystemClocks
 from custody.enrolment import enrol
 from custody.intent_json import intent_to_json
@@ -151,8 +151,7 @@ def test_signatures_under_another_policy_and_strangers_keys_are_refused(home: Pa
 
 def test_a_policy_without_people_is_accepted_with_the_keys_passphrase(tmp_path: Path):
     keys = create_keys(tmp_path / "keys", passphrase=PASSPHRASE, entropy=SystemEntropy(), cost=LIGHT)
-    marks = {role: key.fingerprint for role, key in keys.items()}
-    enrol(tmp_path / "journal.sqlite", marks, parse(policy_text()), clocks=SystemClocks())
+    enrol(tmp_path / "journal.sqlite", keys_of(keys), parse(policy_text()), clocks=SystemClocks())
     (tmp_path / "next.toml").write_text(policy_text().replace("version = 1", "version = 2"))
     arguments = ("policy", "accept", "next.toml", "--journal", "journal.sqlite", "--keys", "keys")
     assert onebook(*arguments, cwd=tmp_path, typed="n\n", passphrase=PASSPHRASE).returncode == 1

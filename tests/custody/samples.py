@@ -125,13 +125,15 @@ def anchor(**changes: Any) -> Anchor:
 
 def authorisation(**changes: Any) -> Authorisation:
     """Valid for too long: give `valid_before`."""
-    stated = {"subject": "swp_1", "chain_id": CHAIN, "sender": DEPOSIT, "contract": TOKEN, "to": HOT, "amount": 500}
-    domain = {"domain_name": "USD Coin", "domain_version": "2", "valid_before": 2**40}
+    stated: dict[str, Any] = {"subject": "swp_1", "chain_id": CHAIN, "sender": DEPOSIT, "contract": TOKEN}
+    stated |= {"to": HOT, "amount": 500}
+    domain: dict[str, Any] = {"domain_name": "USD Coin", "domain_version": "2", "valid_before": 2**40}
     return Authorisation(**(stated | domain | changes))
 
 
 def proof(**changes: Any) -> ProofOfControl:
-    stated = {"subject": "prf_1", "chain_id": CHAIN, "sender": HOT, "epoch": "7", "root": bytes(range(32))}
+    stated: dict[str, Any] = {"subject": "prf_1", "chain_id": CHAIN, "sender": HOT, "epoch": "7"}
+    stated |= {"root": bytes(range(32))}
     return ProofOfControl(**(stated | changes))
 
 

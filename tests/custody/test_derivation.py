@@ -1,11 +1,28 @@
-"""BIP-32/44 and EIP-55: published vectors, and a second derivation on hundreds of paths."""
+"""BIP-32/44: bip-utils and a derivation of our own on thousands of paths. Published vectors are in test_vectors.py."""
 
 import random
+import secrets
 
 import pytest
+from bip_utils import Bip32Slip10Secp256k1
+from coincurve import PrivateKey, PublicKey
+from eth_utils import keccak as reference_keccak  # type: ignore[attr-defined]
+from eth_utils.address import to_checksum_address
 
-from custody.derivation import MAX_INDEX, AccountKeys, AddressSource, Role, checksummed, fingerprint
-from custody.errors import IntentInvalid, XpubInvalid
+from custody.derivation import (
+    MAX_INDEX,
+    AccountKeys,
+    AddressSource,
+    Children,
+    Role,
+    account_path,
+    address_of,
+    checksummed,
+    child_point,
+    child_secret,
+    fingerprint,
+)
+from custody.errors import IntentInvalid, NoKeyAtIndex, XpubInvalid
 from custody.seeds import seed_from_words
 from tests.custody import reference
 from tests.custody.reference import HARD
@@ -57,17 +74,58 @@ def test_every_derivation_agrees_with_the_second_opinion(role: Role):
         assert source.address(index) == node.address()
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
-        "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359",
-        "0xdbF03B407c01E7cD3CBea99509d93f8DDDC8C6FB",
-        "0xD1220A0cf47c7B9Be7A2E6BA89F429762e7b9aDb",
-    ],
-)
-def test_eip55_vectors_hold(address: str):
-    assert checksummed(bytes.fromhex(address[2:])) == address
+@pytest.mark.slow
+def test_ten_thousand_random_paths_agree_with_bip_utils():
+    """Accounts and chains of change drawn at random; each child from the public and from the private side."""
+    draw = random.Random(seed := secrets.randbits(64))
+    print(f"seed: {seed}")
+    for _ in range(50):
+        account = Bip32Slip10Secp256k1.FromSeed(draw.randbytes(64)).DerivePath(
+            f"m/44'/60'/{draw.choice([0, 1, 2, MAX_INDEX, draw.randrange(MAX_INDEX)])}'"
+        )
+        change = draw.choice([0, 1, MAX_INDEX, draw.randrange(MAX_INDEX)])
+        private = account.ChildKey(change)
+        public = Bip32Slip10Secp256k1.FromExtendedKey(account.PublicKey().ToExtended()).ChildKey(change)
+        secret, point = private.PrivateKey().Raw().ToBytes(), public.PublicKey().RawCompressed().ToBytes()
+        children = Children(point, public.ChainCode().ToBytes())
+        edges = [0, 1, MAX_INDEX - 1, MAX_INDEX]
+        for index in edges + [draw.randrange(2 ** draw.randrange(1, 32)) for _ in range(200 - len(edges))]:
+            tweak = children.tweak(index)
+            expected = public.ChildKey(index).PublicKey().RawUncompressed().ToBytes()
+            ours, ours_secret = child_point(PublicKey(point), tweak), child_secret(PrivateKey(secret), tweak)
+            assert ours == expected == PrivateKey(ours_secret).public_key.format(compressed=False), (change, index)
+            assert address_of(ours) == reference_keccak(expected[1:])[-20:]
+            assert checksummed(address_of(ours)) == to_checksum_address(address_of(ours))
+
+
+@pytest.mark.parametrize("role", Role)
+def test_addresses_and_keys_of_a_role_agree_with_bip_utils(role: Role):
+    draw = random.Random(seed := secrets.randbits(64))
+    print(f"seed: {seed}")
+    master = draw.randbytes(64)
+    keys = AccountKeys(role, master)
+    source = AddressSource(keys.xpub)
+    account = Bip32Slip10Secp256k1.FromSeed(master).DerivePath(account_path(role))
+    assert keys.xpub == account.PublicKey().ToExtended()
+    for index in (0, 1, MAX_INDEX, *(draw.randrange(MAX_INDEX) for _ in range(100))):
+        child = account.ChildKey(0).ChildKey(index)
+        assert keys.private_key(index) == child.PrivateKey().Raw().ToBytes()
+        assert source.address(index) == reference_keccak(child.PublicKey().RawUncompressed().ToBytes()[1:])[-20:]
+
+
+def test_a_tweak_that_gives_no_key_is_named_on_both_sides():
+    """I_L of n or more, and a sum of zero: nobody ever met an index that has them, so they are handed in."""
+    order = reference.ORDER
+    secret = PrivateKey(bytes(31) + b"\x05")
+    for tweak in (order, order + 1, 2**256 - 1, order - 5):
+        with pytest.raises(NoKeyAtIndex):
+            child_secret(secret, tweak.to_bytes(32, "big"))
+        with pytest.raises(NoKeyAtIndex):
+            child_point(secret.public_key, tweak.to_bytes(32, "big"))
+    for tweak, sum_ in ((0, 5), (order - 1, 4), (order - 4, 1)):
+        assert child_secret(secret, tweak.to_bytes(32, "big")) == sum_.to_bytes(32, "big")
+        expected = PrivateKey(sum_.to_bytes(32, "big")).public_key.format(compressed=False)
+        assert child_point(secret.public_key, tweak.to_bytes(32, "big")) == expected
 
 
 def test_only_an_account_level_public_key_is_taken():

@@ -1,54 +1,66 @@
 """BIP-39 against the published vectors, and what a person is told who mistypes a word."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from base.entropy import SeededEntropy
 from custody.errors import MnemonicInvalid
-from custody.seeds import create_entropy, entropy_from_words, seed_from_entropy, seed_from_words, words_from_entropy
+from custody.seeds import (
+    Language,
+    create_entropy,
+    entropy_from_words,
+    read_words,
+    seed_from_entropy,
+    seed_from_words,
+    words_from_entropy,
+)
 from tests.custody import reference
 
-# Trezor's vectors (python-mnemonic, vectors.json): entropy, words, seed with the passphrase "TREZOR".
-VECTORS = [
-    (
-        "00" * 16,
-        "abandon " * 11 + "about",
-        "c55257c360c07c72029aebc1b53c05ed0362ada38ead3e3e9efa3708e53495531f09a6987599d18264c1e1c92f2cf141630c7a3c4ab7c81"
-        "b2f001698e7463b04",
-    ),
-    (
-        "7f" * 16,
-        "legal winner thank year wave sausage worth useful legal winner thank yellow",
-        "2e8905819b8723fe2c1d161860e5ee1830318dbf49a83bd451cfb8440c28bd6fa457fe1296106559a3c80937a1c1069be3a3a5bd381ee62"
-        "60e8d9739fce1f607",
-    ),
-    (
-        "80" * 16,
-        "letter advice cage absurd amount doctor acoustic avoid letter advice cage above",
-        "d71de856f81a8acc65e6fc851a38d4d7ec216fd0796d0a6827a3ad6ed5511a30fa280f12eb2e47ed2ac03b5c462a0358d18d69fe4f985ec"
-        "81778c1b370b652a8",
-    ),
-    (
-        "ff" * 16,
-        "zoo " * 11 + "wrong",
-        "ac27495480225222079d7be181583751e86f571027b0497b5b5d11218e0a8a13332572917f0f8e5a589620c6f15b11c61dee327651a14c3"
-        "4e18231052e48c069",
-    ),
-    (
-        "80" * 32,
-        "letter advice cage absurd amount doctor acoustic avoid letter advice cage absurd amount doctor acoustic avoid "
-        "letter advice cage absurd amount doctor acoustic bless",
-        "c0c519bd0e91a2ed54357d9d1ebef6f5af218a153624cf4f2da911a0ed8f7a09e2ef61af0aca007096df430022f7a2b6fb91661a9589097"
-        "069720d015e4e982f",
-    ),
-]
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "bip39.json").read_text(encoding="utf-8"))["vectors"]
+CHINESE = [vector for vector in VECTORS if vector["language"] != "english"]
 
 
-@pytest.mark.parametrize(("entropy", "words", "seed"), VECTORS)
-def test_published_vectors_hold_for_words_and_seed(entropy: str, words: str, seed: str):
-    assert words_from_entropy(bytes.fromhex(entropy)) == words
-    assert entropy_from_words(words).hex() == entropy
-    assert reference.seed_of(words, "TREZOR").hex() == seed, "the second opinion itself"
-    assert seed_from_words(words) == seed_from_entropy(bytes.fromhex(entropy)) == reference.seed_of(words)
+@pytest.mark.parametrize("vector", VECTORS, ids=[f"{each['language']}-{each['entropy'][:8]}" for each in VECTORS])
+def test_published_vectors_hold_for_words_and_seed(vector: dict[str, str]):
+    entropy, words, language = bytes.fromhex(vector["entropy"]), vector["words"], Language(vector["language"])
+    assert words_from_entropy(entropy, language) == words
+    assert read_words(words) == (entropy, language)
+    assert reference.seed_of(words, "TREZOR").hex() == vector["seed"], "the second opinion itself"
+    assert seed_from_words(words) == seed_from_entropy(entropy, language) == reference.seed_of(words)
+
+
+def test_there_are_published_vectors_of_each_language():
+    assert {vector["language"] for vector in VECTORS} == {language.value for language in Language}
+
+
+@pytest.mark.parametrize("vector", CHINESE, ids=[each["entropy"][:8] for each in CHINESE])
+def test_chinese_words_may_stand_without_spaces(vector: dict[str, str]):
+    assert read_words(vector["words"].replace(" ", "")).entropy.hex() == vector["entropy"]
+    assert read_words(vector["words"].replace(" ", "\u3000")).entropy.hex() == vector["entropy"]
+
+
+def test_the_same_entropy_in_chinese_words_is_another_wallet():
+    seeds = {language: seed_from_entropy(bytes(range(16)), language) for language in Language}
+    assert len(set(seeds.values())) == 3
+
+
+def test_words_of_both_chinese_lists_mean_the_same_in_both():
+    words = "的 " * 11 + "在"
+    assert {words_from_entropy(bytes(16), language) for language in Language} == {"abandon " * 11 + "about", words}
+    assert seed_from_words(words) == seed_from_entropy(bytes(16), Language.CHINESE_TRADITIONAL)
+
+
+def test_a_wrong_chinese_word_is_named_by_its_place():
+    words = CHINESE[0]["words"].split()
+    with pytest.raises(MnemonicInvalid, match=r"word 3 isn't in the Chinese") as caught:
+        read_words(" ".join([*words[:2], "龘", *words[3:]]))
+    assert not any(word in caught.value.message for word in (*words, "龘"))
+
+
+def test_what_words_mean_is_not_in_their_repr():
+    assert repr(read_words(CHINESE[0]["words"])) == "ReadWords(chinese_simplified)"
 
 
 def test_created_entropy_becomes_as_many_words_as_asked():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from base.children import stop_child
 from base.entropy import Entropy, SystemEntropy
-from custody.ceremony import CreatedKey, create_keys
+from custody.ceremony import CreatedKey, create_keys, keys_of
 from custody.client import SignerClient
 from custody.clocks import SystemClocks
 from custody.derivation import AddressSource, Role
@@ -74,10 +74,17 @@ def start_signer(folder: Path, policy_toml: str, *, entropy: Entropy | None = No
     """New keys, journal and socket under `folder`, and a signer that listens. The caller stops it."""
     source = entropy or SystemEntropy()
     keys = create_keys(folder / "keys", passphrase=PASSPHRASE, entropy=source, cost=LIGHT)
-    (folder / "policy.toml").write_text(policy_toml)
-    marks = {role: key.fingerprint for role, key in keys.items()}
-    enrol(folder / "journal.sqlite", marks, parse(policy_toml), clocks=SystemClocks())
+    write_policy(folder, policy_toml)
+    enrol(folder / "journal.sqlite", keys_of(keys), parse(policy_toml), clocks=SystemClocks())
     return RunningSigner(folder, keys, _launch(folder))
+
+
+def write_policy(folder: Path, text: str) -> Path:
+    """The policy's file, for its owner alone."""
+    path = folder / "policy.toml"
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
 
 
 def generous_policy(chain_id: int, *contracts: str) -> str:

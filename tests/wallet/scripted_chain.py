@@ -25,6 +25,8 @@ def digest(*parts: object) -> str:
 class DerivedAddresses:
     """Addresses from a hash of the key's name: nobody holds them."""
 
+    can_derive = True
+
     def address(self, key: OwnKey) -> str:
         return digest("address", key.role, key.index)[:42]
 

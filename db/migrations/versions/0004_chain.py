@@ -131,6 +131,7 @@ CREATE TABLE chain_transactions (
     amount amount NOT NULL,
     gas_limit bigint NOT NULL,
     fee_wei_max amount NOT NULL,
+    claims jsonb,
     refusal text,
     mined_attempt smallint,
     tx_hash text,

@@ -4,8 +4,8 @@ from alembic import op
 
 from db.migrations.ops import append_only, grant_app
 
-revision = "0009_approvals"
-down_revision = "0008_seals"
+revision = "0010_approvals"
+down_revision = "0009_address_pool"
 
 TABLES = """
 CREATE TABLE treasury_approvals (
