@@ -66,5 +66,5 @@ def add_signature(policy: Path, *, version: int, fingerprint: bytes, signature: 
     if len(known.signatures) >= SIGNATURES_MAX:
         raise PolicyInvalid(f"at most {SIGNATURES_MAX} signatures are kept")
     signed = PolicySignatures(version, fingerprint, (*known.signatures, signature))
-    write_atomically(signatures_path(policy), encode_signatures(signed).encode(), mode=0o644)
+    write_atomically(signatures_path(policy), encode_signatures(signed).encode())
     return signed
