@@ -8,10 +8,10 @@ SEED ?= 1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos fuzz check fast format bench up clean
+.PHONY: help setup demo test chaos fuzz fuzz-signer check fast format bench up clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: ## install all that's needed into this folder (the others do it by themselves)
 	@$(PYTHON) bootstrap.py
@@ -27,6 +27,9 @@ chaos: setup ## eight processes at one book while they and the server are killed
 
 fuzz: setup ## random histories against the model, on both engines, one book after the other; SECONDS and SEED
 	@exec env SECONDS=$(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) $(if $(filter file,$(origin SEED)),,SEED=$(SEED)) $(BIN)/pytest -q -s tests/ledger/test_stateful.py -k ten_thousand_steps $(ARGS)
+
+fuzz-signer: setup ## altered questions to a real signer, which must neither sign what it shouldn't nor fall; SECONDS and SEED
+	@exec $(BIN)/python -m tests.custody.fuzz --seconds $(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) $(if $(filter file,$(origin SEED)),,--seed $(SEED))
 
 check: setup ## the inner loop: format, types, imports, tidiness, fast tests
 	@$(BIN)/ruff format --check $(PACKAGES) tests bootstrap.py hardhat-local/*.py

@@ -36,6 +36,8 @@ _RESYNC = "onebook/resync/1"
 _NAME_MAX = 64
 _SECONDS_MAX = 2**40
 _FEE_MAX = 2**160
+_SIGNATURE_BYTES_MAX = 1024
+"""An Ed25519 signature has 64, a passkey's assertion some hundreds: a row must stay short enough to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +195,9 @@ def signature_list(signature: Signature) -> list[object]:
 def signature_from(told: object) -> Signature:
     """The signature that a list means. Raises IntentInvalid."""
     match told:
-        case [str(by), str(scheme), bytes(signature)] if len(by) <= _NAME_MAX and len(scheme) <= _NAME_MAX:
-            return Signature(by, signature, scheme)
+        case [str(by), str(scheme), bytes(signature)]:
+            if max(len(by), len(scheme)) <= _NAME_MAX and len(signature) <= _SIGNATURE_BYTES_MAX:
+                return Signature(by, signature, scheme)
     raise IntentInvalid("a signature is [name, scheme, bytes]", param="approvals")
 
 

@@ -16,6 +16,6 @@ def claims_from(told: object) -> dict[str, object]:
         case {"account": str(account), "asset": str(asset), "amount": str(amount), "key_hash": key_hash, **rest}:
             texts = all(1 <= len(text) <= _TEXT_MAX for text in (account, asset, amount))
             hashed = key_hash is None or (isinstance(key_hash, bytes) and len(key_hash) == _HASH_BYTES)
-            if not rest and texts and hashed and amount.isdecimal():
+            if not rest and texts and hashed and amount.isascii() and amount.isdecimal():
                 return {"account": account, "asset": asset, "amount": amount, "key_hash": key_hash}
     raise IntentInvalid("claims are account, asset, amount (digits) and key_hash (32 bytes or null)", param="claims")

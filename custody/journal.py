@@ -22,7 +22,20 @@ from custody.clocks import Clocks
 from custody.counting import Counted, Counts
 from custody.errors import JournalExists, JournalMissing, JournalTampered
 from custody.intents import Allowance, Cancel, First, Intent, KeyRef, Payment, TopUp, from_map, subjects_of, to_map
-from custody.journal_file import GENESIS, Head, Kind, Row, connect, create_tables, insert, lock, make_row, verified_rows
+from custody.journal_file import (
+    GENESIS,
+    Head,
+    Kind,
+    Row,
+    connect,
+    create_tables,
+    insert,
+    lock,
+    make_row,
+    names_of,
+    taken_back_subjects,
+    verified_rows,
+)
 from custody.nonces import Journalled, NonceFacts
 from custody.timekeeping import Moment, Unsafe, advance, begin, confirm
 
@@ -352,16 +365,18 @@ class Journal:
     def _index(self, row: Row, intent: Intent | None) -> None:
         """Keep what finds rows again: subjects that are used up, and allowances by their batch."""
         if row.kind == Kind.INTENT and intent is not None:
-            used = [(subject, row.sequence) for subject in subjects_of(intent)]
-            self._connection.executemany("INSERT INTO subjects VALUES (?, ?)", used)
+            self._connection.executemany(
+                "INSERT INTO subjects VALUES (?, ?)", [(subject, row.sequence) for subject in subjects_of(intent)]
+            )
             if isinstance(intent, Allowance):
                 self._connection.execute(
                     "INSERT INTO allowances VALUES (?, ?) ON CONFLICT DO UPDATE SET sequence = excluded.sequence",
                     (intent.batch, row.sequence),
                 )
         elif row.kind == Kind.RESYNCED:
-            self._connection.execute(
-                "INSERT INTO subjects VALUES (?, ?) ON CONFLICT DO NOTHING", (row.subject, row.sequence)
+            used = taken_back_subjects(str(row.subject), cbor2.loads(row.body)["raw"])
+            self._connection.executemany(
+                "INSERT INTO subjects VALUES (?, ?) ON CONFLICT DO NOTHING", [(name, row.sequence) for name in used]
             )
 
     # --- reading -----------------------------------------------------------------------------------------------------
@@ -428,13 +443,13 @@ class Journal:
             self.counts.close_top_up(first.intent)
 
     def _used(self, intent: Intent) -> str | None:
-        subjects = subjects_of(intent)
-        marks = ", ".join("?" * len(subjects))
+        names = names_of(subjects_of(intent))
+        marks = ", ".join("?" * len(names))
         row = self._connection.execute(
             f"SELECT subject FROM subjects WHERE subject IN ({marks})",  # noqa: S608 - placeholders
-            subjects,
+            tuple(names),
         ).fetchone()
-        return None if row is None else str(row[0])
+        return None if row is None else names[row[0]]
 
     def _one(self, where: str, *values: object) -> Row | None:
         found = self._connection.execute(f"SELECT * FROM rows WHERE {where}", values).fetchone()  # noqa: S608 - ours

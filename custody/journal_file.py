@@ -7,7 +7,7 @@ it and the hash of the row before. Not here: what rows mean (journal).
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
@@ -15,9 +15,11 @@ from typing import Final, NamedTuple, Protocol
 
 import cbor2
 
-from custody.errors import JournalInUse, JournalTampered
+from custody import payout
+from custody.errors import IntentInvalid, JournalInUse, JournalTampered
 from custody.intents import Allowance, KeyRef, from_map, subjects_of
 from custody.timekeeping import Moment
+from custody.transactions import read
 
 GENESIS: Final = sha256(b"onebook/journal/1").digest()
 """Stands where the first row's predecessor would."""
@@ -157,6 +159,24 @@ def verified_rows(connection: sqlite3.Connection) -> Iterator[Row]:
         raise JournalTampered(f"the journal has {used} subjects, its index {listed}")
 
 
+def taken_back_subjects(subject: str, raw: bytes) -> tuple[str, ...]:
+    """What a transaction that a resync took back uses up: its subject, and of a batch every leg, by its id."""
+    try:
+        legs = payout.leg_ids(read(raw).transaction.payload)
+    except IntentInvalid:
+        legs = ()
+    return (subject, *(_leg_name(leg) for leg in legs))
+
+
+def names_of(subjects: Sequence[str]) -> dict[str, str]:
+    """How subjects may stand in the table of those that are used up, and which each is."""
+    return {name: subject for subject in subjects for name in (subject, _leg_name(payout.leg_id(subject)))}
+
+
+def _leg_name(leg: bytes) -> str:
+    return f"leg:{leg.hex()}"
+
+
 def _check_found_again(connection: sqlite3.Connection, row: Row) -> int:
     """How many subjects the row is the first to use. Raises JournalTampered when its index says otherwise."""
     if row.kind == Kind.INTENT:
@@ -167,7 +187,7 @@ def _check_found_again(connection: sqlite3.Connection, row: Row) -> int:
             if at is None or at[0] < row.sequence:
                 raise JournalTampered(f"the index of allowances doesn't know row {row.sequence}")
     elif row.kind == Kind.RESYNCED:
-        subjects = (str(row.subject),)
+        subjects = taken_back_subjects(str(row.subject), cbor2.loads(row.body)["raw"])
     else:
         return 0
     firsts = 0

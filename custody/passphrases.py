@@ -86,7 +86,8 @@ class Guard:
         with stream:
             self._lock(stream)
             failures = _read(stream)
-            self.wait(wait_seconds(failures))
+            if failures:
+                self.wait(wait_seconds(failures))
             _write(stream, failures + 1)
             try:
                 yield

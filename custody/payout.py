@@ -31,6 +31,16 @@ def token_call(token: bytes, legs: Sequence[Leg]) -> bytes:
     return PAY_TOKEN + token.rjust(32, b"\0") + _word(64) + _legs(legs)
 
 
+def leg_ids(call: bytes) -> tuple[bytes, ...]:
+    """The ids of the legs that such a call pays; none when it's another call."""
+    start = {PAY_NATIVE: 4 + 32, PAY_TOKEN: 4 + 64}.get(call[:4])
+    if start is None:
+        return ()
+    first = start + 32
+    count = int.from_bytes(call[start:first], "big")
+    return tuple(call[place : place + 32] for place in range(first, len(call), 96)) if count else ()
+
+
 def _legs(legs: Sequence[Leg]) -> bytes:
     return _word(len(legs)) + b"".join(
         leg_id(leg.subject) + leg.to.rjust(32, b"\0") + _word(leg.amount) for leg in legs

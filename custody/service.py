@@ -35,9 +35,11 @@ from custody.intents import (
     First,
     Intent,
     KeyRef,
+    NativeTransfer,
     PayoutBatch,
     ProofOfControl,
     Relay,
+    TokenTransfer,
     asset_of,
     from_map,
     keys_name,
@@ -65,7 +67,9 @@ _CACHED_ADDRESSES: Final = 10_000
 _TIME_SECONDS: Final = 60
 """How far a confirmed time may be from the wall clock."""
 _USER_WITHDRAWAL: Final = "wdr_"
-"""Subjects whose maker is a user: a claim, not a signature."""
+"""Subjects of transfers whose maker is a user: a claim, not a signature."""
+_HASH_BYTES: Final = 32
+_SEQUENCE_MAX: Final = 2**63 - 1
 
 Answer = dict[str, object]
 
@@ -110,6 +114,7 @@ class SignerService:
         self._address = lru_cache(maxsize=_CACHED_ADDRESSES)(self._derive)
         creators = {contract.deployer for contract in policy.contracts if contract.deployer.keys in keys}
         self._creators = {creator: self._address(creator) for creator in creators}
+        self._derivations_left = ADDRESSES_MAX
         self._calls: dict[str, Callable[[dict[str, object]], Answer | _ToSign]] = {
             "status": self._status,
             "addresses": self._addresses,
@@ -132,6 +137,7 @@ class SignerService:
         Every refusal is journalled first. Raises sqlite3.Error when the journal can't be written: then nothing was
         signed that isn't in it, and each may be asked again.
         """
+        self._derivations_left = ADDRESSES_MAX
         with self._journal.batch():
             decided = [self._decide(body) for body in bodies]
         waiting = [one for one in decided if isinstance(one, _ToSign)]
@@ -190,6 +196,9 @@ class SignerService:
         highest = self._policy.highest_index[held.role]
         if not (first >= 0 and 1 <= count <= ADDRESSES_MAX and first + count - 1 <= highest):
             raise _Refusal("addresses_out_of_range", f"at most {ADDRESSES_MAX} at once, the highest index is {highest}")
+        if count > self._derivations_left:  # of those who ask at the same time: none keeps the others waiting for long
+            return {"failed": {"code": "busy", "sentence": "others are asking for addresses; ask again"}}
+        self._derivations_left -= count
         keys = (KeyRef(held.role, index, held.generation) for index in range(first, first + count))
         return self._ok(addresses=[self._address(key) for key in keys])
 
@@ -239,10 +248,17 @@ class SignerService:
         make = lift_statement if lifted else freeze_statement
         statement = make(serial=serial, chain_id=chain_id, asset=asset)
         names = self._enough(question, statement, needed)
+        if not lifted and not self._knows(scope):  # a freeze that stops nothing must not look like one
+            raise _Refusal("scope_unknown", "the policy speaks of no such asset there (0x and lower-case hex)")
         if lifted and scope not in self._journal.frozen:
             raise _Refusal("not_frozen", f"{scope} isn't frozen")
         self._journal.record_freeze(scope, lifted=lifted, approved_by=names)
         return self._ok(serial=self._journal.serial)
+
+    def _knows(self, scope: Scope) -> bool:
+        """Whether the policy speaks of an asset; of networks that it doesn't know, it knows no asset either."""
+        assets = {rule.asset for rule in self._policy.rules if rule.chain_id == scope.chain_id}
+        return scope.asset is None or scope.chain_id not in self._policy.networks or scope.asset in assets
 
     def _confirm_time(self, question: dict[str, object]) -> Answer:
         """Approvers say what time it is: the wall clock must agree, and is believed from here on."""
@@ -298,7 +314,9 @@ class SignerService:
         match highest:
             case None:
                 pass
-            case [int(sequence), bytes(head)] if type(sequence) is int:
+            case [int(sequence), bytes(head)] if (
+                type(sequence) is int and 0 <= sequence <= _SEQUENCE_MAX and len(head) <= _HASH_BYTES
+            ):
                 claimed = Head(sequence, head)
                 if sequence > self._journal.head.sequence and not self._journal.agrees(claimed):
                     if self._journal.halted is None:
@@ -381,7 +399,7 @@ class SignerService:
             text = f"gas limit x fee is {intent.fee_wei_max} wei, approved are {mandate.fee_wei_max}"
             raise _Refusal("over_approved_fee", text)
         people = self._policy.people
-        if not intent.subject.startswith(_USER_WITHDRAWAL):
+        if mandate.made_by is not None or not _is_of_a_user(intent):
             made = () if mandate.made_by is None else (mandate.made_by,)
             maker = proven(maker_statement(intent, mandate), made, people)
             if isinstance(maker, Unproven) or maker != {mandate.maker}:
@@ -473,6 +491,11 @@ class SignerService:
 
     def _derive(self, key: KeyRef) -> bytes:
         return self._keys[key.keys].address(key.index)
+
+
+def _is_of_a_user(intent: First) -> bool:
+    """Whether an intent is a user's withdrawal: by its subject, and only where a user's withdrawal can be meant."""
+    return isinstance(intent, NativeTransfer | TokenTransfer) and intent.subject.startswith(_USER_WITHDRAWAL)
 
 
 def _highest_fee(decision: Allowed, mandate: Mandate | None) -> int:

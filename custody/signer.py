@@ -241,11 +241,13 @@ class Desk:
         self._service = service
         self._allowed_uids = allowed_uids
         self._open: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
+        self._silent: dict[asyncio.StreamWriter, None] = {}
+        """Those that have no question here now, the longest silent first."""
         self._waiting: list[tuple[bytes, asyncio.Future[bytes]]] = []
 
     async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it ends, dawdles or sends something that isn't a question."""
-        if not self._welcome(writer) or len(self._open) >= _CONNECTIONS_MAX:
+        if not self._welcome(writer) or not self._has_room():
             writer.close()
             return
         self._open[writer] = asyncio.current_task()
@@ -256,7 +258,19 @@ class Desk:
             pass  # too slow, or gone: nothing is owed to it
         finally:
             self._open.pop(writer, None)
+            self._silent.pop(writer, None)
             writer.close()
+
+    def _has_room(self) -> bool:
+        """Whether another connection fits: for it the one that was silent longest ends, so that nobody can hold all."""
+        if len(self._open) < _CONNECTIONS_MAX:
+            return True
+        silent = next(iter(self._silent), None)
+        if silent is None:
+            return False
+        del self._silent[silent], self._open[silent]
+        silent.close()
+        return True
 
     async def dismiss(self) -> None:
         """Close every connection and let its task end; answers on their way have a moment left."""
@@ -268,8 +282,10 @@ class Desk:
 
     async def _one_question(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer the next frame; False when the connection should end after it."""
+        self._silent[writer] = None
         try:
             body = await wire.read_body(reader, first_byte_seconds=_IDLE_SECONDS)
+            self._silent.pop(writer, None)
         except wire.FrameTooLarge as problem:
             await wire.write_frame(writer, self._too_large(problem))
             return False
