@@ -461,8 +461,38 @@ _ROWS = (
         "GET /v1/treasury/statement-lines lists those that are.",
     ),
     Problem("unknown_line", 404, "Unknown bank line", "No bank line has this id.", "Compare the id."),
+    Problem(
+        "approval_unfit",
+        422,
+        "Not fit for approval",
+        "The intent can't be meant, the policy has nobody to approve it, or its maker hasn't signed it. `param` names"
+        " the field.",
+        "Make the request with `onebook approver request`.",
+    ),
+    Problem(
+        "approval_closed",
+        409,
+        "Not open any more",
+        "It has expired, was used, or was withdrawn: `state` says which.",
+        "Ask for approval anew.",
+    ),
+    Problem(
+        "signature_refused",
+        422,
+        "The signature doesn't count",
+        "It isn't by one of the policy's people, it's by the maker, or it isn't over the statement.",
+        "Sign the bytes of `statement` with an enrolled key: `onebook approve`.",
+    ),
+    Problem("unknown_approval", 404, "Unknown approval", "No request has this id.", "GET /v1/treasury/approvals."),
     # Not now
     Problem("unavailable", 503, "Not available now", "A part of the service can't answer now.", "Try again."),
+    Problem(
+        "approvals_unavailable",
+        503,
+        "Approvals aren't available",
+        "This process can't read the policy, so it doesn't know who may approve.",
+        "Put a copy of the policy where `policy` in onebook.toml points.",
+    ),
     Problem("not_ready", 503, "Not ready", "A part that is needed can't answer now.", "Try again."),
     Problem(
         "book_busy",

@@ -16,6 +16,7 @@ from custody.ceremony import create_keys, keys_of
 from custody.clocks import SystemClocks
 from custody.derivation import Role
 from custody.enrolment import enrol
+from custody.intents import NATIVE
 from custody.keystore import Argon2Cost
 from custody.policy_file import parse
 from custody.policy_starter import Limits, starter_policy
@@ -124,6 +125,7 @@ def install(
 
 def _policy(chain: ChainChoice, fingerprints: Mapping[Role, bytes]) -> str:
     """Small change per transfer and day, as a start; the operator raises it knowingly."""
+    named = chain.tokens.items()
     return starter_policy(
         chain_id=chain.chain_id,
         tokens={
@@ -135,6 +137,7 @@ def _policy(chain: ChainChoice, fingerprints: Mapping[Role, bytes]) -> str:
         fee_wei_max=300_000 * 500 * GWEI,
         fingerprints=fingerprints,
         gas_per_day=3 * _ETHER // 2,
+        names={NATIVE: ("ETH", 18)} | {contract: (asset, decimals) for asset, (contract, decimals) in named},
     )
 
 

@@ -38,7 +38,9 @@ SMALL_ORDER: Final = tuple(
 )
 """Public keys of small order, but for the sign bit: anybody makes signatures that hold under them (libsodium's)."""
 
-_APPROVAL = "onebook/approval/1"
+APPROVAL: Final = "onebook/approval/1"
+"""Domain of what approvers of an intent sign."""
+
 _MADE = "onebook/made/1"
 _POLICY = "onebook/policy-approval/1"
 _FREEZE = "onebook/freeze/1"
@@ -105,7 +107,7 @@ class Unproven:
 
 def approval_statement(intent: Intent, mandate: Mandate) -> bytes:
     """What an approver signs: the intent's terms and the mandate, without anybody's signature."""
-    return _statement(_APPROVAL, _mandated(intent, mandate))
+    return _statement(APPROVAL, _mandated(intent, mandate))
 
 
 def maker_statement(intent: Intent, mandate: Mandate) -> bytes:

@@ -18,6 +18,7 @@ ConfigError
 ├── JournalMissing       keys without a journal: nothing may be signed
 ├── JournalExists        a journal is never begun anew
 ├── JournalInUse         another signer has it open
+├── ResyncRefused        what is to be given back to a journal doesn't fit it, or too few signed it
 └── SocketInUse          another signer listens there
 BrokenInvariant
 └── JournalTampered      a row disagrees with the hash chain
@@ -101,6 +102,10 @@ class JournalExists(ConfigError):
 
 class JournalInUse(ConfigError):
     default_code = "journal_in_use"
+
+
+class ResyncRefused(ConfigError):
+    default_code = "resync_refused"
 
 
 class SocketInUse(ConfigError):

@@ -247,7 +247,9 @@ class Journal:
         return self._next_index.get(keys, 0)
 
     def agrees(self, claimed: Head) -> bool:
-        """Whether this journal has the row that a client has seen."""
+        """Whether this journal has the row that a client has seen, or was taken up where that was lost."""
+        if claimed in self._taken_over:
+            return True
         row = self._one("sequence = ?", claimed.sequence) if 0 < claimed.sequence <= self.head.sequence else None
         return row is not None and row.hash == claimed.hash
 
@@ -385,6 +387,8 @@ class Journal:
         self.head = Head(0, GENESIS)
         self.serial = 0
         self.halted: Head | None = None
+        self._claimed: set[Head] = set()
+        self._taken_over: set[Head] = set()
         self._enrolment: Enrolment | None = None
         self.proofs: list[tuple[Enrolment, Mapping[str, Any]]] = []
         """Every enrolment, oldest first, with what proves it."""
@@ -420,9 +424,11 @@ class Journal:
             case Kind.HALTED:
                 told = cbor2.loads(row.body)
                 self.halted = Head(told["sequence"], told["head"])
+                self._claimed.add(self.halted)
             case Kind.TAKEN_UP:
                 self.serial += 1
                 self.halted = None
+                self._taken_over |= self._claimed
                 self.counts.fill(at_us=row.window_us)
             case Kind.RESERVED:
                 told = cbor2.loads(row.body)

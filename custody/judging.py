@@ -89,7 +89,7 @@ def evaluate(policy: Policy, situation: Situation, intent: First) -> Allowed | D
     for key in keys_of(intent):
         if key.index > policy.highest_index.get(key.role, -1):
             return Denied("index_too_high", f"{key} is beyond the policy's highest index of that role")
-    rule = next((rule for rule in policy.rules if _matches(policy, situation, rule, intent)), None)
+    rule = speaking_rule(policy, situation, intent)
     if rule is None:
         return _no_rule(policy, intent)
     if rule.action is Action.DENY:
@@ -100,6 +100,11 @@ def evaluate(policy: Policy, situation: Situation, intent: First) -> Allowed | D
         denied = _legs(policy, situation, intent)
     denied = denied or _ceilings(policy, situation, intent)
     return denied or Allowed(rule)
+
+
+def speaking_rule(policy: Policy, situation: Situation, intent: First) -> Rule | None:
+    """The first rule that speaks of an intent, whatever it says of it."""
+    return next((rule for rule in policy.rules if _matches(policy, situation, rule, intent)), None)
 
 
 def rule_kind(intent: First) -> Kind:
@@ -243,7 +248,7 @@ def _legs(policy: Policy, situation: Situation, batch: PayoutBatch) -> Denied | 
     before = 0
     for leg in batch.legs:
         transfer = _leg_transfer(batch, leg.to, leg.amount)
-        rule = next((rule for rule in policy.rules if _matches(policy, situation, rule, transfer)), None)
+        rule = speaking_rule(policy, situation, transfer)
         if rule is None:
             denied: Denied | None = _no_rule(policy, transfer)
         elif rule.action is Action.DENY:

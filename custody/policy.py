@@ -137,6 +137,19 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
+class Label:
+    """What people are shown for an asset (`native`, or a contract in lower-case hex) or a stranger's address there.
+
+    `decimals` are an asset's; None for an address. Part of what is signed: a wrong number of decimals would mislead.
+    """
+
+    chain_id: int
+    place: str
+    name: str
+    decimals: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Ceilings:
     """What may leave us in 24 hours, in policy units: in all, and by network. `approvals` people may exceed them."""
 
@@ -168,6 +181,8 @@ class Policy:
     ceilings: Ceilings | None = None
     gas_budgets: Mapping[FeeKey, int] = field(default_factory=dict)
     """Wei in 24 hours, by role and network."""
+    labels: tuple[Label, ...] = ()
+    network_names: Mapping[int, str] = field(default_factory=dict)
 
     def first_nonce(self, chain_id: int, sender: KeyRef) -> int:
         """The first nonce of a sender that the journal doesn't know yet."""
@@ -199,6 +214,8 @@ def canonical(policy: Policy) -> bytes:
         "ceilings": ceilings and [ceilings.per_day, sorted(ceilings.by_network.items()), ceilings.approvals],
         "gas_budgets": sorted([key.role.value, key.chain_id, wei] for key, wei in policy.gas_budgets.items()),
         "rules": [_spell_rule(rule) for rule in policy.rules],
+        "labels": sorted([one.chain_id, one.place, one.name, one.decimals] for one in policy.labels),
+        "network_names": sorted([chain_id, name] for chain_id, name in policy.network_names.items()),
     }
     return bytes(cbor2.dumps([DOMAIN, body], canonical=True))
 

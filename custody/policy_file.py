@@ -12,6 +12,7 @@ a policy's fingerprint; an unknown name is an error, never ignored. `docs/custod
 
     [[networks]]
     chain_id = 31337
+    name = "local"                  # may be unsaid
     per_day = "500000"              # its ceiling in policy units, if there are ceilings
 
     [highest_index]                 # addresses beyond these aren't ours to sign for; 0 where unsaid
@@ -69,6 +70,12 @@ a policy's fingerprint; an unknown name is an error, never ignored. `docs/custod
     chain_id = 31337
     role = "hot"
     per_day = "1000000000000000000"
+
+    [[names]]                       # what people are shown; signed with the rest
+    chain_id = 31337
+    asset = "0x5FbDB2315678afecb367f032d93F642f64180aa3"    # or address = "0x...", without decimals
+    name = "USDC"
+    decimals = 6
 """
 
 import re
@@ -90,6 +97,7 @@ from custody.policy import (
     Ceilings,
     Contract,
     Kind,
+    Label,
     Listed,
     Match,
     Named,
@@ -108,6 +116,7 @@ UNLIMITED_WORD = "unlimited"
 _TEXT_MAX = 64
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
+_DECIMALS_MAX = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +162,10 @@ def parse(text: str) -> Policy:
     except tomllib.TOMLDecodeError as problem:
         raise PolicyInvalid(f"the policy isn't TOML: {problem}") from problem
     parts = {"rules", "highest_index", "first_nonces", "keys", "people", "threshold"}
-    parts |= {"contracts", "tokens", "ceilings", "values", "gas_budgets"}
+    parts |= {"contracts", "tokens", "ceilings", "values", "gas_budgets", "names"}
     _only(told, "the policy", {"version", "networks"}, parts)
-    by_network = _each_once("networks", (_network(entry) for entry in _tables(told, "networks")))
+    stated = [_network(entry) for entry in _tables(told, "networks")]
+    by_network = _each_once("networks", ((chain_id, ceiling) for chain_id, ceiling, _ in stated))
     networks = frozenset(by_network)
     ceilings = _ceilings(told["ceilings"], by_network) if "ceilings" in told else None
     if ceilings is None and any(ceiling is not None for ceiling in by_network.values()):
@@ -174,6 +184,8 @@ def parse(text: str) -> Policy:
         ceilings=ceilings,
         gas_budgets=_each_once("gas_budgets", (_gas_budget(entry, networks) for entry in _tables(told, "gas_budgets"))),
         rules=tuple(_rule(entry, networks) for entry in _tables(told, "rules")),
+        labels=tuple(_label(entry, networks) for entry in _tables(told, "names")),
+        network_names={chain_id: name for chain_id, _, name in stated if name is not None},
     )
     _check_whole(policy)
     return policy
@@ -199,6 +211,8 @@ def _check_whole(policy: Policy) -> None:
         ("contracts", [f"{one.name} on {one.chain_id}" for one in policy.contracts]),
         ("values", [f"{value.asset} on {value.chain_id}" for value in policy.values]),
         ("tokens", [f"0x{token.contract.hex()} on {token.chain_id}" for token in policy.tokens]),
+        ("names' places", [f"{one.place} on {one.chain_id}" for one in policy.labels]),
+        ("names", [f"{one.name} on {one.chain_id}" for one in policy.labels]),
     ):
         if len(set(names)) < len(names):
             raise PolicyInvalid(f"two {what} are the same: {next(name for name in names if names.count(name) > 1)}")
@@ -360,10 +374,24 @@ def _text(told: object, where: str) -> str:
     return told
 
 
-def _network(entry: dict[str, object]) -> tuple[int, int | None]:
+def _network(entry: dict[str, object]) -> tuple[int, int | None, str | None]:
     _only(entry, "networks", {"chain_id"}, {"name", "per_day"})
     ceiling = _amount(entry["per_day"], "networks: per_day") if "per_day" in entry else None
-    return _number(entry["chain_id"], "networks: chain_id", low=1), ceiling
+    name = _text(entry["name"], "networks: name") if "name" in entry else None
+    return _number(entry["chain_id"], "networks: chain_id", low=1), ceiling, name
+
+
+def _label(entry: dict[str, object], networks: frozenset[int]) -> Label:
+    where = "names"
+    is_asset = "asset" in entry
+    _only(entry, where, {"chain_id", "name"} | ({"asset", "decimals"} if is_asset else {"address"}), set())
+    decimals = _number(entry["decimals"], f"{where}: decimals", low=0) if is_asset else None
+    if decimals is not None and decimals > _DECIMALS_MAX:
+        raise PolicyInvalid(f"{where}: decimals are at most {_DECIMALS_MAX}")
+    place = _asset(entry["asset"], where) if is_asset else "0x" + _address(entry["address"], where).hex()
+    return Label(
+        _known_network(entry["chain_id"], networks, where), place, _text(entry["name"], f"{where}: name"), decimals
+    )
 
 
 def _known_network(told: object, networks: frozenset[int], where: str) -> int:

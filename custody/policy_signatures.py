@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from base.files import write_atomically
 from custody.approvals import SIGNATURES_MAX, Signature
 from custody.errors import PolicyInvalid
 
@@ -50,3 +51,20 @@ def encode_signatures(signed: PolicySignatures) -> str:
     listed = [{"by": one.by, "scheme": one.scheme, "signature": one.signature.hex()} for one in signed.signatures]
     told = {"version": signed.version, "policy": signed.fingerprint.hex(), "signatures": listed}
     return json.dumps(told, indent=2) + "\n"
+
+
+def add_signature(policy: Path, *, version: int, fingerprint: bytes, signature: Signature) -> PolicySignatures:
+    """Put a signature beside those under a policy's file. Raises PolicyInvalid when they are under another policy, or
+    somebody signs twice."""
+    known = read_signatures(policy) or PolicySignatures(version, fingerprint, ())
+    if (known.version, known.fingerprint) != (version, fingerprint):
+        raise PolicyInvalid(
+            f"{signatures_path(policy)} has signatures under another policy (version {known.version}): move it away"
+        )
+    if any(one.by == signature.by for one in known.signatures):
+        raise PolicyInvalid(f"{signature.by} has signed this policy already")
+    if len(known.signatures) >= SIGNATURES_MAX:
+        raise PolicyInvalid(f"at most {SIGNATURES_MAX} signatures are kept")
+    signed = PolicySignatures(version, fingerprint, (*known.signatures, signature))
+    write_atomically(signatures_path(policy), encode_signatures(signed).encode())
+    return signed

@@ -27,13 +27,14 @@ def starter_policy(
     fingerprints: Mapping[Role, bytes] | None = None,
     highest_deposit_index: int = 999_999,
     gas_per_day: int | None = None,
+    names: Mapping[str, tuple[str, int]] | None = None,
 ) -> str:
     """The text of a first policy for one network.
 
     The hot key (index 0) pays `tokens` (by contract) and the native coin to anybody within their limits; deposit keys
     pay only the hot address; the gas key tops up deposit and hot addresses within `top_ups` of the native coin.
-    `fee_wei_max` caps gas limit x fee of each transaction, `gas_per_day` their sum for each role. Raises PolicyInvalid
-    when an argument makes no policy.
+    `fee_wei_max` caps gas limit x fee of each transaction, `gas_per_day` their sum for each role. `names` are what
+    people are shown for assets, and their decimals. Raises PolicyInvalid when an argument makes no policy.
     """
     assets = [(NATIVE, native), *tokens.items()]
     hot = [
@@ -54,6 +55,10 @@ def starter_policy(
         f"\n[highest_index]\ndeposit = {highest_deposit_index}\nhot = 0\ngas = 0",
         *(_budget_text(chain_id, role, gas_per_day) for role in Role if gas_per_day is not None),
         *(_rule_text(chain_id, fee_wei_max, *row) for row in (*hot, *sweeps, *gas)),
+    ]
+    parts += [
+        f'\n[[names]]\nchain_id = {chain_id}\nasset = "{asset}"\nname = "{name}"\ndecimals = {decimals}'
+        for asset, (name, decimals) in (names or {}).items()
     ]
     if fingerprints:
         parts.append("\n[keys]\n" + "\n".join(f'{role.value} = "{mark.hex()}"' for role, mark in fingerprints.items()))

@@ -323,7 +323,7 @@ class SignerService:
                 type(sequence) is int and 0 <= sequence <= _SEQUENCE_MAX and len(head) <= _HASH_BYTES
             ):
                 claimed = Head(sequence, head)
-                if sequence > self._journal.head.sequence:
+                if sequence > self._journal.head.sequence and not self._journal.agrees(claimed):
                     if self._journal.halted is None:
                         self._journal.record_halt(claimed)
                     text = f"this journal is behind: the asker has seen row {sequence}"

@@ -4,12 +4,18 @@ OnebookError
 ├── Rejected
 │   ├── NotAdjustable       these two accounts may not be adjusted against each other by hand
 │   ├── SuspenseShort       less stands in the source than is to be moved
-│   └── ReasonMissing       an adjustment says why, and one to a user names its evidence
+│   ├── ReasonMissing       an adjustment says why, and one to a user names its evidence
+│   ├── ApprovalUnfit       what is to be approved can't be meant, or isn't proven to be its maker's
+│   ├── ApprovalClosed      it has expired, was used, or was withdrawn
+│   ├── SignatureRefused    a signature that doesn't count: by nobody of the people, by the maker, or over other bytes
+│   └── ApprovalUnknown     there is no such request for approval
+├── Unavailable
+│   └── ApprovalsUnavailable  nobody knows here who may approve: the policy can't be read
 └── BrokenInvariant
     └── TreasuryCorrupt     a row contradicts the book
 """
 
-from base.errors import BrokenInvariant, Rejected
+from base.errors import BrokenInvariant, NotFound, Rejected, Unavailable
 
 
 class NotAdjustable(Rejected):
@@ -22,6 +28,26 @@ class SuspenseShort(Rejected):
 
 class ReasonMissing(Rejected):
     default_code = "reason_missing"
+
+
+class ApprovalUnfit(Rejected):
+    default_code = "approval_unfit"
+
+
+class ApprovalClosed(Rejected):
+    default_code = "approval_closed"
+
+
+class SignatureRefused(Rejected):
+    default_code = "signature_refused"
+
+
+class ApprovalUnknown(NotFound):
+    default_code = "unknown_approval"
+
+
+class ApprovalsUnavailable(Unavailable):
+    default_code = "approvals_unavailable"
 
 
 class TreasuryCorrupt(BrokenInvariant):

@@ -1,6 +1,19 @@
-"""Treasury's rows: what came in to the house, adjustments by hand, reconciliations and the breaks they found."""
+"""Treasury's rows: what came in to the house, adjustments by hand, reconciliations and their breaks, approvals."""
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, Table, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from db.tables import metadata
@@ -95,4 +108,44 @@ breaks = Table(
         unique=True,
         postgresql_where=text("resolved_at IS NULL"),
     ),
+)
+
+approvals = Table(
+    "treasury_approvals",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("request", Text, nullable=False),  # whose repeat it would be, and of which content
+    Column("content", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),  # an end by `not_after` isn't written: the clock tells it
+    Column("subject", Text, nullable=False),
+    Column("terms", JSONB, nullable=False),  # the intent's, as custody.intent_json writes them
+    Column("statement", LargeBinary, nullable=False),  # the very bytes that are signed
+    Column("maker", Text, nullable=False),
+    Column("made_by_scheme", Text),  # NULL: a user's withdrawal, whose maker is a claim
+    Column("made_by_payload", LargeBinary),
+    Column("not_after", Instant, nullable=False),
+    Column("fee_wei_max", Amount, nullable=False),
+    Column("policy_version", BigInteger, nullable=False),
+    Column("needed", SmallInteger, nullable=False),  # approvals, by the policy when it was asked
+    Column("created_by", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("closed_at", Instant),  # when it was used or withdrawn
+    UniqueConstraint("book", "request"),
+    CheckConstraint("state IN ('open', 'approved', 'consumed', 'withdrawn')", name="state_known"),
+    CheckConstraint("(closed_at IS NOT NULL) = (state IN ('consumed', 'withdrawn'))", name="closed_when"),
+    CheckConstraint("(made_by_scheme IS NULL) = (made_by_payload IS NULL)", name="made_by_whole"),
+    Index("ix_treasury_approvals_subject", "book", "subject"),
+)
+
+approval_signatures = Table(
+    "treasury_approval_signatures",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("approval", Text, primary_key=True),
+    Column("approver", Text, primary_key=True),
+    Column("scheme", Text, nullable=False),  # how `payload` proves it: `ed25519` today
+    Column("payload", LargeBinary, nullable=False),
+    Column("received_at", Instant, nullable=False),
+    ForeignKeyConstraint(["book", "approval"], ["treasury_approvals.book", "treasury_approvals.id"]),
 )

@@ -38,6 +38,7 @@ from ledger.sealing import SealBook
 from ledger.seals import load_seal_key
 from ledger.service import PostgresLedger
 from treasury.adjustments import Adjustments
+from treasury.approvals import Approvals, PolicyCopy
 from treasury.credit_lines import CreditLines
 from treasury.freezes import Freezes
 from treasury.inflows import Inflows
@@ -184,6 +185,7 @@ def build_services(parts: Parts) -> Services:
         history=History(ledger),
         positions=Positions(ledger),
         adjustments=Adjustments(engine, ledger=ledger, clock=clock, entropy=entropy),
+        approvals=build_approvals(parts),
         reconciler=build_reconciler(parts),
         freezes=Freezes(ledger),
         credit_lines=CreditLines(ledger),
@@ -193,6 +195,12 @@ def build_services(parts: Parts) -> Services:
         checks={"database": database_check(engine), "book": book_check(ledger)},
         public_books=settings.public_books,
     )
+
+
+def build_approvals(parts: Parts) -> Approvals:
+    """Approvals by the people of our copy of the policy."""
+    policy = PolicyCopy(parts.settings.path(parts.settings.policy))
+    return Approvals(parts.engine, book=parts.settings.book, policy=policy, clock=parts.clock, entropy=parts.entropy)
 
 
 def build_bank(parts: Parts) -> BankRail:

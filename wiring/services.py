@@ -9,6 +9,7 @@ from fiat.bank.service import BankRail
 from identity.service import Identity
 from ledger.engine import Ledger
 from treasury.adjustments import Adjustments
+from treasury.approvals import Approvals
 from treasury.credit_lines import CreditLines
 from treasury.freezes import Freezes
 from treasury.periods import Periods
@@ -55,6 +56,7 @@ class Services:
     history: History
     positions: Positions
     adjustments: Adjustments
+    approvals: Approvals
     reconciler: Reconciler
     freezes: Freezes
     credit_lines: CreditLines

@@ -6,6 +6,7 @@ from api.routes import (
     account_statements,
     adjustments,
     api_keys,
+    approvals,
     assets,
     balances,
     bookkeeping,
@@ -42,6 +43,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     api_keys.router,
     treasury.router,
     adjustments.router,
+    approvals.router,
     bookkeeping.router,
     statements.router,
 )

@@ -102,6 +102,12 @@ class Node:
         """Whether the node has the transaction, waiting or mined."""
         return await self._rpc.call("eth_getTransactionByHash", tx_hash) is not None
 
+    async def placed(self, tx_hashes: Sequence[str]) -> dict[str, int | None]:
+        """Of these transactions those that the node has: the height each is mined at, None while it waits."""
+        told = await self._all([("eth_getTransactionByHash", [tx_hash]) for tx_hash in tx_hashes])
+        found = {tx_hash: one for tx_hash, one in zip(tx_hashes, told, strict=True) if one is not None}
+        return {name: _number(one["blockNumber"]) if one.get("blockNumber") else None for name, one in found.items()}
+
     async def next_nonce(self, address: str) -> int:
         """How many transactions of `address` are mined."""
         return _number(await self._rpc.call("eth_getTransactionCount", address, "latest"))

@@ -1,4 +1,4 @@
-"""Installing and running the service: init, up, serve, worker, signer run, config."""
+"""Installing and running the service: init, up, serve, worker, config."""
 
 import asyncio
 import os
@@ -24,13 +24,6 @@ Config = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 PASSPHRASE_VARIABLE = "ONEBOOK_SIGNER_PASSPHRASE"  # noqa: S105 - a name, not a secret
-
-signer_app = typer.Typer(help="The process that holds the keys.", no_args_is_help=True, rich_markup_mode=None)
-
-
-@signer_app.callback()
-def signer() -> None:
-    """The signer: the process that holds the keys."""
 
 
 def init(
@@ -111,36 +104,6 @@ def worker(config: Config = None) -> None:
     Example: ONEBOOK_DATABASE_URL=postgresql://... onebook worker
     """
     _become("worker.run", config)
-
-
-@signer_app.command("run")
-def signer_run(
-    config: Config = None,
-    allow_uid: Annotated[list[int] | None, typer.Option(help="Another user's id that may ask for signatures.")] = None,
-) -> None:
-    """Run the signer alone, in this process. The passphrase: a systemd credential, else asked at the terminal.
-
-    Example: onebook signer run --config wallet/onebook.toml --allow-uid 998
-    """
-    settings = load_settings(find_config(config))
-    passphrase_from: list[str] = []
-    if not os.environ.get("CREDENTIALS_DIRECTORY"):
-        reading, writing = os.pipe()
-        os.write(writing, ask_passphrase(confirm=False))
-        os.close(writing)
-        os.set_inheritable(reading, True)
-        passphrase_from = ["--passphrase-fd", str(reading)]
-    socket = settings.path(settings.signer_socket)
-    socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.environ.pop(PASSPHRASE_VARIABLE, None)
-    arguments = [
-        *("--socket", str(socket), "--keys", str(settings.path(settings.keys))),
-        *("--policy", str(settings.path(settings.policy)), "--journal", str(settings.path(settings.journal))),
-    ]
-    for uid in allow_uid or []:
-        arguments += ["--allow-uid", str(uid)]
-    command = [sys.executable, "-m", "custody.signer", *arguments, *passphrase_from]
-    os.execv(sys.executable, command)  # noqa: S606 - our own interpreter and module
 
 
 def config(config: Config = None, json: Json = False) -> None:

@@ -150,6 +150,7 @@ async def test_description_says_where_an_idempotency_key_is_needed(stage: Stage)
         "/v1/holds/{hold}/settle",
         "/v1/holds/{hold}/void",
         "/v1/treasury/adjustments",
+        "/v1/treasury/approvals",
         "/v1/treasury/credit-lines",
         "/v1/treasury/freezes",
         "/v1/treasury/periods",

@@ -1,0 +1,194 @@
+"""What the policy's people are asked to approve: asked, listed, signed, withdrawn. The signer verifies it all again."""
+
+import base64
+from datetime import UTC
+from typing import Annotated, Any
+
+from pydantic import Field
+from starlette.responses import Response
+from typing_extensions import TypedDict
+
+from api.answers import answer, instant, maybe_instant
+from api.auth import Door, caller
+from api.door import resource
+from api.errors import InvalidRequest
+from api.idempotency import IdempotencyKey
+from api.instants import Instant
+from api.paging import Onward, listing
+from api.parts import Parts
+from api.schemas import Asked
+from custody.approval_requests import ApprovalRequest, request_to_json, signature_from_json
+from custody.approvals import Mandate, Signature
+from custody.errors import IntentInvalid
+from custody.intent_json import intent_from_terms_json
+from identity.keys import Principal
+from identity.scopes import Scope
+from treasury.approvals import Approval
+from treasury.errors import ApprovalUnfit, SignatureRefused
+
+
+class RoomyDoor(Door):
+    """Creation code of a contract has up to 49,152 bytes: twice that in hexadecimal."""
+
+    bytes_max = 160 * 1024
+
+
+router = resource("treasury", door=RoomyDoor)
+
+
+class MadeByView(TypedDict):
+    by: str
+    scheme: str
+    signature: str
+
+
+class ApprovalSignatureView(TypedDict):
+    by: str
+    scheme: str
+    received_at: str
+
+
+class ApprovalView(TypedDict):
+    id: str
+    state: str
+    statement: str
+    terms: dict[str, Any]
+    maker: str
+    made_by: MadeByView | None
+    not_after: str
+    fee_wei_max: str
+    policy_version: int
+    needed: int
+    approvals: list[ApprovalSignatureView]
+    created_by: str
+    created_at: str
+    closed_at: str | None
+
+
+class ApprovalList(TypedDict):
+    items: list[ApprovalView]
+    has_more: bool
+
+
+class NewSignature(Asked):
+    """Somebody's signature. `signature` is opaque and means what `scheme` says: for ed25519, 64 bytes in hex."""
+
+    by: str = Field(min_length=1, max_length=64, examples=["ada"])
+    scheme: str = Field(min_length=1, max_length=64, examples=["ed25519"])
+    signature: str = Field(min_length=2, max_length=16_384, pattern="^([0-9a-f]{2})+$")
+
+
+class NewApproval(Asked):
+    """What is to be approved, as `onebook approver request` writes it."""
+
+    terms: dict[str, Any] = Field(description="The intent without nonce, attempt and prices: see docs/approvals.md.")
+    maker: str = Field(min_length=1, max_length=64, examples=["cleo"])
+    not_after: Instant
+    fee_wei_max: str = Field(pattern="^(0|[1-9][0-9]{0,47})$", examples=["10000000000000000"])
+    policy_version: int = Field(ge=1, lt=2**63)
+    made_by: NewSignature | None = None
+
+
+def approval_view(approval: Approval) -> ApprovalView:
+    """`statement` is what is signed, in base64; `needed` what the policy wanted when it was asked."""
+    told: dict[str, Any] = request_to_json(approval.request)
+    return {
+        "id": approval.id,
+        "state": approval.state.value,
+        "statement": base64.b64encode(approval.statement).decode("ascii"),
+        "terms": told["terms"],
+        "maker": told["maker"],
+        "made_by": told["made_by"],
+        "not_after": told["not_after"],
+        "fee_wei_max": told["fee_wei_max"],
+        "policy_version": told["policy_version"],
+        "needed": approval.needed,
+        "approvals": [
+            {"by": signature.by, "scheme": signature.scheme, "received_at": instant(at)}
+            for signature, at in approval.signatures
+        ],
+        "created_by": approval.created_by,
+        "created_at": instant(approval.created_at),
+        "closed_at": maybe_instant(approval.closed_at),
+    }
+
+
+@router.post(
+    "/treasury/approvals", response_model=ApprovalView, status_code=201, summary="Ask the policy's people to approve"
+)
+async def create_approval(
+    parts: Parts,
+    key: IdempotencyKey,
+    asked: NewApproval,
+    treasurer: Annotated[Principal, caller(Scope.TREASURY_WRITE)],
+) -> Response:
+    made = await parts.approvals.ask(key=key, asked_by=treasurer.owner, request=_request(asked))
+    return answer(approval_view(made), status=201, replayed=made.replayed)
+
+
+@router.get(
+    "/treasury/approvals",
+    response_model=ApprovalList,
+    summary="List what was asked",
+    dependencies=[caller(Scope.TREASURY_READ)],
+)
+async def list_approvals(parts: Parts, page: Onward) -> Response:
+    found = await parts.approvals.recent(before=page.starting_after, limit=page.limit + 1)
+    return answer(listing(found[: page.limit], len(found) > page.limit, approval_view))
+
+
+@router.get(
+    "/treasury/approvals/{approval}",
+    response_model=ApprovalView,
+    summary="What is to be signed, and who has",
+    dependencies=[caller(Scope.TREASURY_READ)],
+)
+async def read_approval(parts: Parts, approval: str) -> Response:
+    return answer(approval_view(await parts.approvals.get(approval)))
+
+
+@router.post(
+    "/treasury/approvals/{approval}/signatures",
+    response_model=ApprovalView,
+    summary="Approve: a signature over the statement",
+    dependencies=[caller(Scope.TREASURY_WRITE)],
+)
+async def sign_approval(parts: Parts, approval: str, asked: NewSignature) -> Response:
+    """Each of the people signs once; sent again it changes nothing, so it needs no Idempotency-Key."""
+    signed = await parts.approvals.sign(approval, _signature(asked))
+    return answer(approval_view(signed), replayed=signed.replayed)
+
+
+@router.post(
+    "/treasury/approvals/{approval}/withdraw",
+    response_model=ApprovalView,
+    summary="Take a request back",
+    dependencies=[caller(Scope.TREASURY_WRITE)],
+)
+async def withdraw_approval(parts: Parts, approval: str) -> Response:
+    """Sent again it changes nothing, so it needs no Idempotency-Key."""
+    withdrawn = await parts.approvals.withdraw(approval)
+    return answer(approval_view(withdrawn), replayed=withdrawn.replayed)
+
+
+def _request(asked: NewApproval) -> ApprovalRequest:
+    if asked.not_after.microsecond:
+        raise InvalidRequest("not_after is a whole second", param="not_after")
+    try:
+        mandate = Mandate(
+            maker=asked.maker,
+            not_after=int(asked.not_after.astimezone(UTC).timestamp()),
+            fee_wei_max=int(asked.fee_wei_max),
+            policy_version=asked.policy_version,
+            made_by=None if asked.made_by is None else _signature(asked.made_by),
+        )
+        return ApprovalRequest(intent_from_terms_json(asked.terms), mandate)
+    except IntentInvalid as problem:
+        raise ApprovalUnfit(problem.message, param=problem.param or "terms") from problem
+
+
+def _signature(asked: NewSignature) -> Signature:
+    try:
+        return signature_from_json({"by": asked.by, "scheme": asked.scheme, "signature": asked.signature})
+    except IntentInvalid as problem:
+        raise SignatureRefused(problem.message, param="signature") from problem

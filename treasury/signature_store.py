@@ -1,0 +1,76 @@
+"""The audit of signatures' only SQL: what the chain's tables have of attempts and of what own addresses sent."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chain import tables as chain
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAttempt:
+    """An attempt that the signer answered: `raw` None when it refused. `key` is written `hot:0`."""
+
+    network: str
+    subject: str
+    attempt: int
+    key: str
+    nonce: int
+    raw: bytes | None
+    sequence: int | None
+    head: bytes | None
+    signed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A live transaction on chain that an own address sent. `key` is written `hot:0`."""
+
+    network: str
+    tx_hash: str
+    sender: str
+    key: str
+    nonce: int
+    block_number: int
+
+
+async def load_attempts(connection: AsyncConnection) -> list[StoredAttempt]:
+    """Every attempt that the signer has answered, in the order of its journal."""
+    own, made = chain.attempts.c, chain.transactions.c
+    query = (
+        select(chain.attempts, made.subject, made.sender_role, made.sender_index)
+        .join(chain.transactions, made.id == own.transaction_id)
+        .where(own.raw.is_not(None) | own.signer_sequence.is_not(None))
+        .order_by(own.signer_sequence, own.transaction_id, own.attempt)
+    )
+    return [
+        StoredAttempt(
+            network=row.network,
+            subject=row.subject,
+            attempt=row.attempt,
+            key=f"{row.sender_role}:{row.sender_index}",
+            nonce=row.nonce,
+            raw=None if row.raw is None else bytes(row.raw),
+            sequence=row.signer_sequence,
+            head=None if row.signer_head is None else bytes(row.signer_head),
+            signed_at=row.signed_at,
+        )
+        for row in await connection.execute(query)
+    ]
+
+
+async def load_sent(connection: AsyncConnection) -> list[Sent]:
+    """Every live transaction of an own address in blocks that were taken in."""
+    seen, own = chain.outgoing.c, chain.addresses.c
+    query = (
+        select(chain.outgoing, own.role, own.key_index)
+        .join(chain.addresses, own.address == seen.sender)
+        .where(~seen.orphaned)
+        .order_by(seen.network, seen.sender, seen.nonce)
+    )
+    return [
+        Sent(row.network, row.tx_hash, row.sender, f"{row.role}:{row.key_index}", row.nonce, row.block_number)
+        for row in await connection.execute(query)
+    ]
