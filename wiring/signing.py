@@ -1,6 +1,7 @@
 """The signer's client and the xpubs' addresses, as the chain asks for them. Only names and shapes are changed here."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from base.errors import OnebookError
 from chain.errors import NoKeyAtIndex as ChainNoKeyAtIndex
@@ -19,6 +20,9 @@ POLICY_REFUSALS = DENIALS
 
 WAITS = frozenset({"frozen", "clock_behind", "clock_drifts", "journal_behind"})
 """The signer's codes that mean: nothing is signed now, for anybody; what is asked has to wait."""
+
+
+_COMMON = (*("subject", "attempt", "chain_id", "nonce", "gas_limit", "max_fee_per_gas", "max_priority_fee_per_gas"),)
 
 
 class CustodySigner:
@@ -116,49 +120,23 @@ def for_chain(no: IntentInvalid | SignerRefused | SignerUnavailable) -> OnebookE
             return ChainSignerUnavailable(no.message, code=no.code)
 
 
-def for_custody(intent: Intent) -> intents.Transfer | intents.Cancel:
-    """The same intent in the signer's own types."""
-    sender = _key(intent.sender)
-    match intent:
-        case CancelIntent():
-            return intents.Cancel(
-                subject=intent.subject,
-                attempt=intent.attempt,
-                chain_id=intent.chain_id,
-                sender=sender,
-                nonce=intent.nonce,
-                gas_limit=intent.gas_limit,
-                max_fee_per_gas=intent.max_fee_per_gas,
-                max_priority_fee_per_gas=intent.max_priority_fee_per_gas,
-            )
-        case TransferIntent(contract=None):
-            return intents.NativeTransfer(
-                subject=intent.subject,
-                attempt=intent.attempt,
-                chain_id=intent.chain_id,
-                sender=sender,
-                nonce=intent.nonce,
-                gas_limit=intent.gas_limit,
-                max_fee_per_gas=intent.max_fee_per_gas,
-                max_priority_fee_per_gas=intent.max_priority_fee_per_gas,
-                to=_destination(intent.to),
-                amount=intent.amount,
-            )
-        case TransferIntent(contract=str(contract)):
-            return intents.TokenTransfer(
-                subject=intent.subject,
-                attempt=intent.attempt,
-                chain_id=intent.chain_id,
-                sender=sender,
-                nonce=intent.nonce,
-                gas_limit=intent.gas_limit,
-                max_fee_per_gas=intent.max_fee_per_gas,
-                max_priority_fee_per_gas=intent.max_priority_fee_per_gas,
-                contract=bytes.fromhex(contract[2:]),
-                to=_destination(intent.to),
-                amount=intent.amount,
-            )
-    raise AssertionError("an intent is one of these")
+def for_custody(intent: Intent) -> intents.Payment:
+    """The same intent in the signer's own types: what a gas key gives is a top-up, what a deposit key gives a sweep."""
+    common: dict[str, Any] = {name: getattr(intent, name) for name in _COMMON}
+    common["sender"] = _key(intent.sender)
+    if isinstance(intent, CancelIntent):
+        return intents.Cancel(**common)
+    to = _destination(intent.to)
+    contract = None if intent.contract is None else bytes.fromhex(intent.contract[2:])
+    match intent.sender.role, contract, to:
+        case Role.GAS, None, intents.KeyRef():
+            return intents.TopUp(**common, to=to, amount=intent.amount)
+        case Role.DEPOSIT, _, _:
+            return intents.Sweep(**common, contract=contract, to=to, amount=intent.amount)
+        case _, None, _:
+            return intents.NativeTransfer(**common, to=to, amount=intent.amount)
+        case _:
+            return intents.TokenTransfer(**common, contract=contract, to=to, amount=intent.amount)
 
 
 def _claims(claims: Claims) -> dict[str, object]:
