@@ -23,6 +23,8 @@ from custody.messages import message_digest, message_signer
 from custody.rolekeys import SingleAddress, address_source
 from custody.transactions import build, read
 
+_ADDRESSES_KEPT: Final = 4096
+
 ANSWER_SECONDS: Final = 10.0
 """The longest that one call waits for its answer, connecting included."""
 
@@ -88,6 +90,7 @@ class SignerClient:
     seconds: float = ANSWER_SECONDS
     _stream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = field(default=None, init=False, repr=False)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
+    _addresses: dict[KeyRef, bytes] = field(default_factory=dict, init=False, repr=False)
     _sources: dict[str, AddressSource | SingleAddress] = field(default_factory=dict, init=False, repr=False)
 
     async def status(self) -> SignerStatus:
@@ -199,12 +202,17 @@ class SignerClient:
 
     def _address(self, key: KeyRef) -> bytes:
         assert self.xpubs is not None
+        if key in self._addresses:
+            return self._addresses[key]
         if key.keys not in self._sources:
             public = {str(name): text for name, text in self.xpubs.items()}.get(key.keys)
             if public is None:
                 raise XpubInvalid(f"no public key of {key.keys} is known to this service")
             self._sources[key.keys] = address_source(public)
-        return self._sources[key.keys].address(key.index)
+        if len(self._addresses) >= _ADDRESSES_KEPT:
+            self._addresses.clear()
+        self._addresses[key] = address = self._sources[key.keys].address(key.index)
+        return address
 
     async def _ask(self, question: Mapping[str, object]) -> dict[str, object]:
         """One question, one answer, within `seconds`. A connection that failed in any way is never used again."""

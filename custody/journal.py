@@ -23,6 +23,7 @@ from custody.counting import Counted, Counts
 from custody.errors import JournalExists, JournalMissing, JournalTampered
 from custody.intents import Allowance, Cancel, First, Intent, KeyRef, Payment, TopUp, from_map, subjects_of, to_map
 from custody.journal_file import (
+    CHECKPOINT_ROWS,
     GENESIS,
     Head,
     Kind,
@@ -113,6 +114,7 @@ class Journal:
         self._lock = lock
         self._clocks = clocks
         self._in_batch = False
+        self._checkpoint_at = 0
         self._load()
 
     @classmethod
@@ -206,21 +208,30 @@ class Journal:
         return next((scope for scope in self._frozen if scope.covers(intent.chain_id, asset)), None)
 
     def nonce_facts(self, intent: Intent, *, first_nonce: int) -> NonceFacts:
-        """What the journal knows about an intent; `first_nonce` counts for a sender without history."""
-        sender, chain_id = str(intent.sender), intent.chain_id
+        """What the journal knows about an intent; `first_nonce` counts for a sender without history.
+
+        Most intents are new: then one look at the subjects that are used up tells that nothing else need be looked for.
+        """
+        sender, chain_id, used = str(intent.sender), intent.chain_id, self._used(intent)
         mine = "subject = ? AND kind IN ('intent', 'successor')"
         place = "chain_id = ? AND sender = ? AND kind IN ('intent', 'resynced')"
-        holder = None if intent.nonce is None else self._one(f"{place} AND nonce = ?", chain_id, sender, intent.nonce)
         highest = self._connection.execute(
             f"SELECT max(nonce) FROM rows WHERE {place}",  # noqa: S608 - ours
             (chain_id, sender),
         ).fetchone()[0]
+        next_nonce = first_nonce if highest is None else highest + 1
+        holder = same = latest = None
+        if intent.nonce is not None and intent.nonce < next_nonce:
+            holder = self._one(f"{place} AND nonce = ?", chain_id, sender, intent.nonce)
+        if used is not None:
+            same = self._one(f"{mine} AND attempt = ?", intent.subject, intent.attempt)
+            latest = self._one(f"{mine} ORDER BY attempt DESC LIMIT 1", intent.subject)
         return NonceFacts(
-            same_attempt=self._journalled(self._one(f"{mine} AND attempt = ?", intent.subject, intent.attempt)),
-            latest=self._journalled(self._one(f"{mine} ORDER BY attempt DESC LIMIT 1", intent.subject)),
-            used=self._used(intent),
+            same_attempt=self._journalled(same),
+            latest=self._journalled(latest),
+            used=used,
             holder=holder.subject if holder else None,
-            next_nonce=first_nonce if highest is None else highest + 1,
+            next_nonce=next_nonce,
         )
 
     def signed_bytes(self, intent: Intent) -> SignedBytes | None:
@@ -252,6 +263,13 @@ class Journal:
             return True
         row = self._one("sequence = ?", claimed.sequence) if 0 < claimed.sequence <= self.head.sequence else None
         return row is not None and row.hash == claimed.hash
+
+    def take_checkpoint(self) -> Path | None:
+        """The file, when it's time that somebody calls `journal_file.checkpoint` on it, in another thread."""
+        if self.head.sequence - self._checkpoint_at < CHECKPOINT_ROWS:
+            return None
+        self._checkpoint_at = self.head.sequence
+        return self._path
 
     def rows(self, *, first: int, count: int) -> list[Row]:
         """Rows from a sequence on, for whoever audits."""
@@ -394,8 +412,10 @@ class Journal:
         """Every enrolment, oldest first, with what proves it."""
         self._frozen: set[Scope] = set()
         self._next_index: dict[str, int] = {}
+        self._has_taken_back = False
         for row in verified_rows(self._connection):
             self._take(row)
+        self._checkpoint_at = self.head.sequence
         if self._enrolment is None:
             raise JournalTampered("the journal has no first row")
 
@@ -421,6 +441,8 @@ class Journal:
                 self.serial += 1
             case Kind.TIME:
                 self.serial += 1
+            case Kind.RESYNCED:
+                self._has_taken_back = True
             case Kind.HALTED:
                 told = cbor2.loads(row.body)
                 self.halted = Head(told["sequence"], told["head"])
@@ -443,7 +465,8 @@ class Journal:
             self.counts.close_top_up(first.intent)
 
     def _used(self, intent: Intent) -> str | None:
-        names = names_of(subjects_of(intent))
+        subjects = subjects_of(intent)
+        names = names_of(subjects) if self._has_taken_back else {subject: subject for subject in subjects}
         marks = ", ".join("?" * len(names))
         row = self._connection.execute(
             f"SELECT subject FROM subjects WHERE subject IN ({marks})",  # noqa: S608 - placeholders

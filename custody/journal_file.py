@@ -53,6 +53,12 @@ CREATE TRIGGER subjects_remain BEFORE DELETE ON subjects BEGIN SELECT RAISE(ABOR
 """
 
 
+CHECKPOINT_ROWS: Final = 2_000
+"""Rows after which the log is worth moving into the file."""
+_AUTOCHECKPOINT_PAGES: Final = 20_000
+"""Pages of log (80 MB) at which SQLite moves them itself, in the middle of a commit: only if nobody did before."""
+
+
 class Kind(StrEnum):
     """What a row records."""
 
@@ -212,10 +218,20 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_AUTOCHECKPOINT_PAGES}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def checkpoint(path: Path) -> None:
+    """Move what the log has into the file, beside a writer that goes on: over a connection of its own."""
+    connection = connect(path)
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    finally:
+        connection.close()
 
 
 def lock(path: Path) -> int:

@@ -8,6 +8,7 @@ for a single key. The fingerprint is its SHA-256, in both cases.
 """
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 from coincurve import PrivateKey, PublicKey
@@ -23,6 +24,8 @@ TOKEN_ROLES: Final = (Role.HOT, Role.GAS)
 
 _SINGLE: Final = re.compile(r"secp256k1:(0[23][0-9a-f]{64})")
 _DIGEST_BYTES: Final = 32
+_KEYS_AT_HAND: Final = 64
+"""Derived keys that are kept: the few that sign all the time. They're no more secret than the seed beside them."""
 
 
 class Signature(NamedTuple):
@@ -65,7 +68,7 @@ class HdKeys:
     """A role's keys derived from a seed that is held in this process."""
 
     def __init__(self, account: AccountKeys, *, generation: int = 1) -> None:
-        self._account = account
+        self._key = lru_cache(maxsize=_KEYS_AT_HAND)(lambda index: PrivateKey(account.private_key(index)))
         self._source = AddressSource(account.xpub)
         self.role = account.role
         self.generation = generation
@@ -76,7 +79,7 @@ class HdKeys:
         return self._source.address(index)
 
     def sign(self, index: int, digest: bytes) -> Signature:
-        signature = PrivateKey(self._account.private_key(index)).sign_recoverable(checked_digest(digest), hasher=None)
+        signature = self._key(index).sign_recoverable(checked_digest(digest), hasher=None)
         r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
         assert s <= ORDER // 2, "libsecp256k1 signs low-s"
         return Signature(r, s, signature[64])

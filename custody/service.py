@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
+from pathlib import Path
 from typing import Final, assert_never
 
 from custody import wire
@@ -150,6 +151,10 @@ class SignerService:
         with self._journal.batch():
             signed = iter([self._keep(one.journalled, bytes_) for one, bytes_ in zip(waiting, raw, strict=True)])
         return [_signed_answer(next(signed)) if isinstance(one, _ToSign) else one for one in decided]
+
+    def take_checkpoint(self) -> Path | None:
+        """The journal's file, when its log is to be moved into it beside our work (`journal_file.checkpoint`)."""
+        return self._journal.take_checkpoint()
 
     def refuse_frame(self, problem: IntentInvalid) -> Answer:
         """The answer to a frame that was too large to be read."""
@@ -343,11 +348,11 @@ class SignerService:
         self, intent: Intent, mandate: Mandate | None, claims: dict[str, object] | None, at: Moment
     ) -> Answer | _ToSign:
         """The bytes of `intent` from the journal, or what is to be signed. Raises _Refusal."""
-        taken_back = self._journal.taken_back(intent)
-        if taken_back is not None:
-            return _signed_answer(self._same_as(taken_back, intent))
         first_nonce = self._policy.first_nonce(intent.chain_id, intent.sender)
         facts = self._journal.nonce_facts(intent, first_nonce=first_nonce)
+        taken_back = None if facts.used is None else self._journal.taken_back(intent)
+        if taken_back is not None:
+            return _signed_answer(self._same_as(taken_back, intent))
         verdict = judge(intent, facts)
         match verdict:
             case Repeat():

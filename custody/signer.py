@@ -28,6 +28,7 @@ from custody.errors import FileUnsafe, PassphraseMissing, PolicyInvalid, SocketI
 from custody.hardening import harden
 from custody.intents import keys_named
 from custody.journal import Journal
+from custody.journal_file import checkpoint
 from custody.passphrases import CREDENTIAL, PASSPHRASE_ENV, Guard, told_passphrase
 from custody.policy import Policy
 from custody.policy_file import parse
@@ -46,6 +47,8 @@ _IDLE_SECONDS: Final = 120.0
 """How long a connection may stay without a question."""
 _GOODBYE_SECONDS: Final = 2.0
 """How long connections may take to end at SIGTERM."""
+_TOGETHER_MAX: Final = 16
+"""Questions that are answered together: enough to share the flushes, few enough that nobody waits for many."""
 _UNWRITABLE: Final = {"failed": {"code": "journal_unwritable", "sentence": "the journal can't be written"}}
 """An answer too (disk full), and nothing is signed."""
 _UNJUDGED: Final = {"failed": {"code": "internal_error", "sentence": "the question couldn't be judged; see its log"}}
@@ -302,10 +305,15 @@ class Desk:
         return await answer
 
     def _answer_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting[:_TOGETHER_MAX], self._waiting[_TOGETHER_MAX:]
         for (_, future), frame in zip(waiting, self._frames([body for body, _ in waiting]), strict=True):
             if not future.cancelled():
                 future.set_result(frame)
+        if self._waiting:  # in the turn after the one in which these answers leave: their askers work while we do
+            asyncio.get_running_loop().call_soon(self._answer_waiting)
+        path = self._service.take_checkpoint()
+        if path is not None:
+            asyncio.get_running_loop().run_in_executor(None, _checkpoint, path)
 
     def _frames(self, bodies: Sequence[bytes]) -> list[bytes]:
         try:
@@ -332,6 +340,13 @@ class Desk:
         if uid not in self._allowed_uids:
             _warn(f"uid {uid} tried to connect and isn't allowed")
         return uid in self._allowed_uids
+
+
+def _checkpoint(path: Path) -> None:
+    try:
+        checkpoint(path)
+    except sqlite3.Error as problem:
+        _warn(f"the journal's log stays long for now: {problem}")
 
 
 def _run() -> NoReturn:
