@@ -1,4 +1,4 @@
-"""`onebook policy`: what a policy means, what it would say, what changes, signing it. Offline."""
+"""`onebook policy`: what a policy means, what it would say, what changes, signing it, beginning with it. Offline."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,8 @@ from custody import approver_keys
 from custody.approvals import policy_statement
 from custody.clocks import SystemClocks
 from custody.enrolment import accept_policy
-from custody.errors import PolicyInvalid
+from custody.enrolment import enrol as begin_journal
+from custody.errors import JournalExists, PolicyInvalid
 from custody.explaining import Explanation, explain
 from custody.intent_json import read_intent
 from custody.intents import Intent
@@ -169,6 +170,39 @@ def sign(
     say(f"{signatures_path(file)}: signed by {names}; {before.threshold} are needed")
     if len(signed.signatures) >= before.threshold:
         say(f"put {file} and its signatures where the signer's policy is, and start the signer anew")
+
+
+@app.command()
+def enrol(
+    file: Annotated[Path, typer.Argument(help="The first policy, with the keys' fingerprints under [keys].")],
+    journal: Annotated[
+        Path | None, typer.Option("--journal", help="Where the journal goes; else the configured.")
+    ] = None,
+    keys: Annotated[Path | None, typer.Option("--keys", help="Folder of the key files; else the configured.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    passphrase_fd: PassphraseFd = None,
+    config: Config = None,
+) -> None:
+    """Begin the signer's journal with the keys of a ceremony and their first policy. Once: a journal is never begun anew.
+
+    From then on the signer starts with this policy only, or a successor that its people signed.
+
+    Example: onebook policy enrol policy.toml --keys keys --journal journal.sqlite
+    """
+    settings = settings_if_any(config)
+    found = read_policy(file)
+    place, folder = journal_path(journal, settings), keys_path(keys, settings)
+    if place.exists():
+        raise JournalExists(f"{place} exists: a journal is never begun anew")
+    if not found.keys:
+        raise PolicyInvalid(f"{file}: [keys] is missing: put there what `onebook keys list` shows, by role")
+    _show(found, warnings(found, now=_seconds(None)))
+    if not yes:
+        agree("Begin the journal with it?")
+    held = open_keys(folder, found.keys, ask_for("the keys", passphrase_fd))
+    begin_journal(place, held, found, clocks=SystemClocks())
+    say(f"{place} begins with policy version {found.version}, fingerprint {found.fingerprint.hex()}")
+    say("put both where the signer's are, for its user alone (mode 0600), and start it")
 
 
 @app.command()

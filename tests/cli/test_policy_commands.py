@@ -1,6 +1,7 @@
 """`onebook policy` and `onebook approver` as processes: what they say, what they write, how they end."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,25 @@ def test_a_policy_without_people_is_accepted_with_the_keys_passphrase(tmp_path: 
     (tmp_path / "far.toml").write_text(policy_text().replace("version = 1", "version = 9"))
     far = onebook(*arguments[:2], "far.toml", *arguments[3:], "--yes", cwd=tmp_path, passphrase=PASSPHRASE)
     assert (far.returncode, "has version 3, not 9" in far.stderr) == (2, True)
+
+
+def test_a_journal_begins_with_the_first_policy_and_never_again(tmp_path: Path):
+    keys = create_keys(tmp_path / "keys", passphrase=PASSPHRASE, entropy=SystemEntropy(), cost=LIGHT)
+    marks = "\n".join(f'{role.value} = "{key.fingerprint.hex()}"' for role, key in keys.items())
+    (tmp_path / "bare.toml").write_text(full_policy())
+    (tmp_path / "policy.toml").write_text(full_policy(extra=f"\n\n[keys]\n{marks}\n"))
+    places = ("--journal", "journal.sqlite", "--keys", "keys")
+    bare = onebook("policy", "enrol", "bare.toml", *places, cwd=tmp_path, typed="y\n", passphrase=PASSPHRASE)
+    assert (bare.returncode, "[keys] is missing" in bare.stderr) == (2, True)
+    arguments = ("policy", "enrol", "policy.toml", *places)
+    assert onebook(*arguments, cwd=tmp_path, typed="n\n", passphrase=PASSPHRASE).returncode == 1
+    assert onebook(*arguments, "--yes", cwd=tmp_path, passphrase=b"wrong").returncode == 2
+    assert not (tmp_path / "journal.sqlite").exists()
+    begun = onebook(*arguments, "--yes", cwd=tmp_path, passphrase=PASSPHRASE)
+    assert begun.returncode == 0, begun.stderr
+    again = onebook(*arguments, "--yes", cwd=tmp_path, passphrase=PASSPHRASE)
+    assert (again.returncode, "never begun anew" in again.stderr) == (2, True)
+    (tmp_path / "policy.toml").chmod(0o600)
+    running = RunningSigner(tmp_path, keys, subprocess.Popen(["true"]))
+    running.restart()
+    assert running.stop() == 0, "the signer serves it"
