@@ -183,7 +183,7 @@ def enrol(
     passphrase_fd: PassphraseFd = None,
     config: Config = None,
 ) -> None:
-    """Begin the signer's journal with the keys of a ceremony and their first policy. Once: a journal is never begun anew.
+    """Begin the signer's journal with the keys of a ceremony and their first policy: once, never anew.
 
     From then on the signer starts with this policy only, or a successor that its people signed.
 
