@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
+import uvloop
+
 from base.errors import ConfigError, OnebookError
 from custody import wire
 from custody.clocks import SystemClocks
@@ -88,7 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _opened_keys(arguments, journal, passphrase) as (keys, policy):
             del passphrase
-            asyncio.run(_serve(SignerService(keys, policy, journal), arguments))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_serve(SignerService(keys, policy, journal), arguments))
     except (OnebookError, OSError) as problem:
         return _cannot_start(problem)
     finally:

@@ -81,12 +81,16 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class SignedTransaction:
-    """Raw bytes as they're sent, the hash they'll be known by, and who signed."""
+    """Raw bytes as they're sent, and who signed them."""
 
     transaction: Transaction
     sender: bytes
     raw: bytes
-    tx_hash: bytes
+
+    @property
+    def tx_hash(self) -> bytes:
+        """Keccak-256 of the raw bytes."""
+        return keccak(self.raw)
 
 
 def build(intent: Payment, address_of_key: AddressOf) -> Transaction:
@@ -164,7 +168,7 @@ def sign_with(transaction: Transaction, sign_digest: Sign) -> SignedTransaction:
     r, s, parity = sign_digest(digest)
     assert s <= _HALF_ORDER, "whoever signs gives low s"
     raw = _TYPE + _encode([*transaction.fields(), parity, r, s])
-    return SignedTransaction(transaction, _signer(digest, r, s, parity), raw, keccak(raw))
+    return SignedTransaction(transaction, _signer(digest, r, s, parity), raw)
 
 
 def in_memory(private_key: bytes) -> Sign:
@@ -195,7 +199,7 @@ def read(raw: bytes) -> SignedTransaction:
     again = _TYPE + _encode([*transaction.fields(), parity, r, s])
     if len(fields) != _FIELDS or again != raw or s > _HALF_ORDER:
         raise IntentInvalid("not a canonical EIP-1559 transaction", code="not_a_transaction")
-    return SignedTransaction(transaction, signer, raw, keccak(raw))
+    return SignedTransaction(transaction, signer, raw)
 
 
 def _destination(to: Destination, address_of_key: AddressOf) -> bytes:

@@ -23,10 +23,12 @@ from chain.queues import IN_FLIGHT_MAX
 from chain.signing import OwnAddress, OwnKey, Role
 from chain.transaction_states import Kind, State, WaitingFor
 from chain.transactions import OwnTransaction, Payment, Reserved, find, reserve
+from custody.approvals import freeze_statement, lift_statement, sign_statement
 from custody.policy_starter import Limits, starter_policy
 from db.engine import tx
 from db.errors import UniqueBroken
 from tests.chain.support import BOOK, Following, follow
+from tests.custody.samples import PEOPLE, people_text
 from tests.support.chain import RunningChain, start_local_chain
 from tests.support.signer import RunningSigner, generous_policy, start_signer
 from wiring.signing import CustodySigner, XpubAddresses
@@ -188,6 +190,35 @@ class TestToTheEnd:
             async with tx(following.engine) as connection:
                 assert await find(connection, book=BOOK, subject=end.payment.subject) == end
             await following.follower.close()
+            signer.stop()
+
+    async def test_f80_frozen_what_is_in_flight_is_watched_to_its_end_and_nothing_else_leaves(
+        self, anvil, following, tmp_path
+    ):
+        policy = f"{people_text()}\n{generous_policy(anvil.chain_id, anvil.token('USDC').lower())}"
+        signer = start_signer(tmp_path / "signer", policy)
+        paying = await start_paying(anvil, signer, following)
+        client = signer.client()
+        try:
+            sent = await paying.pay(2_500_000)
+            await paying.broadcaster.step()
+            assert (await paying.transaction(sent)).state is State.BROADCAST
+            by = sign_statement("ada", PEOPLE["ada"], freeze_statement(serial=0, chain_id=None, asset=None))
+            await client.freeze(chain_id=None, asset=None, serial=0, by=by)
+            waiting = await paying.pay(7)
+            await paying.broadcaster.step()
+            await paying.settle()
+            assert (await paying.transaction(sent)).state is State.FINAL, "followed to its final evidence"
+            held = await paying.transaction(waiting)
+            assert (held.state, held.waiting_for) == (State.RESERVED, WaitingFor.SIGNER)
+            lift = lift_statement(serial=1, chain_id=None, asset=None)
+            both = [sign_statement(name, PEOPLE[name], lift) for name in ("ben", "cleo")]
+            await client.lift(chain_id=None, asset=None, serial=1, by=both)
+            await paying.broadcaster.step()
+            await paying.settle()
+            assert (await paying.transaction(waiting)).state is State.FINAL, "and goes on by itself"
+        finally:
+            await client.close()
             signer.stop()
 
     async def test_the_native_coin_is_paid_in_the_order_of_nonces(self, paying):
