@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := base db ledger fiat custody chain wallet treasury identity wiring api worker bench cli
-WORKERS ?= 2
+WORKERS ?= 3
 SECONDS ?= 5
 SEED ?= 1
 ARGS ?=

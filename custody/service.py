@@ -327,26 +327,22 @@ class SignerService:
             case [int(sequence), bytes(head)] if (
                 type(sequence) is int and 0 <= sequence <= _SEQUENCE_MAX and len(head) <= _HASH_BYTES
             ):
-                self._compare(Head(sequence, head))
+                claimed = Head(sequence, head)
+                if sequence > self._journal.head.sequence and not self._journal.agrees(claimed):
+                    if self._journal.halted is None:
+                        self._journal.record_halt(claimed)
+                    text = f"this journal is behind: the asker has seen row {sequence}"
+                    raise _Refusal("journal_behind", text)
+                if not self._journal.agrees(claimed):
+                    text = f"row {sequence} of this journal isn't the one the asker has seen"
+                    raise _Refusal("journal_differs", text)
             case _:
                 raise _Refusal("malformed", "highest is [sequence, head] or null")
         if self._journal.halted is not None:
             raise _Refusal(
                 "journal_behind",
-                "a client had seen another journal than this, or more of it: stop the signer and run onebook signer"
-                " resync",
+                "a client had seen more of this journal than there is: stop the signer and run onebook signer resync",
             )
-
-    def _compare(self, claimed: Head) -> None:
-        """Halt on a claim that isn't true of this journal: it may have been put back, and have gone on since."""
-        if self._journal.agrees(claimed):
-            return
-        is_behind = claimed.sequence > self._journal.head.sequence
-        if self._journal.halted is None:
-            self._journal.record_halt(claimed)
-        if is_behind:
-            raise _Refusal("journal_behind", f"this journal is behind: the asker has seen row {claimed.sequence}")
-        raise _Refusal("journal_differs", f"row {claimed.sequence} of this journal isn't the one the asker has seen")
 
     def _settled(
         self, intent: Intent, mandate: Mandate | None, claims: dict[str, object] | None, at: Moment

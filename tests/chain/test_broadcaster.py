@@ -195,7 +195,8 @@ class TestToTheEnd:
     async def test_f80_frozen_what_is_in_flight_is_watched_to_its_end_and_nothing_else_leaves(
         self, anvil, following, tmp_path
     ):
-        policy = f"{people_text()}\n{generous_policy(anvil.chain_id, anvil.token('USDC').lower())}"
+        policy = generous_policy(anvil.chain_id, anvil.token("USDC").lower())
+        policy = policy.replace("version = 1\n", f"version = 1\n{people_text()}\n")
         signer = start_signer(tmp_path / "signer", policy)
         paying = await start_paying(anvil, signer, following)
         client = signer.client()

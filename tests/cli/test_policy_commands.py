@@ -15,6 +15,7 @@ from custody.journal import Journal
 from custody.policy_file import parse
 from custody.policy_signatures import read_signatures
 from tests.custody.samples import COLD, full_policy, policy_text, token_transfer
+from tests.support import signer as signers
 from tests.support.approvers import LIGHT, PASSPHRASE, approver_files
 from tests.support.command import onebook
 from tests.support.signer import RunningSigner, start_signer
@@ -168,20 +169,20 @@ def test_a_policy_without_people_is_accepted_with_the_keys_passphrase(tmp_path: 
 
 
 def test_a_journal_begins_with_the_first_policy_and_never_again(tmp_path: Path):
-    keys = create_keys(tmp_path / "keys", passphrase=PASSPHRASE, entropy=SystemEntropy(), cost=LIGHT)
+    keys = create_keys(tmp_path / "keys", passphrase=signers.PASSPHRASE, entropy=SystemEntropy(), cost=LIGHT)
     marks = "\n".join(f'{role.value} = "{key.fingerprint.hex()}"' for role, key in keys.items())
     (tmp_path / "bare.toml").write_text(full_policy())
     (tmp_path / "policy.toml").write_text(full_policy(extra=f"\n\n[keys]\n{marks}\n"))
     places = ("--journal", "journal.sqlite", "--keys", "keys")
-    bare = onebook("policy", "enrol", "bare.toml", *places, cwd=tmp_path, typed="y\n", passphrase=PASSPHRASE)
+    bare = onebook("policy", "enrol", "bare.toml", *places, cwd=tmp_path, typed="y\n", passphrase=signers.PASSPHRASE)
     assert (bare.returncode, "[keys] is missing" in bare.stderr) == (2, True)
     arguments = ("policy", "enrol", "policy.toml", *places)
-    assert onebook(*arguments, cwd=tmp_path, typed="n\n", passphrase=PASSPHRASE).returncode == 1
+    assert onebook(*arguments, cwd=tmp_path, typed="n\n", passphrase=signers.PASSPHRASE).returncode == 1
     assert onebook(*arguments, "--yes", cwd=tmp_path, passphrase=b"wrong").returncode == 2
     assert not (tmp_path / "journal.sqlite").exists()
-    begun = onebook(*arguments, "--yes", cwd=tmp_path, passphrase=PASSPHRASE)
+    begun = onebook(*arguments, "--yes", cwd=tmp_path, passphrase=signers.PASSPHRASE)
     assert begun.returncode == 0, begun.stderr
-    again = onebook(*arguments, "--yes", cwd=tmp_path, passphrase=PASSPHRASE)
+    again = onebook(*arguments, "--yes", cwd=tmp_path, passphrase=signers.PASSPHRASE)
     assert (again.returncode, "never begun anew" in again.stderr) == (2, True)
     (tmp_path / "policy.toml").chmod(0o600)
     running = RunningSigner(tmp_path, keys, subprocess.Popen(["true"]))
