@@ -10,7 +10,7 @@ from typing import Final
 
 import rlp  # type: ignore[import-untyped]
 from coincurve import PrivateKey, PublicKey
-from rlp.codec import encode_raw  # type: ignore[import-untyped]
+from rlp.codec import length_prefix  # type: ignore[import-untyped]
 
 from custody import payout
 from custody.derivation import address_of, keccak
@@ -47,6 +47,9 @@ bytes32)"), EIP-3009."""
 _HALF_ORDER: Final = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 """Half of the order of secp256k1: a higher s is refused by networks since EIP-2."""
 _FIELDS: Final = 12
+_STRING: Final = 0x80
+_LIST: Final = 0xC0
+"""What RLP's prefixes begin at."""
 
 Sign = Callable[[bytes], tuple[int, int, int]]
 """Signs a 32-byte digest with one key: r, s (low) and the y parity (0 or 1)."""
@@ -65,7 +68,7 @@ class Transaction:
     value: int
     payload: bytes
 
-    def fields(self) -> list[object]:
+    def fields(self) -> list[int | bytes | list[object]]:
         return [
             self.chain_id,
             self.nonce,
@@ -216,9 +219,20 @@ def _signer(digest: bytes, r: int, s: int, parity: int) -> bytes:
     return address_of(PublicKey.from_signature_and_message(compact, digest, hasher=None).format(compressed=False))
 
 
-def _encode(fields: Sequence[object]) -> bytes:
-    """RLP of whole numbers, bytes and an empty list; as bytes to begin with, the library needn't look what each is."""
-    plain = [
-        field.to_bytes((field.bit_length() + 7) // 8, "big") if isinstance(field, int) else field for field in fields
-    ]
-    return bytes(encode_raw(plain))
+def _encode(fields: Sequence[int | bytes | list[object]]) -> bytes:
+    """RLP of a flat list: whole numbers, bytes and the empty access list.
+
+    The library's prefixes without its look at what each value could be, which takes a tenth of a signature's time.
+    """
+    payload = b"".join(_item(field) for field in fields)
+    return bytes(length_prefix(len(payload), _LIST)) + payload
+
+
+def _item(field: int | bytes | list[object]) -> bytes:
+    if isinstance(field, list):
+        assert not field, "the access list is always empty"
+        return bytes([_LIST])
+    plain = field.to_bytes((field.bit_length() + 7) // 8, "big") if isinstance(field, int) else field
+    if len(plain) == 1 and plain[0] < _STRING:
+        return plain
+    return bytes(length_prefix(len(plain), _STRING)) + plain
