@@ -135,7 +135,7 @@ class SignerRefused(Rejected):
     def __init__(
         self, code: str, sentence: str, *, rule: str | None = None, sequence: int = 0, head: bytes = b""
     ) -> None:
-        super().__init__(sentence, code=code, rule=rule)
+        super().__init__(sentence, code=code, **({} if rule is None else {"rule": rule}))
         self.sentence = sentence
         self.rule = rule
         self.sequence = sequence

@@ -524,5 +524,6 @@ def _tables(told: dict[str, object], name: str) -> list[dict[str, object]]:
 def _only(told: dict[str, object], where: str, needed: Iterable[str], allowed: Iterable[str]) -> None:
     missing, unknown = set(needed) - told.keys(), told.keys() - set(needed) - set(allowed)
     if missing or unknown:
-        what = f"missing {', '.join(sorted(missing))}" if missing else f"unknown {', '.join(sorted(unknown))}"
-        raise PolicyInvalid(f"{where}: {what}")
+        odd = (("missing", missing), ("unknown", unknown))  # both: a name that is mistyped is one of each
+        what = [f"{word} {', '.join(sorted(names))}" for word, names in odd if names]
+        raise PolicyInvalid(f"{where}: {'; '.join(what)}")

@@ -13,9 +13,10 @@ from base.entropy import SystemEntropy
 from base.errors import BrokenInvariant
 from chain import tables
 from chain import transaction_store as store
+from chain.address_pool import RESERVED_AT_ONCE, AddressPool
 from chain.broadcaster import Broadcaster
 from chain.checkpoints import Checkpoint
-from chain.errors import NodeUnavailable, PaymentRefused, WrongChain
+from chain.errors import NodeUnavailable, PaymentRefused, SignerUnavailable, WrongChain
 from chain.estimates import NetworkFees
 from chain.networks import GWEI, Deployment, Encoding
 from chain.payments import Attempt
@@ -31,7 +32,7 @@ from tests.chain.support import BOOK, Following, follow
 from tests.custody.samples import PEOPLE, people_text
 from tests.support.chain import RunningChain, start_local_chain
 from tests.support.signer import RunningSigner, generous_policy, start_signer
-from wiring.signing import CustodySigner, XpubAddresses
+from wiring.signing import CustodySigner, SignerReservations, XpubAddresses
 
 pytestmark = pytest.mark.slow
 
@@ -221,6 +222,25 @@ class TestToTheEnd:
         finally:
             await client.close()
             signer.stop()
+
+    async def test_f47_a_journal_behind_what_this_database_has_seen_gives_no_address_indexes(self, paying):
+        client = paying.signer.client()
+        pool = AddressPool(
+            paying.following.engine,
+            source=XpubAddresses(paying.signer.xpubs),
+            keys=None,
+            reserver=SignerReservations(client),
+            clock=paying.following.clock,
+        )
+        await paying.pay(1)
+        await paying.broadcaster.step()
+        assert await pool.step() == RESERVED_AT_ONCE
+        async with tx(paying.following.engine) as connection:
+            await connection.execute(update(tables.attempts).values(signer_sequence=10**6))
+            await connection.execute(update(tables.address_counters).values(next_index=RESERVED_AT_ONCE))
+        with pytest.raises(SignerUnavailable, match="behind"):
+            await pool.step()
+        await client.close()
 
     async def test_the_native_coin_is_paid_in_the_order_of_nonces(self, paying):
         paid = [await paying.pay(10**15 + n, asset="ETH") for n in range(5)]

@@ -130,6 +130,9 @@ def test_a_high_s_is_refused():
         (errors.SignerRefused("nonce_not_next", "the next is 3", sequence=3, head=b"h"), SignerConflict),
         (errors.SignerRefused("second_nonce", "signed before", sequence=3, head=b"h"), SignerConflict),
         (errors.SignerRefused("a_code_of_tomorrow", "?", sequence=3, head=b"h"), SignerConflict),
+        (errors.SignerRefused("frozen", "everything is frozen", sequence=3, head=b"h"), SignerUnavailable),
+        (errors.SignerRefused("clock_behind", "set it right", sequence=3, head=b"h"), SignerUnavailable),
+        (errors.SignerRefused("approvals_missing", "2 are needed", sequence=3, head=b"h"), SignerRefused),
         (errors.SignerUnavailable("nobody there"), SignerUnavailable),
         (errors.SignerMismatch("somebody else there"), SignerUnavailable),
     ],
@@ -139,6 +142,23 @@ def test_only_a_no_of_the_policy_frees_anything(answer, kind):
     assert type(no) is kind
     if isinstance(no, SignerRefused):
         assert no.journal == ((3, b"h") if isinstance(answer, errors.SignerRefused) else None)
+
+
+@pytest.mark.parametrize(
+    ("role", "contract", "to", "kind"),
+    [
+        (Role.GAS, None, OwnKey(Role.DEPOSIT, 7), intents.TopUp),
+        (Role.DEPOSIT, None, OwnKey(Role.HOT, 0), intents.Sweep),
+        (Role.DEPOSIT, TOKENS.contract, OwnKey(Role.HOT, 0), intents.Sweep),
+        (Role.DEPOSIT, TOKENS.contract, TO, intents.Sweep),
+        (Role.HOT, None, OwnKey(Role.GAS, 0), intents.NativeTransfer),
+    ],
+)
+def test_what_a_gas_key_gives_is_a_top_up_and_what_a_deposit_key_gives_a_sweep(role, contract, to, kind):
+    asked: Any = for_custody(replace(TOKENS, sender=OwnKey(role, 3), contract=contract, to=to))
+    assert type(asked) is kind
+    assert asked.sender == intents.KeyRef(derivation.Role(role.value), 3)
+    assert (asked.amount, intents.asset_of(asked)) == (TOKENS.amount, contract or "native")
 
 
 @pytest.mark.parametrize(

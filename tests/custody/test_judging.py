@@ -254,6 +254,16 @@ to = ["{checksummed(STRANGER)}"]
     assert code(parse(text), situation(), batch(legs=legs(1, to=OTHER), contract=TOKEN, **BATCH)) is None
 
 
+def test_an_own_address_is_of_one_generation_and_a_role_is_all_of_them():
+    now = situation()
+    assert code(FULL, now, sweep(to=KeyRef(Role.HOT, 0))) is None
+    assert code(FULL, now, sweep(to=KeyRef(Role.HOT, 0, 2))) == "destination_not_listed"
+    assert code(FULL, now, top_up(to=KeyRef(Role.DEPOSIT, 3, 2))) is None
+    second = parse(full_policy().replace('"own:hot:0"', '"own:hot.2:0"'))
+    assert code(second, now, sweep(to=KeyRef(Role.HOT, 0, 2))) is None
+    assert code(second, now, sweep(to=KeyRef(Role.HOT, 0))) == "destination_not_listed"
+
+
 def test_an_allow_list_reaches_only_its_addresses():
     listed = parse(policy(rule("listed", to=f'["{checksummed(STRANGER)}"]')))
     assert code(listed, situation(), native_transfer(amount=5)) is None

@@ -81,6 +81,14 @@ def without_policy(signer: RunningSigner) -> None:
     (signer.folder / "policy.toml").unlink()
 
 
+def readable_policy(signer: RunningSigner) -> None:
+    (signer.folder / "policy.toml").chmod(0o604)
+
+
+def writable_journal(signer: RunningSigner) -> None:
+    signer.journal.chmod(0o620)
+
+
 def broken_policy(signer: RunningSigner) -> None:
     (signer.folder / "policy.toml").write_text("version = one")
 
@@ -106,6 +114,8 @@ def file_at_socket(signer: RunningSigner) -> None:
         (without_journal, "is missing"),
         (altered_journal, "isn't a journal"),
         (without_policy, "policy.toml"),
+        (readable_policy, "open to others than its owner: chmod 600"),
+        (writable_journal, "open to others than its owner: chmod 600"),
         (broken_policy, "isn't TOML"),
         (other_policy, "isn't the one accepted last"),
         (open_folder, "open to others"),
