@@ -5,7 +5,6 @@ python -m api.serve [--port N | --socket PATH | --fd N]
 
 import argparse
 import asyncio
-import gc
 import socket as sockets
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.protocol import Http
+from base.collector import calm_collector
 from base.errors import OnebookError
 from chain.evm.node import load_libraries
 from wiring.assemble import build_services, open_parts
@@ -30,9 +30,6 @@ KEEP_ALIVE_SECONDS = 30
 SHUTDOWN_SECONDS = 10
 """How long requests under way may still take after a signal to stop."""
 
-_GENERATION_THRESHOLD = 50_000
-"""Objects made before the garbage collector looks: most die with their request, without it."""
-
 
 async def serve(
     settings: Settings, *, port: int | None = None, socket: Path | None = None, fd: int | None = None
@@ -42,7 +39,7 @@ async def serve(
     async with open_parts(settings, name="onebook api") as parts:
         services = build_services(parts)
         app = create_app(services)
-        _calm_garbage_collector()
+        calm_collector()
         try:
             await uvicorn.Server(_config(app, settings, port=port, socket=socket)).serve(sockets=given)
         finally:
@@ -65,13 +62,6 @@ def _config(app: FastAPI, settings: Settings, *, port: int | None, socket: Path 
         http=Http,
         ws="none",
     )
-
-
-def _calm_garbage_collector() -> None:
-    """What was built at start lives as long as the process: the collector needn't walk it at every turn."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GENERATION_THRESHOLD, 50, 50)
 
 
 def main() -> int:

@@ -23,10 +23,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.children import free_port, listen, start_child, stop_child
 from base.clock import SystemClock
+from base.collector import calm_collector
 from base.entropy import SystemEntropy
 from base.errors import ConfigError
 from base.progress import Progress
-from bench.frame import Better, Figure, Options, Report, median, number, settle_memory
+from bench.frame import Better, Figure, Options, Report, median, number
 from bench.machine import describe_machine, describe_server
 from bench.stage import FOLDER, server
 from db.engine import create_engine
@@ -199,7 +200,7 @@ class _Bench:
         self._runs += 1
         count = 0
         loop = asyncio.get_running_loop()
-        settle_memory()
+        calm_collector()
         end = loop.time() + self._options.seconds
 
         async def call(caller: int) -> None:

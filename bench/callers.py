@@ -12,7 +12,8 @@ from itertools import islice
 
 import asyncpg
 
-from bench.frame import median, percentile, settle_memory
+from base.collector import calm_collector
+from bench.frame import median, percentile
 from bench.machine import usage
 from bench.stage import Place
 from ledger.commands import Group
@@ -91,7 +92,7 @@ async def measure(
     """Drive callers and note what it cost: the row, the run, and the first tx id after its start."""
     connection = await asyncpg.connect(place.admin_url)
     try:
-        settle_memory()
+        calm_collector()
         before, used = await _mark(connection), usage(place.postmaster)
         run = await drive(submit, groups, callers=callers, seconds=seconds, bulk=bulk)
         python, postgres = usage(place.postmaster).since(used)

@@ -3,7 +3,6 @@
 A figure is judged by its report's reader, never here: nothing in this package asserts a time.
 """
 
-import gc
 import json
 import statistics
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,10 +21,6 @@ REPEATS = 5
 
 PAIRS = 3
 """Times that two measurements of a ratio are taken in turn; the figure is the median of their ratios."""
-
-
-_GENERATION_THRESHOLD = 50_000
-"""Objects made before the collector looks, as in the API's processes."""
 
 
 class Better(StrEnum):
@@ -94,13 +89,6 @@ class Report:
     def document(self) -> dict[str, object]:
         """The report as plain JSON."""
         return asdict(self) | {"at": self.at.isoformat(timespec="seconds")}
-
-
-def settle_memory() -> None:
-    """Collect now and set the collector as the API's processes do, so that its pauses are theirs."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GENERATION_THRESHOLD, 50, 50)
 
 
 def median(values: Sequence[float]) -> float:

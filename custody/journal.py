@@ -374,10 +374,11 @@ class Journal:
             with self.batch():
                 return self._append(kind, body, at=at, intent=intent, taken_back=taken_back)
         place = intent or taken_back
-        row = make_row(self.head, at or self.last, kind, body, place)
+        at = at or self.last
+        row = make_row(self.head, at, kind, body, place)
         insert(self._connection, row)
         self._index(row, intent)
-        self._take(row, intent)
+        self._take(row, at, body if intent else cbor2.loads(row.body), intent)
         return self.head
 
     def _index(self, row: Row, intent: Intent | None) -> None:
@@ -414,28 +415,26 @@ class Journal:
         self._next_index: dict[str, int] = {}
         self._has_taken_back = False
         for row in verified_rows(self._connection):
-            self._take(row)
+            self._take(row, row.moment, cbor2.loads(row.body))
         self._checkpoint_at = self.head.sequence
         if self._enrolment is None:
             raise JournalTampered("the journal has no first row")
 
-    def _take(self, row: Row, intent: Intent | None = None) -> None:
-        """Advance what is kept in memory by one row of the file; its intent is read from it where it isn't at hand."""
-        self.head, self.last = Head(row.sequence, row.hash), row.moment
+    def _take(self, row: Row, at: Moment, told: Mapping[str, Any], intent: Intent | None = None) -> None:
+        """Advance what is kept in memory by one row of the file: its moment, what its body says, and its intent where
+        that is at hand."""
+        self.head, self.last = Head(row.sequence, row.hash), at
         match row.kind:
             case Kind.INTENT | Kind.SUCCESSOR:
-                told = cbor2.loads(row.body)
                 counted = Counted(intent or from_map(told["intent"]), told["fee_counted"])
                 if row.kind == Kind.INTENT:
                     self.counts.add(counted, at_us=row.window_us)
                 else:
                     self._take_successor(counted, row)
             case Kind.ENROLLED | Kind.POLICY:
-                told = cbor2.loads(row.body)
                 self._enrolment = Enrolment.from_body(told)
                 self.proofs.append((self._enrolment, told["proof"]))
             case Kind.FROZEN | Kind.LIFTED:
-                told = cbor2.loads(row.body)
                 scope = Scope(told["chain_id"], told["asset"])
                 (self._frozen.add if row.kind == Kind.FROZEN else self._frozen.discard)(scope)
                 self.serial += 1
@@ -444,7 +443,6 @@ class Journal:
             case Kind.RESYNCED:
                 self._has_taken_back = True
             case Kind.HALTED:
-                told = cbor2.loads(row.body)
                 self.halted = Head(told["sequence"], told["head"])
                 self._claimed.add(self.halted)
             case Kind.TAKEN_UP:
@@ -453,7 +451,6 @@ class Journal:
                 self._taken_over |= self._claimed
                 self.counts.fill(at_us=row.window_us)
             case Kind.RESERVED:
-                told = cbor2.loads(row.body)
                 self._next_index[told["keys"]] = told["first"] + told["count"]
             case _:
                 pass

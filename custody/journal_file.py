@@ -9,6 +9,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -131,10 +132,15 @@ def make_row(head: Head, at: Moment, kind: Kind, body: Mapping[str, object], abo
     place: tuple[str | None, int | None, int | None, str | None, int | None] = (None, None, None, None, None)
     if about is not None:
         place = (about.subject, about.attempt, about.chain_id, str(about.sender), about.nonce)
-    clock = cbor2.dumps([at.boot_us, at.boot, at.offset_us, at.withheld_us, at.measured_us], canonical=True)
     encoded = cbor2.dumps(dict(body), canonical=True)
-    bare = Row(head.sequence + 1, at.at_us, at.window_us, clock, kind.value, *place, encoded, b"")
+    bare = Row(head.sequence + 1, at.at_us, at.window_us, _clock(at), kind.value, *place, encoded, b"")
     return bare._replace(hash=bare.expected_hash(head.hash))
+
+
+@lru_cache(maxsize=1)
+def _clock(at: Moment) -> bytes:
+    """What a row keeps of its moment beside `at_us` and `window_us`; an intent and its signature share one."""
+    return cbor2.dumps([at.boot_us, at.boot, at.offset_us, at.withheld_us, at.measured_us], canonical=True)
 
 
 def create_tables(connection: sqlite3.Connection) -> None:

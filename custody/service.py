@@ -8,7 +8,6 @@ question gets the same bytes. Questions that come together share both flushes.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -88,13 +87,6 @@ class _Refusal(Exception):
         self.rule = rule
 
 
-@dataclass(frozen=True, slots=True)
-class _ToSign:
-    """Journalled, and to be signed once that is on disk."""
-
-    journalled: Journalled
-
-
 class SignerService:
     """Answers `status`, `addresses`, `sign`, `reserve`, `rows`, `freeze`, `lift` and `confirm_time`.
 
@@ -119,7 +111,7 @@ class SignerService:
         creators = {contract.deployer for contract in policy.contracts if contract.deployer.keys in keys}
         self._creators = {creator: self._address(creator) for creator in creators}
         self._derivations_left = ADDRESSES_MAX
-        self._calls: dict[str, Callable[[dict[str, object]], Answer | _ToSign]] = {
+        self._calls: dict[str, Callable[[dict[str, object]], Answer | Journalled]] = {
             "status": self._status,
             "addresses": self._addresses,
             "sign": self._sign,
@@ -136,7 +128,8 @@ class SignerService:
         return self.answer_all([body])[0]
 
     def answer_all(self, bodies: Sequence[bytes]) -> list[Answer]:
-        """The answers to frames' bodies, in order: `ok` or `refused`, and the journal's head.
+        """The answers to frames' bodies, in order: `ok` or `refused`, and the journal's head. What is asked for twice
+        is signed once.
 
         Every refusal is journalled first. Raises sqlite3.Error when the journal can't be written: then nothing was
         signed that isn't in it, and each may be asked again.
@@ -144,13 +137,13 @@ class SignerService:
         self._derivations_left = ADDRESSES_MAX
         with self._journal.batch():
             decided = [self._decide(body) for body in bodies]
-        waiting = [one for one in decided if isinstance(one, _ToSign)]
+        waiting = {one.sequence: one for one in decided if isinstance(one, Journalled)}
         if not waiting:
-            return [one for one in decided if not isinstance(one, _ToSign)]
-        raw = [self._bytes(one.journalled.intent) for one in waiting]
+            return [one for one in decided if not isinstance(one, Journalled)]
+        raw = {sequence: self._bytes(one.intent) for sequence, one in waiting.items()}
         with self._journal.batch():
-            signed = iter([self._keep(one.journalled, bytes_) for one, bytes_ in zip(waiting, raw, strict=True)])
-        return [_signed_answer(next(signed)) if isinstance(one, _ToSign) else one for one in decided]
+            signed = {number: self._journal.record_signed(one, raw=raw[number]) for number, one in waiting.items()}
+        return [_signed_answer(signed[one.sequence]) if isinstance(one, Journalled) else one for one in decided]
 
     def take_checkpoint(self) -> Path | None:
         """The journal's file, when its log is to be moved into it beside our work (`journal_file.checkpoint`)."""
@@ -160,7 +153,7 @@ class SignerService:
         """The answer to a frame that was too large to be read."""
         return self._refuse(_Refusal(problem.code, problem.message), b"", None)
 
-    def _decide(self, body: bytes) -> Answer | _ToSign:
+    def _decide(self, body: bytes) -> Answer | Journalled:
         question: dict[str, object] = {}
         try:
             question = wire.decode(body)
@@ -298,7 +291,7 @@ class SignerService:
 
     # --- signing -----------------------------------------------------------------------------------------------------
 
-    def _sign(self, question: dict[str, object]) -> Answer | _ToSign:
+    def _sign(self, question: dict[str, object]) -> Answer | Journalled:
         _exactly(question, {"intent", "highest"}, may={"mandate", "claims"})
         self._check_progress(question["highest"])
         intent = from_map(question["intent"])
@@ -346,8 +339,8 @@ class SignerService:
 
     def _settled(
         self, intent: Intent, mandate: Mandate | None, claims: dict[str, object] | None, at: Moment
-    ) -> Answer | _ToSign:
-        """The bytes of `intent` from the journal, or what is to be signed. Raises _Refusal."""
+    ) -> Answer | Journalled:
+        """The bytes of `intent` from the journal, or what is to be signed once it's on disk. Raises _Refusal."""
         first_nonce = self._policy.first_nonce(intent.chain_id, intent.sender)
         facts = self._journal.nonce_facts(intent, first_nonce=first_nonce)
         taken_back = None if facts.used is None else self._journal.taken_back(intent)
@@ -357,14 +350,14 @@ class SignerService:
         match verdict:
             case Repeat():
                 known = self._journal.signed_bytes(intent)
-                return _ToSign(verdict.journalled) if known is None else _signed_answer(known)
+                return verdict.journalled if known is None else _signed_answer(known)
             case Conflict():
                 raise _Refusal(verdict.code, verdict.sentence)
             case Successor():
                 self._check_budget(verdict, at)
-                return _ToSign(self._journal.record_successor(verdict.intent, verdict.of, at=at))
+                return self._journal.record_successor(verdict.intent, verdict.of, at=at)
             case Fresh():
-                return _ToSign(self._allowed(verdict.intent, facts, mandate, claims, at))
+                return self._allowed(verdict.intent, facts, mandate, claims, at)
             case _:
                 assert_never(verdict)
 
@@ -474,11 +467,6 @@ class SignerService:
         signed = sign_with(build(intent, self._address), lambda digest: held.sign(sender.index, digest))
         assert signed.sender == self._address(sender), "private and public derivation agree"
         return signed.raw
-
-    def _keep(self, journalled: Journalled, raw: bytes) -> SignedBytes:
-        """Journal bytes; asked twice in one breath, the first ones."""
-        known = self._journal.signed_bytes(journalled.intent)
-        return known or self._journal.record_signed(journalled, raw=raw)
 
     def _refuse(self, refusal: _Refusal, body: bytes, intent: Intent | None) -> Answer:
         head = self._journal.record_refusal(

@@ -22,6 +22,7 @@ from typing import Final, NoReturn
 
 import uvloop
 
+from base.collector import calm_collector
 from base.errors import ConfigError, OnebookError
 from custody import wire
 from custody.clocks import SystemClocks
@@ -91,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _opened_keys(arguments, journal, passphrase) as (keys, policy):
             del passphrase
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_serve(SignerService(keys, policy, journal), arguments))
+                service = SignerService(keys, policy, journal)
+                calm_collector()
+                runner.run(_serve(service, arguments))
     except (OnebookError, OSError) as problem:
         return _cannot_start(problem)
     finally:
@@ -299,10 +302,13 @@ class Desk:
         return True
 
     async def _together(self, body: bytes) -> bytes:
-        """The answer's frame, decided with all questions that have come by the loop's next turn."""
+        """The answer's frame, decided with all questions that have come by now.
+
+        That takes two turns of the loop: one to see what the sockets have, one in which the readers bring it here.
+        """
         loop = asyncio.get_running_loop()
         if not self._waiting:
-            loop.call_soon(self._answer_waiting)
+            loop.call_soon(loop.call_soon, self._answer_waiting)
         answer: asyncio.Future[bytes] = loop.create_future()
         self._waiting.append((body, answer))
         return await answer

@@ -40,6 +40,7 @@ def _refuse_tag(*_: object) -> object:
     raise ValueError("tags other than an unsigned bignum aren't part of the protocol")
 
 
+_LEAVES = frozenset({str, bytes, int, bool, type(None)})
 _REFUSED_TAGS = {tag: _refuse_tag for tag in (*range(1100), 43000, 55799) if tag != _BIGNUM_TAG}
 
 
@@ -76,11 +77,20 @@ def decode(body: bytes) -> dict[str, object]:
 
 def _is_plain(told: object) -> bool:
     """Whether it is made of maps with text keys, lists, text, bytes, whole numbers, true, false and null only."""
-    if isinstance(told, dict):
-        return all(isinstance(name, str) and _is_plain(value) for name, value in told.items())
-    if isinstance(told, list):
-        return all(_is_plain(value) for value in told)
-    return told is None or isinstance(told, str | bytes | int)
+    waiting = [told]
+    while waiting:
+        one = waiting.pop()
+        if type(one) in _LEAVES:
+            continue
+        if type(one) is list:
+            waiting.extend(one)
+        elif type(one) is dict:
+            if not all(type(name) is str for name in one):
+                return False
+            waiting.extend(one.values())
+        else:
+            return False
+    return True
 
 
 async def read_body(reader: asyncio.StreamReader, *, first_byte_seconds: float) -> bytes:
