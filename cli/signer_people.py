@@ -18,7 +18,7 @@ from wiring.settings import Settings
 
 Told = TypeVar("Told")
 
-Send = Callable[[SignerClient, int, Sequence[Signature]], Awaitable[None]]
+Send = Callable[[SignerClient, str, Sequence[Signature]], Awaitable[None]]
 """Hands signatures over a statement with that serial to the signer."""
 
 
@@ -85,7 +85,7 @@ def asked(client: SignerClient, question: Callable[[SignerClient], Awaitable[Tol
 
 
 def say_together(
-    people: People, *, serial: int | None, socket: Path | None, statement: Callable[[int], bytes], send: Send
+    people: People, *, serial: str | None, socket: Path | None, statement: Callable[[str], bytes], send: Send
 ) -> bool:
     """Sign what `statement` makes of the signer's serial, and send it, or (False) only write the signature down."""
     if serial is None or people.out is None:

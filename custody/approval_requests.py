@@ -1,7 +1,7 @@
 """What is asked of approvers, as JSON: an intent's terms and the mandate, in files and at the API. Pure.
 
 {"terms": {...}, "maker": "cleo", "not_after": "2027-01-01T00:00:00Z", "fee_wei_max": "1000", "policy_version": 3,
- "made_by": {"by": "cleo", "scheme": "ed25519", "signature": "HEX"}}
+ "policy_fingerprint": "HEX", "made_by": {"by": "cleo", "scheme": "ed25519", "signature": "HEX"}}
 
 `made_by` is null for a user's withdrawal, whose maker is a claim. A signature in a file of its own says what it's under
 as well: {"statement": "HEX", "by": ..., "scheme": ..., "signature": ...}.
@@ -22,8 +22,11 @@ USER_WITHDRAWAL: Final = "wdr_"
 """Subjects whose maker is a user: a claim, not a signature."""
 
 _TEXT_MAX: Final = 256 * 1024
-_FIELDS: Final = frozenset({"terms", "maker", "not_after", "fee_wei_max", "policy_version", "made_by"})
+_FIELDS: Final = frozenset(
+    {"terms", "maker", "not_after", "fee_wei_max", "policy_version", "policy_fingerprint", "made_by"}
+)
 _HEX: Final = re.compile(r"([0-9a-f]{2}){1,8192}")
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 _INSTANT: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -59,6 +62,7 @@ def request_to_json(request: ApprovalRequest) -> dict[str, object]:
         "not_after": datetime.fromtimestamp(mandate.not_after, UTC).strftime(_INSTANT),
         "fee_wei_max": str(mandate.fee_wei_max),
         "policy_version": mandate.policy_version,
+        "policy_fingerprint": mandate.policy_fingerprint.hex(),
         "made_by": None if mandate.made_by is None else signature_to_json(mandate.made_by),
     }
 
@@ -75,6 +79,7 @@ def request_from_json(told: object) -> ApprovalRequest:
         not_after=_seconds(told["not_after"]),
         fee_wei_max=int(fee),
         policy_version=told["policy_version"],
+        policy_fingerprint=fingerprint_from_text(told["policy_fingerprint"]),
         made_by=None if told["made_by"] is None else signature_from_json(told["made_by"]),
     )
     return ApprovalRequest(intent_from_terms_json(told["terms"]), mandate)
@@ -113,6 +118,13 @@ def signed_from_text(text: str) -> tuple[bytes, Signature]:
     if not _HEX.fullmatch(statement):
         raise IntentInvalid("a statement is written in hexadecimal")
     return bytes.fromhex(statement), signature_from_json(told)
+
+
+def fingerprint_from_text(told: object) -> bytes:
+    """A policy's fingerprint out of 64 hexadecimal digits. Raises IntentInvalid."""
+    if not isinstance(told, str) or not _FINGERPRINT.fullmatch(told):
+        raise IntentInvalid("policy_fingerprint is 64 hexadecimal digits", param="policy_fingerprint")
+    return bytes.fromhex(told)
 
 
 def _parsed(text: str, what: str) -> object:

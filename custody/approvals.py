@@ -9,7 +9,7 @@ Not here: who may approve (the policy's people), how many are needed (its rules)
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import cbor2
 from cryptography.exceptions import InvalidSignature
@@ -50,6 +50,8 @@ _RESYNC = "onebook/resync/1"
 _NAME_MAX = 64
 _SECONDS_MAX = 2**40
 _FEE_MAX = 2**160
+_FINGERPRINT_BYTES = 32
+_MORE = frozenset({"policy_fingerprint", "made_by", "approvals"})
 _SIGNATURE_BYTES_MAX = 1024
 """An Ed25519 signature has 64, a passkey's assertion some hundreds: a row must stay short enough to be read."""
 
@@ -75,14 +77,16 @@ class Signature:
 class Mandate:
     """What people said about an intent: who made it, until when it may first be signed, at which highest total fee.
 
-    `policy_version` is the policy that they had in mind, `not_after` Unix seconds. `made_by` is the maker's own
-    signature, for all but a user's withdrawal, whose maker is a claim.
+    `policy_version` and `policy_fingerprint` (32 bytes) are the policy that they had in mind, which names the keys that
+    it is for; `not_after` Unix seconds. `made_by` is the maker's own signature, for all but a user's withdrawal, whose
+    maker is a claim.
     """
 
     maker: str
     not_after: int
     fee_wei_max: int
     policy_version: int
+    policy_fingerprint: bytes
     made_by: Signature | None = None
     approvals: tuple[Signature, ...] = ()
 
@@ -93,6 +97,8 @@ class Mandate:
             number = getattr(self, name)
             if type(number) is not int or not 0 <= number < limit:
                 raise IntentInvalid(f"{name} is a whole number below {limit}", param=name)
+        if not isinstance(self.policy_fingerprint, bytes) or len(self.policy_fingerprint) != _FINGERPRINT_BYTES:
+            raise IntentInvalid("a policy's fingerprint has 32 bytes", param="policy_fingerprint")
         if len(self.approvals) > SIGNATURES_MAX:
             raise IntentInvalid(f"at most {SIGNATURES_MAX} approvals", param="approvals")
 
@@ -120,17 +126,18 @@ def policy_statement(fingerprint: bytes, version: int) -> bytes:
     return _statement(_POLICY, {"policy": fingerprint, "version": version})
 
 
-def freeze_statement(*, serial: int, chain_id: int | None, asset: str | None) -> bytes:
-    """Stop signing: all (neither is given), a network, or an asset on it. `serial` is the journal's, against replay."""
+def freeze_statement(*, serial: str, chain_id: int | None, asset: str | None) -> bytes:
+    """Stop signing: all (neither is given), a network, or an asset on it. `serial` is the journal's, against replay,
+    here or at another signer."""
     return _statement(_FREEZE, {"serial": serial, "chain_id": chain_id, "asset": asset})
 
 
-def lift_statement(*, serial: int, chain_id: int | None, asset: str | None) -> bytes:
+def lift_statement(*, serial: str, chain_id: int | None, asset: str | None) -> bytes:
     """Take such a freeze back."""
     return _statement(_LIFT, {"serial": serial, "chain_id": chain_id, "asset": asset})
 
 
-def time_statement(*, serial: int, seconds: int) -> bytes:
+def time_statement(*, serial: str, seconds: int) -> bytes:
     """It is this time now (Unix seconds)."""
     return _statement(_TIME, {"serial": serial, "seconds": seconds})
 
@@ -184,6 +191,7 @@ def mandate_map(mandate: Mandate) -> dict[str, object]:
         "not_after": mandate.not_after,
         "fee_wei_max": mandate.fee_wei_max,
         "policy_version": mandate.policy_version,
+        "policy_fingerprint": mandate.policy_fingerprint,
         "made_by": None if mandate.made_by is None else signature_list(mandate.made_by),
         "approvals": [signature_list(approval) for approval in mandate.approvals],
     }
@@ -193,17 +201,21 @@ def mandate_from(told: object) -> Mandate:
     """The mandate that a map means. Raises IntentInvalid."""
     match told:
         case {"maker": maker, "not_after": end, "fee_wei_max": fee, "policy_version": version, **rest}:
-            if rest.keys() == {"made_by", "approvals"} and isinstance(rest["approvals"], list):
+            if rest.keys() == _MORE and isinstance(rest["approvals"], list):
+                fingerprint: Any = rest["policy_fingerprint"]
                 made_by = None if rest["made_by"] is None else signature_from(rest["made_by"])
                 return Mandate(
                     maker=maker,
                     not_after=end,
                     fee_wei_max=fee,
                     policy_version=version,
+                    policy_fingerprint=fingerprint,
                     made_by=made_by,
                     approvals=tuple(signature_from(one) for one in rest["approvals"]),
                 )
-    raise IntentInvalid("a mandate has maker, not_after, fee_wei_max, policy_version, made_by and approvals")
+    raise IntentInvalid(
+        "a mandate has maker, not_after, fee_wei_max, policy_version, policy_fingerprint, made_by and approvals"
+    )
 
 
 def signature_list(signature: Signature) -> list[object]:
@@ -234,6 +246,7 @@ def _mandated(intent: Intent, mandate: Mandate) -> dict[str, object]:
         "not_after": mandate.not_after,
         "fee_wei_max": mandate.fee_wei_max,
         "policy_version": mandate.policy_version,
+        "policy_fingerprint": mandate.policy_fingerprint,
     }
 
 

@@ -57,7 +57,7 @@ class SignerStatus:
     threshold: int = 0
     contracts: tuple[tuple[str, int, bytes | None], ...] = ()
     """(name, chain id, address) of the policy's contracts."""
-    serial: int = 0
+    serial: str = ""
     """What statements about the signer itself must carry."""
     frozen: tuple[tuple[int | None, str | None], ...] = ()
     """(chain id, asset) of each freeze; None is all."""
@@ -179,15 +179,15 @@ class SignerClient:
         except TypeError as problem:
             raise SignerMismatch("the signer's answer isn't a list of rows") from problem
 
-    async def freeze(self, *, chain_id: int | None, asset: str | None, serial: int, by: Signature) -> None:
+    async def freeze(self, *, chain_id: int | None, asset: str | None, serial: str, by: Signature) -> None:
         """Stop signing: everything, a network, or an asset on it, by any one approver's signature."""
         await self._ask(_freezing("freeze", chain_id, asset, serial, [by]))
 
-    async def lift(self, *, chain_id: int | None, asset: str | None, serial: int, by: Sequence[Signature]) -> None:
+    async def lift(self, *, chain_id: int | None, asset: str | None, serial: str, by: Sequence[Signature]) -> None:
         """Take a freeze back, by as many signatures as change the policy."""
         await self._ask(_freezing("lift", chain_id, asset, serial, by))
 
-    async def confirm_time(self, *, seconds: int, serial: int, by: Sequence[Signature]) -> None:
+    async def confirm_time(self, *, seconds: int, serial: str, by: Sequence[Signature]) -> None:
         """Say what time it is (Unix seconds), by as many signatures as change the policy."""
         signatures = [signature_list(one) for one in by]
         await self._ask({"call": "confirm_time", "seconds": seconds, "serial": serial, "signatures": signatures})
@@ -276,7 +276,7 @@ def _head(told: Mapping[str, object]) -> Head:
 
 
 def _freezing(
-    call: str, chain_id: int | None, asset: str | None, serial: int, by: Sequence[Signature]
+    call: str, chain_id: int | None, asset: str | None, serial: str, by: Sequence[Signature]
 ) -> dict[str, object]:
     signatures = [signature_list(one) for one in by]
     return {"call": call, "chain_id": chain_id, "asset": asset, "serial": serial, "signatures": signatures}
@@ -298,7 +298,7 @@ def _status(told: Mapping[str, object]) -> SignerStatus:
         people=tuple(answer["people"]),
         threshold=int(answer["threshold"]),
         contracts=tuple((name, chain_id, address) for name, chain_id, address in answer["contracts"]),
-        serial=int(answer["serial"]),
+        serial=str(answer["serial"]),
         frozen=tuple((chain_id, asset) for chain_id, asset in answer["frozen"]),
         halted=bool(answer["halted"]),
         clock=answer["clock"],

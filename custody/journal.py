@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import cbor2
 
@@ -39,6 +39,8 @@ from custody.journal_file import (
 )
 from custody.nonces import Journalled, NonceFacts
 from custody.timekeeping import Moment, Unsafe, advance, begin, confirm
+
+_NAME_DIGITS: Final = 16
 
 
 class SignedBytes(NamedTuple):
@@ -183,6 +185,12 @@ class Journal:
             self._in_batch = False
 
     # --- facts -------------------------------------------------------------------------------------------------------
+
+    @property
+    def serial(self) -> str:
+        """What statements about the signer itself carry: how many were believed, and which journal this is (the first
+        16 digits of its first row's hash), so that none holds twice, or at another signer."""
+        return f"{self._said}-{self._name}"
 
     @property
     def enrolment(self) -> Enrolment:
@@ -404,7 +412,8 @@ class Journal:
         """Read and verify the whole file."""
         self.counts = Counts()
         self.head = Head(0, GENESIS)
-        self.serial = 0
+        self._said = 0
+        self._name = ""
         self.halted: Head | None = None
         self._claimed: set[Head] = set()
         self._taken_over: set[Head] = set()
@@ -432,21 +441,22 @@ class Journal:
                 else:
                     self._take_successor(counted, row)
             case Kind.ENROLLED | Kind.POLICY:
+                self._name = self._name or row.hash.hex()[:_NAME_DIGITS]
                 self._enrolment = Enrolment.from_body(told)
                 self.proofs.append((self._enrolment, told["proof"]))
             case Kind.FROZEN | Kind.LIFTED:
                 scope = Scope(told["chain_id"], told["asset"])
                 (self._frozen.add if row.kind == Kind.FROZEN else self._frozen.discard)(scope)
-                self.serial += 1
+                self._said += 1
             case Kind.TIME:
-                self.serial += 1
+                self._said += 1
             case Kind.RESYNCED:
                 self._has_taken_back = True
             case Kind.HALTED:
                 self.halted = Head(told["sequence"], told["head"])
                 self._claimed.add(self.halted)
             case Kind.TAKEN_UP:
-                self.serial += 1
+                self._said += 1
                 self.halted = None
                 self._taken_over |= self._claimed
                 self.counts.fill(at_us=row.window_us)

@@ -398,6 +398,9 @@ class SignerService:
         if mandate.policy_version != self._policy.version:
             text = f"approved under policy version {mandate.policy_version}, in force is {self._policy.version}"
             raise _Refusal("approval_policy_differs", text)
+        if mandate.policy_fingerprint != self._policy.fingerprint:
+            text = f"approved under another policy of version {mandate.policy_version} than the one in force"
+            raise _Refusal("approval_policy_differs", text)
         if intent.fee_wei_max > mandate.fee_wei_max:
             text = f"gas limit x fee is {intent.fee_wei_max} wei, approved are {mandate.fee_wei_max}"
             raise _Refusal("over_approved_fee", text)

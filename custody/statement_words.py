@@ -86,7 +86,7 @@ def approval_in_words(statement: bytes, policy: Policy, *, now: int, reader: str
         ("highest fee", words.fee(intent.chain_id, mandate.fee_wei_max)),
         ("asked by", mandate.maker),
         ("sign until", instant_text(mandate.not_after)),
-        ("policy", f"version {mandate.policy_version}"),
+        ("policy", f"version {mandate.policy_version}, {mandate.policy_fingerprint.hex()}"),
         ("your rule", f"{rule.name}: {words.rule(rule)}" if rule else "no rule in your file speaks of it"),
     ]
     return StatementWords(
@@ -191,7 +191,7 @@ def _amount_to_type(intent: First, words: Vocabulary) -> str | None:
 
 
 def _unchecked(intent: First, rule: Rule | None) -> list[str]:
-    said = ["whether the signer's policy is your file: compare its fingerprint with `onebook signer status`"]
+    said: list[str] = []
     if intent.subject.startswith(USER_WITHDRAWAL):
         said.append(f"whether a user asked for {intent.subject}: who made it is the service's claim")
     if isinstance(getattr(intent, "to", None), bytes):
@@ -212,6 +212,8 @@ def _obstacles(read: _Read, policy: Policy, rule: Rule | None, now: int, reader:
         said.append(f"your policy knows no network {read.intent.chain_id}")
     if mandate.policy_version != policy.version:
         said.append(f"it's for policy version {mandate.policy_version}, your file is version {policy.version}")
+    elif mandate.policy_fingerprint != policy.fingerprint:
+        said.append(f"it's for another policy of version {policy.version} than your file: compare the fingerprints")
     if mandate.not_after < now:
         said.append(f"it ended at {instant_text(mandate.not_after)}")
     if reader is not None and reader == mandate.maker:

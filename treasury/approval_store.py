@@ -49,6 +49,7 @@ class StoredApproval:
     not_after: datetime
     fee_wei_max: int
     policy_version: int
+    policy_fingerprint: bytes
     needed: int
     created_by: str
     created_at: datetime
@@ -83,6 +84,7 @@ async def insert_approval(connection: AsyncConnection, book: str, key: RequestKe
             not_after=datetime.fromtimestamp(mandate.not_after, UTC),
             fee_wei_max=mandate.fee_wei_max,
             policy_version=mandate.policy_version,
+            policy_fingerprint=mandate.policy_fingerprint,
             needed=row.needed,
             created_by=row.created_by,
             created_at=row.created_at,
@@ -153,6 +155,7 @@ async def _whole(connection: AsyncConnection, book: str, rows: Iterable[Row[Any]
             not_after=row.not_after,
             fee_wei_max=row.fee_wei_max,
             policy_version=row.policy_version,
+            policy_fingerprint=bytes(row.policy_fingerprint),
             needed=row.needed,
             created_by=row.created_by,
             created_at=row.created_at,

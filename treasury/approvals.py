@@ -139,6 +139,8 @@ class Approvals:
             _require_open(known)
             if known.request.mandate.policy_version != policy.version:
                 raise ApprovalClosed(f"the policy is version {policy.version} now", state="policy_changed")
+            if known.request.mandate.policy_fingerprint != policy.fingerprint:
+                raise ApprovalClosed("the policy is another now", state="policy_changed")
             names = proven(known.statement, [signature], policy.people, except_for=(known.request.mandate.maker,))
             if isinstance(names, Unproven):
                 raise SignatureRefused(names.sentence, reason=names.code)
@@ -182,6 +184,9 @@ class Approvals:
         if mandate.policy_version != policy.version:
             said = f"the policy in force is version {policy.version}, not {mandate.policy_version}"
             raise ApprovalUnfit(said, param="policy_version")
+        if mandate.policy_fingerprint != policy.fingerprint:
+            said = f"the policy in force has the fingerprint {policy.fingerprint.hex()}"
+            raise ApprovalUnfit(said, param="policy_fingerprint")
         if mandate.not_after <= self._clock.now().timestamp():
             raise ApprovalUnfit("not_after is over", param="not_after")
         if request.needs_maker:
@@ -209,6 +214,7 @@ class Approvals:
             not_after=int(found.not_after.astimezone(UTC).timestamp()),
             fee_wei_max=found.fee_wei_max,
             policy_version=found.policy_version,
+            policy_fingerprint=found.policy_fingerprint,
             made_by=made_by,
         )
         intent: First = intent_from_terms_json(found.terms)

@@ -127,6 +127,7 @@ approvals = Table(
     Column("not_after", Instant, nullable=False),
     Column("fee_wei_max", Amount, nullable=False),
     Column("policy_version", BigInteger, nullable=False),
+    Column("policy_fingerprint", LargeBinary, nullable=False),
     Column("needed", SmallInteger, nullable=False),  # approvals, by the policy when it was asked
     Column("created_by", Text, nullable=False),
     Column("created_at", Instant, nullable=False),

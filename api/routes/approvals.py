@@ -17,7 +17,7 @@ from api.instants import Instant
 from api.paging import Onward, listing
 from api.parts import Parts
 from api.schemas import Asked
-from custody.approval_requests import ApprovalRequest, request_to_json, signature_from_json
+from custody.approval_requests import ApprovalRequest, fingerprint_from_text, request_to_json, signature_from_json
 from custody.approvals import Mandate, Signature
 from custody.errors import IntentInvalid
 from custody.intent_json import intent_from_terms_json
@@ -58,6 +58,7 @@ class ApprovalView(TypedDict):
     not_after: str
     fee_wei_max: str
     policy_version: int
+    policy_fingerprint: str
     needed: int
     approvals: list[ApprovalSignatureView]
     created_by: str
@@ -86,6 +87,7 @@ class NewApproval(Asked):
     not_after: Instant
     fee_wei_max: str = Field(pattern="^(0|[1-9][0-9]{0,47})$", examples=["10000000000000000"])
     policy_version: int = Field(ge=1, lt=2**63)
+    policy_fingerprint: str = Field(pattern="^[0-9a-f]{64}$", examples=["5e" * 32])
     made_by: NewSignature | None = None
 
 
@@ -102,6 +104,7 @@ def approval_view(approval: Approval) -> ApprovalView:
         "not_after": told["not_after"],
         "fee_wei_max": told["fee_wei_max"],
         "policy_version": told["policy_version"],
+        "policy_fingerprint": told["policy_fingerprint"],
         "needed": approval.needed,
         "approvals": [
             {"by": signature.by, "scheme": signature.scheme, "received_at": instant(at)}
@@ -180,6 +183,7 @@ def _request(asked: NewApproval) -> ApprovalRequest:
             not_after=int(asked.not_after.astimezone(UTC).timestamp()),
             fee_wei_max=int(asked.fee_wei_max),
             policy_version=asked.policy_version,
+            policy_fingerprint=fingerprint_from_text(asked.policy_fingerprint),
             made_by=None if asked.made_by is None else _signature(asked.made_by),
         )
         return ApprovalRequest(intent_from_terms_json(asked.terms), mandate)

@@ -82,6 +82,7 @@ def request(
         not_after=now + hours * 3600,
         fee_wei_max=whole_number("--fee-wei-max", fee_wei_max),
         policy_version=found.version,
+        policy_fingerprint=found.fingerprint,
     )
     asked = ApprovalRequest(intent, mandate)
     for name, text in approval_in_words(asked.statement, found, now=now).lines:

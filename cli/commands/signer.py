@@ -45,7 +45,8 @@ With = Annotated[
 SignOnly = Annotated[bool, typer.Option("--sign-only", help="Sign into --out, for another to send.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Where --sign-only writes the signature.")]
 Serial = Annotated[
-    int | None, typer.Option("--serial", help="The signer's serial, for --sign-only where it can't be asked.", min=0)
+    str | None,
+    typer.Option("--serial", help="The signer's serial (`onebook signer status`), for --sign-only elsewhere."),
 ]
 
 _CONTRACT = re.compile(r"0x[0-9a-fA-F]{40}")
@@ -120,10 +121,10 @@ def freeze(
     people = _people(key, with_, sign_only, out, policy, passphrase_fd, config)
     named = _asset(asset, network, policy, people.settings)
 
-    async def send(client: SignerClient, at: int, by: Sequence[Signature]) -> None:
+    async def send(client: SignerClient, at: str, by: Sequence[Signature]) -> None:
         await client.freeze(chain_id=network, asset=named, serial=at, by=by[0])
 
-    def statement(at: int) -> bytes:
+    def statement(at: str) -> bytes:
         return freeze_statement(serial=at, chain_id=network, asset=named)
 
     if say_together(people, serial=serial, socket=socket, statement=statement, send=send):
@@ -151,10 +152,10 @@ def lift(
     people = _people(key, with_, sign_only, out, policy, passphrase_fd, config)
     named = _asset(asset, network, policy, people.settings)
 
-    async def send(client: SignerClient, at: int, by: Sequence[Signature]) -> None:
+    async def send(client: SignerClient, at: str, by: Sequence[Signature]) -> None:
         await client.lift(chain_id=network, asset=named, serial=at, by=by)
 
-    def statement(at: int) -> bytes:
+    def statement(at: str) -> bytes:
         return lift_statement(serial=at, chain_id=network, asset=named)
 
     if say_together(people, serial=serial, socket=socket, statement=statement, send=send):
@@ -190,10 +191,10 @@ def confirm_time(
     seconds = int((datetime.now(UTC) if time is None else time.replace(tzinfo=UTC)).timestamp())
     people = _people(key, with_, sign_only, out, policy, passphrase_fd, config)
 
-    async def send(client: SignerClient, at: int, by: Sequence[Signature]) -> None:
+    async def send(client: SignerClient, at: str, by: Sequence[Signature]) -> None:
         await client.confirm_time(seconds=seconds, serial=at, by=by)
 
-    def statement(at: int) -> bytes:
+    def statement(at: str) -> bytes:
         return time_statement(serial=at, seconds=seconds)
 
     if say_together(people, serial=serial, socket=socket, statement=statement, send=send):

@@ -16,12 +16,18 @@ from custody.approvals import Mandate, approval_statement, maker_statement, prov
 from custody.intents import First
 from custody.policy_file import parse
 from tests.api.conftest import Stage
-from tests.custody.samples import COLD, PEOPLE, deployment, full_policy, token_transfer
+from tests.custody.samples import COLD, PEOPLE, deployment, full_policy, full_policy_fingerprint, token_transfer
 from wiring.settings import Settings
 
 PAYMENT = token_transfer(subject="mov_1", to=COLD, amount=12_500)
 END = datetime(2026, 1, 2, tzinfo=UTC)
-SAID = Mandate(maker="cleo", not_after=int(END.timestamp()), fee_wei_max=10**16, policy_version=1)
+SAID = Mandate(
+    maker="cleo",
+    not_after=int(END.timestamp()),
+    fee_wei_max=10**16,
+    policy_version=1,
+    policy_fingerprint=full_policy_fingerprint(),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +95,7 @@ async def test_a_repeat_makes_no_second_request_and_another_body_is_a_conflict(s
         (asked(made_by="ben"), "made_by"),
         (asked(replace(PAYMENT, amount=9)) | {"terms": asked()["terms"]}, "made_by"),
         (asked(mandate=replace(SAID, policy_version=2)), "policy_version"),
+        (asked(mandate=replace(SAID, policy_fingerprint=bytes(32))), "policy_fingerprint"),
         (asked(mandate=replace(SAID, not_after=int(END.timestamp()) - 10**6)), "not_after"),
         (asked() | {"terms": asked()["terms"] | {"amount": 5}}, "made_by"),
         (asked() | {"terms": asked()["terms"] | {"amount": "x"}}, "amount"),

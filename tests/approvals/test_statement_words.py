@@ -24,7 +24,9 @@ from tests.custody import samples
 
 POLICY = parse(SOUND)
 PAYMENT = samples.token_transfer(subject="mov_1", to=samples.COLD, amount=12_500_000)
-SAID = Mandate(maker="cleo", not_after=NOW + 3600, fee_wei_max=10**16, policy_version=1)
+SAID = Mandate(
+    maker="cleo", not_after=NOW + 3600, fee_wei_max=10**16, policy_version=1, policy_fingerprint=POLICY.fingerprint
+)
 APPROVABLE = [intent for intent in EVERY if intent.kind != "cancel"]
 
 
@@ -60,6 +62,11 @@ def test_every_kind_can_be_shown(intent: First):
     ("mandate", "reader", "said"),
     [
         (replace(SAID, policy_version=2), "ada", "it's for policy version 2, your file is version 1"),
+        (
+            replace(SAID, policy_fingerprint=bytes(32)),
+            "ada",
+            "it's for another policy of version 1 than your file: compare the fingerprints",
+        ),
         (replace(SAID, not_after=NOW - 1), "ada", "it ended at 2026-11-30 23:59:59 UTC"),
         (SAID, "cleo", "cleo made it, and can't approve it"),
     ],
@@ -74,7 +81,8 @@ def test_a_network_or_a_denied_destination_is_an_obstacle():
     token = "0x" + samples.TOKEN.hex()
     deny = f'[[rules]]\nname = "no"\naction = "deny"\nrole = "hot"\nchain_id = 31337\nasset = "{token}"\nto = "any"\n\n'
     denying = parse(SOUND.replace("[[rules]]", deny + "[[rules]]", 1))
-    shown = approval_in_words(approval_statement(PAYMENT, SAID), denying, now=NOW)
+    said = replace(SAID, policy_fingerprint=denying.fingerprint)
+    shown = approval_in_words(approval_statement(PAYMENT, said), denying, now=NOW)
     assert shown.obstacles == ("rule 'no' denies it",)
 
 

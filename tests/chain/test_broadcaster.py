@@ -205,17 +205,18 @@ class TestToTheEnd:
             sent = await paying.pay(2_500_000)
             await paying.broadcaster.step()
             assert (await paying.transaction(sent)).state is State.BROADCAST
-            by = sign_statement("ada", PEOPLE["ada"], freeze_statement(serial=0, chain_id=None, asset=None))
-            await client.freeze(chain_id=None, asset=None, serial=0, by=by)
+            everything: dict[str, Any] = {"chain_id": None, "asset": None, "serial": (await client.status()).serial}
+            by = sign_statement("ada", PEOPLE["ada"], freeze_statement(**everything))
+            await client.freeze(**everything, by=by)
             waiting = await paying.pay(7)
             await paying.broadcaster.step()
             await paying.settle()
             assert (await paying.transaction(sent)).state is State.FINAL, "followed to its final evidence"
             held = await paying.transaction(waiting)
             assert (held.state, held.waiting_for) == (State.RESERVED, WaitingFor.SIGNER)
-            lift = lift_statement(serial=1, chain_id=None, asset=None)
-            both = [sign_statement(name, PEOPLE[name], lift) for name in ("ben", "cleo")]
-            await client.lift(chain_id=None, asset=None, serial=1, by=both)
+            everything |= {"serial": (await client.status()).serial}
+            both = [sign_statement(name, PEOPLE[name], lift_statement(**everything)) for name in ("ben", "cleo")]
+            await client.lift(**everything, by=both)
             await paying.broadcaster.step()
             await paying.settle()
             assert (await paying.transaction(waiting)).state is State.FINAL, "and goes on by itself"

@@ -26,6 +26,7 @@ from custody.approvals import mandate_from, mandate_map
 from custody.claims import claims_from
 from custody.errors import IntentInvalid
 from custody.intents import from_map, to_map
+from custody.policy_file import parse
 from tests.custody.attacks.stage import Line, swap
 from tests.custody.fuzz_model import Model, Unexpected
 from tests.custody.samples import (
@@ -152,7 +153,7 @@ class Fuzz:
         made = draw.choice(MAKERS)(model)
         asked: dict[str, Any] = {"v": 1, "call": "sign", "intent": to_map(made), "highest": None}
         if made.kind == "deployment" or getattr(made, "to", None) == COLD or draw.random() < 0.2:
-            asked["mandate"] = mandate_map(mandate(made))
+            asked["mandate"] = mandate_map(mandate(made, policy_fingerprint=parse(policy()).fingerprint))
             model.approve(made)
         if draw.random() < 0.1:
             asked["claims"] = {"account": "user", "asset": "USDC", "amount": "1", "key_hash": bytes(32)}

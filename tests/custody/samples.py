@@ -1,6 +1,8 @@
 """Policies with known limits, people who may approve, and intents that they allow."""
 
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,6 +26,7 @@ from custody.intents import (
     TokenTransfer,
     TopUp,
 )
+from custody.policy_file import parse
 from custody.policy_starter import Limits, starter_policy
 
 CHAIN = 31_337
@@ -154,21 +157,28 @@ def mandate(
     not_after: int = 2**39,
     fee_wei_max: int = FEE_WEI_MAX,
     policy_version: int = 1,
+    policy_fingerprint: bytes | None = None,
 ) -> Mandate:
-    """What these people sign about an intent; the maker's own signature unless it's a user's withdrawal."""
-    said = Mandate(maker=maker, not_after=not_after, fee_wei_max=fee_wei_max, policy_version=policy_version)
-    made_by = None
-    if maker in PEOPLE:
-        made_by = sign_statement(maker, PEOPLE[maker], maker_statement(intent, said))
-    approvals = tuple(sign_statement(name, PEOPLE[name], approval_statement(intent, said)) for name in approvers)
-    return Mandate(
+    """What these people sign about an intent, under the full policy unless another is given; the maker's own signature
+    unless it's a user's withdrawal."""
+    said = Mandate(
         maker=maker,
         not_after=not_after,
         fee_wei_max=fee_wei_max,
         policy_version=policy_version,
-        made_by=made_by,
-        approvals=approvals,
+        policy_fingerprint=policy_fingerprint or full_policy_fingerprint(),
     )
+    made_by = None
+    if maker in PEOPLE:
+        made_by = sign_statement(maker, PEOPLE[maker], maker_statement(intent, said))
+    approvals = tuple(sign_statement(name, PEOPLE[name], approval_statement(intent, said)) for name in approvers)
+    return replace(said, made_by=made_by, approvals=approvals)
+
+
+@cache
+def full_policy_fingerprint() -> bytes:
+    """What a signer with the full policy knows it by."""
+    return parse(full_policy()).fingerprint
 
 
 def people_text(threshold: int = 2) -> str:

@@ -33,7 +33,7 @@ from tests.custody.samples import PEOPLE, STRANGER, mandate, native_transfer, to
 from tests.custody.strategies import intents
 
 CROWD = tuple(Person(name, key.public_key().public_bytes_raw()) for name, key in PEOPLE.items())
-SAID = Mandate(maker="usr_1", not_after=2**39, fee_wei_max=10**16, policy_version=1)
+SAID = Mandate(maker="usr_1", not_after=2**39, fee_wei_max=10**16, policy_version=1, policy_fingerprint=bytes(32))
 INTENT = token_transfer()
 
 
@@ -50,9 +50,9 @@ STATEMENTS: dict[str, bytes] = {
     "approval": approval_statement(INTENT, SAID),
     "made": maker_statement(INTENT, SAID),
     "policy": policy_statement(bytes(32), 1),
-    "freeze": freeze_statement(serial=1, chain_id=None, asset=None),
-    "lift": lift_statement(serial=1, chain_id=None, asset=None),
-    "time": time_statement(serial=1, seconds=1),
+    "freeze": freeze_statement(serial="1-a", chain_id=None, asset=None),
+    "lift": lift_statement(serial="1-a", chain_id=None, asset=None),
+    "time": time_statement(serial="1-a", seconds=1),
     "resync": resync_statement(policy=bytes(32), head=bytes(32), signed=bytes(32)),
 }
 
@@ -71,10 +71,15 @@ def test_every_statement_is_another():
         *(
             make(serial=serial, chain_id=chain_id, asset=asset)
             for make in (freeze_statement, lift_statement)
-            for serial, chain_id, asset in ((2, None, None), (1, 1, None), (1, 1, "native"))
+            for serial, chain_id, asset in (
+                ("2-a", None, None),
+                ("1-b", None, None),
+                ("1-a", 1, None),
+                ("1-a", 1, "native"),
+            )
         ),
-        time_statement(serial=2, seconds=1),
-        time_statement(serial=1, seconds=2),
+        time_statement(serial="2-a", seconds=1),
+        time_statement(serial="1-a", seconds=2),
         resync_statement(policy=b"\1" * 32, head=bytes(32), signed=bytes(32)),
         resync_statement(policy=bytes(32), head=b"\1" * 32, signed=bytes(32)),
         resync_statement(policy=bytes(32), head=bytes(32), signed=b"\1" * 32),
@@ -98,7 +103,16 @@ def test_f54_an_approval_of_another_intent_is_not_proven(changed: dict[str, Any]
     assert code(statement, signed(statement, "ada")) == {"ada"}
 
 
-@pytest.mark.parametrize("changed", [{"maker": "usr_2"}, {"not_after": 1}, {"fee_wei_max": 1}, {"policy_version": 2}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"maker": "usr_2"},
+        {"not_after": 1},
+        {"fee_wei_max": 1},
+        {"policy_version": 2},
+        {"policy_fingerprint": b"\1" * 32},
+    ],
+)
 def test_f54_an_approval_under_another_mandate_is_not_proven(changed: dict[str, Any]):
     statement = approval_statement(INTENT, replace(SAID, **changed))
     assert code(statement, signed(STATEMENTS["approval"], "ada")) == "approval_invalid"
@@ -183,6 +197,8 @@ def test_a_mandate_survives_its_map_exactly():
         {"fee_wei_max": None},
         {"policy_version": "1"},
         {"policy_version": 2**63},
+        {"policy_fingerprint": "00" * 32},
+        {"policy_fingerprint": bytes(31)},
         {"made_by": []},
         {"made_by": ["ada", "ed25519"]},
         {"approvals": None},

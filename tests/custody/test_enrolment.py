@@ -116,7 +116,13 @@ def test_a_mandate_under_the_policy_before_does_not_count(bench: Bench):
     start(bench, successor(), signed(parse(successor()), "ada", "ben"))
     paid = token_transfer(subject="wdr_7", to=COLD)
     assert bench.sign(paid, mandate=mandate(paid, maker="usr_1")) == "approval_policy_differs"
-    assert isinstance(bench.sign(paid, mandate=mandate(paid, maker="usr_1", policy_version=2)), bytes)
+    assert isinstance(
+        bench.sign(
+            paid,
+            mandate=mandate(paid, maker="usr_1", policy_version=2, policy_fingerprint=parse(successor()).fingerprint),
+        ),
+        bytes,
+    )
 
 
 def test_only_the_accepted_policy_and_the_enrolled_keys_start(bench: Bench):

@@ -122,7 +122,7 @@ def test_every_kind_of_row_is_remembered_after_opening_again(path: Path, clocks:
     assert kinds == {kind.value for kind in Kind}
     journal = Journal.open(path, clocks)
     assert state(journal) == before
-    assert (before["serial"], before["halted"], before["next"]) == (5, None, 1_000)
+    assert (before["serial"][:2], before["halted"], before["next"]) == ("5-", None, 1_000)
     assert before["frozen"] == {Scope(CHAIN, "native")}
     assert before["enrolment"].fingerprints == ENROLMENT.fingerprints
     assert (before["enrolment"].policy_version, before["enrolment"].threshold) == (2, 1)

@@ -68,6 +68,7 @@ def test_two_approvals_let_it_pass_once_and_are_used_up(bench: Bench):
         (mandate(PLAIN, maker="usr_1"), "maker_unproven"),
         (mandate(PLAIN, policy_version=2), "approval_policy_differs"),
         (mandate(PLAIN, policy_version=0), "approval_policy_differs"),
+        (mandate(PLAIN, policy_fingerprint=b"\1" * 32), "approval_policy_differs"),
         (mandate(PLAIN, not_after=NOW), None),
         (mandate(PLAIN, not_after=NOW - 1), "approval_expired"),
         (mandate(PLAIN, fee_wei_max=PLAIN.fee_wei_max), None),

@@ -11,7 +11,7 @@ from custody.derivation import Role
 from custody.intents import KeyRef, Leg
 from custody.journal import TakenBack
 from tests.custody.bench import PAYOUT, Bench, benched, signed_by
-from tests.custody.clocks import DAY, HOUR, MINUTE, SECOND
+from tests.custody.clocks import DAY, HOUR, MINUTE, SECOND, ManualClocks
 from tests.custody.samples import (
     CHAIN,
     COLD,
@@ -142,17 +142,18 @@ def test_freezes_are_lifted_one_by_one(bench: Bench):
 
 
 def test_a_statement_counts_once_and_as_what_it_is(bench: Bench):
-    freeze = {"chain_id": None, "asset": None, "serial": 0}
-    statement = freeze_statement(serial=0, chain_id=None, asset=None)
+    first = bench.journal.serial
+    freeze = {"chain_id": None, "asset": None, "serial": first}
+    statement = freeze_statement(serial=first, chain_id=None, asset=None)
 
     def ask(call: str, names: tuple[str, ...], signed: bytes = statement, **changes: Any) -> str:
         told = bench.ask(**{"call": call, **freeze, "signatures": signed_by(names, signed)} | changes)
         return "ok" if "ok" in told else str(told["refused"]["code"])
 
     assert ask("freeze", ()) == "approvals_missing"
-    assert ask("freeze", ("ada",), serial=1) == "serial_differs"
+    assert ask("freeze", ("ada",), serial="0-0123456789abcdef") == "serial_differs", "of another signer"
     assert ask("freeze", ("ada",), chain_id=CHAIN) == "approval_invalid"
-    assert ask("freeze", ("ada",), lift_statement(serial=0, chain_id=None, asset=None)) == "approval_invalid"
+    assert ask("freeze", ("ada",), lift_statement(serial=first, chain_id=None, asset=None)) == "approval_invalid"
     assert ask("freeze", ("ada", "ada")) == "approval_repeated"
     assert ask("freeze", ("ada",), signatures=[["eve", "ed25519", bytes(64)]]) == "approver_unknown"
     assert ask("freeze", ("ada",), signatures=[["ada", "rsa", bytes(64)]]) == "scheme_unknown"
@@ -161,13 +162,32 @@ def test_a_statement_counts_once_and_as_what_it_is(bench: Bench):
     assert not bench.journal.frozen
     assert ask("freeze", ("ada",)) == "ok"
     assert ask("freeze", ("ada",)) == "serial_differs", "the same again is a replay"
-    again = lift_statement(serial=1, chain_id=None, asset=None)
-    assert ask("lift", ("ada", "ben"), again, serial=1) == "ok"
+    second = bench.journal.serial
+    again = lift_statement(serial=second, chain_id=None, asset=None)
+    assert ask("lift", ("ada", "ben"), again, serial=second) == "ok"
     assert ask("freeze", ("ada",)) == "serial_differs"
-    assert ask("lift", ("ada", "ben"), again, serial=1) == "serial_differs"
-    assert bench.journal.serial == 2
+    assert ask("lift", ("ada", "ben"), again, serial=second) == "serial_differs"
+    third = bench.journal.serial
     bench.again()
-    assert bench.journal.serial == 2
+    assert bench.journal.serial == third
+    assert [serial.split("-")[0] for serial in (first, second, third)] == ["0", "1", "2"]
+    assert len({serial.split("-")[1] for serial in (first, second, third)}) == 1
+
+
+def test_statements_hold_at_the_signer_that_they_were_signed_for_alone(bench: Bench, tmp_path: Path):
+    """Two installations with the same people, as a test system and the real one may be."""
+    clocks = ManualClocks()
+    clocks.advance(SECOND)
+    with benched(tmp_path / "other", clocks=clocks) as other:
+        assert other.journal.serial != bench.journal.serial
+        for call, names in (("freeze", ("ada",)), ("lift", ("ada", "ben"))):
+            make = freeze_statement if call == "freeze" else lift_statement
+            scope: dict[str, Any] = {"chain_id": None, "asset": None, "serial": bench.journal.serial}
+            asked = {"call": call, **scope, "signatures": signed_by(names, make(**scope))}
+            assert other.ask(**asked)["refused"]["code"] == "serial_differs"
+            moved = asked | {"serial": other.journal.serial}
+            assert other.ask(**moved)["refused"]["code"] == "approval_invalid"
+            assert "ok" in bench.ask(**asked)
 
 
 def test_f55_a_clock_that_was_set_stops_it_until_two_confirm(bench: Bench):
@@ -177,16 +197,17 @@ def test_f55_a_clock_that_was_set_stops_it_until_two_confirm(bench: Bench):
         assert bench.sign(token_transfer(subject="wdr_2", nonce=1)) == "clock_drifts"
         assert bench.sign(token_transfer()) == "clock_drifts", "not even a repeat"
         bench.again()
+    first = bench.journal.serial
     assert bench.confirm_time("ada") == "approvals_missing"
     assert bench.confirm_time("ada", "ben", seconds=bench.clocks.wall_us // SECOND - 61) == "time_differs"
     assert bench.confirm_time("ada", "ben", seconds=bench.clocks.wall_us // SECOND + 61) == "time_differs"
     assert bench.confirm_time("ada", "ben", seconds=bench.clocks.wall_us // SECOND + 60) == "ok"
     assert isinstance(bench.sign(token_transfer(subject="wdr_2", nonce=1)), bytes)
-    statement = time_statement(serial=0, seconds=bench.clocks.wall_us // SECOND)
+    statement = time_statement(serial=first, seconds=bench.clocks.wall_us // SECOND)
     told = bench.ask(
         call="confirm_time",
         seconds=bench.clocks.wall_us // SECOND,
-        serial=0,
+        serial=first,
         signatures=signed_by(("ada", "ben"), statement),
     )
     assert told["refused"]["code"] == "serial_differs"

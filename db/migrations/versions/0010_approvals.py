@@ -23,6 +23,7 @@ CREATE TABLE treasury_approvals (
     not_after timestamptz NOT NULL,
     fee_wei_max amount NOT NULL,
     policy_version bigint NOT NULL,
+    policy_fingerprint bytea NOT NULL,
     needed smallint NOT NULL,
     created_by text NOT NULL,
     created_at timestamptz NOT NULL,

@@ -28,7 +28,6 @@ from tests.custody.samples import (
     PEOPLE,
     STRANGER,
     deployment,
-    mandate,
     native_transfer,
     token_transfer,
 )
@@ -48,7 +47,7 @@ def cold(scene: Scene, **changes: Any) -> Any:
 
 def twin(scene: Scene) -> None:
     asked = cold(scene, amount=1)
-    scene.honest(asked, mandate(asked))
+    scene.honest(asked, scene.mandate(asked))
 
 
 def _with(codes: str, **said: Any):
@@ -56,7 +55,7 @@ def _with(codes: str, **said: Any):
 
     def play(scene: Scene) -> None:
         asked = cold(scene)
-        scene.theft(codes, asked, mandate(asked, **said))
+        scene.theft(codes, asked, scene.mandate(asked, **said))
 
     return play
 
@@ -66,7 +65,7 @@ def _signed_by(codes: str, *signatures: Any):
 
     def play(scene: Scene) -> None:
         asked = cold(scene)
-        good = mandate(asked)
+        good = scene.mandate(asked)
         scene.theft(codes, asked, replace(good, approvals=tuple(sign(asked, good) for sign in signatures)))
 
     return play
@@ -88,16 +87,16 @@ def over(name: str, statement: Any):
 FOREIGN = (
     lambda i, m: maker_statement(i, m),
     lambda i, m: policy_statement(bytes(32), 2),
-    lambda i, m: freeze_statement(serial=0, chain_id=i.chain_id, asset=None),
-    lambda i, m: lift_statement(serial=0, chain_id=i.chain_id, asset=None),
-    lambda i, m: time_statement(serial=0, seconds=int(time.time())),
+    lambda i, m: freeze_statement(serial="0-0", chain_id=i.chain_id, asset=None),
+    lambda i, m: lift_statement(serial="0-0", chain_id=i.chain_id, asset=None),
+    lambda i, m: time_statement(serial="0-0", seconds=int(time.time())),
     lambda i, m: resync_statement(policy=bytes(32), head=bytes(32), signed=bytes(32)),
 )
 
 
 def _confused(scene: Scene) -> None:
     asked = cold(scene)
-    good = mandate(asked)
+    good = scene.mandate(asked)
     for statement in FOREIGN:
         signed = tuple(sign_statement(name, PEOPLE[name], statement(asked, good)) for name in ("ada", "ben"))
         scene.theft("approval_invalid", asked, replace(good, approvals=signed))
@@ -108,7 +107,7 @@ def _confused(scene: Scene) -> None:
 def _elsewhere(scene: Scene) -> None:
     """Approvals for one transfer, used for others."""
     asked = cold(scene)
-    good = mandate(asked)
+    good = scene.mandate(asked)
     for change in (
         {"subject": "cld_other"},
         {"amount": 901},
@@ -130,7 +129,7 @@ def _elsewhere(scene: Scene) -> None:
 def _altered(scene: Scene) -> None:
     """The mandate itself altered after it was signed."""
     asked = cold(scene)
-    good = mandate(asked, fee_wei_max=10**15, not_after=int(time.time()) + 600)
+    good = scene.mandate(asked, fee_wei_max=10**15, not_after=int(time.time()) + 600)
     changes: list[dict[str, Any]] = [
         {"not_after": 2**39},
         {"fee_wei_max": FEE_WEI_MAX},
@@ -151,7 +150,7 @@ def _altered(scene: Scene) -> None:
 def _malleable(scene: Scene) -> None:
     """The same signature in its other spelling (s + the group's order), as a second person's or to pass as new."""
     asked = cold(scene)
-    good = mandate(asked, approvers=("ada",))
+    good = scene.mandate(asked, approvers=("ada",))
     one = good.approvals[0].signature
     order = 2**252 + 27742317777372353535851937790883648493
     raised = one[:32] + ((int.from_bytes(one[32:], "little") + order) % 2**256).to_bytes(32, "little")
@@ -163,27 +162,27 @@ def _malleable(scene: Scene) -> None:
 
 def _dear(scene: Scene) -> None:
     asked = cold(scene, gas_limit=100_000, max_fee_per_gas=50 * GWEI, max_priority_fee_per_gas=1)
-    scene.theft("over_approved_fee", asked, mandate(asked, fee_wei_max=10**15))
+    scene.theft("over_approved_fee", asked, scene.mandate(asked, fee_wei_max=10**15))
 
 
 def _replaced_dearly(scene: Scene) -> None:
     asked = cold(scene)
-    scene.honest(asked, mandate(asked, fee_wei_max=asked.fee_wei_max * 2))
+    scene.honest(asked, scene.mandate(asked, fee_wei_max=asked.fee_wei_max * 2))
     dearer = replace(asked, attempt=2, max_fee_per_gas=3 * GWEI, max_priority_fee_per_gas=2)
     scene.theft("replacement_over_fee_cap", dearer)
-    scene.theft("replacement_over_fee_cap", dearer, mandate(asked, fee_wei_max=FEE_WEI_MAX))
+    scene.theft("replacement_over_fee_cap", dearer, scene.mandate(asked, fee_wei_max=FEE_WEI_MAX))
 
 
 def _replaced_within(scene: Scene) -> None:
     asked = cold(scene)
-    scene.honest(asked, mandate(asked, fee_wei_max=asked.fee_wei_max * 2))
+    scene.honest(asked, scene.mandate(asked, fee_wei_max=asked.fee_wei_max * 2))
     scene.honest(replace(asked, attempt=2, max_fee_per_gas=2 * GWEI, max_priority_fee_per_gas=2))
 
 
 def _used(scene: Scene) -> None:
     """An approval that has been used, for a second payment."""
     asked = cold(scene)
-    good = mandate(asked)
+    good = scene.mandate(asked)
     scene.honest(asked, good)
     scene.theft("second_nonce", replace(asked, attempt=2, nonce=asked.nonce + 1, max_fee_per_gas=2 * GWEI), good)
     scene.theft("attempt_differs", replace(asked, nonce=asked.nonce + 1), good)
@@ -193,16 +192,16 @@ def _used(scene: Scene) -> None:
 def _in_disguise(scene: Scene) -> None:
     """A maker who approves their own: the intent is called a user's withdrawal, so that nobody asks who made it."""
     asked = scene.make(deployment, subject=f"wdr_{scene.chain}")
-    scene.theft("maker_unproven", asked, mandate(asked, maker="user 7", approvers=("ada", "ben")))
+    scene.theft("maker_unproven", asked, scene.mandate(asked, maker="user 7", approvers=("ada", "ben")))
     asked = scene.make(token_transfer, to=COLD, amount=900)
-    good = mandate(asked, maker="user 7", approvers=("ada", "ben"))
+    good = scene.mandate(asked, maker="user 7", approvers=("ada", "ben"))
     stuffed = mandate_map(good) | {"made_by": ["ada", "ed25519", b"x" * 64]}
     scene.theft("maker_unproven", asked, stuffed)
 
 
 def _disguise_twin(scene: Scene) -> None:
     asked = scene.make(deployment)
-    scene.honest(asked, mandate(asked, maker="cleo"))
+    scene.honest(asked, scene.mandate(asked, maker="cleo"))
 
 
 ATTACKS = [
@@ -213,6 +212,12 @@ ATTACKS = [
     Attack("made by nobody known", _with("maker_unproven", maker="user 7"), ANYBODY, twin),
     Attack("an approval that has expired", _with("approval_expired", not_after=int(time.time()) - 10), ANYBODY, twin),
     Attack("approved under another policy", _with("approval_policy_differs", policy_version=2), ANYBODY, twin),
+    Attack(
+        "approved at another installation",
+        _with("approval_policy_differs", policy_fingerprint=b"\1" * 32),
+        ANYBODY,
+        twin,
+    ),
     Attack("approved under no policy", _with("approval_policy_differs", policy_version=0), ANYBODY, twin),
     Attack("approved by a stranger", _signed_by("approver_unknown", by("ada"), by("mallory", MALLORY)), ANYBODY, twin),
     Attack(

@@ -16,7 +16,6 @@ from tests.custody.samples import (
     anchor,
     batch,
     deployment,
-    mandate,
     native_transfer,
     proof,
     sweep,
@@ -67,7 +66,7 @@ def other(name: str, value: Any) -> list[Any]:
 def _altered(make: Any) -> Any:
     def attempt(scene: Scene) -> None:
         asked = make(scene)
-        good = mandate(asked)
+        good = scene.mandate(asked)
         for name, value in alterations(asked):
             changed = replace(asked, **{name: value})
             scene.theft("maker_unproven|approval_invalid", changed, good)
@@ -78,7 +77,7 @@ def _altered(make: Any) -> Any:
 def _unaltered(make: Any) -> Any:
     def twin(scene: Scene) -> None:
         asked = make(scene)
-        good = mandate(asked)
+        good = scene.mandate(asked)
         if isinstance(asked, Payment):
             asked = replace(asked, gas_limit=asked.gas_limit + 1, max_fee_per_gas=asked.max_fee_per_gas + 1)
         scene.honest(asked, good)
@@ -87,7 +86,7 @@ def _unaltered(make: Any) -> Any:
 
 
 def _signed(scene: Scene, asked: Any) -> Any:
-    scene.honest(asked, mandate(asked))
+    scene.honest(asked, scene.mandate(asked))
     return asked
 
 
@@ -99,7 +98,7 @@ def _funded_batch(scene: Scene) -> Any:
 
 def _relay(scene: Scene) -> Any:
     given = scene.authorisation(amount=3)
-    return relay_of(scene, given, scene.honest(given, mandate(given)))
+    return relay_of(scene, given, scene.honest(given, scene.mandate(given)))
 
 
 KINDS: dict[str, Any] = {

@@ -81,7 +81,7 @@ def _heads(scene: Scene) -> None:
         scene.theft("malformed", asked, highest=seen)
 
 
-def _freeze(scene: Scene, call: str, *names: str, make: Any = None, serial: int | None = None) -> Answer:
+def _freeze(scene: Scene, call: str, *names: str, make: Any = None, serial: str | None = None) -> Answer:
     """A freeze of this network, or its lifting, signed by these."""
     serial = scene.status()["serial"] if serial is None else serial
     scope: dict[str, Any] = {"chain_id": scene.chain, "asset": None}
@@ -122,7 +122,7 @@ def _lifted_by(scene: Scene) -> None:
         ("approvals_missing", _freeze(scene, "lift")),
         ("approval_repeated", _freeze(scene, "lift", "ada", "ada")),
         ("approval_invalid", _freeze(scene, "lift", "ada", "ben", make=freeze_statement)),
-        ("serial_differs", _freeze(scene, "lift", "ada", "ben", serial=10**6)),
+        ("serial_differs", _freeze(scene, "lift", "ada", "ben", serial="1-0123456789abcdef")),
         ("approver_unknown", _freeze(scene, "lift", "ada") | {"signatures": [["eve", "ed25519", bytes(64)]] * 2}),
     ):
         _lift_try(scene, code, asked)

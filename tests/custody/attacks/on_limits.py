@@ -12,7 +12,6 @@ from tests.custody.samples import (
     GWEI,
     STRANGER,
     batch,
-    mandate,
     native_transfer,
     sweep,
     token_transfer,
@@ -69,7 +68,7 @@ def _many_senders(scene: Scene) -> None:
 
 def _across_rules(scene: Scene) -> None:
     cold = scene.make(token_transfer, subject="cld_1", to=COLD, amount=1400)
-    scene.honest(cold, mandate(cold))
+    scene.honest(cold, scene.mandate(cold))
     scene.theft("over_hour_limit", scene.make(token_transfer, amount=101))
 
 

@@ -19,7 +19,6 @@ from tests.custody.samples import (
     anchor,
     batch,
     deployment,
-    mandate,
     native_transfer,
     proof,
     sweep,
@@ -215,20 +214,20 @@ def _deployments(scene: Scene) -> None:
         scene.make(deployment, nonce=1),
         scene.make(deployment, sender=HOT),
     ):
-        scene.theft("contract_unknown|role_not_allowed", asked, mandate(asked))
+        scene.theft("contract_unknown|role_not_allowed", asked, scene.mandate(asked))
 
 
 def _deployment_late(scene: Scene) -> None:
     scene.honest(scene.make(top_up))
     late = scene.make(deployment)
-    scene.theft("contract_unknown", late, mandate(late))
+    scene.theft("contract_unknown", late, scene.mandate(late))
     early = replace(late, nonce=0)
-    scene.theft("nonce_taken", early, mandate(early))
+    scene.theft("nonce_taken", early, scene.mandate(early))
 
 
 def _deployment_twin(scene: Scene) -> None:
     asked = scene.make(deployment)
-    scene.honest(asked, mandate(asked))
+    scene.honest(asked, scene.mandate(asked))
 
 
 def _topped_twice(scene: Scene) -> None:

@@ -25,7 +25,7 @@ from custody.policy_file import parse
 from custody.rolekeys import HdKeys
 from custody.service import SignerService
 from tests.custody import samples
-from tests.custody.samples import CHAIN, GWEI, full_policy
+from tests.custody.samples import CHAIN, GWEI, full_policy, mandate
 from tests.support.signer import RunningSigner
 
 Answer = dict[str, Any]
@@ -121,6 +121,10 @@ class Scene:
             listed = self.status()["contracts"]
             self._payout = next(bytes(place) for _, chain, place in listed if chain == self.chain)
         return self._payout
+
+    def mandate(self, intent: Any, **said: Any) -> Mandate:
+        """What people sign about an intent under this signer's policy."""
+        return mandate(intent, **({"policy_fingerprint": bytes(self.status()["policy"])} | said))
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.journal)) as connection:

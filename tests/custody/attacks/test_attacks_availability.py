@@ -27,7 +27,7 @@ from custody.policy_file import parse
 from custody.service import SignerService
 from custody.signer import Desk
 from tests.custody.attacks.stage import ACCOUNTS, Line, Scene
-from tests.custody.samples import deployment, full_policy, mandate, token_transfer
+from tests.custody.samples import deployment, full_policy, token_transfer
 from tests.support.signer import PROJECT, RunningSigner
 
 pytestmark = pytest.mark.slow
@@ -159,7 +159,7 @@ def test_numbers_that_no_store_holds_are_refused_at_once(asked: dict[str, Any], 
 def test_no_row_gets_too_long_to_be_read(scene: Scene):
     """An auditor reads rows in frames: one that fits into none would hide what comes after it."""
     asked = scene.make(token_transfer, amount=1)
-    stuffed: dict[str, Any] = {**mandate_map(mandate(asked, maker="user", approvers=()))}
+    stuffed: dict[str, Any] = {**mandate_map(scene.mandate(asked, maker="user", approvers=()))}
     for size in (1025, 60_000, 64_900):
         scene.theft("intent_invalid", asked, stuffed | {"made_by": ["user", "ed25519", bytes(size)]})
     scene.theft("maker_unproven", asked, stuffed | {"made_by": ["user", "ed25519", bytes(64)]})

@@ -10,7 +10,7 @@ import pytest
 from custody import wire
 from custody.intents import KeyRef
 from tests.custody.attacks.stage import Answer, Scene, question
-from tests.custody.samples import COLD, mandate, sweep, token_transfer
+from tests.custody.samples import COLD, sweep, token_transfer
 from tests.support.signer import RunningSigner
 
 pytestmark = pytest.mark.slow
@@ -60,7 +60,7 @@ async def test_of_many_who_race_for_one_limit_no_more_than_fit_are_signed(attack
 
 async def test_of_many_who_race_with_one_approval_one_gets_it(attacked: RunningSigner, scene: Scene):
     one = scene.make(token_transfer, subject="cld_race", to=COLD, amount=900)
-    good = mandate(one)
+    good = scene.mandate(one)
     asked = [question(replace(one, gas_limit=60_000 + place, attempt=1 + place), good) for place in range(RACERS)]
     told = outcomes(await race(attacked, asked))
     assert told["signed"] == 1
