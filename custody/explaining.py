@@ -79,7 +79,7 @@ def _by_journal(policy: Policy, intent: Intent, situation: Situation, journal: J
             return Explanation("nothing_to_cancel", "a cancellation is judged by the journal: give a copy of it")
         return _by_policy(policy, intent, situation)
     if journal.halted is not None:
-        return Explanation("journal_behind", "the signer waits for a resync")
+        return Explanation("journal_halted", "the signer waits for a resync")
     frozen = journal.frozen_scope(intent, asset_of(intent))
     if frozen is not None:
         return Explanation("frozen", f"{frozen} is frozen", missing=(f"the freeze of {frozen} is lifted",))

@@ -313,29 +313,33 @@ class SignerService:
         return now
 
     def _check_progress(self, highest: object) -> None:
-        """A journal behind what a client has seen was put back from a backup: it must not sign twice."""
+        """A journal that hasn't what a client has seen was put back from a backup, whether it has gone on since or not:
+        it must not sign twice."""
         match highest:
             case None:
                 pass
             case [int(sequence), bytes(head)] if (
-                type(sequence) is int and 0 <= sequence <= _SEQUENCE_MAX and len(head) <= _HASH_BYTES
+                type(sequence) is int and 1 <= sequence <= _SEQUENCE_MAX and len(head) == _HASH_BYTES
             ):
-                claimed = Head(sequence, head)
-                if sequence > self._journal.head.sequence and not self._journal.agrees(claimed):
-                    if self._journal.halted is None:
-                        self._journal.record_halt(claimed)
-                    text = f"this journal is behind: the asker has seen row {sequence}"
-                    raise _Refusal("journal_behind", text)
-                if not self._journal.agrees(claimed):
-                    text = f"row {sequence} of this journal isn't the one the asker has seen"
-                    raise _Refusal("journal_differs", text)
+                self._check_seen(Head(sequence, head))
             case _:
                 raise _Refusal("malformed", "highest is [sequence, head] or null")
         if self._journal.halted is not None:
             raise _Refusal(
-                "journal_behind",
-                "a client had seen more of this journal than there is: stop the signer and run onebook signer resync",
+                "journal_halted",
+                "a client had seen rows that this journal hasn't: stop the signer and run onebook signer resync",
             )
+
+    def _check_seen(self, claimed: Head) -> None:
+        if self._journal.agrees(claimed):
+            return
+        is_behind = claimed.sequence > self._journal.head.sequence
+        if self._journal.halted is None:
+            self._journal.record_halt(claimed)
+        if is_behind:
+            raise _Refusal("journal_behind", f"this journal is behind: the asker has seen row {claimed.sequence}")
+        text = f"row {claimed.sequence} of this journal isn't the one that the asker has seen"
+        raise _Refusal("journal_differs", text)
 
     def _settled(
         self, intent: Intent, mandate: Mandate | None, claims: dict[str, object] | None, at: Moment

@@ -18,7 +18,7 @@ from custody.rolekeys import address_source
 POLICY_REFUSALS = DENIALS
 """The signer's codes that mean: nothing was ever signed for this, nor will be. Every other no is about its journal."""
 
-WAITS = frozenset({"frozen", "clock_behind", "clock_drifts", "journal_behind"})
+WAITS = frozenset({"frozen", "clock_behind", "clock_drifts", "journal_behind", "journal_differs", "journal_halted"})
 """The signer's codes that mean: nothing is signed now, for anybody; what is asked has to wait."""
 
 

@@ -46,7 +46,7 @@ def test_each_no_comes_before_those_after_it(bench: Bench):
 
     bench.service._keys = {name: keys for name, keys in bench.service._keys.items() if name != "hot"}
     held = bench.service._keys
-    ask((1, bytes(32)))
+    ask((1, b""))
     ask()
     bench.clocks.wall_us += HOUR
     ask()
@@ -61,7 +61,7 @@ def test_each_no_comes_before_those_after_it(bench: Bench):
     ask(amount=1)
     ask(amount=1, nonce=0)
     ask(amount=1, nonce=1)
-    expected = ["journal_differs", "clock_behind", "frozen", "role_not_held", "attempt_differs", "second_nonce"]
+    expected = ["malformed", "clock_behind", "frozen", "role_not_held", "attempt_differs", "second_nonce"]
     expected += ["over_transfer_limit", "allowance_missing", "nonce_not_next", "nonce_taken"]
     assert heard[:-1] == expected
     assert isinstance(heard[-1], bytes)
@@ -70,15 +70,17 @@ def test_each_no_comes_before_those_after_it(bench: Bench):
 def test_a_halt_comes_first_and_outlives_a_restart(bench: Bench):
     assert isinstance(bench.sign(token_transfer()), bytes)
     head = bench.journal.head
-    assert bench.sign(token_transfer(), [head.sequence + 1, bytes(32)]) == "journal_behind"
+    bench.clocks.wall_us -= HOUR
+    assert bench.sign(token_transfer(), [head.sequence + 1, bytes(32)]) == "journal_behind", "before the clocks"
     for _ in range(2):
         for highest in (None, [head.sequence, head.hash]):
-            assert bench.sign(token_transfer(), highest) == "journal_behind", "not even a repeat"
-            assert bench.sign(token_transfer(chain_id=1), highest) == "journal_behind"
+            assert bench.sign(token_transfer(), highest) == "journal_halted", "not even a repeat"
+            assert bench.sign(token_transfer(chain_id=1), highest) == "journal_halted"
         told = bench.ask(call="reserve", keys="deposit", count=1, highest=None)
-        assert told["refused"]["code"] == "journal_behind"
+        assert told["refused"]["code"] == "journal_halted"
         bench.again()
     assert bench.rows("halted") == 1
+    bench.clocks.wall_us += HOUR
     assert bench.freeze("ada") == "ok", "stopping more is always possible"
     assert bench.freeze("ada", "ben", lifted=True) == "ok"
     bench.resync()

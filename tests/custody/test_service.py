@@ -113,14 +113,29 @@ def test_f76_a_refusal_leaves_the_nonce_to_the_next_withdrawal(plain: Bench):
     assert plain.sign(token_transfer(amount=1_000)) == "nonce_taken"
 
 
-def test_a_journal_beside_what_was_seen_signs_nothing(plain: Bench):
+@pytest.mark.parametrize("seen", [(-1, None), (0, bytes(32)), (-1, bytes(32))])
+def test_f47_a_journal_beside_what_was_seen_signs_nothing_any_more(plain: Bench, seen: tuple[int, bytes | None]):
+    """It was put back, and went on by itself: it has other rows than the one that was seen."""
     plain.sign(token_transfer())
     head = plain.journal.head
     asked = token_transfer(subject="wdr_2", nonce=1)
-    assert plain.sign(asked, [head.sequence - 1, head.hash]) == "journal_differs"
-    assert plain.sign(asked, [head.sequence, bytes(32)]) == "journal_differs"
-    assert plain.sign(asked, [0, b""]) == "journal_differs"
+    assert plain.sign(asked, [head.sequence + seen[0], seen[1] or head.hash]) == "journal_differs"
+    plain.again()
+    assert plain.sign(asked, [head.sequence, head.hash]) == "journal_halted", "one who saw another is enough"
+    assert plain.sign(token_transfer()) == "journal_halted", "not even a repeat"
+    plain.resync()
+    assert isinstance(plain.sign(asked, [head.sequence, head.hash]), bytes | str)
+    assert plain.ask(call="status")["ok"]["halted"] is False
+
+
+def test_what_says_nothing_of_a_journal_is_malformed(plain: Bench):
+    plain.sign(token_transfer())
+    head = plain.journal.head
+    asked = token_transfer(subject="wdr_2", nonce=1)
     for wrong in (
+        [0, b""],
+        [0, head.hash],
+        [head.sequence, head.hash[:31]],
         5,
         [1],
         [-1, head.hash],
@@ -139,8 +154,8 @@ def test_f47_a_journal_behind_what_was_seen_signs_nothing_any_more(plain: Bench)
     head = plain.journal.head
     asked = token_transfer(subject="wdr_2", nonce=1)
     assert plain.sign(asked, [head.sequence + 1, head.hash]) == "journal_behind"
-    assert plain.sign(asked, [head.sequence, head.hash]) == "journal_behind", "one who saw more is enough"
-    assert plain.sign(token_transfer()) == "journal_behind", "not even a repeat"
+    assert plain.sign(asked, [head.sequence, head.hash]) == "journal_halted", "one who saw more is enough"
+    assert plain.sign(token_transfer()) == "journal_halted", "not even a repeat"
 
 
 def test_own_destinations_are_derived_by_the_signer(plain: Bench):

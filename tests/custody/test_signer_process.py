@@ -302,10 +302,14 @@ async def test_f47_a_journal_put_back_from_before_signs_nothing(signer: RunningS
     shutil.copy(tmp_path / "backup", signer.journal)
     signer.restart()
     seen = (second.sequence, second.head)
-    for intent in (token_transfer(subject="wdr_3", nonce=1, to=STRANGER), token_transfer()):
+    for code, intent, highest in (
+        ("journal_behind", token_transfer(subject="wdr_3", nonce=1, to=STRANGER), seen),
+        ("journal_differs", token_transfer(), seen),
+        ("journal_halted", token_transfer(), None),
+    ):
         with pytest.raises(SignerRefused) as caught:
-            await client.sign(intent, highest=seen)
-        assert caught.value.code in ("journal_behind", "journal_differs")
+            await client.sign(intent, highest=highest)
+        assert caught.value.code == code
     await client.close()
 
 

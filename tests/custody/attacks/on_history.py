@@ -72,11 +72,10 @@ def _cancellations(scene: Scene) -> None:
 
 
 def _heads(scene: Scene) -> None:
+    """Misformed ones: a claim of a row that isn't there halts the signer, and has tests of its own."""
     asked = scene.make(token_transfer, amount=1)
-    sequence = scene.rows("SELECT max(sequence) FROM rows")[0][0]
-    for seen in ([sequence, bytes(32)], [1, bytes(32)], [0, bytes(32)], [0, b""]):
-        scene.theft("journal_differs", asked, highest=seen)
     odd: list[Any] = [[True, b""], [1], [], 1, ["1", b""], [-1, b""], [2**64, bytes(32)], [1, bytes(60_000)]]
+    odd += [[0, bytes(32)], [0, b""], [1, bytes(31)]]
     for seen in (*odd, [2**20_000, b""]):  # a number that can't even be spelled
         scene.theft("malformed", asked, highest=seen)
 

@@ -232,7 +232,7 @@ def test_f79_the_journal_is_the_memory_of_policies(files: Files):
         scene = Scene(CHAIN, running.journal, line.answer)
         scene.honest(scene.make(token_transfer, amount=1400))
         scene.theft("journal_behind", scene.make(token_transfer, amount=1), highest=[1000, bytes(32)])
-        scene.theft("journal_behind", scene.make(token_transfer, amount=1))
+        scene.theft("journal_halted", scene.make(token_transfer, amount=1))
     running.stop()
 
 
@@ -297,7 +297,8 @@ def test_f47_a_journal_that_isnt_whole_or_isnt_its_own_starts_nothing(spoil: Swa
             Journal.open(files.journal, SystemClocks())
 
 
-def test_f47_after_one_honest_request_a_journal_put_back_serves_nobody(tmp_path: Path):
+@pytest.mark.parametrize("goes_on", [False, True], ids=["behind", "driven past what was seen"])
+def test_f47_after_one_honest_request_a_journal_put_back_serves_nobody(tmp_path: Path, goes_on: bool):
     """The control is the thief before that: who says nothing of what was seen gets a nonce signed twice."""
     files = begun(tmp_path / "files")
     with files.scene() as scene:
@@ -313,11 +314,11 @@ def test_f47_after_one_honest_request_a_journal_put_back_serves_nobody(tmp_path:
         stolen = scene.make(token_transfer, subject="wdr_stolen", amount=400)
         assert stolen.nonce == true.nonce
         scene.honest(stolen)  # the control
-        seen = [told["sequence"] + 3, told["head"]]
+        seen = [told["sequence"] + (0 if goes_on else 3), told["head"]]
         honest = scene.make(token_transfer, subject="wdr_honest", amount=1)
-        scene.theft("journal_behind", honest, highest=seen)
-        scene.theft("journal_behind", honest)
+        scene.theft("journal_differs" if goes_on else "journal_behind", honest, highest=seen)
+        scene.theft("journal_halted", honest)
         signer.restart()
-        scene.theft("journal_behind", honest)
-        scene.theft("journal_behind", stolen)
+        scene.theft("journal_halted", honest)
+        scene.theft("journal_halted", stolen)
     signer.stop()
