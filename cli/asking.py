@@ -77,6 +77,12 @@ def whole_number(option: str, told: str) -> int:
     return int(told)
 
 
+def refuse_half_a_token(module: Path | None, token: str | None) -> None:
+    """Raises ConfigError when only one of the options that name a PKCS#11 token was given."""
+    if (module is None) != (not token):
+        raise ConfigError("--pkcs11-module and --pkcs11-token go together: give both, or neither")
+
+
 def _type(prompt: str, wanted: set[str]) -> None:
     sys.stderr.write(f"{prompt}: ")
     sys.stderr.flush()

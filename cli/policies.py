@@ -8,12 +8,10 @@ from cli.asking import read_text
 from custody.approvals import Person
 from custody.approver_keys import ApproverKeyHeader
 from custody.errors import PolicyInvalid
-from custody.intents import KeyRef, keys_named
-from custody.passphrases import Guard
+from custody.intents import KeyRef
 from custody.policy import Policy
 from custody.policy_file import parse
-from custody.rolekeys import RoleKeys, address_source
-from custody.stores import open_store
+from custody.rolekeys import address_source
 from wiring.settings import Settings, find_config, load_settings
 
 
@@ -74,13 +72,6 @@ def creators(policy: Policy, settings: Settings | None) -> Mapping[KeyRef, bytes
     sources = {str(name): address_source(public) for name, public in settings.xpubs.items()}
     wanted = {contract.deployer for contract in policy.contracts}
     return {key: sources[key.keys].address(key.index) for key in wanted if key.keys in sources}
-
-
-def open_keys(folder: Path, fingerprints: Mapping[str, bytes], passphrase: bytes) -> dict[str, RoleKeys]:
-    """The keys of these names and fingerprints, out of their files. Raises KeyFileMissing, KeyFileLocked."""
-    with Guard(folder).attempt():
-        store = open_store(folder, passphrase)
-        return {name: store.find(keys_named(name)[0], mark) for name, mark in fingerprints.items()}
 
 
 def _path(named: Path | None, settings: Settings | None, setting: str, option: str) -> Path:

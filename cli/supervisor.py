@@ -110,6 +110,7 @@ class Supervisor:
                 journal=settings.path(settings.journal),
                 passphrase=self._passphrase,
                 log=self._log("signer"),
+                pkcs11=settings.pkcs11,
             )
             signer.await_ready()
             return signer.child

@@ -50,13 +50,22 @@ class LaunchedSigner:
 
 
 def launch_signer(
-    *, socket: Path, keys: Path, policy: Path, journal: Path, passphrase: bytes, log: Path, cwd: Path | None = None
+    *,
+    socket: Path,
+    keys: Path,
+    policy: Path,
+    journal: Path,
+    passphrase: bytes,
+    log: Path,
+    cwd: Path | None = None,
+    pkcs11: tuple[Path, str] | None = None,
 ) -> LaunchedSigner:
     """Start a signer whose output is appended to `log`; it dies with us. Returns at once: `await_ready` waits.
 
     It gets none of our settings from the environment (database passwords, say).
 
-    `cwd` is where `python -m custody.signer` finds the package, if it isn't installed.
+    `cwd` is where `python -m custody.signer` finds the package, if it isn't installed. `pkcs11`: module and label of
+    the token that holds keys; `passphrase` is its PIN then.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     log.touch()
@@ -67,6 +76,8 @@ def launch_signer(
             stream.write(passphrase)  # at most 1 KiB, so the pipe takes it whole
         command: list[str | Path] = [sys.executable, "-m", "custody.signer", "--passphrase-fd", str(reading)]
         command += ["--socket", socket, "--keys", keys, "--policy", policy, "--journal", journal]
+        if pkcs11 is not None:
+            command += ["--pkcs11-module", pkcs11[0], "--pkcs11-token", pkcs11[1]]
         environment = {name: told for name, told in os.environ.items() if not name.startswith("ONEBOOK_")}
         child = start_child(command, log=log, cwd=cwd, env=environment, pass_fds=[reading])
         return LaunchedSigner(child, log, log_start)

@@ -67,15 +67,15 @@ class Token:
     def open(cls, module: Path, label: str, pin: bytes, *, writable: bool = False) -> Self:
         """Load the vendor's module and log in to the token of that label.
 
-        Raises TokenUnavailable, TokenRefused (the PIN is locked), and KeyFileLocked, with its constant text, for a
-        wrong PIN.
+        Raises TokenUnavailable (no module, no such token), TokenRefused (the PIN is locked), and KeyFileLocked, with
+        its constant text, for a wrong PIN.
         """
         try:
             text = pin.decode()
         except UnicodeDecodeError:
             raise KeyFileLocked(LOCKED) from None
         with _spoken(f"opening the token {label!r}"):
-            return cls(pkcs11.lib(str(module)).get_token(token_label=label).open(user_pin=text, rw=writable))
+            return cls(_token(module, label).open(user_pin=text, rw=writable))
 
     def close(self) -> None:
         """Log out."""
@@ -231,6 +231,21 @@ class TokenWrap:
             )
         except PKCS11Error:  # tokens have several names for a tag that doesn't fit
             return None
+
+
+def _token(module: Path, label: str) -> pkcs11.Token:
+    """The token of that label in the vendor's library. Raises TokenUnavailable, PKCS11Error."""
+    try:
+        library = pkcs11.lib(str(module))
+    except PKCS11Error as problem:
+        if type(problem) is not PKCS11Error:  # it was loaded, and can't begin
+            raise
+        why = f"can't be loaded ({str(problem).rsplit(': ', 1)[-1]})" if module.exists() else "isn't there"
+        raise TokenUnavailable(
+            f"the PKCS#11 module {module} {why}: install the token's software, or correct its path (pkcs11_module in "
+            "onebook.toml, --pkcs11-module)"
+        ) from problem
+    return library.get_token(token_label=label)
 
 
 def _gcm(header: KeyFileHeader) -> GCMParams:

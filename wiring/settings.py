@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel as PydanticModel
-from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from base.errors import ConfigError
@@ -97,6 +98,8 @@ class Settings(BaseSettings):
     requests_per_minute: int = Field(default=600, ge=1, le=RATE_PER_MINUTE_MAX)
     signer_socket: Path = Path("run/signer.sock")
     keys: Path = Path("keys")
+    pkcs11_module: Path | None = None
+    pkcs11_token: str | None = Field(default=None, min_length=1, validate_default=True)
     policy: Path = Path("policy.toml")
     journal: Path = Path("journal.sqlite")
     logs: Path = Path("logs")
@@ -110,6 +113,13 @@ class Settings(BaseSettings):
     networks: tuple[NetworkSettings, ...] = ()
     deployments: tuple[DeploymentSettings, ...] = ()
     bank_accounts: tuple[BankAccountSettings, ...] = ()
+
+    @field_validator("pkcs11_token")
+    @classmethod
+    def _with_module(cls, token: str | None, info: ValidationInfo) -> str | None:
+        if "pkcs11_module" in info.data and (token is None) != (info.data["pkcs11_module"] is None):
+            raise PydanticCustomError("pkcs11", "pkcs11_module and pkcs11_token go together: give both, or neither")
+        return token
 
     @classmethod
     def settings_customise_sources(
@@ -125,6 +135,13 @@ class Settings(BaseSettings):
     def path(self, path: Path) -> Path:
         """A path of the file, made absolute."""
         return self.home / path
+
+    @property
+    def pkcs11(self) -> tuple[Path, str] | None:
+        """The PKCS#11 module, absolute, and the token's label; None where all keys are in files."""
+        if self.pkcs11_module is None or self.pkcs11_token is None:
+            return None
+        return self.path(self.pkcs11_module), self.pkcs11_token
 
 
 def find_config(named: Path | None = None) -> Path:

@@ -1,6 +1,7 @@
 """`onebook doctor`: looks at everything that the service needs, and says what is missing and how to get it."""
 
 import asyncio
+import os
 import platform
 import stat
 import sys
@@ -100,6 +101,19 @@ def _files(settings: Settings) -> Iterator[Finding]:
             yield Finding(name, Verdict.MISSING, f"others can read {place}: chmod go= {place}")
         else:
             yield Finding(name, Verdict.FINE, str(place))
+    if settings.pkcs11 is not None:
+        yield _module(*settings.pkcs11)
+
+
+def _module(place: Path, token: str) -> Finding:
+    """The token maker's library; whether the token is plugged in and its PIN right is seen when the signer starts."""
+    if place.is_file() and os.access(place, os.R_OK):
+        return Finding("PKCS#11 module", Verdict.FINE, f"{place}, for the token {token!r}")
+    if place.is_file():
+        text = f"{place} can't be read by this user: chmod a+r {place}"
+    else:
+        text = f"{place} isn't a file: install the token's software, or correct pkcs11_module"
+    return Finding("PKCS#11 module", Verdict.MISSING, text)
 
 
 def _seal_key(settings: Settings) -> Finding:

@@ -10,6 +10,7 @@ import typer
 
 from base.entropy import SystemEntropy
 from cli import dialogue, key_records
+from cli.asking import refuse_half_a_token
 from cli.output import Exit, fail, say, show_json, show_table
 from custody import keyring, keystore, shares
 from custody.ceremony import DrawnKey, PublicKey, draw_keys, store_keys
@@ -71,6 +72,7 @@ def ceremony(
 
     Example: onebook keys ceremony --shares 2of3 --public public.json
     """
+    refuse_half_a_token(pkcs11_module, pkcs11_token)
     roles = role or list(Role)
     for each in roles:
         keystore.refuse_taken(keys, each)
@@ -100,6 +102,7 @@ def rotate(
 
     Example: onebook keys rotate deposit --shares 2of3 --public public-2.json
     """
+    refuse_half_a_token(pkcs11_module, pkcs11_token)
     scheme = Scheme.parse(share, groups_needed=groups) if share else None
     dialogue.confirm_offline(shares.WARNING if scheme else None)
     if pkcs11_module and pkcs11_token:
@@ -191,6 +194,7 @@ def list_(
 
     Example: onebook keys list --json
     """
+    refuse_half_a_token(pkcs11_module, pkcs11_token)
     rows = key_records.rows_of_files(keys)
     secret = b""
     if try_open or (pkcs11_module and pkcs11_token):
@@ -250,6 +254,7 @@ def destroy(
 
     Example: onebook keys destroy deposit --generation 1
     """
+    refuse_half_a_token(pkcs11_module, pkcs11_token)
     if force and dialogue.ask("This may be the role's only key. Type force to go on") != "force":
         raise typer.Exit(Exit.USAGE)
     typed = dialogue.ask(f"Fingerprint of the {role.value} key of generation {generation}, at least 16 digits")

@@ -8,12 +8,11 @@ import typer
 
 from base.errors import ConfigError
 from cli.asking import PassphraseFd, agree, ask_for, read_text
+from cli.key_places import Pkcs11Module, Pkcs11Token, key_place
 from cli.output import Exit, say, show_json
 from cli.policies import (
     creators,
     journal_path,
-    keys_path,
-    open_keys,
     person_of,
     policy_path,
     read_policy,
@@ -179,6 +178,8 @@ def enrol(
         Path | None, typer.Option("--journal", help="Where the journal goes; else the configured.")
     ] = None,
     keys: Annotated[Path | None, typer.Option("--keys", help="Folder of the key files; else the configured.")] = None,
+    pkcs11_module: Pkcs11Module = None,
+    pkcs11_token: Pkcs11Token = None,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     passphrase_fd: PassphraseFd = None,
     config: Config = None,
@@ -191,7 +192,7 @@ def enrol(
     """
     settings = settings_if_any(config)
     found = read_policy(file)
-    place, folder = journal_path(journal, settings), keys_path(keys, settings)
+    place, where = journal_path(journal, settings), key_place(keys, pkcs11_module, pkcs11_token, settings)
     if place.exists():
         raise JournalExists(f"{place} exists: a journal is never begun anew")
     if not found.keys:
@@ -199,8 +200,8 @@ def enrol(
     _show(found, warnings(found, now=_seconds(None)))
     if not yes:
         agree("Begin the journal with it?")
-    held = open_keys(folder, found.keys, ask_for("the keys", passphrase_fd))
-    begin_journal(place, held, found, clocks=SystemClocks())
+    with where.opened(found.keys, where.ask(passphrase_fd)) as held:
+        begin_journal(place, held, found, clocks=SystemClocks())
     say(f"{place} begins with policy version {found.version}, fingerprint {found.fingerprint.hex()}")
     say("put both where the signer's are, for its user alone (mode 0600), and start it")
 
@@ -212,6 +213,8 @@ def accept(
         Path | None, typer.Option("--journal", help="The signer's journal; else the configured.")
     ] = None,
     keys: Annotated[Path | None, typer.Option("--keys", help="Folder of the key files; else the configured.")] = None,
+    pkcs11_module: Pkcs11Module = None,
+    pkcs11_token: Pkcs11Token = None,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     passphrase_fd: PassphraseFd = None,
     config: Config = None,
@@ -222,15 +225,16 @@ def accept(
     """
     settings = settings_if_any(config)
     found = read_policy(file)
-    place, folder = journal_path(journal, settings), keys_path(keys, settings)
+    place, where = journal_path(journal, settings), key_place(keys, pkcs11_module, pkcs11_token, settings)
     _show(found, warnings(found, now=_seconds(None)))
     if not yes:
         agree("Accept it?")
-    passphrase = ask_for("the keys", passphrase_fd)
-    held = Journal.open(place, SystemClocks())
-    marks = {**held.enrolment.fingerprints, **found.keys}
-    held.close()
-    accept_policy(place, open_keys(folder, marks, passphrase), found, clocks=SystemClocks())
+    passphrase = where.ask(passphrase_fd)
+    before = Journal.open(place, SystemClocks())
+    marks = {**before.enrolment.fingerprints, **found.keys}
+    before.close()
+    with where.opened(marks, passphrase) as held:
+        accept_policy(place, held, found, clocks=SystemClocks())
     say(f"policy version {found.version} is accepted; put {file} where the signer's policy is, and start the signer")
 
 

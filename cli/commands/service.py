@@ -78,7 +78,8 @@ def up(config: Config = None) -> None:
     """
     path = find_config(config)
     settings = load_settings(path)
-    with Supervisor(settings, config=path, passphrase=ask_passphrase(confirm=False), say=say) as supervisor:
+    passphrase = ask_passphrase(confirm=False, token=settings.pkcs11_token)
+    with Supervisor(settings, config=path, passphrase=passphrase, say=say) as supervisor:
         supervisor.start_database()
         asyncio.run(prepare_book(supervisor.settings, report=say))
         if settings.networks:
@@ -120,15 +121,16 @@ def config(config: Config = None, json: Json = False) -> None:
         say(f"{name:22} {value}")
 
 
-def ask_passphrase(*, confirm: bool) -> bytes:
-    """The signer's passphrase: from ONEBOOK_SIGNER_PASSPHRASE with a warning, else asked at the terminal."""
+def ask_passphrase(*, confirm: bool, token: str | None = None) -> bytes:
+    """The signer's passphrase, or the PIN of its token: from the environment with a warning, else asked for."""
     told = os.environ.get(PASSPHRASE_VARIABLE)
     if told:
         sys.stderr.write(f"onebook: warning: the passphrase comes from {PASSPHRASE_VARIABLE}; others may read that\n")
         return told.encode()
     if not sys.stdin.isatty():
         fail(f"no terminal to ask for the signer's passphrase: run in one, or set {PASSPHRASE_VARIABLE}", Exit.USAGE)
-    return str(typer.prompt("Passphrase of the keys", hide_input=True, confirmation_prompt=confirm)).encode()
+    wanted = "Passphrase of the keys" if token is None else f"PIN of the token {token!r}"
+    return str(typer.prompt(wanted, hide_input=True, confirmation_prompt=confirm)).encode()
 
 
 async def _prepare_with_key(supervisor: Supervisor) -> str:

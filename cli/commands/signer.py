@@ -64,13 +64,15 @@ def run(
 ) -> None:
     """Run the signer alone, in this process. The passphrase: a systemd credential, else asked at the terminal.
 
+    Keys in a PKCS#11 token are opened where the configuration names one; its PIN comes in the same ways.
+
     Example: onebook signer run --config wallet/onebook.toml --allow-uid 998
     """
     settings = load_settings(find_config(config))
     passphrase_from: list[str] = []
     if not os.environ.get("CREDENTIALS_DIRECTORY"):
         reading, writing = os.pipe()
-        os.write(writing, ask_passphrase(confirm=False))
+        os.write(writing, ask_passphrase(confirm=False, token=settings.pkcs11_token))
         os.close(writing)
         os.set_inheritable(reading, True)
         passphrase_from = ["--passphrase-fd", str(reading)]
@@ -81,6 +83,9 @@ def run(
         *("--socket", str(socket), "--keys", str(settings.path(settings.keys))),
         *("--policy", str(settings.path(settings.policy)), "--journal", str(settings.path(settings.journal))),
     ]
+    if settings.pkcs11 is not None:
+        module, token = settings.pkcs11
+        arguments += ["--pkcs11-module", str(module), "--pkcs11-token", token]
     for uid in allow_uid or []:
         arguments += ["--allow-uid", str(uid)]
     command = [sys.executable, "-m", "custody.signer", *arguments, *passphrase_from]

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from base.errors import ConfigError
-from cli.asking import PassphraseFd, agree, ask_for, read_text
+from cli.asking import PassphraseFd, agree, read_text
+from cli.key_places import KeyPlace, Pkcs11Module, Pkcs11Token, key_place
 from cli.output import say
-from cli.policies import journal_path, keys_path, open_keys, policy_path, read_policy
+from cli.policies import journal_path, policy_path, read_policy
 from cli.signer_people import People
 from custody.clocks import SystemClocks
 from custody.derivation import fingerprint
@@ -31,7 +32,7 @@ from custody.rolekeys import address_source
 from wiring.settings import Settings, find_config, load_settings
 
 KeysPassphraseFd = Annotated[
-    int | None, typer.Option("--keys-passphrase-fd", help="A file descriptor to read the keys' passphrase from.")
+    int | None, typer.Option("--keys-passphrase-fd", help="A file descriptor to read the keys' passphrase or PIN from.")
 ]
 
 
@@ -46,6 +47,8 @@ def resync(
         Path | None, typer.Option("--journal", help="The signer's journal; else the configured.")
     ] = None,
     keys: Annotated[Path | None, typer.Option("--keys", help="Folder of the key files; else the configured.")] = None,
+    pkcs11_module: Pkcs11Module = None,
+    pkcs11_token: Pkcs11Token = None,
     policy: Annotated[
         Path | None, typer.Option("--policy", help="The policy in force; else the configured one.")
     ] = None,
@@ -70,7 +73,7 @@ def resync(
     settings = load_settings(find_config(config))
     people = People(key=key, others=with_ or [], out=out, policy=policy, passphrase_fd=passphrase_fd, settings=settings)
     found = read_policy(policy_path(policy, settings, option="--policy"))
-    place, folder = journal_path(journal, settings), keys_path(keys, settings)
+    place, where = journal_path(journal, settings), key_place(keys, pkcs11_module, pkcs11_token, settings)
     missing = read_missing(read_text(file), _addresses(settings))
     with _opened(place, new=new_journal) as opened:
         if opened is not None:
@@ -82,12 +85,12 @@ def resync(
         if not yes:
             agree("Take it up?")
         if opened is None:
-            head = _begin(place, folder, planned, found, people, settings, keys_passphrase_fd)
+            head = _begin(place, where, planned, found, people, settings, keys_passphrase_fd)
         elif opened.enrolment.people:
             head = take_up(opened, planned, signatures=people.signatures(planned.statement))
         else:
-            keys_held = open_keys(folder, opened.enrolment.fingerprints, ask_for("the keys", keys_passphrase_fd))
-            head = take_up_by_keys(opened, planned, keys_held)
+            with where.opened(opened.enrolment.fingerprints, where.ask(keys_passphrase_fd)) as held:
+                head = take_up_by_keys(opened, planned, held)
     say(f"taken up; the journal's head is row {head.sequence}, {head.hash.hex()}. All limits are used up for 24 hours")
 
 
@@ -107,7 +110,7 @@ def _opened(path: Path, *, new: bool) -> Iterator[Journal | None]:
 
 def _begin(
     place: Path,
-    folder: Path,
+    where: KeyPlace,
     planned: Plan,
     found: Policy,
     people: People,
@@ -115,8 +118,8 @@ def _begin(
     keys_passphrase_fd: int | None,
 ) -> Head:
     signatures = people.signatures(planned.statement) if found.people else []
-    held = open_keys(folder, _fingerprints(settings), ask_for("the keys", keys_passphrase_fd))
-    return begin_again(place, planned, found, held, signatures=signatures, clocks=SystemClocks())
+    with where.opened(_fingerprints(settings), where.ask(keys_passphrase_fd)) as held:
+        return begin_again(place, planned, found, held, signatures=signatures, clocks=SystemClocks())
 
 
 def _addresses(settings: Settings) -> Callable[[KeyRef], bytes]:
