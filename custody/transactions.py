@@ -2,15 +2,15 @@
 
 Signatures are low-s (EIP-2). Those of keys in memory are deterministic (RFC 6979); a hardware token's are not, which is
 why the journal answers what was asked before. Not here: what is signed off the chain (messages).
+
+rlp is imported where it's needed: it brings pydantic along, and most commands neither build nor read a transaction.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import rlp  # type: ignore[import-untyped]
 from coincurve import PrivateKey, PublicKey
-from rlp.codec import length_prefix  # type: ignore[import-untyped]
 
 from custody import payout
 from custody.derivation import address_of, keccak
@@ -157,6 +157,8 @@ def _words(*values: bytes | int) -> bytes:
 
 def created_address(sender: bytes, nonce: int) -> bytes:
     """Where a contract comes to lie that `sender` (20 bytes) creates with this nonce."""
+    import rlp  # type: ignore[import-untyped]
+
     return bytes(keccak(rlp.encode([sender, nonce]))[-20:])
 
 
@@ -189,6 +191,8 @@ def in_memory(private_key: bytes) -> Sign:
 
 def read(raw: bytes) -> SignedTransaction:
     """What raw bytes say and who signed them. Raises IntentInvalid unless they're exactly one such transaction."""
+    import rlp
+
     if raw[:1] != _TYPE:
         raise IntentInvalid("not an EIP-1559 transaction", code="not_a_transaction")
     try:
@@ -224,15 +228,17 @@ def _encode(fields: Sequence[int | bytes | list[object]]) -> bytes:
 
     The library's prefixes without its look at what each value could be, which takes a tenth of a signature's time.
     """
-    payload = b"".join(_item(field) for field in fields)
+    from rlp.codec import length_prefix  # type: ignore[import-untyped]
+
+    payload = b"".join(_item(field, length_prefix) for field in fields)
     return bytes(length_prefix(len(payload), _LIST)) + payload
 
 
-def _item(field: int | bytes | list[object]) -> bytes:
+def _item(field: int | bytes | list[object], prefix: Callable[[int, int], bytes]) -> bytes:
     if isinstance(field, list):
         assert not field, "the access list is always empty"
         return bytes([_LIST])
     plain = field.to_bytes((field.bit_length() + 7) // 8, "big") if isinstance(field, int) else field
     if len(plain) == 1 and plain[0] < _STRING:
         return plain
-    return bytes(length_prefix(len(plain), _STRING)) + plain
+    return bytes(prefix(len(plain), _STRING)) + plain
