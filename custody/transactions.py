@@ -3,7 +3,7 @@
 Signatures are low-s (EIP-2). Those of keys in memory are deterministic (RFC 6979); a hardware token's are not, which is
 why the journal answers what was asked before. Not here: what is signed off the chain (messages).
 
-rlp is imported where it's needed: it brings pydantic along, and most commands neither build nor read a transaction.
+rlp is imported where it's needed: most commands neither build nor read a transaction.
 """
 
 from collections.abc import Callable, Sequence
