@@ -71,7 +71,6 @@ def main() -> int:
     parser.add_argument("--socket", type=Path, help="serve on a Unix socket instead")
     parser.add_argument("--fd", type=int, help="serve on an inherited socket that listens already")
     asked = parser.parse_args()
-    load_libraries()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -81,8 +80,11 @@ def main() -> int:
         ]
     )
     try:
+        settings = with_database(load_settings())
+        if settings.networks:
+            load_libraries()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(with_database(load_settings()), port=asked.port, socket=asked.socket, fd=asked.fd))
+            runner.run(serve(settings, port=asked.port, socket=asked.socket, fd=asked.fd))
     except OnebookError as error:
         sys.stderr.write(f"onebook api: {error.message}\n")
         return 2

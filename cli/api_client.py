@@ -1,15 +1,18 @@
 """Asking the API as somebody with a key: its address from an argument or the configuration, the key from a variable."""
 
+from __future__ import annotations
+
 import os
 import secrets
 from collections.abc import Mapping
-from typing import Any, Final
-
-import httpx
+from typing import TYPE_CHECKING, Any, Final
 
 from base.errors import ConfigError, Rejected, Unavailable
 from wiring.running import read_running
 from wiring.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
 
 KEY_VARIABLE: Final = "ONEBOOK_API_KEY"
 _SECONDS: Final = 20.0
@@ -17,6 +20,8 @@ _SECONDS: Final = 20.0
 
 def api_client(url: str | None, settings: Settings | None) -> httpx.Client:
     """A client with the key of ONEBOOK_API_KEY. Raises ConfigError when there is no address or no key."""
+    import httpx  # here: what is approved from a file asks no API
+
     key = os.environ.get(KEY_VARIABLE)
     if not key:
         raise ConfigError(f"no API key: set {KEY_VARIABLE} to one with the scope treasury:write")
@@ -39,6 +44,8 @@ def post(client: httpx.Client, path: str, body: Mapping[str, object]) -> dict[st
 
 
 def _ask(client: httpx.Client, method: str, path: str, body: Mapping[str, object] | None) -> dict[str, Any]:
+    import httpx
+
     headers = {} if body is None else {"Idempotency-Key": secrets.token_hex(16)}
     try:
         response = client.request(method, path, json=body, headers=headers)

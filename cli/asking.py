@@ -13,6 +13,7 @@ from base.errors import ConfigError
 from cli.output import Exit, fail
 
 PASSPHRASE_BYTES_MAX: Final = 1024
+PASSPHRASE_VARIABLE: Final = "ONEBOOK_SIGNER_PASSPHRASE"  # noqa: S105 - a name, not a secret
 
 PassphraseFd = Annotated[
     int | None, typer.Option("--passphrase-fd", help="A file descriptor to read the passphrase from; else it's asked.")
@@ -34,6 +35,18 @@ def ask_for(what: str, descriptor: int | None, *, confirm: bool = False) -> byte
     if not 1 <= len(told) <= PASSPHRASE_BYTES_MAX:
         raise ConfigError(f"a passphrase has 1 to {PASSPHRASE_BYTES_MAX} bytes")
     return told
+
+
+def ask_passphrase(*, confirm: bool, token: str | None = None) -> bytes:
+    """The signer's passphrase, or the PIN of its token: from ONEBOOK_SIGNER_PASSPHRASE with a warning, else asked."""
+    told = os.environ.get(PASSPHRASE_VARIABLE)
+    if told:
+        sys.stderr.write(f"onebook: warning: the passphrase comes from {PASSPHRASE_VARIABLE}; others may read that\n")
+        return told.encode()
+    if not sys.stdin.isatty():
+        fail(f"no terminal to ask for the signer's passphrase: run in one, or set {PASSPHRASE_VARIABLE}", Exit.USAGE)
+    wanted = "Passphrase of the keys" if token is None else f"PIN of the token {token!r}"
+    return str(typer.prompt(wanted, hide_input=True, confirmation_prompt=confirm)).encode()
 
 
 def agree(question: str) -> None:

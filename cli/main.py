@@ -1,14 +1,15 @@
 """`onebook`: the one command. Here the families of commands are put together and errors become exit codes.
 
-A command's module is imported when the command is named: `onebook chain status` needn't load what `onebook up` does.
+A command's module is imported when the command is named: `onebook chain status` needn't load what `onebook up` does,
+and `onebook --help` needs none. Within a command's module, what takes long to import is imported by what needs it.
 """
 
 import importlib
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from base.errors import OnebookError
 from cli.output import exit_code
@@ -18,29 +19,59 @@ Exit codes: 0 fine, 1 refused or something disagrees, 2 wrong usage or configura
 (try again), 4 an invariant is broken.
 """
 
+
+class Command(NamedTuple):
+    """Where a command is, a function or a family of its own, and the first sentence of what it says of itself."""
+
+    place: str
+    sentence: str
+
+
 COMMANDS = {
-    "demo": "cli.commands.demo:demo",
-    "init": "cli.commands.service:init",
-    "up": "cli.commands.service:up",
-    "serve": "cli.commands.service:serve",
-    "worker": "cli.commands.service:worker",
-    "signer": "cli.commands.signer:app",
-    "policy": "cli.commands.policy:app",
-    "approver": "cli.commands.approver:app",
-    "approve": "cli.commands.approve:approve",
-    "keys": "cli.commands.keys:app",
-    "reconcile": "cli.commands.book:reconcile",
-    "audit": "cli.commands.proofs:audit",
-    "proof": "cli.commands.proofs:proof",
-    "verify": "cli.commands.verify:app",
-    "import": "cli.commands.imports:app",
-    "export": "cli.commands.exports:export",
-    "chain": "cli.commands.chain:app",
-    "config": "cli.commands.service:config",
-    "doctor": "cli.commands.doctor:doctor",
-    "bench": "cli.commands.bench:app",
+    "demo": Command(
+        "cli.commands.demo:demo",
+        "Play a real journey on a new book, new keys and a new chain; then stay up until Ctrl-C.",
+    ),
+    "init": Command(
+        "cli.commands.service:init",
+        "Make an installation: configuration, keys, the signer's policy, and the first operator key.",
+    ),
+    "up": Command(
+        "cli.commands.service:up",
+        "Run all processes of the installation until Ctrl-C: database (unless configured), signer, worker, API.",
+    ),
+    "serve": Command("cli.commands.service:serve", "Run the API alone, in this process."),
+    "worker": Command("cli.commands.service:worker", "Run the worker alone, in this process."),
+    "signer": Command("cli.commands.signer:app", "The process that holds the keys."),
+    "policy": Command("cli.commands.policy:app", "What the signer may sign: check, explain, compare, sign."),
+    "approver": Command("cli.commands.approver:app", "Approvers' keys, and asking for approval."),
+    "approve": Command(
+        "cli.commands.approve:approve",
+        "Approve what was asked, after seeing it: amounts, addresses, names from your policy file, what nobody checks.",
+    ),
+    "keys": Command(
+        "cli.commands.keys:app", "The signer's keys: ceremony, drill, list, import, rotate, passphrase, destroy."
+    ),
+    "reconcile": Command("cli.commands.book:reconcile", "Compare the book with the chain, the bank and itself."),
+    "audit": Command(
+        "cli.commands.proofs:audit", "Recompute every balance, hold, hash and seal of the book from its journal."
+    ),
+    "proof": Command(
+        "cli.commands.proofs:proof",
+        "Write the proof that an entry is in the book: `onebook verify entry` checks it, also at somebody else's.",
+    ),
+    "verify": Command("cli.commands.verify:app", "Check a proof, offline."),
+    "import": Command("cli.commands.imports:app", "Take a bank statement, or a file of entries, into the book."),
+    "export": Command("cli.commands.exports:export", "Write the book, or a part of it, as it is at one instant."),
+    "chain": Command("cli.commands.chain:app", "The developer's local chain: up, mine, faucet, status."),
+    "config": Command(
+        "cli.commands.service:config",
+        "Show the configuration in force: the file with the variables over it, secrets hidden.",
+    ),
+    "doctor": Command("cli.commands.doctor:doctor", "Say what is missing and how to get it."),
+    "bench": Command("cli.commands.bench:app", "Measure how fast book, API, audit and signer are here."),
 }
-"""Each command's name and where it is: a function, or a family of its own."""
+"""Each command by its name. The sentences are here as well so that a list of commands needs none of them."""
 
 
 class Commands(TyperGroup):
@@ -52,7 +83,7 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        module, _, attribute = COMMANDS[cmd_name].place.partition(":")
         found = getattr(importlib.import_module(module), attribute)
         if isinstance(found, typer.Typer):
             family = typer.main.get_command(found)
@@ -61,6 +92,10 @@ class Commands(TyperGroup):
         alone = typer.Typer(rich_markup_mode=None)
         alone.command(cmd_name)(found)
         return typer.main.get_command(alone)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        listed = {name: TyperCommand(name, help=command.sentence) for name, command in COMMANDS.items()}
+        TyperGroup(commands=dict(listed)).format_commands(ctx, formatter)
 
 
 app = typer.Typer(

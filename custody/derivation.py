@@ -3,6 +3,8 @@
 Separate seeds per role, and separate accounts as well, so that no xpub of one role says anything about another. Nothing
 but the signer's process holds an `AccountKeys`. Accounts and xpubs are read and written by bip-utils, which is strict;
 the one step that is taken a million times, from an account's external chain to its children, is libsecp256k1's.
+
+bip-utils is imported with the first account that is read: it takes as long as all the rest that a command needs.
 """
 
 import hmac
@@ -10,7 +12,6 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Final
 
-from bip_utils import Base58ChecksumError, Bip32KeyError, Bip32Slip10Secp256k1
 from coincurve import PrivateKey, PublicKey
 from Crypto.Hash import keccak as _keccak
 
@@ -64,6 +65,8 @@ class AccountKeys:
     """The private keys of one role, from its seed; derives on demand and prints nothing of itself."""
 
     def __init__(self, role: Role, seed: bytes) -> None:
+        from bip_utils import Bip32Slip10Secp256k1
+
         account = Bip32Slip10Secp256k1.FromSeed(seed).DerivePath(account_path(role))
         external = account.ChildKey(_EXTERNAL)
         self.role = role
@@ -83,6 +86,8 @@ class AddressSource:
     """Derives a role's addresses from its account xpub (`m/44'/60'/role'`), as `/0/i`."""
 
     def __init__(self, xpub: str) -> None:
+        from bip_utils import Base58ChecksumError, Bip32KeyError, Bip32Slip10Secp256k1
+
         try:
             account = Bip32Slip10Secp256k1.FromExtendedKey(xpub)
         except (Base58ChecksumError, Bip32KeyError, ValueError) as problem:

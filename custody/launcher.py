@@ -14,7 +14,9 @@ from typing import Final
 
 from base.children import start_child
 from custody.errors import SignerUnavailable
-from custody.signer import READY
+
+READY: Final = "signer ready"
+"""The signer's line on standard output once it listens."""
 
 START_SECONDS: Final = 30.0
 """Three key files at Argon2id's full cost take about two seconds on a busy machine."""

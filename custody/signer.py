@@ -32,6 +32,7 @@ from custody.hardening import harden
 from custody.intents import keys_named
 from custody.journal import Journal
 from custody.journal_file import checkpoint
+from custody.launcher import READY
 from custody.passphrases import CREDENTIAL, PASSPHRASE_ENV, Guard, told_passphrase
 from custody.policy import Policy
 from custody.policy_file import parse
@@ -39,9 +40,6 @@ from custody.policy_signatures import read_signatures, signatures_path
 from custody.rolekeys import RoleKeys
 from custody.service import SignerService
 from custody.stores import open_store
-
-READY: Final = "signer ready"
-"""The line on standard output once it listens."""
 
 EXIT_CANNOT_START: Final = 2
 
@@ -76,6 +74,7 @@ class Arguments:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the signer until SIGTERM or SIGINT; returns the exit code."""
     arguments = _arguments(argv)
+    _load_libraries()
     harden(_warn)
     try:
         passphrase = told_passphrase(arguments.passphrase_fd, _warn)
@@ -100,6 +99,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         journal.close()
     return 0
+
+
+def _load_libraries() -> None:
+    """Import now what takes long, rather than in the middle of the first question."""
+    import bip_utils as bip_utils
+    import rlp as rlp  # type: ignore[import-untyped]
 
 
 @contextlib.contextmanager

@@ -99,7 +99,7 @@ def test_no_module_is_dead():
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     packages = {name for name in named if named[name].name == "__init__.py"}
-    imported |= {place.partition(":")[0] for place in COMMANDS.values()} | set(AREAS.values())
+    imported |= {command.place.partition(":")[0] for command in COMMANDS.values()} | set(AREAS.values())
     dead = {
         name
         for name in named

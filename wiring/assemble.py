@@ -28,7 +28,6 @@ from chain.status import network_status
 from custody.client import SignerClient
 from custody.derivation import Role as CustodyRole
 from db.engine import create_engine, tx
-from db.migrate import migrate
 from fiat.bank.records import BankAccount
 from fiat.bank.service import BankRail
 from identity.service import Identity
@@ -260,6 +259,8 @@ async def open_steps(
 
 async def prepare_book(settings: Settings, *, report: Callable[[str], None]) -> None:
     """Migrate the database; make the book, its assets, and the house's own addresses known. Again is harmless."""
+    from db.migrate import migrate  # here, since only who installs or starts the service needs alembic
+
     owner_url = settings.database_owner_url or settings.database_url
     if owner_url is None:
         raise ConfigError("there is no database to prepare: set database_url", code="no_database")

@@ -5,13 +5,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.errors import OnebookError
 from db.engine import tx
-from db.migrate import head
 from ledger.service import PostgresLedger
 from wiring.services import Check
 
 
 def database_check(engine: AsyncEngine) -> Check:
     """The database answers, and has the schema of this version."""
+    from db.migrate import head  # here, at the API's start: nothing else of the service needs alembic
+
     wanted = head()
 
     async def check() -> str | None:

@@ -8,7 +8,6 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import psutil
 from pydantic import SecretStr
 
 from base.errors import ConfigError
@@ -32,6 +31,8 @@ class Running:
     @property
     def alive(self) -> bool:
         """Whether that very supervisor still runs (its start time tells a reused pid from it)."""
+        import psutil  # here, since few processes look
+
         try:
             return bool(abs(psutil.Process(self.pid).create_time() - self.started) < 1)
         except psutil.NoSuchProcess:
@@ -40,6 +41,8 @@ class Running:
 
 def own_start() -> float:
     """When this process began, in seconds since the epoch, as `Running.started` wants it."""
+    import psutil
+
     return float(psutil.Process().create_time())
 
 

@@ -39,7 +39,6 @@ async def work(settings: Settings, *, checkpoint: Checkpoint | None = None) -> N
 
 def main(checkpoint: Checkpoint | None = None) -> int:
     """Run the worker with the settings in force; the exit status."""
-    load_libraries()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -49,7 +48,10 @@ def main(checkpoint: Checkpoint | None = None) -> int:
         ]
     )
     try:
-        asyncio.run(work(with_database(load_settings()), checkpoint=checkpoint))
+        settings = with_database(load_settings())
+        if settings.networks:
+            load_libraries()
+        asyncio.run(work(settings, checkpoint=checkpoint))
     except OnebookError as error:
         sys.stderr.write(f"onebook worker: {error.message}\n")
         return 2

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
 
-import rlp  # type: ignore[import-untyped]
 from eth_hash.auto import keccak
-from trie.hexary import HexaryTrie
 
+from base.rlp import encode_list, encode_number, encode_string
 from chain.errors import EncodingUnknown, NodeMisbehaved
+from chain.evm.tries import ordered_root
 from chain.networks import Encoding
 from chain.observations import BlockRef
 
@@ -108,8 +108,8 @@ def header_hash(block: Json) -> str:
     for name, is_number in _HEADER:
         if block.get(name) is None:
             break
-        fields.append(_number(block[name]) if is_number else _bytes(block[name]))
-    return _keccak_hex(rlp.encode(fields))
+        fields.append(_number(block[name]) if is_number else _string(block[name]))
+    return _keccak_hex(encode_list(fields))
 
 
 def transactions_root(block: Json) -> str:
@@ -130,11 +130,11 @@ def encode_transaction(transaction: Json) -> bytes:
     """A transaction as it stands in the block (EIP-2718). Raises EncodingUnknown for types newer than 4."""
     kind = _int(transaction.get("type") or "0x0")
     nonce, gas = _number(transaction["nonce"]), _number(transaction["gas"])
-    to, value, call = _bytes(transaction["to"] or "0x"), _number(transaction["value"]), _bytes(transaction["input"])
+    to, value, call = _string(transaction["to"] or "0x"), _number(transaction["value"]), _string(transaction["input"])
     signature = [_number(transaction["r"]), _number(transaction["s"])]
     if kind == _LEGACY:
         price = _number(transaction["gasPrice"])
-        return bytes(rlp.encode([nonce, price, gas, to, value, call, _number(transaction["v"]), *signature]))
+        return encode_list((nonce, price, gas, to, value, call, _number(transaction["v"]), *signature))
     if kind > _SET_CODE:
         raise EncodingUnknown(f"transaction type {kind} isn't known to this version")
     parity = _number(transaction.get("yParity") or transaction["v"])
@@ -143,16 +143,16 @@ def encode_transaction(transaction: Json) -> bytes:
     else:
         prices = [_number(transaction["maxPriorityFeePerGas"]), _number(transaction["maxFeePerGas"])]
     accesses = [
-        [_bytes(entry["address"]), [_bytes(key) for key in entry["storageKeys"]]]
+        encode_list((_string(entry["address"]), encode_list(_string(key) for key in entry["storageKeys"])))
         for entry in transaction["accessList"] or []
     ]
-    fields: list[Any] = [_number(transaction["chainId"]), nonce, *prices, gas, to, value, call, accesses]
+    fields = [_number(transaction["chainId"]), nonce, *prices, gas, to, value, call, encode_list(accesses)]
     if kind == _BLOB:
-        hashes = [_bytes(entry) for entry in transaction["blobVersionedHashes"]]
-        fields += [_number(transaction["maxFeePerBlobGas"]), hashes]
+        hashes = [_string(entry) for entry in transaction["blobVersionedHashes"]]
+        fields += [_number(transaction["maxFeePerBlobGas"]), encode_list(hashes)]
     if kind == _SET_CODE:
-        fields.append([_authorization(entry) for entry in transaction["authorizationList"]])
-    return bytes([kind]) + bytes(rlp.encode([*fields, parity, *signature]))
+        fields.append(encode_list(_authorization(entry) for entry in transaction["authorizationList"]))
+    return bytes((kind,)) + encode_list((*fields, parity, *signature))
 
 
 def encode_receipt(receipt: Json) -> bytes:
@@ -160,12 +160,13 @@ def encode_receipt(receipt: Json) -> bytes:
     kind = _int(receipt.get("type") or "0x0")
     if kind > _SET_CODE:
         raise EncodingUnknown(f"receipt type {kind} isn't known to this version")
-    logs = [
-        [_bytes(log["address"]), [_bytes(topic) for topic in log["topics"]], _bytes(log["data"])]
+    logs = encode_list(
+        encode_list((_string(log["address"]), encode_list(map(_string, log["topics"])), _string(log["data"])))
         for log in receipt["logs"]
-    ]
-    fields = [_number(receipt["status"]), _number(receipt["cumulativeGasUsed"]), _bytes(receipt["logsBloom"]), logs]
-    return (bytes([kind]) if kind else b"") + bytes(rlp.encode(fields))
+    )
+    status, gas = _number(receipt["status"]), _number(receipt["cumulativeGasUsed"])
+    encoded = encode_list((status, gas, _string(receipt["logsBloom"]), logs))
+    return bytes((kind,)) + encoded if kind else encoded
 
 
 def _read_block(block: Json, receipts: Sequence[Json], encoding: Encoding) -> Block:
@@ -242,24 +243,14 @@ def _price(transaction: Json, base_fee: int) -> int:
     return min(_int(transaction["maxFeePerGas"]), base_fee + _int(transaction["maxPriorityFeePerGas"]))
 
 
-def _authorization(entry: Json) -> list[bytes]:
+def _authorization(entry: Json) -> bytes:
     parity = entry.get("yParity") or entry.get("v")
-    numbers = [_number(entry[name]) for name in ("r", "s")]
-    return [
-        _number(entry["chainId"]),
-        _bytes(entry["address"]),
-        _number(entry["nonce"]),
-        _number(parity),
-        *numbers,
-    ]
+    place = (_number(entry["chainId"]), _string(entry["address"]), _number(entry["nonce"]))
+    return encode_list((*place, _number(parity), _number(entry["r"]), _number(entry["s"])))
 
 
 def _root(items: Sequence[bytes]) -> str:
-    """The root of the Merkle Patricia trie of `items` under the RLP of their positions."""
-    trie = HexaryTrie({})
-    for position, item in enumerate(items):
-        trie[rlp.encode(position)] = item
-    return "0x" + trie.root_hash.hex()
+    return "0x" + ordered_root(items).hex()
 
 
 def _believing(read: Callable[[], _Read]) -> _Read:
@@ -282,10 +273,14 @@ def _bytes(text: str) -> bytes:
     return bytes.fromhex(text[2:])
 
 
+def _string(text: str) -> bytes:
+    """Hex digits as RLP has their bytes."""
+    return encode_string(bytes.fromhex(text[2:]))
+
+
 def _number(text: str) -> bytes:
-    """A number as RLP has it: big-endian without leading zeros."""
-    number = int(text, 16)
-    return number.to_bytes((number.bit_length() + 7) // 8, "big")
+    """Hex digits as RLP has their number."""
+    return encode_number(int(text, 16))
 
 
 def _keccak_hex(raw: bytes) -> str:

@@ -11,7 +11,6 @@ import typer
 from cli.output import Exit, say, show_json, show_table
 from ledger.money import Asset, format_amount
 from treasury.records import Reconciliation
-from wiring.assemble import build_reconciler, open_parts
 from wiring.running import with_database
 from wiring.settings import Settings, find_config, load_settings
 
@@ -40,6 +39,8 @@ def _settings(config: Path | None) -> Settings:
 
 
 async def _reconcile(settings: Settings) -> tuple[Reconciliation, Mapping[str, Asset]]:
+    from wiring.assemble import build_reconciler, open_parts
+
     async with open_parts(settings, name="onebook reconcile") as parts:
         return await build_reconciler(parts).run(), await parts.ledger.assets()
 

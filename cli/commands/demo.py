@@ -6,7 +6,6 @@ import typer
 
 from base.children import end_with_parent
 from chain.local import NodeKind
-from cli.demo import run_demo, wipe
 
 
 def demo(
@@ -19,6 +18,8 @@ def demo(
 
     Example: onebook demo --exit --kind anvil
     """
+    from cli.demo import run_demo, wipe
+
     if clean:
         wipe()
         return

@@ -15,17 +15,11 @@ import typer
 
 from base.clock import SystemClock
 from base.errors import OnebookError
-from chain.address_check import open_findings
 from chain.local import ToolsMissing, artifact
 from cli.output import Exit, say, show_json
-from custody.client import SignerClient
-from custody.derivation import Role
 from db.binaries import candidates
-from db.engine import tx
-from db.migrate import pending
 from ledger.seals import load_seal_key, seal_numbers
 from wallet.rates_file import RatesFile
-from wiring.assemble import open_parts
 from wiring.running import with_database
 from wiring.settings import Settings, find_config, load_settings
 
@@ -131,6 +125,8 @@ def _seal_key(settings: Settings) -> Finding:
 
 
 async def _database(settings: Settings) -> Finding:
+    from db.migrate import pending
+
     try:
         url = with_database(settings).database_url
         missing = await pending(url.get_secret_value() if url else "")
@@ -146,6 +142,8 @@ async def _database(settings: Settings) -> Finding:
 
 
 async def _nodes(settings: Settings) -> list[Finding]:
+    from wiring.assemble import open_parts
+
     found = []
     try:
         running = with_database(settings)
@@ -170,6 +168,9 @@ async def _nodes(settings: Settings) -> list[Finding]:
 async def _signer(settings: Settings) -> list[Finding]:
     if not settings.networks:
         return [Finding("signer", Verdict.FINE, "not needed: no network is configured")]
+    from custody.client import SignerClient
+    from custody.derivation import Role
+
     client = SignerClient(settings.path(settings.signer_socket))
     try:
         status = await client.status()
@@ -188,6 +189,10 @@ async def _signer(settings: Settings) -> list[Finding]:
 
 async def _addresses(settings: Settings) -> Finding:
     """What the worker found when it last compared our addresses with the signer's."""
+    from chain.address_check import open_findings
+    from db.engine import tx
+    from wiring.assemble import open_parts
+
     try:
         async with open_parts(with_database(settings), name="onebook doctor") as parts, tx(parts.engine) as connection:
             different = await open_findings(connection)

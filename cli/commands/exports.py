@@ -21,7 +21,6 @@ from ledger.errors import InvalidCommand
 from ledger.exporting import Export, Selection, check_selection
 from ledger.exporting import export as export_book
 from ledger.rowfiles import FileFormat
-from wiring.assemble import open_parts
 from wiring.running import with_database
 from wiring.settings import Settings, find_config, load_settings
 
@@ -97,6 +96,8 @@ def _instant(option: str, text: str | None) -> datetime | None:
 
 
 async def _export(settings: Settings, what: Export, selection: Selection, form: FileFormat, out: Path) -> int:
+    from wiring.assemble import open_parts
+
     async with open_parts(settings, name="onebook export") as parts:
         with _written(out) as write, Progress() as progress, ExitStack() as bars:
             shows = out != STDOUT or not sys.stdout.isatty()

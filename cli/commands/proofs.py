@@ -1,12 +1,14 @@
 """Proof of the book: audit it against itself and the seals outside, prove an entry to somebody else."""
 
+from __future__ import annotations
+
 import asyncio
 import json as jsonlib
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,15 +16,14 @@ from base.errors import ConfigError
 from base.files import write_atomically
 from base.progress import Progress
 from cli.output import Exit, say, show_json, show_table
-from ledger.audit import AuditReport
-from ledger.audit import audit as audit_book
 from ledger.money import Asset
 from ledger.proofs import EntryProof
-from ledger.proving import prove_entry
 from ledger.seals import SignedSeal, load_seal_key, parse_public_key, read_seal, seal_numbers, seal_path
-from wiring.assemble import open_parts
 from wiring.running import with_database
 from wiring.settings import Settings, find_config, load_settings
+
+if TYPE_CHECKING:
+    from ledger.audit import AuditReport
 
 Config = Annotated[
     Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
@@ -107,6 +108,9 @@ def _trusted(settings: Settings, key: str | None) -> tuple[bytes, ...]:
 async def _audit(
     settings: Settings, outside: Sequence[SignedSeal], trusted: tuple[bytes, ...], *, since_last_seal: bool
 ) -> AuditReport:
+    from ledger.audit import audit as audit_book
+    from wiring.assemble import open_parts
+
     assets = {asset.code: Asset(asset.code, asset.kind, asset.scale) for asset in settings.assets}
     async with open_parts(settings, name="onebook audit") as parts:
         last = await parts.ledger.last_seq()
@@ -131,6 +135,9 @@ async def _audit(
 
 
 async def _prove(settings: Settings, entry: str, *, with_metadata: bool) -> EntryProof:
+    from ledger.proving import prove_entry
+    from wiring.assemble import open_parts
+
     async with open_parts(settings, name="onebook proof") as parts:
         wanted = int(entry) if entry.isascii() and entry.isdigit() else entry
         return await prove_entry(parts.engine, settings.book, wanted, with_metadata=with_metadata)

@@ -1,29 +1,31 @@
 """Installing and running the service: init, up, serve, worker, config."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import httpx
 import typer
 
 from base.clock import SystemClock
 from base.entropy import SystemEntropy
 from base.errors import ConfigError
-from cli.install import BankChoice, ChainChoice, install
+from cli.asking import ask_passphrase
 from cli.output import Exit, fail, say, show_json
-from cli.supervisor import Supervisor
-from wiring.assemble import first_operator_key, prepare_book
 from wiring.running import with_database
 from wiring.settings import CONFIG_VARIABLE, find_config, load_settings
+
+if TYPE_CHECKING:
+    from cli.install import BankChoice, ChainChoice
+    from cli.supervisor import Supervisor
 
 Config = Annotated[
     Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-PASSPHRASE_VARIABLE = "ONEBOOK_SIGNER_PASSPHRASE"  # noqa: S105 - a name, not a secret
 
 
 def init(
@@ -44,6 +46,9 @@ def init(
 
     Example: onebook init wallet --chain-url http://127.0.0.1:8545 --token USDC=0xCONTRACT:6 --bank main=IBAN:EUR
     """
+    from cli.install import install
+    from cli.supervisor import Supervisor
+
     passphrase = ask_passphrase(confirm=True)
     chosen = _chain(chain_url, network, token or [], depth, start_height) if chain_url else None
     made = install(
@@ -76,6 +81,9 @@ def up(config: Config = None) -> None:
 
     Example: onebook up --config wallet/onebook.toml
     """
+    from cli.supervisor import Supervisor
+    from wiring.assemble import prepare_book
+
     path = find_config(config)
     settings = load_settings(path)
     passphrase = ask_passphrase(confirm=False, token=settings.pkcs11_token)
@@ -121,19 +129,9 @@ def config(config: Config = None, json: Json = False) -> None:
         say(f"{name:22} {value}")
 
 
-def ask_passphrase(*, confirm: bool, token: str | None = None) -> bytes:
-    """The signer's passphrase, or the PIN of its token: from the environment with a warning, else asked for."""
-    told = os.environ.get(PASSPHRASE_VARIABLE)
-    if told:
-        sys.stderr.write(f"onebook: warning: the passphrase comes from {PASSPHRASE_VARIABLE}; others may read that\n")
-        return told.encode()
-    if not sys.stdin.isatty():
-        fail(f"no terminal to ask for the signer's passphrase: run in one, or set {PASSPHRASE_VARIABLE}", Exit.USAGE)
-    wanted = "Passphrase of the keys" if token is None else f"PIN of the token {token!r}"
-    return str(typer.prompt(wanted, hide_input=True, confirmation_prompt=confirm)).encode()
-
-
 async def _prepare_with_key(supervisor: Supervisor) -> str:
+    from wiring.assemble import first_operator_key, prepare_book
+
     await prepare_book(supervisor.settings, report=lambda _: None)
     return await first_operator_key(supervisor.settings)
 
@@ -149,6 +147,10 @@ def _become(module: str, config: Path | None) -> None:
 
 
 def _chain(url: str, network: str, tokens: list[str], depth: int, start_height: int | None) -> ChainChoice:
+    import httpx
+
+    from cli.install import ChainChoice
+
     def ask(method: str, *params: object) -> object:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         try:
@@ -181,6 +183,8 @@ def _token(text: str) -> tuple[str, tuple[str, int]]:
 
 
 def _bank(text: str) -> BankChoice:
+    from cli.install import BankChoice
+
     name, _, place = text.partition("=")
     iban, _, asset = place.partition(":")
     if not (name and iban and asset):

@@ -11,8 +11,7 @@ from typing import Annotated
 import typer
 
 from base.errors import ConfigError
-from cli.asking import PassphraseFd
-from cli.commands.service import PASSPHRASE_VARIABLE, ask_passphrase
+from cli.asking import PASSPHRASE_VARIABLE, PassphraseFd, ask_passphrase
 from cli.commands.signer_audit import audit
 from cli.commands.signer_resync import resync
 from cli.output import say, show_json

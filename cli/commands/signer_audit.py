@@ -1,60 +1,17 @@
-"""`onebook signer audit`: the signer's journal, checked here, against the database and the chain."""
+"""`onebook signer audit`: the signer's journal against the database and the chain."""
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from base.errors import ConfigError, OnebookError
-from base.progress import Progress
+from base.errors import OnebookError
 from cli.asking import write_new
-from cli.output import Exit, fail, say, show_json
-from cli.policies import read_policy
-from cli.signer_people import client_of
-from custody.client import SignerClient
-from custody.derivation import AddressSource, Role
-from custody.errors import JournalTampered
-from custody.intent_json import key_named
-from custody.journal import TakenBack
-from custody.journal_audit import JournalReading, SignedTransaction
-from custody.journal_copy import journal_copy
-from custody.journal_file import Head
-from custody.policy import Policy
-from custody.resync import Missing, missing_to_json
-from custody.rolekeys import SingleAddress, address_source
-from db.engine import tx
-from treasury.signature_audit import Difference, OnChain, Reason, compare_chain, compare_stored
-from treasury.signature_store import Sent, StoredAttempt, load_attempts, load_sent
-from wiring.assemble import Parts, open_parts
+from cli.output import Exit, fail
+from custody.resync import missing_to_json
 from wiring.running import with_database
-from wiring.settings import Settings, find_config, load_settings
-
-_ROWS_AT_ONCE = 200
-_HASHES_AT_ONCE = 100
-
-Sources = Mapping[str, AddressSource | SingleAddress]
-"""Addresses by the name of the keys."""
-
-Told = Callable[[int], None]
-"""How a progress bar is told of so many steps."""
-
-
-@dataclass(slots=True)
-class _Found:
-    """An audit's outcome."""
-
-    rows: int = 0
-    head: str = ""
-    transactions: int = 0
-    messages: int = 0
-    attempts: int = 0
-    networks: list[str] = field(default_factory=list)
-    differences: list[Difference] = field(default_factory=list)
-    missing: Missing = field(default_factory=lambda: Missing((), None))
+from wiring.settings import find_config, load_settings
 
 
 def audit(
@@ -77,152 +34,18 @@ def audit(
 
     Example: onebook signer audit --json
     """
+    from cli.journal_audit import audit_journal, show_found, show_found_json  # here: it needs all of the service
+
     try:
         settings = with_database(load_settings(find_config(config)))
-        found = asyncio.run(_audit(settings, journal, none=no_journal))
+        found = asyncio.run(audit_journal(settings, journal, none=no_journal))
     except OnebookError as problem:
         fail(problem.message, Exit.USAGE)
     if missing is not None:
         write_new(missing, missing_to_json(found.missing))
     if json:
-        _show_json(found)
+        show_found_json(found)
     else:
-        _show(found)
+        show_found(found)
     if found.differences:
         raise typer.Exit(Exit.DISAGREES)
-
-
-async def _audit(settings: Settings, journal: Path | None, *, none: bool) -> _Found:
-    policy = read_policy(settings.path(settings.policy))
-    with Progress() as progress:
-        reading = JournalReading()
-        client = client_of(None, settings)
-        try:
-            if journal is not None:
-                _read_copy(journal, reading, progress)
-            elif not none:
-                await _read_signer(client, reading, progress)
-            async with open_parts(settings, name="onebook signer audit") as parts:
-                async with tx(parts.engine) as connection:
-                    attempts, sent = await load_attempts(connection), await load_sent(connection)
-                if journal is None and not none:  # what was signed meanwhile may be stored already
-                    await _read_signer(client, reading, progress)
-                return await _compare(parts, policy, reading, attempts, sent, progress)
-        finally:
-            await client.close()
-
-
-async def _read_signer(client: SignerClient, reading: JournalReading, progress: Progress) -> None:
-    """Every row up to where the journal stands now."""
-    end = (await client.status()).sequence
-    first = reading.head.sequence + 1
-    if end < first:
-        return
-    with progress.bar("reading the journal", end - first + 1) as advance:
-        while first <= end and reading.flaw is None:
-            rows = await client.rows(first=first, count=min(_ROWS_AT_ONCE, end - first + 1))
-            if not rows:
-                reading.flaw = f"the signer says that its journal has {end} rows, and gives none from {first} on"
-            for row in rows:
-                reading.take(row)
-            first += len(rows)
-            advance(len(rows))
-
-
-def _read_copy(path: Path, reading: JournalReading, progress: Progress) -> None:
-    try:
-        _take_copy(path, reading, progress)
-    except JournalTampered as problem:
-        reading.flaw = problem.message
-
-
-def _take_copy(path: Path, reading: JournalReading, progress: Progress) -> None:
-    with journal_copy(path) as copy, progress.bar("reading the journal", copy.head.sequence) as advance:
-        while rows := copy.rows(first=reading.head.sequence + 1, count=_ROWS_AT_ONCE):
-            for row in rows:
-                reading.take(row)
-            advance(len(rows))
-
-
-async def _compare(
-    parts: Parts,
-    policy: Policy,
-    reading: JournalReading,
-    attempts: list[StoredAttempt],
-    sent: list[Sent],
-    progress: Progress,
-) -> _Found:
-    chain_ids = {network.name: network.chain_id for network in parts.registry.networks.values()}
-    now_us = time.time_ns() // 1_000
-    found = _Found(
-        rows=reading.head.sequence,
-        head=reading.head.hash.hex(),
-        transactions=len(reading.signed),
-        messages=reading.messages,
-        attempts=sum(attempt.raw is not None for attempt in attempts),
-    )
-    found.differences += compare_stored(reading, attempts, chain_ids, now_us=now_us)
-    found.missing = _missing(found.differences, attempts, chain_ids)
-    if reading.flaw is not None:
-        return found
-    sources = {str(name): address_source(public) for name, public in parts.settings.xpubs.items()}
-    with progress.bar("asking the chain", len(reading.signed)) as advance:
-        for name, chain_id in chain_ids.items():
-            signed = [one for one in reading.signed if one.chain_id == chain_id]
-            seen = await _seen(parts, name, signed, sources, advance)
-            first_nonces = {str(key): nonce for (chain, key), nonce in policy.first_nonces.items() if chain == chain_id}
-            on_network = [one for one in sent if one.network == name]
-            found.differences += compare_chain(signed, seen, on_network, first_nonces=first_nonces, now_us=now_us)
-            found.networks.append(name)
-    return found
-
-
-async def _seen(parts: Parts, name: str, signed: list[SignedTransaction], sources: Sources, advance: Told) -> OnChain:
-    """What the network's first node says of the house's senders, of everybody who signed, and of what was signed."""
-    node = parts.nodes[name][0]
-    await node.check(None)
-    senders = {one.sender for one in signed} | {
-        f"{role.value}:0" for role in (Role.HOT, Role.GAS) if role.value in sources
-    }
-    mined: dict[str, int] = {}
-    for sender in sorted(senders):
-        key = key_named(sender)
-        if key.keys not in sources:
-            raise ConfigError(f"the configuration has no public key of {key.keys}, which has signed")
-        address = sources[key.keys].address(key.index)
-        mined[sender] = await node.next_nonce("0x" + address.hex())
-    placed: dict[str, int | None] = {}
-    for start in range(0, len(signed), _HASHES_AT_ONCE):
-        part = signed[start : start + _HASHES_AT_ONCE]
-        placed |= await node.placed([one.tx_hash for one in part])
-        advance(len(part))
-    return OnChain(mined, placed)
-
-
-def _missing(differences: list[Difference], attempts: list[StoredAttempt], chain_ids: dict[str, int]) -> Missing:
-    """What the database has and the journal lacks."""
-    lacking = {one.subject for one in differences if one.reason in (Reason.NOT_IN_JOURNAL, Reason.JOURNAL_BEHIND)}
-    found = []
-    for attempt in attempts:
-        if attempt.raw is not None and attempt.subject in lacking:
-            key = key_named(attempt.key)
-            chain_id = chain_ids.get(attempt.network, 0)
-            found.append(TakenBack(attempt.subject, attempt.attempt, key, chain_id, attempt.nonce, attempt.raw))
-    heads = [Head(one.sequence, one.head) for one in attempts if one.sequence is not None and one.head is not None]
-    return Missing(tuple(found), max(heads, default=None))
-
-
-def _show_json(found: _Found) -> None:
-    document = asdict(found)
-    document["missing"] = [f"{one.subject} attempt {one.attempt}" for one in found.missing.transactions]
-    show_json(document | {"clean": not found.differences})
-
-
-def _show(found: _Found) -> None:
-    for one in found.differences:
-        say(f"{one.reason.value:20} {one.sentence}")
-    told = f"{found.rows} rows to {found.head[:16]}, {found.transactions} transactions and {found.messages} messages"
-    say(
-        f"{told} signed; {found.attempts} attempts in the database; networks {', '.join(found.networks) or 'not asked'}"
-    )
-    say(f"{len(found.differences)} difference{'' if len(found.differences) == 1 else 's'}")
