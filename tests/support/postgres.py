@@ -70,10 +70,10 @@ def throwaway_server(name: str = "postgres", *, prefer: str | None = None) -> It
 
 
 @asynccontextmanager
-async def fresh_database(server: Running) -> AsyncIterator[Database]:
-    """A new database cloned from the template, dropped at the end."""
+async def fresh_database(server: Running, template: str = TEMPLATE) -> AsyncIterator[Database]:
+    """A new database cloned from `template`, dropped at the end. Nobody may be connected to that."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
-    await create_database(server.admin_url, name, template=TEMPLATE)
+    await create_database(server.admin_url, name, template=template)
     owner, app, admin = (at_database(url, name) for url in (server.owner_url, server.app_url, server.admin_url))
     database = Database(name, owner, app, admin)
     try:
