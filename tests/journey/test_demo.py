@@ -194,7 +194,7 @@ def test_killed_parent_leaves_no_process_and_the_next_demo_can_start(tmp_path: P
         demo.await_line("signer on")
         family = demo.family()
         second = onebook("demo", cwd=tmp_path)  # while the first is still starting
-        assert (second.returncode, second.stdout.count("starting here already")) == (0, 1), demo.output
+        assert (second.returncode, second.stdout.count("starting here already")) == (0, 1), second.stderr
         demo.process.terminate()
         assert demo.process.wait(timeout=ENDED_SECONDS) == 128 + signal.SIGINT
         demo.must_be_gone(family)

@@ -275,6 +275,8 @@ def _answer_until_forked(asked: socket.socket) -> Callable[[], object]:
             question = _Question(json.loads(told), given[0], given[1:])
             pid = os.fork()
             if pid == 0:
+                selector.close()  # now, not when it's collected: its number will be another's by then
+                asked.close()
                 return _become(question)
             os.write(question.link, struct.pack("i", pid))
             for received in question.given:
