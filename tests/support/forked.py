@@ -243,7 +243,13 @@ def grow(descriptor: int) -> None:
     """Import everything; then fork a process for each question at the socket `descriptor`, until that closes."""
     from cli.main import COMMANDS
 
-    for place in (*COMMANDS.values(), "cli.__main__:", "worker.run:", "tests.support.killable_worker:"):
+    for place in (
+        *COMMANDS.values(),
+        "cli.__main__:",
+        "worker.run:",
+        "custody.signer:",
+        "tests.support.killable_worker:",
+    ):
         importlib.import_module(place.partition(":")[0])
     gc.collect()
     gc.freeze()
