@@ -1,7 +1,6 @@
 """The command line by hand: what it says and how it exits, rightly and wrongly used."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,17 +19,11 @@ from chain.local import ChainRecord
 from cli.install import BankChoice, ChainChoice, install
 from cli.main import COMMANDS, Commands, app
 from custody.keystore import Argon2Cost
+from tests.support.command import PROGRAM, onebook, onebook_afresh
 from wiring.assemble import build_registry
 from wiring.settings import load_settings
 
-ONEBOOK = Path(sys.executable).with_name("onebook")
 QUICK = Argon2Cost(memory_kib=8 * 1024, passes=1, lanes=1)
-
-
-def onebook(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("ONEBOOK_")}
-    command = [str(ONEBOOK), *arguments]
-    return subprocess.run(command, cwd=cwd, env=clean | environment, capture_output=True, text=True, timeout=100)
 
 
 def installed(home: Path) -> Path:
@@ -93,7 +86,7 @@ def test_a_wrong_configuration_is_refused_with_its_place(tmp_path, text, said):
 
 def test_without_a_running_service_it_says_how_to_get_one(tmp_path):
     installed(tmp_path)
-    answer = onebook("audit", cwd=tmp_path)
+    answer = onebook_afresh("audit", cwd=tmp_path)
     assert answer.returncode == 2
     assert "onebook up" in answer.stderr
 
@@ -108,7 +101,7 @@ def test_a_variable_overrides_the_file(tmp_path, monkeypatch):
 def test_secrets_are_not_shown(tmp_path):
     installed(tmp_path)
     url = "postgresql://onebook_app:hunter2@127.0.0.1/onebook"
-    answer = onebook("config", "--json", cwd=tmp_path, ONEBOOK_DATABASE_URL=url)
+    answer = onebook("config", "--json", cwd=tmp_path, environment={"ONEBOOK_DATABASE_URL": url})
     assert answer.returncode == 0
     assert json.loads(answer.stdout)["book"] == "main"
     assert "hunter2" not in answer.stdout + answer.stderr
@@ -148,7 +141,7 @@ def test_a_fresh_machine_that_has_everything_is_told_nothing():
 @pytest.mark.slow
 def test_a_chain_by_hand(tmp_path):
     up = subprocess.Popen(
-        [str(ONEBOOK), "chain", "up", "--kind", "anvil", "--json"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        [str(PROGRAM), "chain", "up", "--kind", "anvil", "--json"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
     try:
         assert up.stdout is not None

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,8 @@ from custody.derivation import Role, checksummed
 from custody.keystore import copy_path, key_path, open_key
 from custody.passphrases import FAILURES_NAME, Guard
 from tests.support import hsm
-from tests.support.conversation import Conversation, environment
+from tests.support.command import onebook
+from tests.support.conversation import Conversation
 from tests.support.signer import LIGHT
 
 pytestmark = pytest.mark.slow
@@ -136,16 +135,7 @@ def test_a_drill_compares_with_the_xpubs_of_a_configuration(tmp_path: Path):
 
 
 def test_a_ceremony_that_is_broken_off_stores_nothing(tmp_path: Path):
-    written = subprocess.run(
-        [sys.executable, "-m", "cli", "keys", "ceremony"],
-        cwd=tmp_path,
-        env=environment(),
-        input=f"yes\n{WORD}\n{WORD}\n\nno idea\n",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    written = onebook("keys", "ceremony", cwd=tmp_path, typed=f"yes\n{WORD}\n{WORD}\n\nno idea\n")
     assert written.returncode == 2
     assert "the input ended" in written.stderr
     assert list(tmp_path.iterdir()) == []
@@ -235,17 +225,7 @@ def test_a_passphrase_is_changed_through_descriptors(keys: Path):
         os.close(writing)
         read_ends.append(reading)
     command = ["passphrase", "--passphrase-fd", str(read_ends[0]), "--new-passphrase-fd", str(read_ends[1])]
-    ended = subprocess.run(
-        [sys.executable, "-m", "cli", "keys", *command],
-        cwd=keys.parent,
-        env=environment(),
-        pass_fds=read_ends,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    ended = onebook("keys", *command, cwd=keys.parent, inherited=tuple(read_ends))
     assert ended.returncode == 0, ended.stderr
     assert "3 keys have the new passphrase" in ended.stdout
     assert all(open_key(keys, role, passphrase=b"new one") for role in Role)

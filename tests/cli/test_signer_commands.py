@@ -5,6 +5,7 @@ import re
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,12 +22,27 @@ pytestmark = pytest.mark.slow
 NAMED = full_policy(extra=f'\n[[names]]\nchain_id = {CHAIN}\nasset = "0x{TOKEN.hex()}"\nname = "USDC"\ndecimals = 6\n')
 
 
+@contextmanager
+def started_house(folder: Path) -> Iterator["House"]:
+    signer = start_signer(folder / "signer", NAMED)
+    try:
+        (folder / "policy.toml").write_text(NAMED)
+        yield House(folder, signer)
+    finally:
+        signer.stop()
+
+
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator["House"]:
-    signer = start_signer(tmp_path / "signer", NAMED)
-    (tmp_path / "policy.toml").write_text(NAMED)
-    yield House(tmp_path, signer)
-    signer.stop()
+    with started_house(tmp_path) as house:
+        yield house
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator["House"]:
+    """One for all that change nothing at it."""
+    with started_house(tmp_path_factory.mktemp("undisturbed")) as house:
+        yield house
 
 
 class House:
@@ -140,6 +156,6 @@ def test_the_time_is_confirmed_by_the_threshold(house: House):
         (("lift", "--with", "nowhere.json"), "nowhere.json can't be read"),
     ],
 )
-def test_wrong_usage_says_what_to_do_in_one_line(house: House, arguments: tuple[str, ...], said: str):
-    ended = house.run(*arguments)
+def test_wrong_usage_says_what_to_do_in_one_line(undisturbed: House, arguments: tuple[str, ...], said: str):
+    ended = undisturbed.run(*arguments)
     assert (ended.returncode, said in ended.stderr, ended.stderr.count("\n")) == (2, True, 1), ended.stderr

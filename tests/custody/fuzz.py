@@ -286,7 +286,7 @@ def policy() -> str:
 
 def fuzz(folder: Path, seconds: float, seed: int) -> Counter[str]:
     """A run on a new signer; raises Unexpected."""
-    signer = start_signer(folder, policy())
+    signer = start_signer(folder, policy(), afresh=True)
     try:
         return Fuzz(signer, random.Random(seed)).run(seconds)
     finally:

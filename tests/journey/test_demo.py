@@ -7,7 +7,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,11 +18,12 @@ import psutil
 import pytest
 
 from base.children import start_child
+from tests.support.command import ENTRY, PROGRAM, onebook, surroundings
+from tests.support.forked import Forked
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-ONEBOOK = Path(sys.executable).with_name("onebook")
 PLAYED_SECONDS = 120
 """How long the story may take on a busy machine."""
 
@@ -40,7 +40,7 @@ class Demo:
     """A demo's parent process in `folder`, and all that it started."""
 
     folder: Path
-    process: subprocess.Popen[bytes] = field(repr=False)
+    process: subprocess.Popen[bytes] | Forked = field(repr=False)
 
     @property
     def output(self) -> str:
@@ -101,11 +101,20 @@ def working_in(folder: Path) -> list[str]:
 
 
 @contextmanager
-def started_demo(folder: Path, *options: str) -> Iterator[Demo]:
-    """`onebook demo` in `folder`; whatever becomes of it, nothing of it is left behind."""
-    log = folder / "demo.out"
-    log.unlink(missing_ok=True)
-    demo = Demo(folder, start_child([ONEBOOK, "demo", *options], log=log, env=surroundings(), cwd=folder))
+def started_demo(folder: Path, *options: str, afresh: bool = False) -> Iterator[Demo]:
+    """`onebook demo` in `folder`; whatever becomes of it, nothing of it is left behind.
+
+    `afresh`: in a new interpreter, as `make demo` starts it; else forked off (tests/support/forked.py).
+    """
+    path = folder / "demo.out"
+    path.unlink(missing_ok=True)
+    command: list[str | Path] = [PROGRAM, "demo", *options]
+    env = surroundings(PYTHONUNBUFFERED="1")
+    with path.open("ab", buffering=0) as log:
+        if afresh:
+            demo = Demo(folder, start_child(command, log=log, env=env, cwd=folder))
+        else:
+            demo = Demo(folder, Forked(ENTRY, command, stdout=log, stderr=log, env=env, cwd=folder))
     try:
         yield demo
     finally:
@@ -114,31 +123,20 @@ def started_demo(folder: Path, *options: str) -> Iterator[Demo]:
             demo.process.terminate()
             demo.process.wait(timeout=ENDED_SECONDS)
             demo.must_be_gone(family)
-        subprocess.run([ONEBOOK, "demo", "--clean"], cwd=folder, env=surroundings(), check=True, timeout=60)
-
-
-def surroundings(**more: str) -> dict[str, str]:
-    """Our environment without any setting of an installation, and with `more`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ONEBOOK_")}
-    return {**kept, "PYTHONUNBUFFERED": "1", **more}
-
-
-def run(*arguments: str, cwd: Path, **env: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [ONEBOOK, *arguments], cwd=cwd, env=surroundings(**env), capture_output=True, text=True, timeout=60, check=False
-    )
+        cleaned = onebook("demo", "--clean", cwd=folder)
+        assert cleaned.returncode == 0, cleaned.stderr
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """A demo that has played its story and stays up."""
-    with started_demo(tmp_path_factory.mktemp("demo"), "--kind", "anvil") as running:
+    with started_demo(tmp_path_factory.mktemp("demo"), "--kind", "anvil", afresh=True) as running:
         running.await_line("0 breaks")
         yield running
 
 
 def test_demo_with_exit_plays_agrees_and_leaves_nothing(tmp_path: Path):
-    with started_demo(tmp_path, "--exit") as demo:
+    with started_demo(tmp_path, "--exit", afresh=True) as demo:
         demo.await_line("Bob withdraws")
         family = demo.family()
         assert len(family) >= FAMILY
@@ -154,34 +152,35 @@ def test_demo_with_exit_plays_agrees_and_leaves_nothing(tmp_path: Path):
 
 
 def test_second_demo_says_where_the_first_runs(demo: Demo):
-    second = run("demo", cwd=demo.folder)
+    second = onebook("demo", cwd=demo.folder)
     assert second.returncode == 0
     assert demo.env()["ONEBOOK_URL"] in second.stdout
     assert len(second.stdout.splitlines()) == 1
     assert httpx.get(f"{demo.env()['ONEBOOK_URL']}/health/ready", trust_env=False).status_code == 200
-    refused = run("demo", "--clean", cwd=demo.folder)
+    refused = onebook("demo", "--clean", cwd=demo.folder)
     assert refused.returncode == 2
     assert "a demo runs already" in refused.stderr
 
 
 def test_reconcile_and_audit_find_nothing(demo: Demo, tmp_path: Path):
     config = demo.env()["ONEBOOK_CONFIG"]
-    reconciled = run("reconcile", "--config", config, cwd=tmp_path)
+    environment = {"ONEBOOK_CONFIG": config}
+    reconciled = onebook("reconcile", "--config", config, cwd=tmp_path)
     assert (reconciled.returncode, reconciled.stderr) == (0, ""), reconciled.stdout
     assert reconciled.stdout.rstrip().endswith("0 breaks")
-    audited = run("audit", "--json", cwd=tmp_path, ONEBOOK_CONFIG=config)
+    audited = onebook("audit", "--json", cwd=tmp_path, environment=environment)
     assert audited.returncode == 0, audited.stdout
     assert json.loads(audited.stdout)["disagreements"] == []
 
 
 def test_f57_one_unit_changed_behind_the_book_is_named(demo: Demo):
-    config = demo.env()["ONEBOOK_CONFIG"]
+    environment = {"ONEBOOK_CONFIG": demo.env()["ONEBOOK_CONFIG"]}
     with drifted(demo.owner_url(), STOCK):
         for command in ("reconcile", "audit"):
-            answer = run(command, cwd=demo.folder, ONEBOOK_CONFIG=config)
+            answer = onebook(command, cwd=demo.folder, environment=environment)
             assert answer.returncode == 1, answer.stdout + answer.stderr
             assert STOCK in answer.stdout
-    assert run("reconcile", cwd=demo.folder, ONEBOOK_CONFIG=config).returncode == 0
+    assert onebook("reconcile", cwd=demo.folder, environment=environment).returncode == 0
 
 
 def test_killed_parent_leaves_no_process_and_the_next_demo_can_start(tmp_path: Path):
@@ -194,8 +193,8 @@ def test_killed_parent_leaves_no_process_and_the_next_demo_can_start(tmp_path: P
     with started_demo(tmp_path, "--kind", "anvil") as demo:
         demo.await_line("signer on")
         family = demo.family()
-        second = run("demo", cwd=tmp_path)  # while the first is still starting
-        assert (second.returncode, second.stdout.count("starting here already")) == (0, 1), demo.output
+        second = onebook("demo", cwd=tmp_path)  # while the first is still starting
+        assert (second.returncode, second.stdout.count("starting here already")) == (0, 1), second.stderr
         demo.process.terminate()
         assert demo.process.wait(timeout=ENDED_SECONDS) == 128 + signal.SIGINT
         demo.must_be_gone(family)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,9 @@ class RunningChain:
         return self.marks[height]
 
 
+@cache
 def prepare_hardhat() -> None:
-    """npm packages and compiled contracts, if they aren't there yet."""
+    """npm packages and compiled contracts, if they aren't there yet. Looked at once in each test process."""
     subprocess.run([sys.executable, str(PREPARE)], check=True, timeout=PREPARE_SECONDS)
 
 

@@ -2,21 +2,13 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import IO
 
-ONEBOOK = Path(sys.executable).with_name("onebook")
-PROJECT = Path(__file__).resolve().parents[2]
+from tests.support.command import ENTRY, PROGRAM, surroundings
+from tests.support.forked import PIPE, STDOUT, Forked
 
 _CARD_WORD = re.compile(r"\s*(\d{1,2})\. (\S+)")
-
-
-def environment(**more: str) -> dict[str, str]:
-    """Ours, without settings and credentials of whoever runs the tests."""
-    clean = {name: told for name, told in os.environ.items() if not name.startswith(("ONEBOOK_", "CREDENTIALS_"))}
-    return clean | {"PYTHONPATH": str(PROJECT)} | more
 
 
 class Conversation:
@@ -30,17 +22,16 @@ class Conversation:
         self.cards: list[list[str]] = []
         self._card: list[str] = []
         self._answers = list(answers)
-        command = [sys.executable, "-m", "cli", "keys", *map(str, arguments)]
         parent, child = os.openpty() if terminal else (-1, -1)
-        self._process = subprocess.Popen(
-            command,
+        self._process = Forked(
+            ENTRY,
+            [PROGRAM, "keys", *arguments],
             cwd=cwd,
-            env=environment(**more),
-            stdin=child if terminal else subprocess.PIPE,
-            stdout=child if terminal else subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_own_terminal if terminal else None,
+            env=surroundings(**more),
+            stdin=child if terminal else PIPE,
+            stdout=child if terminal else PIPE,
+            stderr=STDOUT,
+            terminal=terminal,
         )
         if terminal:
             os.close(child)
@@ -89,10 +80,3 @@ class Conversation:
             self._process.kill()
             raise AssertionError(f"no answer to {prompt!r} after:\n{self.shown}")
         return self._answers.pop(0)
-
-
-def _own_terminal() -> None:
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -12,18 +12,17 @@ The shipped worker has no such switch; this is its `main` with a checkpoint of o
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from base.children import start_child
+from tests.support.command import PROJECT, surroundings
+from tests.support.forked import Forked
 from tests.support.waiting import until
 from wiring.settings import CONFIG_VARIABLE
 from worker.run import main
 
-PROJECT = Path(__file__).resolve().parents[2]
 STARTED = '"event": "worker started"'
 
 
@@ -51,7 +50,7 @@ class KillableWorker:
 
     config: Path
     folder: Path
-    child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    child: Forked | None = field(default=None, repr=False)
     starts: int = 0
 
     @property
@@ -61,10 +60,11 @@ class KillableWorker:
     def start(self) -> None:
         """Start it; it runs its steps when this returns."""
         assert self.child is None or self.child.poll() is not None
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("ONEBOOK_")}
-        environment[CONFIG_VARIABLE] = str(self.config)
-        program = [sys.executable, "-m", "tests.support.killable_worker", str(self.folder)]
-        self.child = start_child(program, log=self.log, env=environment, cwd=PROJECT)
+        environment = surroundings(**{CONFIG_VARIABLE: str(self.config)})
+        with self.log.open("ab") as log:
+            program = ["killable_worker", str(self.folder)]
+            entry = "tests.support.killable_worker:run"
+            self.child = Forked(entry, program, cwd=PROJECT, env=environment, stdout=log, stderr=log)
         self.starts += 1
         until("the worker has started", lambda: self.log.read_text().count(STARTED) == self.starts, seconds=40)
 
@@ -104,6 +104,7 @@ class KillableWorker:
         return self.child.pid
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The program."""
     folder = Path(sys.argv[1])
     sys.exit(main(KillAt(folder / "armed", folder / "died")))

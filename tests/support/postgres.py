@@ -8,17 +8,19 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import QueuePool
 
 from db.engine import create_engine
 from db.errors import ServerInUse
 from db.migrate import migrate
 from db.server import PostgresServer, Running, at_database, clean, create_database, drop_database
+from tests.support.waiting import eventually
 
 FOLDER = Path(__file__).parents[2] / ".onebook" / "tests"
 TEMPLATE = "template_onebook"
@@ -33,6 +35,9 @@ THROWAWAY = {
     "max_connections": "200",
 }
 """Settings that trade durability for speed."""
+
+KEEPERS = {"Batcher._run", "Gathering._run"}
+"""Tasks that keep a connection for a while when nobody asks any more."""
 
 _numbers = itertools.count(1)
 
@@ -70,15 +75,16 @@ def throwaway_server(name: str = "postgres", *, prefer: str | None = None) -> It
 
 
 @asynccontextmanager
-async def fresh_database(server: Running) -> AsyncIterator[Database]:
-    """A new database cloned from the template, dropped at the end."""
+async def fresh_database(server: Running, template: str = TEMPLATE) -> AsyncIterator[Database]:
+    """A new database cloned from `template`, dropped at the end. Nobody may be connected to that."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
-    await create_database(server.admin_url, name, template=TEMPLATE)
+    await create_database(server.admin_url, name, template=template)
     owner, app, admin = (at_database(url, name) for url in (server.owner_url, server.app_url, server.admin_url))
     database = Database(name, owner, app, admin)
     try:
         yield database
     finally:
+        await _let_go(database._engines)
         for engine in database._engines:
             await engine.dispose()
         await drop_database(server.admin_url, name)
@@ -91,6 +97,23 @@ def sweep_leftovers() -> None:
             if not Path("/proc", folder.name.rpartition("-")[2]).exists():
                 with contextlib.suppress(ServerInUse):
                     clean(folder)
+
+
+async def _let_go(engines: Sequence[AsyncEngine]) -> None:
+    """What a ledger that wasn't closed keeps for who might ask next comes back now.
+
+    The loop's end would cancel the giving back too, if it came in the middle of it, and a connection would be lost to
+    the garbage collector, who ends it in any later test.
+    """
+    for task in asyncio.all_tasks():
+        if getattr(task.get_coro(), "__qualname__", None) in KEEPERS:
+            task.cancel()
+    pools = [engine.pool for engine in engines]
+
+    async def all_are_back() -> bool:
+        return not any(pool.checkedout() for pool in pools if isinstance(pool, QueuePool))
+
+    await eventually("each connection is given back", all_are_back)
 
 
 async def _make_template(server: Running) -> None:

@@ -1,9 +1,15 @@
-"""A real signer process for tests: keys of light Argon2id cost in a folder, a given policy, a fresh journal."""
+"""A real signer process for tests: keys of light Argon2id cost in a folder, a given policy, a fresh journal.
 
+It is forked off a process that has imported everything (tests/support/forked.py), or started as the launcher starts it
+where a test asks what the signer's own process is like.
+"""
+
+import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from base.children import stop_child
 from base.entropy import Entropy, SystemEntropy
@@ -13,9 +19,10 @@ from custody.clocks import SystemClocks
 from custody.derivation import AddressSource, Role
 from custody.enrolment import enrol
 from custody.keystore import Argon2Cost
-from custody.launcher import launch_signer
+from custody.launcher import LaunchedSigner, launch_signer
 from custody.policy_file import parse
 from custody.policy_starter import Limits, starter_policy
+from tests.support.forked import Forked
 
 PASSPHRASE = b"correct horse battery staple"
 LIGHT = Argon2Cost(memory_kib=64, passes=1, lanes=1)
@@ -31,6 +38,7 @@ class RunningSigner:
     folder: Path
     keys: Mapping[Role, CreatedKey]
     child: subprocess.Popen[bytes] = field(repr=False)
+    afresh: bool = False
 
     @property
     def socket(self) -> Path:
@@ -67,16 +75,21 @@ class RunningSigner:
     def restart(self) -> None:
         """Stop it if it runs, and start it again on the same files."""
         self.stop()
-        self.child = _launch(self.folder)
+        self.child = _launch(self.folder) if self.afresh else _fork(self.folder)
 
 
-def start_signer(folder: Path, policy_toml: str, *, entropy: Entropy | None = None) -> RunningSigner:
-    """New keys, journal and socket under `folder`, and a signer that listens. The caller stops it."""
+def start_signer(
+    folder: Path, policy_toml: str, *, entropy: Entropy | None = None, afresh: bool = False
+) -> RunningSigner:
+    """New keys, journal and socket under `folder`, and a signer that listens. The caller stops it.
+
+    `afresh`: in a new interpreter, by the launcher.
+    """
     source = entropy or SystemEntropy()
     keys = create_keys(folder / "keys", passphrase=PASSPHRASE, entropy=source, cost=LIGHT)
     write_policy(folder, policy_toml)
     enrol(folder / "journal.sqlite", keys_of(keys), parse(policy_toml), clocks=SystemClocks())
-    return RunningSigner(folder, keys, _launch(folder))
+    return RunningSigner(folder, keys, _launch(folder) if afresh else _fork(folder), afresh)
 
 
 def write_policy(folder: Path, text: str) -> Path:
@@ -111,3 +124,37 @@ def _launch(folder: Path) -> subprocess.Popen[bytes]:
     )
     launched.await_ready()
     return launched.child
+
+
+def _fork(folder: Path) -> subprocess.Popen[bytes]:
+    log = folder / "signer.log"
+    log.touch()
+    log_start = log.stat().st_size
+    reading, writing = os.pipe()
+    os.write(writing, PASSPHRASE)
+    os.close(writing)
+    arguments: list[str | Path] = [
+        "signer",
+        "--passphrase-fd",
+        str(reading),
+        "--socket",
+        folder / "run" / "signer.sock",
+    ]
+    arguments += ["--keys", folder / "keys", "--policy", folder / "policy.toml", "--journal", folder / "journal.sqlite"]
+    environment = {name: told for name, told in os.environ.items() if not name.startswith("ONEBOOK_")}
+    try:
+        with log.open("ab") as said:
+            forked = Forked(
+                "custody.signer:_run",
+                arguments,
+                cwd=PROJECT,
+                env=environment,
+                stdout=said,
+                stderr=said,
+                pass_fds=[reading],
+            )
+    finally:
+        os.close(reading)
+    child = cast("subprocess.Popen[bytes]", forked)
+    LaunchedSigner(child, log, log_start).await_ready()
+    return child

@@ -14,7 +14,7 @@ from tests.support.signer import start_signer
 def main() -> int:
     tries, succeeded = Counter[str](), 0
     with tempfile.TemporaryDirectory() as folder:
-        signer = start_signer(Path(folder), attack_policy())
+        signer = start_signer(Path(folder), attack_policy(), afresh=True)
         try:
             with closing(Line(signer)) as line:
                 for place, attack in enumerate(ATTACKS):

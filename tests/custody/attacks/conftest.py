@@ -13,7 +13,7 @@ _spare = iter(SPARE)
 
 @pytest.fixture(scope="session")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSigner]:
-    running = start_signer(tmp_path_factory.mktemp("attacked"), attack_policy())
+    running = start_signer(tmp_path_factory.mktemp("attacked"), attack_policy(), afresh=True)
     yield running
     running.stop()
 

@@ -66,7 +66,7 @@ def bent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bent]:
     monkeypatch.setenv("FAKETIME_NO_CACHE", "1")
     monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
     monkeypatch.setenv("LD_PRELOAD", str(FAKETIME))
-    running = start_signer(tmp_path, full_policy())
+    running = start_signer(tmp_path, full_policy(), afresh=True)
     line = Line(running)
     yield Bent(running, Scene(CHAIN, running.journal, line.answer), offset)
     line.close()
@@ -135,7 +135,7 @@ def test_f55_a_boot_clock_in_a_time_namespace_of_its_own_refills_no_window(tmp_p
     allowed = subprocess.run(["unshare", "--time", "--boottime", "9", "true"], capture_output=True, check=False)
     if allowed.returncode:
         pytest.skip("no time namespace here")
-    running = start_signer(tmp_path, full_policy())
+    running = start_signer(tmp_path, full_policy(), afresh=True)
     with closing(Line(running)) as line:
         scene = Scene(CHAIN, running.journal, line.answer)
         _exhaust(scene)
