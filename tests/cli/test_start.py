@@ -9,7 +9,7 @@ from cli.main import COMMANDS, Commands
 from custody.ceremony import create_keys
 from custody.transactions import read
 from tests.custody.samples import full_policy, native_transfer, policy_text
-from tests.support.command import onebook
+from tests.support.command import onebook_afresh
 from tests.support.signer import LIGHT, PASSPHRASE, start_signer
 
 TELLING = {"PYTHONPROFILEIMPORTTIME": "1"}
@@ -44,7 +44,7 @@ def test_the_list_of_commands_says_what_each_says_of_itself():
 )
 def test_a_command_imports_only_what_it_uses(tmp_path: Path, arguments: str, code: int):
     (tmp_path / "policy.toml").write_text(full_policy())
-    ended = onebook(*arguments.split(), cwd=tmp_path, environment=TELLING)
+    ended = onebook_afresh(*arguments.split(), cwd=tmp_path, environment=TELLING)
     assert ended.returncode == code
     found = imported(ended.stderr)
     assert "typer" in found
@@ -53,7 +53,7 @@ def test_a_command_imports_only_what_it_uses(tmp_path: Path, arguments: str, cod
 
 def test_commands_about_keys_import_nothing_of_the_service(tmp_path: Path):
     create_keys(tmp_path / "keys", passphrase=PASSPHRASE, entropy=SystemEntropy(), cost=LIGHT)
-    ended = onebook("keys", "list", cwd=tmp_path, environment=TELLING)
+    ended = onebook_afresh("keys", "list", cwd=tmp_path, environment=TELLING)
     assert ended.returncode == 0
     found = imported(ended.stderr)
     assert "custody" in found
@@ -64,7 +64,7 @@ def test_commands_about_keys_import_nothing_of_the_service(tmp_path: Path):
 async def test_a_signer_imports_nothing_any_more_once_it_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name, told in TELLING.items():
         monkeypatch.setenv(name, told)
-    signer = start_signer(tmp_path, policy_text())
+    signer = start_signer(tmp_path, policy_text(), afresh=True)
     try:
         client = signer.client()
         first = await client.sign(native_transfer(), highest=None)

@@ -31,8 +31,7 @@ from custody.rolekeys import address_source
 from custody.transactions import read
 from tests.custody.samples import CHAIN, GAS, HOT, policy_text, token_transfer, top_up
 from tests.support import hsm
-from tests.support.command import onebook
-from tests.support.conversation import environment
+from tests.support.command import onebook, surroundings
 from wiring.settings import load_settings
 
 pytestmark = pytest.mark.slow
@@ -94,7 +93,7 @@ class House:
         log.touch()
         start = log.stat().st_size
         command = [sys.executable, "-m", "cli", "signer", "run"]
-        return LaunchedSigner(start_child(command, log=log, env=environment(**variables), cwd=self.home), log, start)
+        return LaunchedSigner(start_child(command, log=log, env=surroundings(**variables), cwd=self.home), log, start)
 
     @contextmanager
     def signer(self, **variables: str) -> Iterator[SignerClient]:

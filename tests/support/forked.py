@@ -239,18 +239,20 @@ class _Question:
     given: list[int]
 
 
+_LATE = (
+    *("cli.__main__", "cli.install", "cli.supervisor", "cli.journal_audit", "cli.entries_import", "wiring.assemble"),
+    *("worker.run", "custody.signer", "tests.support.killable_worker", "chain.evm.comfort", "eth_account"),
+    *("alembic.command", "bip_utils", "httpx", "psutil", "rlp"),
+)
+"""What commands import only when they use it."""
+
+
 def grow(descriptor: int) -> None:
     """Import everything; then fork a process for each question at the socket `descriptor`, until that closes."""
     from cli.main import COMMANDS
 
-    for place in (
-        *COMMANDS.values(),
-        "cli.__main__:",
-        "worker.run:",
-        "custody.signer:",
-        "tests.support.killable_worker:",
-    ):
-        importlib.import_module(place.partition(":")[0])
+    for name in (*(command.place.partition(":")[0] for command in COMMANDS.values()), *_LATE):
+        importlib.import_module(name)
     gc.collect()
     gc.freeze()
     assert threading.active_count() == 1, "what has threads can't be forked"
