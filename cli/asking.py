@@ -11,9 +11,9 @@ import typer
 
 from base.errors import ConfigError
 from cli.output import Exit, fail
+from custody.passphrases import PASSPHRASE_ENV
 
 PASSPHRASE_BYTES_MAX: Final = 1024
-PASSPHRASE_VARIABLE: Final = "ONEBOOK_SIGNER_PASSPHRASE"  # noqa: S105 - a name, not a secret
 
 PassphraseFd = Annotated[
     int | None, typer.Option("--passphrase-fd", help="A file descriptor to read the passphrase from; else it's asked.")
@@ -39,12 +39,12 @@ def ask_for(what: str, descriptor: int | None, *, confirm: bool = False) -> byte
 
 def ask_passphrase(*, confirm: bool, token: str | None = None) -> bytes:
     """The signer's passphrase, or the PIN of its token: from ONEBOOK_SIGNER_PASSPHRASE with a warning, else asked."""
-    told = os.environ.get(PASSPHRASE_VARIABLE)
+    told = os.environ.get(PASSPHRASE_ENV)
     if told:
-        sys.stderr.write(f"onebook: warning: the passphrase comes from {PASSPHRASE_VARIABLE}; others may read that\n")
+        sys.stderr.write(f"onebook: warning: the passphrase comes from {PASSPHRASE_ENV}; others may read that\n")
         return told.encode()
     if not sys.stdin.isatty():
-        fail(f"no terminal to ask for the signer's passphrase: run in one, or set {PASSPHRASE_VARIABLE}", Exit.USAGE)
+        fail(f"no terminal to ask for the signer's passphrase: run in one, or set {PASSPHRASE_ENV}", Exit.USAGE)
     wanted = "Passphrase of the keys" if token is None else f"PIN of the token {token!r}"
     return str(typer.prompt(wanted, hide_input=True, confirmation_prompt=confirm)).encode()
 

@@ -137,7 +137,9 @@ class Known:
     def prepare(self, groups: Sequence[Group], *, trusting: bool = False) -> Missing:
         """Begin a stretch of deciding: what must be loaded first, the groups' own ids among it.
 
-        `trusting`: an id that this process hasn't seen is taken for new; the write fails if it isn't.
+        `trusting`: ids that this process hasn't seen are taken for new; the write fails if they aren't. A group is one
+        request, so if one of its ids may be known, or is about to be, all are looked for: a repeat of which only a
+        part was found would pass for a conflict, and nothing would be written that could fail.
         """
         for kept in (self.slots, self.holds, self.recent, self.counters, self.reversed, self.rows):
             kept.age(decided=self.seq, durable=self.durable)
@@ -148,14 +150,22 @@ class Known:
             self.rows = Kept(0)  # others may have changed them
         missing, find = Missing(), self.recent.find
         maybe = self.seen.may_have if trusting and self.seen is not None else _always
+        taken_for_new: list[list[str]] = []
         for group in groups:
+            unknown: list[str] = []
             for command in group.commands:
-                name = command.id
-                if find(name) is None and maybe(name):
-                    missing.ids.append(name)
+                if find(command.id) is None:
+                    unknown.append(command.id)
                 if type(command) is Reverse and find(command.entry) is None:
                     missing.named.append(command.entry)
                 self._want(missing, command)
+            if len(unknown) < len(group.commands) or any(map(maybe, unknown)):
+                missing.ids += unknown
+            else:
+                taken_for_new.append(unknown)
+        if missing.named:
+            named = set(missing.named)
+            missing.ids += (name for ids in taken_for_new if not named.isdisjoint(ids) for name in ids)
         return missing
 
     def missing(self, groups: Sequence[Group]) -> Missing:

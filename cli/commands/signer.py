@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from base.errors import ConfigError
-from cli.asking import PASSPHRASE_VARIABLE, PassphraseFd, ask_passphrase
+from cli.asking import PassphraseFd, ask_passphrase
 from cli.commands.signer_audit import audit
 from cli.commands.signer_resync import resync
 from cli.output import say, show_json
@@ -21,6 +21,7 @@ from custody.approvals import Signature, freeze_statement, lift_statement, time_
 from custody.client import SignerClient, SignerStatus
 from custody.derivation import checksummed
 from custody.intents import NATIVE
+from custody.passphrases import PASSPHRASE_ENV
 from wiring.settings import Settings, find_config, load_settings
 
 app = typer.Typer(help="The process that holds the keys.", no_args_is_help=True, rich_markup_mode=None)
@@ -77,7 +78,7 @@ def run(
         passphrase_from = ["--passphrase-fd", str(reading)]
     socket = settings.path(settings.signer_socket)
     socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.environ.pop(PASSPHRASE_VARIABLE, None)
+    os.environ.pop(PASSPHRASE_ENV, None)
     arguments = [
         *("--socket", str(socket), "--keys", str(settings.path(settings.keys))),
         *("--policy", str(settings.path(settings.policy)), "--journal", str(settings.path(settings.journal))),

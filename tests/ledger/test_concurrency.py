@@ -26,6 +26,7 @@ from ledger.commands import (
     Hold,
     Post,
     Posting,
+    Reverse,
     SetCreditLine,
     Settle,
     Unfreeze,
@@ -260,6 +261,29 @@ async def test_of_what_was_said_twice_and_lost_in_a_commit_the_second_is_a_repea
     waiting = Waiting((twice, twice), asyncio.get_running_loop().create_future(), 2)
     Decided(waiting, [first, repeat]).note_lost()
     assert as_first(Decided(waiting, [repeat, repeat])) == [first, repeat]
+
+
+@pytest.mark.parametrize("first_asks", ["nothing", "to reverse the first of it"])
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_group_repeated_to_another_process_is_a_repeat_whatever_names_its_commands(
+    ledger, other, first_asks, together
+):
+    """The other process takes what it hasn't seen for new: a command that something names must not become the only
+    one of its group that it knows."""
+    within = Group(commands=(post("x1"), Reverse(id="x2", entry="x1"), post("x3")))
+    plain = Group(commands=(post("y1"), post("y2")))
+    first = await ledger.submit(within, plain)
+    assert all(outcome.accepted for outcomes in first for outcome in outcomes)
+    back = alone(Reverse(id="back", entry="y1"))
+    if first_asks != "nothing":
+        asked = [back, within, plain] if together else [back]
+        ((undone,), *_) = await other.submit(*asked)
+        assert undone.accepted
+    again = await other.submit(within, plain)
+    assert [[outcome.replayed for outcome in outcomes] for outcomes in again] == [[True] * 3, [True] * 2]
+    assert [[outcome.seq for outcome in outcomes] for outcomes in again] == [
+        [outcome.seq for outcome in outcomes] for outcomes in first
+    ]
 
 
 async def test_a_content_that_is_no_hash_does_not_spoil_its_neighbours(ledger):
