@@ -131,7 +131,10 @@ def test_a_high_s_is_refused():
         (errors.SignerRefused("second_nonce", "signed before", sequence=3, head=b"h"), SignerConflict),
         (errors.SignerRefused("a_code_of_tomorrow", "?", sequence=3, head=b"h"), SignerConflict),
         (errors.SignerRefused("frozen", "everything is frozen", sequence=3, head=b"h"), SignerUnavailable),
-        (errors.SignerRefused("clock_behind", "set it right", sequence=3, head=b"h"), SignerUnavailable),
+        *(
+            (errors.SignerRefused(code, "wait", sequence=3, head=b"h"), SignerUnavailable)
+            for code in ("clock_behind", "clock_drifts", "journal_behind", "journal_differs", "journal_halted")
+        ),
         (errors.SignerRefused("approvals_missing", "2 are needed", sequence=3, head=b"h"), SignerRefused),
         (errors.SignerUnavailable("nobody there"), SignerUnavailable),
         (errors.SignerMismatch("somebody else there"), SignerUnavailable),

@@ -31,6 +31,8 @@ from custody.errors import IntentInvalid
         (bytes.fromhex("a26161c24101617601"), "a bignum that isn't big"),
         (bytes.fromhex("a2617601616101"), "keys out of order"),
         (bytes.fromhex("a20101617601"), "a key that isn't text"),
+        (bytes.fromhex("a2417801617601"), "a key of bytes"),
+        (bytes.fromhex("a26161a1417801617601"), "a key of bytes below"),
         (bytes.fromhex("81617601"), "a list"),
         (b"\x81" * 60_000, "a deep nest"),
         (bytes.fromhex("5b00007fffffffffff"), "a length of 128 TiB"),
