@@ -146,7 +146,7 @@ class Journal:
         if not path.exists():
             raise JournalMissing(
                 f"{path} is missing: keys whose journal is lost must not sign, since they might pay twice; "
-                "put the journal back"
+                "put the journal back; for keys that never had one, onebook policy enrol begins it"
             )
         held, connection = lock(path), None
         try:
