@@ -7,11 +7,14 @@ SECONDS ?= 5
 SEED ?= 1
 ARGS ?=
 
+# Where this is set, every process that a test starts compiles all modules anew: a fifth of the tests' time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos fuzz fuzz-signer check fast format bench up clean
+.PHONY: help setup demo test chaos chaos-planted chaos-ledger fuzz fuzz-signer fuzz-chain check fast format bench up clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: ## install all that's needed into this folder (the others do it by themselves)
 	@$(PYTHON) bootstrap.py
@@ -22,7 +25,13 @@ demo: setup ## play the journey on a new book and stay up; EXIT=1 leaves when it
 test: setup ## all tests: real PostgreSQL, nodes, signer and bank are started
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-chaos: setup ## eight processes at one book while they and the server are killed, then audit and replay; SECONDS and SEED
+chaos: setup ## a whole house under lies, branches, kills and outages; then book = chain = what users were told; SECONDS and SEED
+	@exec $(BIN)/python -m tests.chaos --seconds $(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) $(if $(filter file,$(origin SEED)),,--seed $(SEED)) $(ARGS)
+
+chaos-planted: setup ## workers with planted faults, which the chaos run must find out
+	@$(BIN)/pytest -q -s tests/chaos/planted_run.py $(ARGS)
+
+chaos-ledger: setup ## eight processes at one book while they and the server are killed, then audit and replay; SECONDS and SEED
 	@exec $(BIN)/python -m tests.ledger.chaos --seconds $(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) $(if $(filter file,$(origin SEED)),,--seed $(SEED))
 
 fuzz: setup ## random histories against the model, on both engines, one book after the other; SECONDS and SEED
@@ -31,16 +40,19 @@ fuzz: setup ## random histories against the model, on both engines, one book aft
 fuzz-signer: setup ## altered questions to a real signer, which must neither sign what it shouldn't nor fall; SECONDS and SEED
 	@exec $(BIN)/python -m tests.custody.fuzz --seconds $(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) $(if $(filter file,$(origin SEED)),,--seed $(SEED))
 
+fuzz-chain: setup ## random branches, lies and restarts; at the end the book is the chain; SECONDS and SEED
+	@exec env SECONDS=$(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) $(if $(filter file,$(origin SEED)),,SEED=$(SEED)) $(BIN)/pytest -q -s tests/faults/test_book_is_the_chain.py $(ARGS)
+
 check: setup ## the inner loop: format, types, imports, tidiness, fast tests
-	@$(BIN)/ruff format --check $(PACKAGES) tests bootstrap.py hardhat-local/*.py
-	@$(BIN)/ruff check $(PACKAGES) tests bootstrap.py hardhat-local/*.py
+	@$(BIN)/ruff format --check $(PACKAGES) tests bootstrap.py hardhat-local/*.py hardhat-local/scenarios
+	@$(BIN)/ruff check $(PACKAGES) tests bootstrap.py hardhat-local/*.py hardhat-local/scenarios
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/pytest -n $(WORKERS) -q -m "not slow" $(ARGS)
 
 format: setup ## put the code into its form
-	@$(BIN)/ruff format $(PACKAGES) tests bootstrap.py hardhat-local/*.py
-	@$(BIN)/ruff check --fix $(PACKAGES) tests bootstrap.py hardhat-local/*.py
+	@$(BIN)/ruff format $(PACKAGES) tests bootstrap.py hardhat-local/*.py hardhat-local/scenarios
+	@$(BIN)/ruff check --fix $(PACKAGES) tests bootstrap.py hardhat-local/*.py hardhat-local/scenarios
 
 bench: setup ## measure this machine, every area; SECONDS and SEED, ARGS=--record renews bench/RESULTS.md
 	@exec $(BIN)/onebook bench all --seconds $(SECONDS) --seed $(SEED) $(ARGS)

@@ -1,6 +1,7 @@
 """Is it alive, is it ready, and how does it do: for supervisors and monitoring. No key needed, nothing secret told."""
 
 import asyncio
+from contextlib import suppress
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -8,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from api.parts import Parts
 from api.problems import RETRY_SECONDS
+from base.errors import OnebookError
 from wiring.services import Check, Services
 
 CHECK_SECONDS = 3
@@ -36,6 +38,8 @@ async def ready(request: Request, parts: Parts) -> Response:
 async def metrics(request: Request, parts: Parts) -> Response:
     for name, fault in (await readiness(parts)).items():
         request.app.state.metrics.ready.labels(name).set(0 if fault else 1)
+    with suppress(OnebookError, TimeoutError):  # what is wrong with the database, readiness tells
+        request.app.state.metrics.count_alerts(await asyncio.wait_for(parts.alerts.open(), CHECK_SECONDS))
     page: Response = request.app.state.metrics.page()
     return page
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from api.errors import IdempotencyKeyInvalid, IdempotencyKeyMissing
 from identity.keys import Principal
 from ledger.requests import RequestKey, request_key
+from wiring.services import Services
 
 KEY_LENGTH_MAX = 255
 
@@ -26,7 +27,8 @@ async def key_of(
         ),
     ] = None,
 ) -> RequestKey:
-    """The key of this request. Raises IdempotencyKeyMissing and IdempotencyKeyInvalid."""
+    """The key of this request. Raises IdempotencyKeyMissing, IdempotencyKeyInvalid, and NeedsRecovery while nothing may
+    move in a database that was put back from a backup."""
     if idempotency_key is None:
         raise IdempotencyKeyMissing(
             "this request moves money, so it needs a header Idempotency-Key: any text of your own that is new for each"
@@ -34,6 +36,8 @@ async def key_of(
         )
     if not 1 <= len(idempotency_key) <= KEY_LENGTH_MAX or not all(" " <= c <= "~" for c in idempotency_key):
         raise IdempotencyKeyInvalid(f"an Idempotency-Key is 1 to {KEY_LENGTH_MAX} printable ASCII characters")
+    services: Services = request.app.state.services
+    await services.recovery.require()
     principal: Principal = request.state.principal
     return request_key(
         owner=principal.owner,

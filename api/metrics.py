@@ -1,10 +1,13 @@
 """Prometheus metrics of this process: requests by route, method and status, their time, and readiness. No amounts."""
 
-from collections.abc import Callable
+from collections import Counter as Counts
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
+
+from treasury.alerts import Alert, AlertCode
 
 UNMATCHED = "unmatched"
 """The route of a request that no path takes: made-up paths must not make new series."""
@@ -24,6 +27,9 @@ class Metrics:
             "onebook_http_request_seconds", "Time to the end of the answer.", ("route",), registry=self.registry
         )
         self.ready = Gauge("onebook_ready", "1 while this check is well.", ("check",), registry=self.registry)
+        self.alerts = Gauge("onebook_alerts", "Alerts that stand now.", ("code",), registry=self.registry)
+        for code in AlertCode:
+            self.alerts.labels(code.value).set(0)
         self._counts: dict[tuple[str, str, int], Callable[[], None]] = {}
         self._seconds_by_route: dict[str, Callable[[float], None]] = {}
         self.broken = Counter(
@@ -41,6 +47,12 @@ class Metrics:
             observe = self._seconds_by_route[route] = self.seconds.labels(route).observe
         count()
         observe(seconds)
+
+    def count_alerts(self, alerts: Iterable[Alert]) -> None:
+        """Take over what stands now."""
+        standing = Counts(alert.code for alert in alerts)
+        for code in AlertCode:
+            self.alerts.labels(code.value).set(standing[code])
 
     def page(self) -> Response:
         """Everything in the Prometheus text format."""

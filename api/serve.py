@@ -19,8 +19,9 @@ from api.protocol import Http
 from base.collector import calm_collector
 from base.errors import OnebookError
 from chain.evm.node import load_libraries
-from wiring.assemble import build_services, open_parts
+from wiring.assemble import build_services, look_at_journal, open_parts
 from wiring.running import with_database
+from wiring.screening import listed_addresses
 from wiring.settings import Settings, load_settings
 
 BACKLOG = 2048
@@ -35,8 +36,10 @@ async def serve(
     settings: Settings, *, port: int | None = None, socket: Path | None = None, fd: int | None = None
 ) -> None:
     """Serve until SIGTERM or SIGINT: on a TCP port, a Unix socket, or a socket that listens already (`fd`)."""
+    listed_addresses(settings)  # without a readable list nothing starts
     given = None if fd is None else [sockets.socket(fileno=fd)]
     async with open_parts(settings, name="onebook api") as parts:
+        await look_at_journal(parts)
         services = build_services(parts)
         app = create_app(services)
         calm_collector()

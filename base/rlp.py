@@ -26,6 +26,8 @@ def encode_string(raw: bytes) -> bytes:
 
 def encode_number(number: int) -> bytes:
     """A whole number from 0 on: big-endian without leading zeros."""
+    if 0 < number < _STRING:
+        return bytes((number,))
     return encode_string(number.to_bytes((number.bit_length() + 7) // 8, "big"))
 
 

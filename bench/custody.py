@@ -9,7 +9,7 @@ import itertools
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,8 +20,10 @@ import psutil
 from coincurve import PrivateKey
 
 from base.children import stop_child
+from base.clock import SystemClock
 from base.entropy import SeededEntropy, SystemEntropy
 from base.files import write_atomically
+from base.ids import new_id
 from base.progress import Progress
 from bench.frame import Better, Figure, Options, Report, median, number, percentile
 from bench.machine import describe_machine
@@ -59,6 +61,7 @@ _COST = Argon2Cost(memory_kib=64, passes=1, lanes=1)
 _LIMITS = Limits(per_transfer=10**24, per_day=10**27)
 _DERIVED_AT_ONCE, _SIGNED_AT_ONCE = 1_000, 200
 _WARM_SECONDS = 0.5
+_CLOCK, _ENTROPY = SystemClock(), SystemEntropy()
 _PROJECT = Path(__file__).parents[1]
 
 
@@ -78,6 +81,7 @@ async def measure(options: Options, progress: Progress) -> Report:
                 "seconds": options.seconds,
                 "seed": options.seed,
                 "clients": CLIENTS,
+                "subjects": "ULIDs, as the service makes them",
                 "quick": options.quick,
                 "signatures": bench.signed,
             }
@@ -107,7 +111,7 @@ class _Bench:
             for index in itertools.islice(indexes, _DERIVED_AT_ONCE):
                 source.address(index * 104_729 % MAX_INDEX)
 
-        self._tell(name, self._rate(derive, _DERIVED_AT_ONCE), "addresses/s")
+        self._tell(name, self._options.rate(derive, _DERIVED_AT_ONCE), "addresses/s")
 
     def curve(self) -> None:
         """Yardstick: signatures of libsecp256k1 alone, one core. No signer can be faster on it."""
@@ -119,7 +123,7 @@ class _Bench:
             for _ in range(_SIGNED_AT_ONCE):
                 key.sign_recoverable(digest, hasher=None)
 
-        self._tell(name, self._rate(sign, _SIGNED_AT_ONCE), "signatures/s")
+        self._tell(name, self._options.rate(sign, _SIGNED_AT_ONCE), "signatures/s")
 
     async def signer(self) -> None:
         """Clients that ask at once, and what the signer's process holds in memory afterwards."""
@@ -142,18 +146,6 @@ class _Bench:
         if self._options.wants("fsyncs_per_s"):
             runs = [fsyncs_per_s(FOLDER, min(self._options.seconds, 2)) for _ in range(self._options.repeats)]
             self._tell("fsyncs_per_s", median(runs), "flushes/s")
-
-    def _rate(self, work: Callable[[], None], count: int) -> float:
-        """How often a second, when `work` does it `count` times; the median of the repeats."""
-        rates = []
-        work()
-        for _ in range(self._options.repeats):
-            done, start = 0, time.perf_counter()
-            while (elapsed := time.perf_counter() - start) < self._options.seconds:
-                work()
-                done += count
-            rates.append(done / elapsed)
-        return median(rates)
 
     def _tell(self, name: str, value: float, unit: str, better: Better = Better.HIGHER) -> None:
         self.figures.append(Figure(name, value, unit, TARGETS.get(name), better))
@@ -259,7 +251,7 @@ async def _ask(clients: list[_Client], seconds: float) -> _Run:
 
 def _transfer(client: _Client) -> NativeTransfer:
     return NativeTransfer(
-        subject=f"wdr_{client.number}-{client.nonce}",
+        subject=new_id("wdr", _CLOCK, _ENTROPY),
         attempt=1,
         chain_id=CHAIN,
         sender=KeyRef(Role.HOT, client.number),

@@ -5,6 +5,7 @@ A figure is judged by its report's reader, never here: nothing in this package a
 
 import json
 import statistics
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -67,6 +68,18 @@ class Options:
     @property
     def pairs(self) -> int:
         return 1 if self.quick else PAIRS
+
+    def rate(self, work: Callable[[], None], count: int) -> float:
+        """How often a second, when `work` does it `count` times; the median of the repeats."""
+        rates = []
+        work()
+        for _ in range(self.repeats):
+            done, start = 0, time.perf_counter()
+            while (elapsed := time.perf_counter() - start) < self.seconds:
+                work()
+                done += count
+            rates.append(done / elapsed)
+        return median(rates)
 
     def wants(self, row: str) -> bool:
         """Whether this row is to be measured."""

@@ -1,60 +1,58 @@
 """Carries reserved payments to final evidence: price, sign, store, send the same bytes, watch. One step at a time.
 
-Each durable step commits before the next begins, so a worker killed anywhere goes on with the same bytes: the attempt
-is stored before the signer is asked, the bytes before a node gets them. What is mined, and what it cost, is read off
-the follower's blocks, never off a node's receipt. Not here: why something is paid, and how it is booked.
+A step does each of these for all that are due for it, and each commits before the next begins: the attempts are stored
+before the signer is asked, the bytes before a node gets them. So a worker killed anywhere goes on with the same bytes,
+and many payments cost few tx. What is mined, and what it cost, is read off the follower's blocks, never off a node's
+receipt. Not here: why something is paid, who pays it, and how it is booked.
 """
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import groupby
+from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.clock import Clock
-from base.errors import BrokenInvariant
 from chain import store as blocks
 from chain import transaction_store as store
+from chain.asking import Answered, Asker
 from chain.checkpoints import Checkpoint, NoCheckpoint
-from chain.errors import (
-    FeeTooLow,
-    InsufficientFunds,
-    NodeMisbehaved,
-    NodeRefused,
-    NodeUnavailable,
-    NonceTooLow,
-    ReplacementUnderpriced,
-    SignerConflict,
-    SignerRefused,
-    SignerUnavailable,
-)
+from chain.desk import Desk, Move
+from chain.errors import NodeMisbehaved, NodeUnavailable, SignerRefused
 from chain.evm.node import Node
-from chain.evm.signed import check_signed
-from chain.fees import Bid, cap_per_gas, first_bid, is_outdone, outbid
+from chain.fees import Market
+from chain.foreign import UNDER_REVIEW
 from chain.networks import Network
-from chain.payments import Attempt, Mined, OnChain, OwnTransaction
+from chain.payments import Attempt, OwnTransaction
 from chain.queues import SenderQueues
-from chain.signing import OwnAddress, Signed, Signer, TransferIntent
+from chain.sending import Sent, together
+from chain.signing import OwnAddress, Signer
+from chain.status import network_status
 from chain.store import Followed
-from chain.transaction_states import Event, State, WaitingFor, advance
+from chain.successors import Lack, first_attempt, next_attempt
+from chain.transaction_states import Event, Kind, State, WaitingFor, advance
+from chain.trials import Trial, try_payments
+from chain.watching import seen
 from db.engine import tx
 from db.errors import translate
 
-OPEN_PER_STEP = 200
+OPEN_PER_STEP = 2_000
 """Unfinished transactions that one step looks at."""
 
 RESEND_SECONDS = 30
-"""After so long a node is asked whether it still has a transaction that isn't mined; if not, it gets it again."""
+"""After so long nodes are asked whether they still have a transaction that isn't mined; who hasn't gets it again."""
 
-REPLACE_SECONDS = 120
-"""After so long without being mined an attempt is outbid, if the market has left it behind."""
+GAP_SECONDS = 5
+"""The same for the lowest nonce of a sender that isn't mined: all others wait for it."""
 
-PAY = "pay"
-"""The kind of an attempt that carries the payment out; the other kind cancels it."""
-
-_Moves = list[tuple[str, State]]
+Item = TypeVar("Item")
+Bytes = tuple[OwnTransaction, Attempt]
+"""A transaction and the signed attempt of it that is handed in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +65,12 @@ class Moved:
         return bool(self.states)
 
 
+ANY_SENDER_PAYS = frozenset({Kind.WITHDRAWAL, Kind.BATCH, Kind.ALLOWANCE})
+"""What another hot address pays as well, or what only belongs to such."""
+
+
 class Broadcaster:
-    """Pays on `network` through its first node. Several processes may run one each: one at a time works."""
+    """Pays on `network` through its first node (or pool). Several processes may run one each: one at a time works."""
 
     def __init__(
         self,
@@ -80,36 +82,42 @@ class Broadcaster:
         clock: Clock,
         checkpoint: Checkpoint | None = None,
         resend_seconds: int = RESEND_SECONDS,
-        replace_seconds: int = REPLACE_SECONDS,
+        replace_seconds: int | None = None,
     ) -> None:
+        """`replace_seconds`: after how long an attempt is outbid, where it isn't as the network says."""
         self.network = network
         self._engine = engine
         self._node = nodes[0]
-        self._signer = signer
         self._clock = clock
         self._checkpoint = checkpoint or NoCheckpoint()
-        self._resend_after = timedelta(seconds=resend_seconds)
-        self._replace_after = timedelta(seconds=replace_seconds)
+        stalled = network.replace_after_seconds if replace_seconds is None else replace_seconds
+        self._asker = Asker(signer, network, self._checkpoint)
+        self._resend_after = timedelta(seconds=min(resend_seconds, network.replace_after_seconds))
+        self._repair_after = timedelta(seconds=min(resend_seconds, GAP_SECONDS))
+        self._replace_after = timedelta(seconds=stalled)
 
     async def step(self) -> Moved:
         """Look at every unfinished transaction once: record what the chain shows, then sign and send what may be.
 
         A stalled one keeps its state and says what it waits for. Does nothing while another process is at it, or before
-        the network was followed; signs and sends nothing while the network is halted. Raises WrongChain (nothing is
-        signed), NodeUnavailable and NodeMisbehaved when the node can't be asked at all, and what `db.errors` says of
-        the database.
+        the network was followed; signs and sends nothing while the network is halted, or for a halted sender. Raises
+        WrongChain (nothing is signed), NodeUnavailable and NodeMisbehaved when the node can't be asked at all, and what
+        `db.errors` says of the database.
         """
-        moved: _Moves = []
+        desk = Desk(self._engine, self.network.name, self._clock)
         try:
             async with self._turn() as mine:
                 at = await self._followed() if mine else None
                 if at is not None:
-                    await self._watch(at, moved)
-                if at is not None and at.halted is None:
-                    await self._push(at, moved)
+                    await desk.load(OPEN_PER_STEP)
+                    await self._watch(at, desk)
+                    await desk.leave_out_halted()
+                has_work = any(one.state is not State.MINED for one in desk.unfinished)
+                if at is not None and has_work and not await self._halted():
+                    await self._push(at, desk)
         except (SQLAlchemyError, OSError) as error:
             raise translate(error) or error from error
-        return Moved(tuple(moved))
+        return Moved(tuple(desk.moved))
 
     async def enrol(self, sender: OwnAddress) -> None:
         """Let the nonces of `sender` begin where the chain says, unless they have begun. Do so before it first pays."""
@@ -117,350 +125,257 @@ class Broadcaster:
         async with tx(self._engine) as connection:
             await store.begin_nonces(connection, network=self.network.name, sender=sender.address, first=first)
 
-    # What the chain shows
-
-    async def _watch(self, at: Followed, moved: _Moves) -> None:
+    async def _watch(self, at: Followed, desk: Desk) -> None:
         """Record what became of each unfinished transaction on chain."""
-        async with tx(self._engine) as connection:
-            transactions = await store.open_ones(connection, network=at.network, limit=OPEN_PER_STEP)
-            ids = [transaction.id for transaction in transactions]
-            attempts = await store.attempts_of(connection, ids)
-            found = await store.evidence(connection, ids)
-        for transaction in transactions:
-            await self._look(at, transaction, attempts[transaction.id], found.get(transaction.id), moved)
+        moves: list[Move] = []
+        for one in desk.transactions:
+            now = seen(
+                one,
+                desk.attempts[one.id],
+                desk.evidence.get(one.id),
+                final_height=at.final_height,
+                next_nonce=desk.next_nonces.get(one.payment.sender.address, 0),
+            )
+            if now is not None:
+                moves.append((one, now))
+                if now.mined is not None:
+                    self._checkpoint.reached("mined.seen")
+                    if now.state is not State.MINED:
+                        self._checkpoint.reached("final.seen")
+        unmined = [now.id for one, now in moves if one.state is State.MINED and now.mined is None]
+        await desk.save(moves, unsent=unmined)
 
-    async def _look(
-        self,
-        at: Followed,
-        transaction: OwnTransaction,
-        attempts: Sequence[Attempt],
-        found: OnChain | None,
-        moved: _Moves,
-    ) -> None:
-        ours = next((attempt for attempt in attempts if found and attempt.tx_hash == found.tx_hash), None)
-        if found is not None and ours is not None:
-            await self._record_mined(at, transaction, ours, found, moved)
-        elif transaction.state is State.MINED:
-            await self._record_unmined(transaction, moved)
-        elif found is not None and found.block_number <= at.final_height:
-            words = f"nonce {transaction.nonce} was used up by {found.tx_hash}, which isn't one of our attempts"
-            await self._change(transaction, advance(transaction.state, Event.DISPLACED), moved, refusal=words)
-
-    async def _record_mined(
-        self, at: Followed, transaction: OwnTransaction, ours: Attempt, found: OnChain, moved: _Moves
-    ) -> None:
-        mined = Mined(
-            attempt=ours.attempt,
-            tx_hash=found.tx_hash,
-            block_number=found.block_number,
-            block_hash=found.block_hash,
-            succeeded=found.succeeded,
-            gas_used=found.gas_used,
-            effective_gas_price=found.effective_gas_price,
-            fee_wei=found.fee_wei,
-        )
-        final = mined.block_number <= at.final_height
-        if transaction.mined == mined and not final:
-            return
-        self._checkpoint.reached("mined.seen")
-        state = advance(transaction.state, Event.MINED)
-        if final:
-            self._checkpoint.reached("final.seen")
-            state = advance(state, _ending(ours, mined))
-        await self._change(transaction, state, moved, **store.mined_columns(mined))
-
-    async def _record_unmined(self, transaction: OwnTransaction, moved: _Moves) -> None:
-        """A reorganisation took its block: the same bytes are sent again at once."""
-        state = advance(transaction.state, Event.UNMINED)
-        async with tx(self._engine) as connection:
-            await store.forget_sending(connection, transaction.id)
-            columns = store.mined_columns(None)
-            await store.change(connection, transaction, state, now=self._clock.now(), **columns)
-        moved.append((transaction.id, state))
-
-    # What is to be done
-
-    async def _push(self, at: Followed, moved: _Moves) -> None:
-        """Sign and send what may be, in the order of nonces per sender; one that stalls holds up those after it."""
-        async with tx(self._engine) as connection:
-            transactions = await store.open_ones(connection, network=at.network, limit=OPEN_PER_STEP)
-            attempts = await store.attempts_of(connection, [transaction.id for transaction in transactions])
-        if all(transaction.state is State.MINED for transaction in transactions):
-            return
+    async def _push(self, at: Followed, desk: Desk) -> None:
+        """Make, sign and send what may be, in the order of nonces per sender."""
         try:
             await self._node.check(at.genesis_hash)
-            await self._push_each(transactions, attempts, moved)
+            await self._give_back(desk)
+            waiting = await self._make_attempts(desk)
+            signed = await self._sign(desk)
+            underpriced = await self._send(desk, signed, keep_waiting=waiting)
+            if underpriced:
+                await self._outbid_at_once(desk, underpriced)
         except (NodeUnavailable, NodeMisbehaved):
             async with tx(self._engine) as connection:
                 await store.all_wait(connection, network=at.network, waiting_for=WaitingFor.NODE)
             raise
 
-    async def _push_each(
-        self, transactions: Sequence[OwnTransaction], attempts: dict[str, list[Attempt]], moved: _Moves
-    ) -> None:
-        queues = SenderQueues(transactions, attempts)
-        for transaction in transactions:
-            tried = [attempt for attempt in attempts[transaction.id] if not attempt.refused]
-            match transaction.state:
-                case State.RESERVED if queues.may_sign(transaction):
-                    signed = await self._sign(transaction, tried[-1] if tried else None, queues, moved)
-                    if signed is None:
-                        queues.block(transaction)
-                        continue
-                    queues.count(*signed)
-                    await self._send(*signed, moved)
-                case State.SIGNED if self._due(tried[-1]):
-                    await self._send(transaction, tried[-1], moved)
-                case State.BROADCAST:
-                    await self._attend(transaction, attempts[transaction.id], moved)
-                case _:
-                    pass
+    async def _give_back(self, desk: Desk) -> None:
+        """What the signer was never asked for, and a person doesn't want paid, or another sender may pay, ends here."""
+        unasked = [one for one in desk.unfinished if one.state is State.RESERVED and not desk.attempts[one.id]]
+        unwanted = {one.id: f"cancelled before it was signed: {one.cancelling}" for one in unasked if one.cancelling}
+        held_up = [one for one in unasked if _sender(one) in desk.halted and one.payment.kind in ANY_SENDER_PAYS]
+        words = {one.id: UNDER_REVIEW for one in held_up} | unwanted
+        for one in sorted(unasked, key=lambda one: one.nonce or 0, reverse=True):
+            if one.id in words:
+                self._checkpoint.reached("giving_back.before")
+                await desk.free_nonce(one, Event.GIVEN_BACK, words[one.id])
+        if words:
+            await desk.load(OPEN_PER_STEP)
 
-    async def _attend(self, transaction: OwnTransaction, attempts: Sequence[Attempt], moved: _Moves) -> None:
-        """See that what was sent gets mined: the newest signed bytes stay with the node until a successor is signed."""
-        newest, signed = attempts[-1], next(attempt for attempt in reversed(attempts) if attempt.raw is not None)
-        if not self._due(signed):
-            return
-        is_stalled = newest.raw is None and not newest.refused
-        if is_stalled and await self._sign_replacement(transaction, newest, moved):
-            return
-        await self._send_if_dropped(transaction, signed, moved, is_stalled=is_stalled)
-        if newest is signed and self._overdue(signed):
-            await self._replace(transaction, signed, moved)
+    # What is offered
 
-    async def _sign(
-        self, transaction: OwnTransaction, attempt: Attempt | None, queues: SenderQueues, moved: _Moves
-    ) -> tuple[OwnTransaction, Attempt] | None:
-        """Have the transaction signed and the bytes stored; None if it stalls or was refused."""
-        attempt = attempt or await self._price(transaction, queues)
-        if attempt is None:
-            return None
-        try:
-            signed, tx_hash = await self._ask(transaction, attempt)
-        except SignerRefused as refused:
-            await self._refuse(transaction, attempt, refused, moved)
-            return None
-        except (SignerConflict, SignerUnavailable) as problem:
-            await self._wait(transaction, WaitingFor.SIGNER, problem.message)
-            return None
-        await self._store(transaction, attempt, signed, tx_hash, advance(transaction.state, Event.SIGNED), moved)
-        return replace(transaction, state=State.SIGNED), replace(attempt, raw=signed.raw, tx_hash=tx_hash)
+    async def _make_attempts(self, desk: Desk) -> set[str]:
+        """First attempts of what may be signed now, and those that outbid or cancel others: stored, not yet signed.
 
-    async def _ask(self, transaction: OwnTransaction, attempt: Attempt) -> tuple[Signed, str]:
-        """The signer's answer to a stored attempt, and the hash that it gives. Raises what the signer does."""
-        payment, intent = transaction.payment, self._intent(transaction, attempt)
-        async with tx(self._engine) as connection:
-            highest = await store.journal_head(connection)
-        self._checkpoint.reached("signing.before")
-        signed = await self._signer.sign(intent, highest=highest)
-        self._checkpoint.reached("signing.after")
-        return signed, check_signed(signed.raw, intent, sender=payment.sender.address, recipient=payment.recipient)
-
-    async def _replace(self, transaction: OwnTransaction, latest: Attempt, moved: _Moves) -> None:
-        """Outbid an attempt that the market has left behind; at the cap the same bytes stay, and it waits."""
+        Returns the ids of those whose attempts could be outbid or cancelled, but aren't.
+        """
+        queues = SenderQueues(desk.transactions, desk.attempts)
+        unpriced = [one for one in desk.transactions if one.state is State.RESERVED]
+        overdue = [one for one in desk.transactions if self._wants_successor(one, desk.attempts[one.id], queues)]
+        if not unpriced and not overdue:
+            return set()
         market = await self._node.market()
-        if not is_outdone(latest.bid, market):
-            return
-        cap = self._cap(transaction)
-        bid = outbid(latest.bid, market, tip_floor=self.network.tip_floor, cap=cap)
-        if bid is None:
-            await self._wait(transaction, WaitingFor.FEE, f"a replacement would offer more than {cap} wei")
-            return
-        attempt = replace(
-            latest, attempt=latest.attempt + 1, bid=bid, tx_hash=None, raw=None, sent_at=None, last_sent_at=None
-        )
-        async with tx(self._engine) as connection:
-            await store.insert_attempt(connection, attempt, network=self.network.name, now=self._clock.now())
-        self._checkpoint.reached("replacement.stored")
-        await self._sign_replacement(transaction, attempt, moved)
+        waits, successors = self._successors(desk, overdue, market)
+        await desk.wait(waits)
+        await desk.insert(successors)
+        if successors:
+            self._checkpoint.reached("replacement.stored")
+        await self._price(desk, unpriced, queues, market)
+        return {one.id for one, _, _ in waits}
 
-    async def _sign_replacement(self, transaction: OwnTransaction, attempt: Attempt, moved: _Moves) -> bool:
-        """Have a stored replacement signed and send it. A no (False) leaves the attempts before it at work."""
-        try:
-            signed, tx_hash = await self._ask(transaction, attempt)
-        except SignerRefused as refused:
-            async with tx(self._engine) as connection:
-                await store.note_journal(connection, attempt, refused.journal or (0, b""))
-            await self._wait(transaction, WaitingFor.FEE, refused.message)
+    def _successors(
+        self, desk: Desk, overdue: Sequence[OwnTransaction], market: Market, *, is_underpriced: bool = False
+    ) -> tuple[list[tuple[OwnTransaction, WaitingFor, str]], list[Attempt]]:
+        waits, successors = [], []
+        for one in overdue:
+            made = next_attempt(one, desk.attempts[one.id][-1], market, self.network, is_underpriced=is_underpriced)
+            if isinstance(made, Attempt):
+                successors.append(made)
+            elif made is not None:
+                waits.append((one, *made))
+        return waits, successors
+
+    def _wants_successor(self, transaction: OwnTransaction, attempts: Sequence[Attempt], queues: SenderQueues) -> bool:
+        """Whether it's to be cancelled and isn't yet, or has waited long enough for the market to be asked again."""
+        if transaction.state not in (State.SIGNED, State.BROADCAST):
             return False
-        except (SignerConflict, SignerUnavailable) as problem:
-            await self._wait(transaction, WaitingFor.SIGNER, problem.message)
-            return False
-        await self._store(transaction, attempt, signed, tx_hash, transaction.state, moved)
-        await self._send(transaction, replace(attempt, raw=signed.raw, tx_hash=tx_hash), moved)
-        return True
+        newest = attempts[-1]
+        if transaction.cancelling is not None and not newest.cancels:
+            return True
+        overdue = newest.sent_at is not None and self._clock.now() - newest.sent_at >= self._replace_after
+        return newest.raw is not None and overdue and self._due(transaction, newest, queues)
 
-    async def _price(self, transaction: OwnTransaction, queues: SenderQueues) -> Attempt | None:
-        """The first attempt, committed; None (and what is waited for) while gas is too dear or money is short."""
-        payment = transaction.payment
-        cap = self._cap(transaction)
-        bid = first_bid(await self._node.market(), tip_floor=self.network.tip_floor, cap=cap)
-        if bid is None:
-            await self._wait(transaction, WaitingFor.FEE, f"gas costs more than {cap} wei now")
-            return None
-        lacking = await self._lacking(transaction, bid, queues)
-        if lacking is not None:
-            await self._wait(transaction, *lacking)
-            return None
-        assert transaction.nonce is not None
-        attempt = Attempt(
-            transaction=transaction.id,
-            attempt=1,
-            kind=PAY,
-            nonce=transaction.nonce,
-            gas_limit=payment.gas_limit,
-            bid=bid,
-            tx_hash=None,
-            raw=None,
-            sent_at=None,
-            last_sent_at=None,
-        )
-        async with tx(self._engine) as connection:
-            await store.insert_attempt(connection, attempt, network=self.network.name, now=self._clock.now())
-        return attempt
-
-    async def _lacking(
-        self, transaction: OwnTransaction, bid: Bid, queues: SenderQueues
-    ) -> tuple[WaitingFor, str] | None:
-        """What the sender is short of, beside what is already on its way: its own money first, then gas."""
-        payment, gas = transaction.payment, transaction.payment.gas_limit * bid.max_fee_per_gas
-        sender, native = payment.sender.address, payment.contract is None
-        free = await self._node.balance(payment.contract, sender) - queues.committed(sender, payment.contract)
-        if free < payment.amount:
-            return WaitingFor.FUNDS, f"{sender} has {max(0, free)} units free, the payment needs {payment.amount}"
-        if native:
-            free -= payment.amount
-        else:
-            free = await self._node.balance(None, sender) - queues.committed(sender, None)
-        if free < gas:
-            return WaitingFor.GAS, f"{sender} has {max(0, free)} wei free for gas, the payment may need {gas}"
-        return None
-
-    def _cap(self, transaction: OwnTransaction) -> int:
-        """The most that an attempt may offer, in wei per gas."""
-        payment = transaction.payment
-        return cap_per_gas(
-            network_cap=self.network.max_fee_per_gas_cap, fee_wei_max=payment.fee_wei_max, gas_limit=payment.gas_limit
-        )
-
-    def _intent(self, transaction: OwnTransaction, attempt: Attempt) -> TransferIntent:
-        payment = transaction.payment
-        return TransferIntent(
-            subject=payment.subject,
-            attempt=attempt.attempt,
-            chain_id=self.network.chain_id,
-            sender=payment.sender.key,
-            nonce=attempt.nonce,
-            gas_limit=attempt.gas_limit,
-            max_fee_per_gas=attempt.bid.max_fee_per_gas,
-            max_priority_fee_per_gas=attempt.bid.tip,
-            contract=payment.contract,
-            to=payment.to.key if isinstance(payment.to, OwnAddress) else payment.to,
-            amount=payment.amount,
-            claims=payment.claims,
-        )
-
-    async def _store(
-        self,
-        transaction: OwnTransaction,
-        attempt: Attempt,
-        signed: Signed,
-        tx_hash: str,
-        state: State,
-        moved: _Moves,
+    async def _price(
+        self, desk: Desk, unpriced: Sequence[OwnTransaction], queues: SenderQueues, market: Market
     ) -> None:
-        """The signed bytes, before anything is sent."""
-        now = self._clock.now()
-        async with tx(self._engine) as connection:
-            await store.store_signed(connection, attempt, signed, tx_hash=tx_hash, now=now)
-            await store.change(connection, transaction, state, now=now, waiting_for=None, refusal=None)
-        if state is not transaction.state:
-            moved.append((transaction.id, state))
-        self._checkpoint.reached("stored")
+        """The first attempts, committed; those that can't be made say why, and hold up the later ones of their sender.
 
-    async def _refuse(
-        self, transaction: OwnTransaction, attempt: Attempt, refused: SignerRefused, moved: _Moves
-    ) -> None:
-        """The signer's no ends it; each later nonce of the sender, none of them asked for yet, moves down by one."""
-        state, now, payment = advance(transaction.state, Event.REFUSED), self._clock.now(), transaction.payment
+        What would fail on chain isn't signed: it gives its nonce back, and whoever asked for it decides.
+        """
+        held = await self._held([one for one in unpriced if not desk.attempts[one.id] and queues.may_sign(one)])
+        made: list[tuple[OwnTransaction, Attempt]] = []
+        waits: list[tuple[OwnTransaction, WaitingFor, str]] = []
+        for one in unpriced:
+            if not queues.may_sign(one):
+                continue
+            if (known := next((asked for asked in desk.attempts[one.id] if asked.is_asked), None)) is not None:
+                queues.count(one, known)
+                continue
+            attempt = first_attempt(one, market, self.network)
+            lack = _lacking(one, attempt, held, queues) if isinstance(attempt, Attempt) else attempt
+            if lack is not None:
+                waits.append((one, *lack))
+                queues.block(one)
+            elif isinstance(attempt, Attempt):
+                queues.count(one, attempt)
+                made.append((one, attempt))
+        failing = await self._failing([one for one, _ in made])
+        stopped = {one.payment.sender.address: one.nonce or 0 for one in sorted(failing, key=_nonce, reverse=True)}
+        await desk.wait(waits)
+        await desk.insert(
+            [attempt for one, attempt in made if _nonce(one) < stopped.get(_sender(one), _nonce(one) + 1)]
+        )
+        for one in sorted(failing, key=_nonce, reverse=True):
+            await desk.free_nonce(one, Event.GIVEN_BACK, failing[one])
+        if failing:
+            await desk.load(OPEN_PER_STEP)
+
+    async def _held(self, transactions: Sequence[OwnTransaction]) -> dict[tuple[str | None, str], int]:
+        """What their senders hold of what they pay, and of the native coin."""
+        asked = {(contract, _sender(one)) for one in transactions for contract in (one.payment.contract, None)}
+        ordered = sorted(asked, key=lambda pair: (pair[1], pair[0] or ""))
+        return dict(zip(ordered, await self._node.holdings(ordered), strict=True))
+
+    async def _failing(self, transactions: Sequence[OwnTransaction]) -> dict[OwnTransaction, str]:
+        """Those withdrawals that would fail on chain at the newest block, and why."""
+        tried = [one for one in transactions if one.payment.kind is Kind.WITHDRAWAL and one.payment.order is None]
+        trials = [
+            Trial(_sender(one), one.payment.contract, one.payment.recipient, one.payment.amount, one.payment.gas_limit)
+            for one in tried
+        ]
+        failures = await try_payments(self._node, trials)
+        return {one: failure.words for one, failure in zip(tried, failures, strict=True) if failure is not None}
+
+    async def _outbid_at_once(self, desk: Desk, underpriced: Sequence[OwnTransaction]) -> None:
+        """No node takes the newest attempt: what follows is stored, signed and sent, whatever the market says."""
+        waits, successors = self._successors(desk, underpriced, await self._node.market(), is_underpriced=True)
+        await desk.wait(waits)
+        await desk.insert(successors)
+        if successors:
+            self._checkpoint.reached("replacement.stored")
+            await self._send(desk, await self._sign(desk), keep_waiting={one.id for one, _, _ in waits})
+
+    # Signing
+
+    async def _sign(self, desk: Desk) -> list[Bytes]:
+        """Have signed what is stored for it, each sender's in the order of nonces; the bytes are stored at once.
+
+        Senders are asked for side by side: the signer commits what comes together together.
+        """
+        queues = SenderQueues(desk.transactions, desk.attempts)
+        asked = [(one, attempt) for one in desk.transactions if (attempt := self._to_sign(desk, one, queues))]
+        rounds = [list(mine) for _, mine in groupby(asked, key=lambda pair: _sender(pair[0]))]
+        answers = await _side_by_side(self._asker.ask_in_order(mine, desk) for mine in rounds)
+        answered = [answer for mine in answers for answer in mine]
+        signed = [answer for answer in answered if answer.signed is not None]
+        moves: list[Move] = [(answer.transaction, answer.as_signed()) for answer in signed]
+        stalled = [answer for answer in answered if answer.stalls]
+        moves += [(answer.transaction, answer.as_stalled()) for answer in stalled]
+        await desk.save(moves, signed=[(answer.attempt, answer.signed) for answer in signed if answer.signed])
+        if signed:
+            self._checkpoint.reached("stored")
+        for answer in answered:
+            if isinstance(answer.problem, SignerRefused):
+                await self._refused(desk, answer, answer.problem)
+        return [(answer.as_signed(), answer.attempt) for answer in signed]
+
+    def _to_sign(self, desk: Desk, transaction: OwnTransaction, queues: SenderQueues) -> Attempt | None:
+        """What the signer is to be asked for it: again only when its bytes are due, where there are some already."""
+        attempts = desk.attempts[transaction.id]
+        if not attempts or not attempts[-1].is_asked or transaction.state is State.MINED:
+            return None
+        signed = next((attempt for attempt in reversed(attempts) if attempt.raw is not None), None)
+        is_new = transaction.waiting_for is not WaitingFor.SIGNER
+        return attempts[-1] if signed is None or is_new or self._due(transaction, signed, queues) else None
+
+    async def _refused(self, desk: Desk, answer: Answered, refused: SignerRefused) -> None:
+        """A no to the first attempt ends it, and frees its nonce; one to a later attempt leaves the others at work."""
         self._checkpoint.reached("refused.seen")
-        async with tx(self._engine) as connection:
-            last = await store.lock_nonces(connection, network=payment.network, sender=payment.sender.address)
-            if refused.journal is not None:
-                await store.note_journal(connection, attempt, refused.journal)
-            await store.change(
-                connection, transaction, state, now=now, nonce=None, waiting_for=None, refusal=refused.message
+        if answer.transaction.state is State.RESERVED:
+            await desk.free_nonce(
+                answer.transaction,
+                Event.REFUSED,
+                refused.message,
+                refused=answer.attempt,
+                journal=refused.journal,
+                code=refused.code,
             )
-            for later in await store.above(connection, transaction):
-                if later.state is not State.RESERVED or later.nonce is None:
-                    raise BrokenInvariant(f"{later.id} was signed before {transaction.id}, which has the lower nonce")
-                await store.change(connection, later, later.state, now=now, nonce=later.nonce - 1)
-            await store.set_next_nonce(
-                connection, network=payment.network, sender=payment.sender.address, nonce=last - 1
-            )
-        moved.append((transaction.id, state))
-
-    async def _send_if_dropped(
-        self, transaction: OwnTransaction, attempt: Attempt, moved: _Moves, *, is_stalled: bool
-    ) -> None:
-        """Hand the bytes in again unless the node has them; then nothing is waited for, but what `is_stalled` says."""
-        assert attempt.tx_hash is not None
-        if not await self._node.knows(attempt.tx_hash):
-            await self._send(transaction, attempt, moved)
             return
-        async with tx(self._engine) as connection:
-            await store.note_sent(connection, attempt, now=self._clock.now())
-        if transaction.waiting_for is not None and not is_stalled:
-            await self._change(transaction, transaction.state, moved, waiting_for=None, refusal=None)
+        await desk.note_refused(answer.attempt, refused.journal)
+        await desk.wait([(answer.transaction, WaitingFor.FEE, refused.message)])
 
-    async def _send(self, transaction: OwnTransaction, attempt: Attempt, moved: _Moves) -> None:
-        """Hand the stored bytes to the node, once. No answer isn't a no: they may have been taken."""
-        assert attempt.raw is not None
-        self._checkpoint.reached("sending.before")
-        waiting_for, words, taken = None, None, True
-        try:
-            await self._node.send(attempt.raw)
-        except NonceTooLow:
-            pass  # an attempt of ours is mined, or a stranger's: the follower's blocks will tell
-        except NodeRefused as refused:
-            waiting_for, words, taken = _lack_behind(refused), refused.message, False
-        except (NodeUnavailable, NodeMisbehaved) as problem:
-            waiting_for, words = WaitingFor.NODE, problem.message
-        self._checkpoint.reached("sending.after")
-        state, now = advance(transaction.state, Event.SENT) if taken else transaction.state, self._clock.now()
-        async with tx(self._engine) as connection:
-            await store.note_sent(connection, attempt, now=now)
-            await store.change(connection, transaction, state, now=now, waiting_for=waiting_for, refusal=words)
-        if state is not transaction.state:
-            moved.append((transaction.id, state))
+    # Sending
 
-    def _due(self, attempt: Attempt) -> bool:
+    async def _send(self, desk: Desk, fresh: Sequence[Bytes], *, keep_waiting: set[str]) -> list[OwnTransaction]:
+        """Hand in what was just signed, and what is due, to every node that hasn't got it; returns the underpriced.
+
+        Each sender's in the order of nonces, senders side by side.
+        """
+        queues = SenderQueues(desk.transactions, desk.attempts)
+        due = [pair for one in desk.transactions if (pair := self._to_send(desk, one, fresh, queues)) is not None]
+        rounds = [list(mine) for _, mine in groupby(due, key=lambda pair: _sender(pair[0]))]
+        outcomes = await _side_by_side(self._hand_in(mine) for mine in rounds)
+        handed = [pair for mine in outcomes for pair in mine]
+        moves: list[Move] = []
+        for one, attempt, sent in handed:
+            newest = desk.attempts[one.id][-1]
+            is_stalled = one.id in keep_waiting or (attempt is not newest and newest.is_asked)
+            moves.append((one, _after_sending(one, sent, is_stalled=is_stalled)))
+        await desk.save(moves, sent=[attempt for _, attempt, _ in handed])
+        return [after for (_, after), (_, _, sent) in zip(moves, handed, strict=True) if sent.is_underpriced]
+
+    def _to_send(
+        self, desk: Desk, transaction: OwnTransaction, fresh: Sequence[Bytes], queues: SenderQueues
+    ) -> Bytes | None:
+        """The newest bytes, when they're due; a payment's never where it's to be cancelled."""
+        if transaction.state not in (State.SIGNED, State.BROADCAST):
+            return None
+        newest = next(attempt for attempt in reversed(desk.attempts[transaction.id]) if attempt.raw is not None)
+        if transaction.cancelling is not None and not newest.cancels:
+            return None
+        is_fresh = any(attempt.tx_hash == newest.tx_hash for _, attempt in fresh)
+        return (transaction, newest) if is_fresh or self._due(transaction, newest, queues) else None
+
+    async def _hand_in(self, mine: Sequence[Bytes]) -> list[tuple[OwnTransaction, Attempt, Sent]]:
+        found = []
+        for one, attempt in mine:
+            assert attempt.raw is not None
+            self._checkpoint.reached("sending.before")
+            was_sent = one.state is State.BROADCAST and attempt.sent_at is not None
+            handed = await self._node.hand_in(attempt.raw, unless=attempt.tx_hash if was_sent else None)
+            self._checkpoint.reached("sending.after")
+            found.append((one, attempt, together(handed)))
+        return found
+
+    def _due(self, transaction: OwnTransaction, attempt: Attempt, queues: SenderQueues) -> bool:
         """Whether it's time to hand the bytes in (again)."""
-        return attempt.last_sent_at is None or self._clock.now() - attempt.last_sent_at >= self._resend_after
+        patience = self._repair_after if queues.is_first(transaction) else self._resend_after
+        return attempt.last_sent_at is None or self._clock.now() - attempt.last_sent_at >= patience
 
-    def _overdue(self, attempt: Attempt) -> bool:
-        """Whether it has waited long enough for the market to be asked again."""
-        return attempt.sent_at is not None and self._clock.now() - attempt.sent_at >= self._replace_after
-
-    async def _wait(self, transaction: OwnTransaction, waiting_for: WaitingFor, words: str) -> None:
-        if (transaction.waiting_for, transaction.refusal) == (waiting_for, words):
-            return
+    async def _halted(self) -> bool:
         async with tx(self._engine) as connection:
-            await store.change(
-                connection,
-                transaction,
-                transaction.state,
-                now=self._clock.now(),
-                waiting_for=waiting_for,
-                refusal=words,
-            )
-
-    async def _change(self, transaction: OwnTransaction, state: State, moved: _Moves, **columns: object) -> None:
-        changed = {"waiting_for": None, "refusal": None, **columns}
-        async with tx(self._engine) as connection:
-            await store.change(connection, transaction, state, now=self._clock.now(), **changed)
-        if state is not transaction.state:
-            moved.append((transaction.id, state))
+            return (await network_status(connection, self.network)).halted is not None
 
     async def _followed(self) -> Followed | None:
         async with tx(self._engine) as connection:
@@ -469,7 +384,7 @@ class Broadcaster:
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[bool]:
         """Whether it's ours to work now: no other process does."""
-        name = f"pay {self.network.name}"
+        name = turn(self.network.name)
         async with self._engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
             mine = await blocks.try_lock(connection, name)
@@ -480,18 +395,51 @@ class Broadcaster:
                     await blocks.unlock(connection, name)
 
 
-def _ending(attempt: Attempt, mined: Mined) -> Event:
-    if attempt.kind != PAY:
-        return Event.FINAL_CANCELLED
-    return Event.FINAL_PAID if mined.succeeded else Event.FINAL_REVERTED
+def turn(network: str) -> str:
+    """The name of the session lock under which payments of `network` are worked on."""
+    return f"pay {network}"
 
 
-def _lack_behind(refused: NodeRefused) -> WaitingFor:
-    """What a transaction lacks that a node won't take."""
-    match refused:
-        case InsufficientFunds():
-            return WaitingFor.GAS
-        case FeeTooLow() | ReplacementUnderpriced():
-            return WaitingFor.FEE
-        case _:
-            return WaitingFor.NODE
+def _lacking(
+    transaction: OwnTransaction,
+    attempt: Attempt,
+    held: dict[tuple[str | None, str], int],
+    queues: SenderQueues,
+) -> Lack | None:
+    """What the sender is short of, beside what is already on its way: its own money first, then gas."""
+    payment, gas, sender = transaction.payment, attempt.gas_limit * attempt.bid.max_fee_per_gas, _sender(transaction)
+    free = held[payment.contract, sender] - queues.committed(sender, payment.contract)
+    if free < payment.spends:
+        return WaitingFor.FUNDS, f"{sender} has {max(0, free)} units free, the payment needs {payment.spends}"
+    if payment.contract is None:
+        free -= payment.spends
+    else:
+        free = held[None, sender] - queues.committed(sender, None)
+    if free < gas:
+        return WaitingFor.GAS, f"{sender} has {max(0, free)} wei free for gas, the payment may need {gas}"
+    return None
+
+
+def _after_sending(transaction: OwnTransaction, sent: Sent, *, is_stalled: bool) -> OwnTransaction:
+    """Where it stands once its bytes were handed in; one that waits for a better attempt goes on waiting for that."""
+    state = advance(transaction.state, Event.SENT) if sent.out else transaction.state
+    if is_stalled:
+        return replace(transaction, state=state)
+    return replace(transaction, state=state, waiting_for=sent.waiting_for, refusal=sent.words)
+
+
+def _sender(transaction: OwnTransaction) -> str:
+    return transaction.payment.sender.address
+
+
+def _nonce(transaction: OwnTransaction) -> int:
+    return -1 if transaction.nonce is None else transaction.nonce
+
+
+async def _side_by_side(works: Iterable[Awaitable[Item]]) -> list[Item]:
+    """All of these at once; each comes to its end, also when another one fails."""
+    found = await asyncio.gather(*works, return_exceptions=True)
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in found if not isinstance(one, BaseException)]

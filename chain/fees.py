@@ -12,6 +12,9 @@ BASE_FEE_HEADROOM = 2
 REPLACEMENT_PERCENT = 115
 """A replacement's fees, of the old ones. Geth demands 110, strictly higher in both."""
 
+GAS_MARGIN_PERCENT = 125
+"""Gas limit, of the node's estimate: what a transfer takes depends a little on the state it meets."""
+
 CEILING_FACTOR = 2
 """The highest fee named to a user, of the first bid: room for about five replacements."""
 

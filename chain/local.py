@@ -284,10 +284,18 @@ def status(url: str) -> ChainStatus:
 
 
 def mine(url: str, blocks: int = 1) -> int:
-    """Mine `blocks` blocks at once, whatever the mining mode; the new head's height."""
+    """Mine `blocks` blocks, whatever the mining mode; the new head's height.
+
+    On Hardhat one after another: several at once (`hardhat_mine`) leave blocks there that hang on none before them,
+    which no follower takes in.
+    """
     if blocks < 1:
         raise Rejected("at least one block", param="blocks", given=blocks)
-    rpc(url, "hardhat_mine", hex(blocks))
+    if blocks > 1 and kind_of(url) is NodeKind.ANVIL:
+        rpc(url, "anvil_mine", hex(blocks))
+    else:
+        for _ in range(blocks):
+            rpc(url, "evm_mine")
     return height(url)
 
 
@@ -491,9 +499,12 @@ def hardhat_project() -> Path:
     return Path(os.environ.get("ONEBOOK_HARDHAT_LOCAL", beside)).absolute()
 
 
-def artifact(contract: str) -> dict[str, Any]:
-    """Hardhat's artifact of one of our contracts, with `abi` and `bytecode`. Raises ToolsMissing if not compiled."""
-    path = hardhat_project() / "artifacts" / "contracts" / f"{contract}.sol" / f"{contract}.json"
+def artifact(contract: str, *, source: str | None = None) -> dict[str, Any]:
+    """Hardhat's artifact of one of our contracts, with `abi` and `bytecode`. Raises ToolsMissing if not compiled.
+
+    `source` is its file below `contracts/`, without the ending, where that isn't named like the contract.
+    """
+    path = hardhat_project() / "artifacts" / "contracts" / f"{source or contract}.sol" / f"{contract}.json"
     return dict(json.loads(_existing(path, f"the compiled contract {contract}").read_bytes()))
 
 
@@ -553,7 +564,8 @@ def _hardhat_command(port: int) -> list[str | Path]:
 
 def _anvil_command(port: int, *, chain_id: int, mnemonic: str, epoch_slots: int | None) -> list[str | Path]:
     anvil = _existing(hardhat_project() / "node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil", "anvil")
-    place = ["--host", "127.0.0.1", "--port", str(port), "--no-cors"]
+    # without a limit to a request's size, since a chain's whole state may be handed in by one
+    place = ["--host", "127.0.0.1", "--port", str(port), "--no-cors", "--no-request-size-limit"]
     chain = ["--chain-id", str(chain_id), "--mnemonic", mnemonic, "--balance", str(DEV_ETH), "--hardfork", "prague"]
     finality = [] if epoch_slots is None else ["--slots-in-an-epoch", str(epoch_slots)]
     return [anvil, *place, *chain, *finality]

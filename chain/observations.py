@@ -6,6 +6,9 @@ Addresses and hashes are lower-case hex; amounts are chain units; prices and fee
 from dataclasses import dataclass
 from datetime import datetime
 
+NOBODY = "0x0000000000000000000000000000000000000000"
+"""The sender of what the block itself pays, and of a surplus. Their `tx_hash` is the block's hash, for want of one."""
+
 
 @dataclass(frozen=True, slots=True)
 class BlockRef:
@@ -17,8 +20,23 @@ class BlockRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Disagreement:
+    """Nodes of one network tell different blocks at `height`; `told`: (node, block hash), by node.
+
+    `stops`: too few tell the same for one of the blocks to be believed.
+    """
+
+    height: int
+    told: tuple[tuple[str, str], ...]
+    stops: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
-    """A transfer to or from an own address. `place` is `log:n` within the receipt, or `value`."""
+    """A transfer to or from an own address. `place` says where it is told (`chain.coins` names the native coin's).
+
+    `tx_hash` is the block's own hash where no transaction did it: see `NOBODY`.
+    """
 
     tx_hash: str
     place: str

@@ -25,6 +25,12 @@ NATIVE_LEG_GAS = 50_000
 TOKEN_LEG_GAS = 120_000
 """Gas that a token may use for one transfer. Fixed in the contract."""
 
+ALLOWANCE_GAS = 100_000
+"""Gas limit of the allowance before a batch of a token: USDC takes 56,000."""
+
+DEPLOYMENT_GAS = 650_000
+"""Gas limit of creating the contract, which takes 504,000."""
+
 LEG_TOPIC = "0x55846c0d5ffc6765de04fcb524e39d902a9f6db52a9a29858d0e041ae3f62b84"
 """keccak("Leg(bytes32,address,uint256,bool)"): the first topic of a leg's event; the second is the leg's id."""
 
@@ -109,6 +115,12 @@ def gas_bound(legs: int, *, native: bool) -> int:
     call_bytes = 4 + _WORD * (3 + 3 * legs)
     reserve = share // 63 + _CALL_RESERVE  # must be there at the last leg, and stays unspent
     return _TX_GAS + call_bytes * _CALL_BYTE_GAS + legs * (share + around) + reserve
+
+
+def tail_gas(*, native: bool) -> int:
+    """What of a gas limit must be left when the last leg begins, and stays unspent if that behaves."""
+    share = NATIVE_LEG_GAS if native else TOKEN_LEG_GAS
+    return share + share // 63 + _CALL_RESERVE
 
 
 def leg_outcomes(logs: Iterable[Log], contract: str) -> tuple[LegOutcome, ...]:

@@ -6,23 +6,42 @@ Nothing here holds a key. The real signer is another process; wiring adapts its 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Role(StrEnum):
-    """What a key is for; each role has its own seed."""
+    """What a key is for; each role has its own seed, and after each rotation another one."""
 
     DEPOSIT = "deposit"
     HOT = "hot"
     GAS = "gas"
 
 
+class KeySet(NamedTuple):
+    """All keys of one seed: of a role, and of the generation (from 1) that a rotation made."""
+
+    role: Role
+    generation: int = 1
+
+    def __str__(self) -> str:
+        return self.role.value if self.generation == 1 else f"{self.role.value}.{self.generation}"
+
+
 @dataclass(frozen=True, slots=True)
 class OwnKey:
-    """One of our keys, by role and index, never by a claimed address."""
+    """One of our keys, by role, index and generation, never by a claimed address."""
 
     role: Role
     index: int
+    generation: int = 1
+
+    @property
+    def keys(self) -> KeySet:
+        """The keys that it is one of."""
+        return KeySet(self.role, self.generation)
+
+    def __str__(self) -> str:
+        return f"{self.keys}:{self.index}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +56,72 @@ class OwnAddress:
 class Claims:
     """Whose payment it is, for the signer's journal: from it a book that was put back too far can be rebuilt.
 
-    `amount` is in the book's smallest units of `asset`, `key_hash` the SHA-256 that stands for the request's key.
+    `amount` is in the book's smallest units of `asset`, `key_hash` the SHA-256 that stands for the request's key and
+    `content` that of what it said. What its user was promised: at most `fee_highest` in the asset's smallest units, at
+    `fee_price` of them per wei ("num/den"), of a fee of at most `fee_wei_max`. None: not known.
     """
 
     account: str
     asset: str
     amount: int
     key_hash: bytes | None
+    content: bytes | None = None
+    fee_highest: int | None = None
+    fee_price: str | None = None
+    fee_wei_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One payment of a batch: `subject` is its withdrawal, `amount` in chain units; `claims` say whose it is."""
+
+    subject: str
+    to: str
+    amount: int
+    claims: Claims | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Pay 1 to 100 legs, in order, by the payout contract that the transaction calls; the amount is their sum."""
+
+    legs: tuple[Leg, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """Let `to`, our payout contract, take the amount of the token for the batch with this subject; 0 takes it back."""
+
+    batch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deploy:
+    """Create a contract from `code`, at `to`; no amount goes with it."""
+
+    code: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """Carry the authorisation (EIP-3009) that `owner` gave under the subject `authorisation` to its token.
+
+    What moves is the owner's: the amount of the token, to `to`; not after `valid_before` (Unix seconds).
+    """
+
+    authorisation: str
+    owner: OwnAddress
+    valid_before: int
+    signature: bytes
+
+
+Order = Batch | Allow | Deploy | Carry
+"""What a transaction does that isn't a plain transfer to its recipient."""
+
+
+def spent(order: Order | None, amount: int) -> int:
+    """What leaves the sender of a transaction with this amount."""
+    return amount if order is None or isinstance(order, Batch) else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +129,7 @@ class TransferIntent:
     """Pay `amount` chain units of `contract` (None: the native coin) to `to`. Fees are wei per gas (EIP-1559).
 
     `subject` and `attempt` name what is paid and which try this is: asked again, the signer gives the same bytes.
+    With an `order` it's not a plain transfer, but what that says.
     """
 
     subject: str
@@ -64,6 +143,7 @@ class TransferIntent:
     contract: str | None
     to: str | OwnKey
     amount: int
+    order: Order | None = None
     claims: Claims | None = None
 
 
@@ -84,9 +164,27 @@ class CancelIntent:
 Intent = TransferIntent | CancelIntent
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorisationIntent:
+    """Let anybody move `amount` chain units of `contract` from `owner` to `to`, before `valid_before` (EIP-3009).
+
+    `valid_before` is in Unix seconds; the domain is the token's own (EIP-712). Its nonce is made of chain and subject.
+    """
+
+    subject: str
+    chain_id: int
+    owner: OwnKey
+    contract: str
+    domain_name: str
+    domain_version: str
+    to: str | OwnKey
+    amount: int
+    valid_before: int
+
+
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """The signer's answer: the raw transaction, and where its journal stands after it."""
+    """The signer's answer: the raw transaction or the signature, and where its journal stands after it."""
 
     raw: bytes
     sequence: int
@@ -105,6 +203,10 @@ class Signer(Protocol):
         """
         ...
 
+    async def authorise(self, intent: AuthorisationIntent, *, highest: tuple[int, bytes] | None) -> Signed:
+        """The owner's signature of 65 bytes (r, s, v); asked again, the same. Raises what `sign` does."""
+        ...
+
 
 class AddressSource(Protocol):
     """Derives own addresses from public keys; no private key is needed.
@@ -119,21 +221,24 @@ class AddressSource(Protocol):
         ...
 
     def address(self, key: OwnKey) -> str:
-        """The lower-case hex address of `key`. Raises NoKeyAtIndex: the next index has one."""
+        """The lower-case hex address of `key`.
+
+        Raises NoKeyAtIndex (the next index has one), KeyNotRecorded (no public key of its generation).
+        """
         ...
 
 
 class KeyHolder(Protocol):
     """The signer's own word on the keys it holds, against which ours is compared."""
 
-    async def fingerprints(self) -> Mapping[Role, bytes]:
-        """SHA-256 of each role's extended public key; the same that the policy states. Raises SignerUnavailable."""
+    async def fingerprints(self) -> Mapping[KeySet, bytes]:
+        """SHA-256 of each extended public key that it holds, as the policy states them. Raises SignerUnavailable."""
         ...
 
-    async def addresses(self, role: Role, *, first: int, count: int) -> list[str]:
+    async def addresses(self, keys: KeySet, *, first: int, count: int) -> list[str]:
         """`count` lower-case hex addresses from index `first`, derived by the signer.
 
-        Raises SignerRefused where one is beyond the policy's highest index, SignerUnavailable.
+        Raises SignerRefused where it has no such keys or one is beyond the policy's highest index, SignerUnavailable.
         """
         ...
 
@@ -141,12 +246,12 @@ class KeyHolder(Protocol):
 class Reserver(Protocol):
     """Gives out address indexes from the signer's journal, so that no two copies of a database ever share one."""
 
-    async def reserve(self, role: Role, *, count: int, highest: tuple[int, bytes] | None) -> int:
-        """The first of `count` indexes in a row that nobody was given before and nobody will be given again.
+    async def reserve(self, keys: KeySet, *, count: int, highest: tuple[int, bytes] | None) -> int:
+        """The first of `count` indexes of these keys in a row, given to nobody before and to nobody again.
 
         `highest` is the highest (sequence, head) that an answer carried: a signer whose journal is behind it refuses.
 
-        Raises SignerRefused beyond the policy's highest index, SignerUnavailable: then nothing may be known of a block
-        that the journal has, and it's never used.
+        Raises SignerRefused (no such keys, beyond the policy's highest index), SignerUnavailable: then nothing may be
+        known of a block that the journal has, and it's never used.
         """
         ...

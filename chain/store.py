@@ -3,18 +3,19 @@
 Whoever writes names the epoch in which it leads and the cursor that it saw: if either has moved on, it writes nothing.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Table, func, select, text, update
+from sqlalchemy import Table, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chain import tables
 from chain.errors import LeadershipLost
 from chain.networks import Network
-from chain.observations import BlockRef, SeenBlock
+from chain.observations import BlockRef, Outgoing, SeenBlock
 
 _networks = tables.networks
 _blocks = tables.blocks
@@ -38,7 +39,10 @@ class Followed:
     final_height: int
     roots_verified: bool
     halted: str | None
+    halted_at: datetime | None
     epoch: int
+    late: int
+    """How many observations were recorded later than their blocks; all of them can be read from now on."""
     updated_at: datetime
 
 
@@ -70,7 +74,9 @@ async def followed(connection: AsyncConnection, network: str) -> Followed | None
         final_height=row.final_height,
         roots_verified=row.roots_verified,
         halted=row.halted,
+        halted_at=row.halted_at,
         epoch=row.epoch,
+        late=row.late,
         updated_at=row.updated_at,
     )
 
@@ -115,66 +121,87 @@ async def live_hashes(connection: AsyncConnection, network: str, *, lowest: int,
     return {row.number: row.block_hash for row in rows}
 
 
-async def add_block(connection: AsyncConnection, before: Followed, block: SeenBlock, *, now: datetime) -> None:
-    """Take a block in, with what was seen in it, right after the cursor. Raises LeadershipLost.
+async def add_blocks(
+    connection: AsyncConnection, before: Followed, blocks: Sequence[SeenBlock], *, head_height: int, now: datetime
+) -> Followed:
+    """Take blocks in, one after another, with what was seen in them, right after the cursor; where it stands then.
 
-    A block that was orphaned and is back is live again, at its next revision, and so is what was seen in it.
+    A block that was orphaned and is back is live again, at its next revision, and so is what was seen in it. Raises
+    LeadershipLost.
     """
-    await _move_cursor(
-        connection,
-        before,
-        height=block.ref.number,
-        block_hash=block.ref.block_hash,
-        head_height=func.greatest(_networks.c.head_height, block.ref.number),
-        roots_verified=block.verified,
-        updated_at=now,
+    last = blocks[-1]
+    after: dict[str, Any] = {
+        "height": last.ref.number,
+        "block_hash": last.ref.block_hash,
+        "head_height": max(head_height, last.ref.number),
+        "roots_verified": all(block.verified for block in blocks),
+        "updated_at": now,
+    }
+    await _move_cursor(connection, before, **after)
+    fresh: dict[str, Any] = {"network": before.network, "orphaned": False, "revision": 1, "seen_at": now}
+    await _insert_or_revive(connection, _blocks, [fresh | _header(block) for block in blocks])
+    for table, rows in (
+        (_observations, [fresh | _place(block) | asdict(found) for block in blocks for found in block.observations]),
+        (_outgoing, [fresh | _place(block) | _sent(found) for block in blocks for found in block.outgoing]),
+    ):
+        await _insert_or_revive(connection, table, rows)
+    await _revive_late(connection, before.network, blocks, now=now)
+    return replace(before, **after)
+
+
+async def _revive_late(
+    connection: AsyncConnection, network: str, blocks: Sequence[SeenBlock], *, now: datetime
+) -> None:
+    """What was recorded of these blocks after them, before they left the chain, is live again with them."""
+    c = _observations.c
+    hashes = [block.ref.block_hash for block in blocks]
+    gone = (c.network == network) & c.block_hash.in_(hashes) & c.orphaned & c.late.is_not(None)
+    await connection.execute(
+        update(_observations).where(gone).values(orphaned=False, revision=c.revision + 1, seen_at=now)
     )
-    place: dict[str, Any] = {"network": before.network, "block_hash": block.ref.block_hash}
-    fresh: dict[str, Any] = {"orphaned": False, "revision": 1, "seen_at": now}
-    header = {
+
+
+def _header(block: SeenBlock) -> dict[str, Any]:
+    return {
+        "block_hash": block.ref.block_hash,
         "number": block.ref.number,
         "parent_hash": block.ref.parent_hash,
         "mined_at": block.mined_at,
         "base_fee_per_gas": block.base_fee_per_gas,
         "verified": block.verified,
     }
-    await _insert_or_revive(connection, _blocks, [place | header | fresh])
-    place["block_number"] = block.ref.number
-    seen = [
-        {
-            "tx_hash": found.tx_hash,
-            "place": found.place,
-            "contract": found.contract,
-            "sender": found.sender,
-            "recipient": found.recipient,
-            "amount": found.amount,
-        }
-        for found in block.observations
-    ]
-    await _insert_or_revive(connection, _observations, [place | row | fresh for row in seen])
-    sent = [
-        {
-            "tx_hash": found.tx_hash,
-            "sender": found.sender,
-            "nonce": found.nonce,
-            "recipient": found.recipient,
-            "succeeded": found.succeeded,
-            "gas_used": found.gas_used,
-            "effective_gas_price": found.effective_gas_price,
-            "fee_wei": found.fee_wei,
-        }
-        for found in block.outgoing
-    ]
-    await _insert_or_revive(connection, _outgoing, [place | row | fresh for row in sent])
+
+
+def _place(block: SeenBlock) -> dict[str, Any]:
+    return {"block_hash": block.ref.block_hash, "block_number": block.ref.number}
+
+
+def _sent(found: Outgoing) -> dict[str, Any]:
+    return asdict(found) | {"fee_wei": found.fee_wei}
+
+
+async def token_transfers(
+    connection: AsyncConnection, network: str, *, lowest: int, highest: int
+) -> dict[int, list[tuple[str, str, str, str, int]]]:
+    """The live token transfers between two heights: (transaction, contract, sender, recipient, amount) by height."""
+    c = _observations.c
+    asked = select(c.block_number, c.tx_hash, c.contract, c.sender, c.recipient, c.amount)
+    live = (c.network == network) & c.block_number.between(lowest, highest) & ~c.orphaned & c.contract.is_not(None)
+    found: dict[int, list[tuple[str, str, str, str, int]]] = {}
+    for row in await connection.execute(asked.where(live)):
+        found.setdefault(row.block_number, []).append(tuple(row)[1:])
+    return found
 
 
 async def go_back(
     connection: AsyncConnection, before: Followed, *, height: int, block_hash: str, halted: str | None, now: datetime
 ) -> None:
-    """Orphan the blocks above `height` with what was seen in them, the cursor going back. Raises LeadershipLost."""
-    await _move_cursor(
-        connection, before, height=height, block_hash=block_hash, halted=halted or before.halted, updated_at=now
-    )
+    """Orphan the blocks above `height` with what was seen in them, the cursor going back. Raises LeadershipLost.
+
+    `halted`: why nothing may be credited or paid from now on; a network that was halted before stays so.
+    """
+    halting: dict[str, Any] = {} if halted is None or before.halted else {"halted": halted, "halted_at": now}
+    await _move_cursor(connection, before, height=height, block_hash=block_hash, updated_at=now, **halting)
     for table, number in (
         (_blocks, _blocks.c.number),
         (_observations, _observations.c.block_number),

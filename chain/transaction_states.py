@@ -1,7 +1,8 @@
 """The life of an own transaction: its states, what may happen to it, and what it may wait for. Pure.
 
 reserved -> signed -> broadcast <-> mined -> final | reverted | cancelled
-reserved -> refused; anything not yet final -> needs_review, when its nonce was used up by a transaction of others.
+reserved -> refused | given_back: its nonce goes to the next one; anything not yet final -> needs_review, when its
+nonce was used up by a transaction of others.
 A stalled one keeps its state and carries what it waits for. After `signed` only final evidence ends it.
 """
 
@@ -16,7 +17,15 @@ class Kind(StrEnum):
     WITHDRAWAL = "withdrawal"
     SWEEP = "sweep"
     GAS_TOPUP = "gas_topup"
+    REFILL = "refill"
+    BATCH = "batch"
+    ALLOWANCE = "allowance"
+    DEPLOYMENT = "deployment"
     CANCEL = "cancel"
+
+
+INTERNAL = frozenset({Kind.SWEEP, Kind.GAS_TOPUP, Kind.REFILL})
+"""What moves the house's own from one of its addresses to another. A withdrawal is none of it, wherever it lands."""
 
 
 class State(StrEnum):
@@ -30,6 +39,8 @@ class State(StrEnum):
     REVERTED = "reverted"
     CANCELLED = "cancelled"
     REFUSED = "refused"
+    GIVEN_BACK = "given_back"
+    """It was never signed, and isn't to be now: whoever asked for it decides anew."""
     NEEDS_REVIEW = "needs_review"
 
 
@@ -41,6 +52,8 @@ class WaitingFor(StrEnum):
     FEE = "fee"
     SIGNER = "signer"
     NODE = "node"
+    APPROVAL = "approval"
+    """Its sender is halted until a person has looked (`chain.foreign`)."""
 
 
 class Event(StrEnum):
@@ -48,6 +61,7 @@ class Event(StrEnum):
 
     SIGNED = "signed"
     REFUSED = "refused"
+    GIVEN_BACK = "given_back"
     SENT = "sent"
     MINED = "mined"
     UNMINED = "unmined"
@@ -60,9 +74,13 @@ class Event(StrEnum):
 OPEN = frozenset({State.RESERVED, State.SIGNED, State.BROADCAST, State.MINED})
 """The states in which there is still something to do or to see."""
 
+WITHOUT_NONCE = frozenset({State.REFUSED, State.GIVEN_BACK})
+"""The states of what was never signed: its nonce went to another, and its subject may be reserved anew."""
+
 _TABLE: dict[tuple[State, Event], State] = {
     (State.RESERVED, Event.SIGNED): State.SIGNED,
     (State.RESERVED, Event.REFUSED): State.REFUSED,
+    (State.RESERVED, Event.GIVEN_BACK): State.GIVEN_BACK,
     (State.RESERVED, Event.DISPLACED): State.NEEDS_REVIEW,
     (State.SIGNED, Event.SENT): State.BROADCAST,
     (State.SIGNED, Event.MINED): State.MINED,

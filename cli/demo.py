@@ -26,7 +26,6 @@ from cli.install import BankChoice, ChainChoice, install
 from cli.journey import BANK_ACCOUNT, Ending, Person, Stage, play
 from cli.output import Exit, say
 from cli.supervisor import Supervisor
-from custody.derivation import Role as CustodyRole
 from custody.keystore import Argon2Cost
 from db.server import clean
 from wiring.assemble import first_operator_key, prepare_book
@@ -44,6 +43,7 @@ BLOCK_SECONDS = 1
 """The demo chain makes a block every second."""
 
 SPENDABLE_DEPTH, FINAL_DEPTH = 2, 4
+REPLACE_AFTER_SECONDS = 2
 """Blocks; small, since nothing reorganises a chain of one node but its owner."""
 
 QUICK_KEYS = Argon2Cost(memory_kib=8 * 1024, passes=1, lanes=1)
@@ -83,12 +83,13 @@ def _run(*, exit_after: bool, kind: NodeKind) -> Exit:
         say(f"  bank: mock-bank on {bank.url}")
         bank.open_account(BANK_ACCOUNT, iban=BANK_IBAN)
         settings = supervisor.settings
-        addresses = XpubAddresses({CustodyRole(role): xpub for role, xpub in settings.xpubs.items()})
+        addresses = XpubAddresses(settings.xpubs)
         hot = addresses.address(OwnKey(Role.HOT, 0))
         stage = Stage(
             api_url=supervisor.api_url,
             operator_key=operator_key,
             chain_url=chain.url,
+            block_seconds=BLOCK_SECONDS,
             hot_address=hot,
             bank=bank,
             bank_iban=BANK_IBAN,
@@ -151,6 +152,7 @@ def _service(home: Path, chain: LocalChain) -> Iterator[tuple[Supervisor, str]]:
             tokens={"USDC": (token.address.lower(), token.decimals)},
             spendable_depth=SPENDABLE_DEPTH,
             final_depth=FINAL_DEPTH,
+            replace_after_seconds=REPLACE_AFTER_SECONDS,
         ),
         banks=(BankChoice("main", BANK_IBAN, "EUR"),),
         clock=SystemClock(),

@@ -75,12 +75,17 @@ class Run:
         self._seconds = 0
 
     async def take(self, settings: Settings) -> None:
-        """Check the file and book it, as far as that was asked for. Raises BadFile, ConfigError, Unavailable."""
+        """Check the file and book it, as far as that was asked for.
+
+        Raises BadFile, ConfigError, Unavailable (also while the database must be recovered first).
+        """
         with _opened(self._file) as stream:
             if self._checks and not self._only_checks and not stream.seekable():
                 raise ConfigError(f"{self.name} can be read only once: import a file, or add --no-check")
             start = stream.tell() if stream.seekable() else 0
             async with open_parts(settings, name="onebook import") as parts:
+                if not self._only_checks:
+                    await parts.gate.require()
                 self._refused.assets = await parts.ledger.assets()
                 with Progress() as progress:
                     if self._checks:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
 
+from eth_hash.auto import keccak
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from base.clock import Clock
@@ -12,6 +13,7 @@ from base.entropy import Entropy
 from base.errors import ConfigError
 from base.files import write_atomically
 from chain.networks import GWEI
+from chain.payout import payout_code
 from custody.ceremony import create_keys, keys_of
 from custody.clocks import SystemClocks
 from custody.derivation import Role
@@ -19,7 +21,7 @@ from custody.enrolment import enrol
 from custody.intents import NATIVE
 from custody.keystore import Argon2Cost
 from custody.policy_file import parse
-from custody.policy_starter import Limits, starter_policy
+from custody.policy_starter import Limits, PayoutContract, starter_policy
 from ledger.seals import KEY_NAME, make_seal_key
 from wiring.settings import CONFIG_NAME
 
@@ -53,6 +55,7 @@ class ChainChoice:
     spendable_depth: int
     final_depth: int
     start_height: int = 0
+    replace_after_seconds: int = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ def install(
     api_port: int = 8080,
     requests_per_minute: int = 600,
     worker_pause_ms: int = 500,
+    hot_senders: int = 1,
     cost: Argon2Cost | None = None,
     logs: Path = Path("logs"),
     public_books: bool = False,
@@ -97,7 +101,7 @@ def install(
     fingerprints = {role: key.fingerprint for role, key in created.items()}
     make_seal_key(home / KEY_NAME)
     if chain is not None:
-        text = _policy(chain, fingerprints)
+        text = _policy(chain, fingerprints, hot_senders)
         write_atomically(home / "policy.toml", text.encode())
         enrol(home / "journal.sqlite", keys_of(created), parse(text), clocks=SystemClocks())
     _render(home, "rates.toml", as_of=clock.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
@@ -107,6 +111,7 @@ def install(
         api_port=api_port,
         requests_per_minute=requests_per_minute,
         worker_pause_ms=worker_pause_ms,
+        hot_senders=hot_senders,
         signer_socket="run/signer.sock",
         logs=str(logs),
         public_books=public_books,
@@ -123,7 +128,7 @@ def install(
     )
 
 
-def _policy(chain: ChainChoice, fingerprints: Mapping[Role, bytes]) -> str:
+def _policy(chain: ChainChoice, fingerprints: Mapping[Role, bytes], hot_senders: int) -> str:
     """Small change per transfer and day, as a start; the operator raises it knowingly."""
     named = chain.tokens.items()
     return starter_policy(
@@ -137,6 +142,8 @@ def _policy(chain: ChainChoice, fingerprints: Mapping[Role, bytes]) -> str:
         fee_wei_max=300_000 * 500 * GWEI,
         fingerprints=fingerprints,
         gas_per_day=3 * _ETHER // 2,
+        payout=PayoutContract(code_hash=bytes(keccak(payout_code().creation)), fee_wei_max=_ETHER),
+        hot_senders=hot_senders,
         names={NATIVE: ("ETH", 18)} | {contract: (asset, decimals) for asset, (contract, decimals) in named},
     )
 

@@ -23,7 +23,7 @@ from custody.resync import Missing
 from custody.rolekeys import SingleAddress, address_source
 from db.engine import tx
 from treasury.signature_audit import Difference, OnChain, Reason, compare_chain, compare_stored
-from treasury.signature_store import Sent, StoredAttempt, load_attempts, load_sent
+from treasury.signature_store import Sent, StoredAttempt, load_attempts, load_chain_ids, load_sent
 from wiring.assemble import Parts, open_parts
 from wiring.settings import Settings
 
@@ -64,10 +64,11 @@ async def audit_journal(settings: Settings, journal: Path | None, *, none: bool)
                 await _read_signer(client, reading, progress)
             async with open_parts(settings, name="onebook signer audit") as parts:
                 async with tx(parts.engine) as connection:
-                    attempts, sent = await load_attempts(connection), await load_sent(connection)
+                    stored = await load_attempts(connection), await load_chain_ids(connection)
+                    sent = await load_sent(connection)
                 if journal is None and not none:  # what was signed meanwhile may be stored already
                     await _read_signer(client, reading, progress)
-                return await _compare(parts, policy, reading, attempts, sent, progress)
+                return await _compare(parts, policy, reading, stored, sent, progress)
         finally:
             await client.close()
 
@@ -108,10 +109,12 @@ async def _compare(
     parts: Parts,
     policy: Policy,
     reading: JournalReading,
-    attempts: list[StoredAttempt],
+    stored: tuple[list[StoredAttempt], dict[str, int]],
     sent: list[Sent],
     progress: Progress,
 ) -> Found:
+    """`stored`: the attempts, and the chain id of each network that they name."""
+    attempts, named = stored
     chain_ids = {network.name: network.chain_id for network in parts.registry.networks.values()}
     now_us = time.time_ns() // 1_000
     found = Found(
@@ -121,8 +124,8 @@ async def _compare(
         messages=reading.messages,
         attempts=sum(attempt.raw is not None for attempt in attempts),
     )
-    found.differences += compare_stored(reading, attempts, chain_ids, now_us=now_us)
-    found.missing = _missing(found.differences, attempts, chain_ids)
+    found.differences += compare_stored(reading, attempts, named | chain_ids, now_us=now_us)
+    found.missing = _missing(found.differences, attempts, named | chain_ids)
     if reading.flaw is not None:
         return found
     sources = {str(name): address_source(public) for name, public in parts.settings.xpubs.items()}
@@ -138,8 +141,8 @@ async def _compare(
 
 
 async def _seen(parts: Parts, name: str, signed: list[SignedTransaction], sources: Sources, advance: Told) -> OnChain:
-    """What the network's first node says of the house's senders, of everybody who signed, and of what was signed."""
-    node = parts.nodes[name][0]
+    """What the network's nodes say of the house's senders, of everybody who signed, and of what was signed."""
+    node = parts.nodes[name]
     await node.check(None)
     senders = {one.sender for one in signed} | {
         f"{role.value}:0" for role in (Role.HOT, Role.GAS) if role.value in sources

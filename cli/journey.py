@@ -4,14 +4,15 @@ It plays the people (users, a treasurer, somebody outside) and nothing of the se
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from base.errors import OnebookError, Unavailable
-from chain import local
+from chain import local, local_blocks
 from cli.demo_bank import DemoBank
 from cli.output import say, show_table
 
@@ -21,7 +22,12 @@ WAIT_SECONDS = 90.0
 POLL_SECONDS = 0.1
 BANK_ACCOUNT = "ONEBOOK"
 OUTSIDER = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
-"""Where Bob's withdrawal goes: a development account that is nobody of ours."""
+"""Where withdrawals go: a development account that is nobody of ours."""
+
+JUMP_PERCENT = 130
+"""What a block's base fee becomes, of all that the first attempt offers: too much for it, less than it may cost."""
+
+GWEI = 10**9
 
 
 class StoryStopped(OnebookError):
@@ -71,6 +77,7 @@ class Stage:
     api_url: str
     operator_key: str = field(repr=False)
     chain_url: str
+    block_seconds: int
     hot_address: str
     bank: DemoBank
     bank_iban: str
@@ -96,6 +103,7 @@ def play(stage: Stage) -> Ending:
         _alice_converts(people["alice"])
         _alice_pays_bob(people["alice"], people["bob"])
         _bob_withdraws(people["bob"], stage)
+        _a_withdrawal_is_stuck(people["alice"], stage)
         return _reckoning(people)
 
 
@@ -151,14 +159,55 @@ def _alice_pays_in_by_bank(alice: Person, treasurer: Person, stage: Stage) -> No
 def _alice_deposits(alice: Person, stage: Stage) -> None:
     _title("Somebody outside sends Alice 250 USDC on chain")
     address = alice.post("/v1/deposit-addresses", {"network": "local"})["address"]
-    tx_hash = local.transfer(stage.chain_url, "USDC", address, 250 * 10**6)
-    say(f"  to her address {address}")
-    say(f"  transaction {tx_hash}")
-    _until("the deposit is seen", lambda: alice.get("/v1/deposits")["items"])
-    seen = alice.get("/v1/deposits")["items"][0]
-    say(f"  seen in block {seen['block_number']}: {seen['state']}, {seen['amount']} {seen['asset']}")
-    _until("the deposit can be spent", lambda: _have(alice, "USDC") == "250.00")
-    say(f"  credited; Alice has {_have(alice, 'USDC')} USDC")
+    with _blocks_by_hand(stage):
+        before = local_blocks.take_snapshot(stage.chain_url)
+        tx_hash = local.transfer(stage.chain_url, "USDC", address, 250 * 10**6, seconds=None)
+        say(f"  to her address {address}")
+        say(f"  transaction {tx_hash}")
+        local.mine(stage.chain_url)
+        _until("the deposit is seen", lambda: _deposit_states(alice) == ["pending"])
+        seen = alice.get("/v1/deposits")["items"][0]
+        say(f"  seen in block {seen['block_number']}: {seen['state']}, {seen['amount']} {seen['asset']}")
+        local.mine(stage.chain_url)
+        _until("the deposit can be spent", lambda: _have(alice, "USDC") == "250.00")
+        say(f"  credited; Alice has {_have(alice, 'USDC')} USDC")
+        _the_chain_changes_its_mind(alice, stage, before, tx_hash)
+
+
+def _the_chain_changes_its_mind(alice: Person, stage: Stage, before: local_blocks.Snapshot, tx_hash: str) -> None:
+    """Another branch without her deposit, taken back; then the same transaction once more, credited anew."""
+    _title("A reorganisation: the chain takes that deposit away, and gives it back")
+    raw = local_blocks.raw_transaction(stage.chain_url, tx_hash)
+    lost = local.height(stage.chain_url) - before.height
+    local_blocks.reorganise(stage.chain_url, lost, keep=False, marks=(before,))
+    say(f"  the last {lost} blocks are others now, and the transaction is in none of them")
+    _until("the deposit is taken back", lambda: _deposit_states(alice) == ["reversed"])
+    say(f"  taken back; Alice has {_have(alice, 'USDC')} USDC")
+    if _have(alice, "USDC") != "0.00":
+        raise StoryStopped("the deposit left the chain, and Alice has it still")
+    local_blocks.send_raw(stage.chain_url, raw)
+    local.mine(stage.chain_url, 2)
+    _until("the deposit is back", lambda: _deposit_states(alice) == ["credited", "reversed"])
+    again = alice.get("/v1/deposits")["items"][0]
+    say(f"  the same transaction, now in block {again['block_number']}: a new deposit, {again['state']}")
+    say(f"  Alice has {_have(alice, 'USDC')} USDC, once")
+    if _have(alice, "USDC") != "250.00":
+        raise StoryStopped("one deposit that came twice must count once")
+
+
+@contextmanager
+def _blocks_by_hand(stage: Stage) -> Iterator[None]:
+    """No block comes by itself, so that the scene is the same on every machine; afterwards they come again."""
+    local.mine_at_once(stage.chain_url, False)
+    try:
+        yield
+    finally:
+        local.mine_every(stage.chain_url, stage.block_seconds)
+
+
+def _deposit_states(person: Person) -> list[str]:
+    """The states of a person's deposits, newest first."""
+    return [deposit["state"] for deposit in person.get("/v1/deposits")["items"]]
 
 
 def _alice_converts(alice: Person) -> None:
@@ -177,28 +226,71 @@ def _alice_pays_bob(alice: Person, bob: Person) -> None:
 
 def _bob_withdraws(bob: Person, stage: Stage) -> None:
     _title("Bob withdraws 40.00 USDC to an address outside")
-    body = {"asset": "USDC", "network": "local", "address": OUTSIDER, "amount": "40.00"}
-    estimate = bob.post("/v1/withdrawals/estimate", body)
     before = local.balance(stage.chain_url, "USDC", OUTSIDER)
-    asked = bob.post("/v1/withdrawals", body)
-    say(f"  {asked['id']}: held 40.00 and at most {estimate['fee_highest']} USDC for the network's fee")
+    asked = _ask_for_withdrawal(bob, "40.00")
     states = [asked["state"]]
-
-    def is_final() -> bool:
-        state = bob.get(f"/v1/withdrawals/{asked['id']}")["state"]
-        if state != states[-1]:
-            states.append(state)
-        if state in ("rejected", "reverted", "needs_review", "cancelled"):
-            raise StoryStopped(f"the withdrawal ended {state}")
-        return bool(state == "final")
-
-    _until("the withdrawal is final", is_final)
-    paid = bob.get(f"/v1/withdrawals/{asked['id']}")
+    _until("the withdrawal is final", lambda: _withdrawal(bob, asked["id"], states)["state"] == "final")
     say(f"  seen on its way: {' > '.join(states)}")
+    _must_have_arrived(bob, asked["id"], stage, before, 40 * 10**6)
+
+
+def _a_withdrawal_is_stuck(alice: Person, stage: Stage) -> None:
+    """The market leaves its fees behind; the same nonce is offered with higher ones, and pays once."""
+    _title("Alice withdraws 25.00 USDC, and the price of gas jumps before it's mined")
+    before = local.balance(stage.chain_url, "USDC", OUTSIDER)
+    with _blocks_by_hand(stage):
+        asked = _ask_for_withdrawal(alice, "25.00")
+        _until("the withdrawal is sent", lambda: _withdrawal(alice, asked["id"])["state"] == "broadcast")
+        first = local.rpc(stage.chain_url, "eth_getTransactionByHash", _withdrawal(alice, asked["id"])["tx_hash"])
+        say(f"  sent with nonce {int(first['nonce'], 16)}: {first['hash']}")
+        offered = int(first["maxFeePerGas"], 16)
+        local_blocks.set_next_base_fee(stage.chain_url, offered * JUMP_PERCENT // 100)
+        local.mine(stage.chain_url)
+        asks = _gwei(_base_fee(stage))
+        say(f"  it offers {_gwei(offered)} gwei at most; the next block asks for {asks}, and leaves it out")
+        _until("it's outbid", lambda: _withdrawal(alice, asked["id"])["tx_hash"] != first["hash"])
+        second = local.rpc(stage.chain_url, "eth_getTransactionByHash", _withdrawal(alice, asked["id"])["tx_hash"])
+        if second["nonce"] != first["nonce"]:
+            raise StoryStopped("a replacement must have the nonce of what it replaces")
+        say(f"  replaced, same nonce, {_gwei(int(second['maxFeePerGas'], 16))} gwei at most: {second['hash']}")
+    _until("the withdrawal is final", lambda: _withdrawal(alice, asked["id"])["state"] == "final")
+    _must_have_arrived(alice, asked["id"], stage, before, 25 * 10**6)
+    say("  one of the two was mined, as only one can be; what she is charged is within what was held")
+
+
+def _ask_for_withdrawal(person: Person, amount: str) -> Any:
+    body = {"asset": "USDC", "network": "local", "address": OUTSIDER, "amount": amount}
+    estimate = person.post("/v1/withdrawals/estimate", body)
+    asked = person.post("/v1/withdrawals", body)
+    say(f"  {asked['id']}: held {amount} and at most {estimate['fee_highest']} USDC for the network's fee")
+    return asked
+
+
+def _withdrawal(person: Person, id: str, states: list[str] | None = None) -> Any:
+    """The withdrawal as it stands; a state not seen before is added to `states`."""
+    found = person.get(f"/v1/withdrawals/{id}")
+    if states is not None and found["state"] != states[-1]:
+        states.append(found["state"])
+    if found["state"] in ("rejected", "reverted", "needs_review", "cancelled"):
+        raise StoryStopped(f"the withdrawal ended {found['state']}: {found.get('reason')}")
+    return found
+
+
+def _must_have_arrived(person: Person, id: str, stage: Stage, before: int, units: int) -> None:
+    paid = _withdrawal(person, id)
     arrived = local.balance(stage.chain_url, "USDC", OUTSIDER) - before
     say(f"  transaction {paid['tx_hash']} in block {paid['block_number']}; fee {paid['fee']} USDC")
-    if arrived != 40 * 10**6:
-        raise StoryStopped(f"the chain says that {arrived} units arrived, not 40000000")
+    if arrived != units:
+        raise StoryStopped(f"the chain says that {arrived} units arrived, not {units}")
+
+
+def _base_fee(stage: Stage) -> int:
+    """The newest block's base fee, in wei per gas."""
+    return int(local.rpc(stage.chain_url, "eth_getBlockByNumber", "latest", False)["baseFeePerGas"], 16)
+
+
+def _gwei(wei: int) -> str:
+    return f"{wei // GWEI}.{wei % GWEI * 1000 // GWEI:03d}"
 
 
 def _reckoning(people: Mapping[str, Person]) -> Ending:

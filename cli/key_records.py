@@ -13,6 +13,7 @@ from custody import keyring
 from custody.ceremony import PublicKey
 from custody.derivation import Role, checksummed
 from custody.errors import KeyFileMissing
+from custody.intents import keys_name
 from custody.passphrases import Guard
 from custody.rolekeys import RoleKeys, address_source
 from custody.stores import open_store
@@ -71,7 +72,7 @@ def recorded(path: Path | None, keys: Path, role: Role, generation: int) -> Reco
         text = path.read_text(encoding="utf-8")
         told = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
         if path.suffix == ".toml":
-            return _of_public(path, str(told["xpubs"][role.value]))
+            return _of_public(path, str(told["xpubs"][keys_name(role, generation)]))
         entry = _entry(told, role, generation)
         addresses = tuple(str(address) for address in entry["addresses"])
         return Recorded(path, bytes.fromhex(str(entry["fingerprint"])), addresses)

@@ -5,8 +5,9 @@ and `onebook --help` needs none. Within a command's module, what takes long to i
 """
 
 import importlib
+import importlib.metadata
 import sys
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -53,6 +54,10 @@ COMMANDS = {
         "cli.commands.keys:app", "The signer's keys: ceremony, drill, list, import, rotate, passphrase, destroy."
     ),
     "reconcile": Command("cli.commands.book:reconcile", "Compare the book with the chain, the bank and itself."),
+    "recover": Command(
+        "cli.commands.recover:recover",
+        "Rebuild every withdrawal, hold and idempotency key that the signer's journal knows and this database doesn't.",
+    ),
     "audit": Command(
         "cli.commands.proofs:audit", "Recompute every balance, hold, hash and seal of the book from its journal."
     ),
@@ -63,7 +68,13 @@ COMMANDS = {
     "verify": Command("cli.commands.verify:app", "Check a proof, offline."),
     "import": Command("cli.commands.imports:app", "Take a bank statement, or a file of entries, into the book."),
     "export": Command("cli.commands.exports:export", "Write the book, or a part of it, as it is at one instant."),
-    "chain": Command("cli.commands.chain:app", "The developer's local chain: up, mine, faucet, status."),
+    "chain": Command(
+        "cli.commands.chain:app",
+        "The developer's local chain: up, mine, time, snapshot, reorg, faucet, scenario, status, reanchor.",
+    ),
+    "payout": Command(
+        "cli.commands.payout:app", "The contract that pays many withdrawals in one transaction: deploy, status."
+    ),
     "config": Command(
         "cli.commands.service:config",
         "Show the configuration in force: the file with the variables over it, secrets hidden.",
@@ -109,9 +120,19 @@ app = typer.Typer(
 )
 
 
+def _say_version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"onebook {importlib.metadata.version('onebook')}")
+        raise typer.Exit
+
+
 @app.callback()
-def onebook() -> None:
-    """Only there so that the commands are a group."""
+def onebook(
+    _: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=lambda told: _say_version(wanted=told))
+    ] = False,
+) -> None:
+    """What stands before any command."""
 
 
 def run() -> None:

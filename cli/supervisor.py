@@ -29,7 +29,7 @@ from db.server import PostgresServer
 from wiring.running import Running, forget_running, own_start, read_running, write_running
 from wiring.settings import CONFIG_VARIABLE, Settings
 
-READY_SECONDS = 40.0
+READY_SECONDS = 120.0
 """How long a process may take until it's ready."""
 
 RESTARTS_MAX = 5
@@ -135,6 +135,8 @@ class Supervisor:
         self._add("api", lambda: self._python("api", "api.serve", "--fd", str(fd), pass_fds=(fd,)))
         self._await("api", lambda: _answers(f"{self.api_url}/health/ready"))
         self._say(f"API on {self.api_url}")
+        if _halted(f"{self.api_url}/health/ready"):
+            self._say("nothing moves yet: the database was put back from a backup. Now run `onebook recover`")
 
     def record(self) -> None:
         """Write what runs where, for the command line."""
@@ -260,10 +262,20 @@ class _stop_on_signals:  # noqa: N801 - reads as a phrase at its only use
 
 
 def _answers(url: str) -> bool:
+    """Whether all is well there, or nothing but that somebody has to run `onebook recover`."""
     try:
-        return httpx.get(url, timeout=2).status_code == httpx.codes.OK
+        return httpx.get(url, timeout=2).status_code == httpx.codes.OK or _halted(url)
     except httpx.HTTPError:
         return False
+
+
+def _halted(url: str) -> bool:
+    """Whether a database that must be recovered is all that isn't well."""
+    try:
+        checks = httpx.get(url, timeout=2).json()["checks"]
+    except (httpx.HTTPError, ValueError, KeyError):
+        return False
+    return [name for name, fault in checks.items() if fault != "ok"] == ["recovery"]
 
 
 def _secret(value: SecretStr | None) -> str:

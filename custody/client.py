@@ -21,7 +21,7 @@ from custody.intents import Authorisation, Intent, KeyRef, ProofOfControl, to_ma
 from custody.journal_file import Head, Row
 from custody.messages import message_digest, message_signer
 from custody.rolekeys import SingleAddress, address_source
-from custody.transactions import build, read
+from custody.transactions import build, read_as
 
 _ADDRESSES_KEPT: Final = 4096
 
@@ -70,11 +70,6 @@ class SignerStatus:
         """SHA-256 of each public text."""
         return {name: fingerprint(public) for name, public in self.keys.items()}
 
-    @property
-    def xpubs(self) -> dict[Role, str]:
-        """The first generation's, by role."""
-        return {Role(name): public for name, public in self.keys.items() if "." not in name}
-
 
 @dataclass(slots=True)
 class SignerClient:
@@ -102,8 +97,11 @@ class SignerClient:
             raise SignerMismatch("the signer's status makes no sense: another program sits at its socket") from problem
         if self.xpubs is None:
             self.xpubs = dict(status.keys)
-        if any(status.keys.get(str(name)) != public for name, public in self.xpubs.items()):
-            raise SignerMismatch("the signer has other keys than this service knows: check who listens at its socket")
+        if others := [str(name) for name, public in self.xpubs.items() if status.keys.get(str(name)) != public]:
+            raise SignerMismatch(
+                f"the signer has other keys than this service knows ({', '.join(others)}): a rotated key isn't accepted"
+                " there yet, or somebody else listens at its socket"
+            )
         return status
 
     async def sign(
@@ -112,13 +110,13 @@ class SignerClient:
         *,
         highest: tuple[int, bytes] | None,
         mandate: Mandate | None = None,
-        claims: Mapping[str, object] | None = None,
+        claims: Mapping[str, object] | Sequence[Mapping[str, object] | None] | None = None,
     ) -> Signed:
         """The signed transaction (or message) of `intent`; asked again, the same bytes.
 
         `highest` is the highest (sequence, head) that any answer carried, None before the first. `mandate` is what
-        people signed about it, `claims` what the journal is to remember of whose it is. Raises SignerRefused,
-        SignerUnavailable, SignerMismatch when the answer isn't to this attempt or by this key.
+        people signed about it, `claims` what the journal is to remember of whose it is; of a batch, whose each leg is.
+        Raises SignerRefused, SignerUnavailable, SignerMismatch when the answer isn't to this attempt or by this key.
         """
         if self.xpubs is None:
             await self.status()
@@ -127,7 +125,7 @@ class SignerClient:
         if mandate is not None:
             question["mandate"] = mandate_map(mandate)
         if claims is not None:
-            question["claims"] = dict(claims)
+            question["claims"] = dict(claims) if isinstance(claims, Mapping) else list(claims)
         told = await self._ask(question)
         try:
             raw, head = _ok(told)["raw"], _head(told)
@@ -143,9 +141,7 @@ class SignerClient:
         if isinstance(intent, Authorisation | ProofOfControl):
             digest = message_digest(intent, self._address)
             return raw, message_signer(digest, raw), digest
-        signed = read(raw)
-        if signed.transaction != build(intent, self._address):
-            raise SignerMismatch(f"the answer is another transaction than attempt {intent.attempt} asked for")
+        signed = read_as(build(intent, self._address), raw)
         return signed.raw, signed.sender, signed.tx_hash
 
     async def addresses(self, keys: str, *, first: int, count: int) -> list[bytes]:

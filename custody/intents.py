@@ -438,6 +438,7 @@ _FORMS: Final[dict[str, type[Intent]]] = {
         *(Deployment, Anchor, ProofOfControl, Cancel),
     )
 }
+_NAMES: Final = {name: frozenset(item.name for item in fields(form)) for name, form in _FORMS.items()}
 _FIELDS: Final[dict[str, tuple[str, ...]]] = {
     name: tuple(item.name for item in fields(form)) for name, form in _FORMS.items()
 }
@@ -498,8 +499,8 @@ def from_map(told: object) -> Intent:
     if not isinstance(kind, str) or kind not in _FORMS:
         raise IntentInvalid("the signer knows no such kind of intent", code="intent_unknown", param="kind")
     values: dict[str, Any] = {name: value for name, value in told.items() if name != "kind"}
-    if values.keys() != set(_FIELDS[kind]):
-        odd = sorted(str(name)[:64] for name in values.keys() ^ set(_FIELDS[kind]))
+    if values.keys() != _NAMES[kind]:
+        odd = sorted(str(name)[:64] for name in values.keys() ^ _NAMES[kind])
         raise IntentInvalid(f"a {kind} has exactly its own fields; unknown or missing: {', '.join(odd[:8])}")
     for name, read in _READERS.items():
         if name in values:

@@ -18,6 +18,7 @@ import cbor2
 
 from base.files import sync_folder
 from custody.approvals import Mandate, Person, mandate_map
+from custody.claims import Claims
 from custody.clocks import Clocks
 from custody.counting import Counted, Counts
 from custody.errors import JournalExists, JournalMissing, JournalTampered
@@ -254,7 +255,9 @@ class Journal:
 
     def first_of(self, subject: str) -> Journalled | None:
         """The intent that a subject began with."""
-        return self._journalled(self._one("subject = ? AND kind = 'intent'", subject))
+        return self._journalled(
+            self._one("subject = ? AND kind IN ('intent', 'successor') ORDER BY attempt LIMIT 1", subject)
+        )
 
     def allowance_for(self, batch: str) -> Journalled | None:
         """The allowance signed last for a batch."""
@@ -302,7 +305,7 @@ class Journal:
         at: Moment,
         mandate: Mandate | None = None,
         approved_by: frozenset[str] = frozenset(),
-        claims: Mapping[str, object] | None = None,
+        claims: Claims | None = None,
     ) -> Journalled:
         """A subject gets its nonce; counts at once and in full. `claims` are the asker's own, kept for recovery."""
         body = {
@@ -312,7 +315,7 @@ class Journal:
             "fee_counted": intent.fee_wei_max,
             "mandate": None if mandate is None else mandate_map(mandate),
             "approved_by": sorted(approved_by),
-            "claims": None if claims is None else dict(claims),
+            "claims": claims,
         }
         head = self._append(Kind.INTENT, body, at=at, intent=intent)
         return Journalled(head.sequence, intent, rule, fee_wei_max)

@@ -41,7 +41,6 @@ CREATE TABLE rows (
     hash      BLOB NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX one_subject_per_nonce ON rows (chain_id, sender, nonce) WHERE kind IN ('intent', 'resynced');
-CREATE UNIQUE INDEX one_nonce_per_subject ON rows (subject) WHERE kind = 'intent';
 CREATE UNIQUE INDEX one_intent_per_attempt ON rows (subject, attempt) WHERE kind IN ('intent', 'successor');
 CREATE UNIQUE INDEX one_signature_per_attempt ON rows (subject, attempt) WHERE kind = 'signed';
 CREATE INDEX what_was_taken_back ON rows (subject) WHERE kind = 'resynced';
@@ -54,9 +53,11 @@ CREATE TRIGGER subjects_remain BEFORE DELETE ON subjects BEGIN SELECT RAISE(ABOR
 """
 
 
+_PAGE_BYTES: Final = 1024
+"""A commit writes every page that it touched, and rows are about 500 bytes: smaller pages, less to flush."""
 CHECKPOINT_ROWS: Final = 2_000
 """Rows after which the log is worth moving into the file."""
-_AUTOCHECKPOINT_PAGES: Final = 20_000
+_AUTOCHECKPOINT_PAGES: Final = 80_000
 """Pages of log (80 MB) at which SQLite moves them itself, in the middle of a commit: only if nobody did before."""
 
 
@@ -124,7 +125,14 @@ class Row(NamedTuple):
 
     def expected_hash(self, previous: bytes) -> bytes:
         """SHA-256 over the row before and everything in this one."""
-        return sha256(cbor2.dumps([previous, *self[:-1]], canonical=True)).digest()
+        return _hash(previous, self[:-1])
+
+
+def _hash(previous: bytes, fields: tuple[object, ...]) -> bytes:
+    return sha256(cbor2.dumps([previous, *fields], canonical=True)).digest()
+
+
+_INSERT: Final = f"INSERT INTO rows VALUES ({', '.join('?' * len(Row._fields))})"  # noqa: S608 - placeholders
 
 
 def make_row(head: Head, at: Moment, kind: Kind, body: Mapping[str, object], about: Placed | None = None) -> Row:
@@ -133,8 +141,8 @@ def make_row(head: Head, at: Moment, kind: Kind, body: Mapping[str, object], abo
     if about is not None:
         place = (about.subject, about.attempt, about.chain_id, str(about.sender), about.nonce)
     encoded = cbor2.dumps(dict(body), canonical=True)
-    bare = Row(head.sequence + 1, at.at_us, at.window_us, _clock(at), kind.value, *place, encoded, b"")
-    return bare._replace(hash=bare.expected_hash(head.hash))
+    fields = (head.sequence + 1, at.at_us, at.window_us, _clock(at), kind.value, *place, encoded)
+    return Row(*fields, hash=_hash(head.hash, fields))
 
 
 @lru_cache(maxsize=1)
@@ -150,7 +158,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
 
 def insert(connection: sqlite3.Connection, row: Row) -> None:
     """Append a row; flushed at once, unless a transaction is open."""
-    connection.execute(f"INSERT INTO rows VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - placeholders
+    connection.execute(_INSERT, row)
 
 
 def verified_rows(connection: sqlite3.Connection) -> Iterator[Row]:
@@ -222,6 +230,7 @@ def connect(path: Path) -> sqlite3.Connection:
     """A connection that flushes every commit."""
     connection = sqlite3.connect(path, isolation_level=None, timeout=5)
     try:
+        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # of a file that isn't there yet
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_AUTOCHECKPOINT_PAGES}")

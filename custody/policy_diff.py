@@ -72,9 +72,14 @@ def _people(old: Policy, new: Policy) -> Iterator[Change]:
 
 
 def _keys(old: Policy, new: Policy) -> Iterator[Change]:
-    for role, mark in _changed(old.keys, new.keys):
-        said = "isn't named any more" if mark is None else "is another"
-        yield Change(Way.LOOSER if role in old.keys else Way.TIGHTER, f"the fingerprint of the {role} key {said}")
+    for name, mark in _changed(old.keys, new.keys):
+        if name in old.keys:
+            said = "isn't named any more" if mark is None else "is another"
+            yield Change(Way.LOOSER, f"the fingerprint of the {name} key {said}")
+        elif mark is not None and "." in name:
+            yield Change(Way.OTHER, f"a new key, {name}, signs beside the older ones: fingerprint {mark.hex()}")
+        else:
+            yield Change(Way.TIGHTER, f"the fingerprint of the {name} key is named")
     for role, index in _changed(old.highest_index, new.highest_index):
         before = old.highest_index.get(role, -1)
         way = Way.LOOSER if index is not None and index > before else Way.TIGHTER

@@ -1,6 +1,6 @@
 """The text of a first policy to start from. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from custody.derivation import Role
@@ -17,6 +17,17 @@ class Limits:
     per_day: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayoutContract:
+    """The contract that pays batches: its creation code's hash, who creates it (`gas:0`) with which nonce, and the most
+    that a batch, or the allowance before it, may cost (gas limit x fee, in wei)."""
+
+    code_hash: bytes
+    deployer: str = "gas:0"
+    nonce: int = 0
+    fee_wei_max: int
+
+
 def starter_policy(
     *,
     chain_id: int,
@@ -26,45 +37,88 @@ def starter_policy(
     fee_wei_max: int,
     fingerprints: Mapping[Role, bytes] | None = None,
     highest_deposit_index: int = 999_999,
+    hot_senders: int = 1,
     gas_per_day: int | None = None,
     names: Mapping[str, tuple[str, int]] | None = None,
+    domains: Mapping[str, tuple[str, str]] | None = None,
+    payout: PayoutContract | None = None,
 ) -> str:
     """The text of a first policy for one network.
 
-    The hot key (index 0) pays `tokens` (by contract) and the native coin to anybody within their limits; deposit keys
-    pay only the hot address; the gas key tops up deposit and hot addresses within `top_ups` of the native coin.
+    The hot keys (indexes 0 to `hot_senders` - 1) pay `tokens` (by contract) and the native coin to anybody within their
+    limits, which all of them share; deposit keys pay only the first hot address; the gas key tops up deposit and hot
+    addresses within `top_ups` of the native coin.
+    With `payout` the hot keys pay the same in batches by that contract, which its deployer may create; what it may take
+    of a token is limited as a day's payments are, and each leg as a payment.
     `fee_wei_max` caps gas limit x fee of each transaction, `gas_per_day` their sum for each role. `names` are what
-    people are shown for assets, and their decimals. Raises PolicyInvalid when an argument makes no policy.
+    people are shown for assets, and their decimals. Of the tokens in `domains` (by contract: name and version for
+    EIP-712) deposit keys may also authorise sweeps (EIP-3009), which the gas key carries. Raises PolicyInvalid when an
+    argument makes no policy.
     """
     assets = [(NATIVE, native), *tokens.items()]
     hot = [
         ("hot pays", "transfer", "hot", asset, "any", limits.per_transfer, limits.per_day) for asset, limits in assets
     ]
     sweeps = [
-        ("deposits are swept:", "sweep", "deposit", asset, "own:hot:0", UNLIMITED, UNLIMITED) for asset, _ in assets
+        (name, kind, "deposit", asset, "own:hot:0", UNLIMITED, UNLIMITED)
+        for name, kind, swept in (
+            ("deposits are swept:", "sweep", [asset for asset, _ in assets]),
+            ("sweeps are authorised:", "authorisation", domains or {}),
+        )
+        for asset in swept
     ]
     gas = [
         (f"gas for {role}:", "top_up", "gas", NATIVE, to, top_ups.per_transfer, top_ups.per_day)
-        for role, to in (("deposits", "own:deposit"), ("hot", "own:hot:0"))
+        for role, to in (("deposits", "own:deposit"), ("hot", "own:hot:0" if hot_senders == 1 else "own:hot"))
     ]
     parts = [
         "# What the signer may sign. Rules are read top to bottom, the first match decides, the rest is denied.",
         "# Amounts are in smallest units. After a change the signer wants it accepted with the keys' passphrase.",
         "version = 1",
         f"\n[[networks]]\nchain_id = {chain_id}",
-        f"\n[highest_index]\ndeposit = {highest_deposit_index}\nhot = 0\ngas = 0",
+        f"\n[highest_index]\ndeposit = {highest_deposit_index}\nhot = {hot_senders - 1}\ngas = 0",
         *(_budget_text(chain_id, role, gas_per_day) for role in Role if gas_per_day is not None),
         *(_rule_text(chain_id, fee_wei_max, *row) for row in (*hot, *sweeps, *gas)),
+        *(_relay_text(chain_id, fee_wei_max, asset) for asset in domains or {}),
+        *(_domain_text(chain_id, asset, *domain) for asset, domain in (domains or {}).items()),
     ]
     parts += [
         f'\n[[names]]\nchain_id = {chain_id}\nasset = "{asset}"\nname = "{name}"\ndecimals = {decimals}'
         for asset, (name, decimals) in (names or {}).items()
     ]
+    if payout is not None:
+        parts += _payout_texts(chain_id, fee_wei_max, payout, assets)
     if fingerprints:
         parts.append("\n[keys]\n" + "\n".join(f'{role.value} = "{mark.hex()}"' for role, mark in fingerprints.items()))
     text = "\n".join(parts) + "\n"
     parse(text)
     return text
+
+
+def _payout_texts(
+    chain_id: int, fee_wei_max: int, payout: PayoutContract, assets: Sequence[tuple[str, Limits]]
+) -> Iterator[str]:
+    """The contract, who may create it, what it may take of each token, and that batches go by it."""
+    contract, role = f"chain_id = {chain_id}", payout.deployer.partition(":")[0].partition(".")[0]
+    yield (
+        f'\n[[contracts]]\nname = "payout"\n{contract}\ncode_hash = "{payout.code_hash.hex()}"\n'
+        f'deployer = "{payout.deployer}"\nnonce = {payout.nonce}'
+    )
+    to, most = 'to = "contract:payout"', payout.fee_wei_max
+    yield (
+        f'\n[[rules]]\nname = "the payout contract is created"\nkind = "deployment"\nrole = "{role}"\n{contract}\n'
+        f'{to}\nfee_wei_max = "{max(most, fee_wei_max)}"'
+    )
+    for asset, limits in assets:
+        if asset != NATIVE:
+            day = limits.per_day
+            yield _rule_text(
+                *(chain_id, most, "batches may take", "allowance", "hot", asset, "contract:payout", day, day)
+            )
+        yield (
+            f'\n[[rules]]\nname = "batches of {asset}"\nkind = "payout"\nrole = "hot"\n{contract}\n'
+            f'asset = "{asset}"\n{to}\nfee_wei_max = "{most}"'
+        )
 
 
 def _budget_text(chain_id: int, role: Role, per_day: int) -> str:
@@ -82,6 +136,7 @@ def _rule_text(
     per_transfer: int,
     per_day: int,
 ) -> str:
+    fee = "" if kind == "authorisation" else f'\nfee_wei_max = "{fee_wei_max}"'
     return f"""
 [[rules]]
 name = "{name} {asset}"
@@ -91,8 +146,27 @@ chain_id = {chain_id}
 asset = "{asset}"
 to = "{to}"
 per_transfer = "{_amount_text(per_transfer)}"
-per_day = "{_amount_text(per_day)}"
+per_day = "{_amount_text(per_day)}"{fee}"""
+
+
+def _relay_text(chain_id: int, fee_wei_max: int, asset: str) -> str:
+    return f"""
+[[rules]]
+name = "authorisations are carried: {asset}"
+kind = "relay"
+role = "gas"
+chain_id = {chain_id}
+asset = "{asset}"
 fee_wei_max = "{fee_wei_max}\""""
+
+
+def _domain_text(chain_id: int, asset: str, name: str, version: str) -> str:
+    return f'''
+[[tokens]]
+chain_id = {chain_id}
+contract = "{asset}"
+name = "{name}"
+version = "{version}"'''
 
 
 def _amount_text(amount: int) -> str:

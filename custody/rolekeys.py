@@ -60,7 +60,11 @@ class RoleKeys(Protocol):
         ...
 
     def sign(self, index: int, digest: bytes) -> Signature:
-        """The signature of a 32-byte hash by key number `index`, low-s. Raises IntentInvalid like `address`."""
+        """The signature of a 32-byte hash by key number `index`, low-s, which leads back to that key's address.
+
+        Each signature is held against the key before anybody sees it: one that a fault spoilt could give the key away.
+        Raises IntentInvalid like `address`.
+        """
         ...
 
 
@@ -68,7 +72,8 @@ class HdKeys:
     """A role's keys derived from a seed that is held in this process."""
 
     def __init__(self, account: AccountKeys, *, generation: int = 1) -> None:
-        self._key = lru_cache(maxsize=_KEYS_AT_HAND)(lambda index: PrivateKey(account.private_key(index)))
+        self._account = account
+        self._key = lru_cache(maxsize=_KEYS_AT_HAND)(self._derive)
         self._source = AddressSource(account.xpub)
         self.role = account.role
         self.generation = generation
@@ -79,10 +84,22 @@ class HdKeys:
         return self._source.address(index)
 
     def sign(self, index: int, digest: bytes) -> Signature:
-        signature = self._key(index).sign_recoverable(checked_digest(digest), hasher=None)
+        key, public = self._key(index)
+        signature = key.sign_recoverable(checked_digest(digest), hasher=None)
+        found = PublicKey.from_signature_and_message(signature, digest, hasher=None)
+        if found.format() != public:
+            raise AssertionError("a signature doesn't lead back to its key: it isn't given away")
         r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
         assert s <= ORDER // 2, "libsecp256k1 signs low-s"
         return Signature(r, s, signature[64])
+
+    def _derive(self, index: int) -> tuple[PrivateKey, bytes]:
+        """A private key and its compressed public key, which lies at the address that everybody derives."""
+        key = PrivateKey(self._account.private_key(index))
+        public = key.public_key
+        if address_of(public.format(compressed=False)) != self.address(index):
+            raise AssertionError("the private and the public derivation give different addresses")
+        return key, public.format()
 
     def __repr__(self) -> str:
         return f"HdKeys({self.role.value}, generation {self.generation})"

@@ -26,7 +26,7 @@ from custody.approvals import (
     signatures_from,
     time_statement,
 )
-from custody.claims import claims_from
+from custody.claims import Claims, claims_of
 from custody.counting import FeeKey
 from custody.enrolment import accept_successor, check_enrolment
 from custody.errors import IntentInvalid
@@ -43,7 +43,7 @@ from custody.intents import (
     TokenTransfer,
     asset_of,
     from_map,
-    keys_name,
+    keys_named,
     keys_of,
 )
 from custody.journal import Journal, Scope, SignedBytes
@@ -191,7 +191,7 @@ class SignerService:
 
     def _addresses(self, question: dict[str, object]) -> Answer:
         _exactly(question, {"keys", "first", "count"})
-        held, first, count = self._held(question["keys"]), question["first"], question["count"]
+        (name, held), first, count = self._held(question["keys"]), question["first"], question["count"]
         if type(first) is not int or type(count) is not int:
             raise _Refusal("malformed", "addresses wants the keys' name, a first index and a count")
         highest = self._policy.highest_index[held.role]
@@ -200,15 +200,16 @@ class SignerService:
         if count > self._derivations_left:  # of those who ask at the same time: none keeps the others waiting for long
             return {"failed": {"code": "busy", "sentence": "others are asking for addresses; ask again"}}
         self._derivations_left -= count
-        keys = (KeyRef(held.role, index, held.generation) for index in range(first, first + count))
+        _, generation = keys_named(name)
+        keys = (KeyRef(held.role, index, generation) for index in range(first, first + count))
         return self._ok(addresses=[self._address(key) for key in keys])
 
     def _reserve(self, question: dict[str, object]) -> Answer:
         """Address indexes are given away once, whatever a database that was put back remembers."""
         _exactly(question, {"keys", "count", "highest"})
         self._check_progress(question["highest"])
-        held, count = self._held(question["keys"]), question["count"]
-        name, highest = keys_name(held.role, held.generation), self._policy.highest_index[held.role]
+        (name, held), count = self._held(question["keys"]), question["count"]
+        highest = self._policy.highest_index[held.role]
         if type(count) is not int or not 1 <= count <= ADDRESSES_MAX:
             raise _Refusal("malformed", f"1 to {ADDRESSES_MAX} indexes at once")
         if self._journal.next_index(name) + count - 1 > highest:
@@ -296,7 +297,7 @@ class SignerService:
         self._check_progress(question["highest"])
         intent = from_map(question["intent"])
         mandate = None if question.get("mandate") is None else mandate_from(question["mandate"])
-        claims = None if question.get("claims") is None else claims_from(question["claims"])
+        claims = claims_of(intent, question.get("claims"))
         at = self._moment()
         frozen = self._journal.frozen_scope(intent, asset_of(intent))
         if frozen is not None:
@@ -342,7 +343,7 @@ class SignerService:
         raise _Refusal("journal_differs", text)
 
     def _settled(
-        self, intent: Intent, mandate: Mandate | None, claims: dict[str, object] | None, at: Moment
+        self, intent: Intent, mandate: Mandate | None, claims: Claims | None, at: Moment
     ) -> Answer | Journalled:
         """The bytes of `intent` from the journal, or what is to be signed once it's on disk. Raises _Refusal."""
         first_nonce = self._policy.first_nonce(intent.chain_id, intent.sender)
@@ -366,7 +367,7 @@ class SignerService:
                 assert_never(verdict)
 
     def _allowed(
-        self, intent: First, facts: NonceFacts, mandate: Mandate | None, claims: dict[str, object] | None, at: Moment
+        self, intent: First, facts: NonceFacts, mandate: Mandate | None, claims: Claims | None, at: Moment
     ) -> Journalled:
         approved_by = frozenset() if mandate is None else self._approved_by(intent, mandate, at)
         decision = evaluate(self._policy, self._situation(at, approved_by), intent)
@@ -471,9 +472,7 @@ class SignerService:
         held = self._keys[sender.keys]
         if isinstance(intent, Authorisation | ProofOfControl):
             return encode_signature(*held.sign(sender.index, message_digest(intent, self._address)))
-        signed = sign_with(build(intent, self._address), lambda digest: held.sign(sender.index, digest))
-        assert signed.sender == self._address(sender), "private and public derivation agree"
-        return signed.raw
+        return sign_with(build(intent, self._address), lambda digest: held.sign(sender.index, digest))
 
     def _refuse(self, refusal: _Refusal, body: bytes, intent: Intent | None) -> Answer:
         head = self._journal.record_refusal(
@@ -489,10 +488,11 @@ class SignerService:
     def _ok(self, **told: object) -> Answer:
         return {"ok": told, "sequence": self._journal.head.sequence, "head": self._journal.head.hash}
 
-    def _held(self, told: object) -> RoleKeys:
+    def _held(self, told: object) -> tuple[str, RoleKeys]:
+        """The name that policy and journal have for keys, and those: a file may call itself another generation."""
         if not isinstance(told, str) or told not in self._keys:
             raise _Refusal("role_not_held", "this signer has no such key")
-        return self._keys[told]
+        return told, self._keys[told]
 
     def _derive(self, key: KeyRef) -> bytes:
         return self._keys[key.keys].address(key.index)

@@ -111,16 +111,20 @@ def _load_libraries() -> None:
 def _opened_keys(
     arguments: Arguments, journal: Journal, passphrase: bytes
 ) -> Iterator[tuple[dict[str, RoleKeys], Policy]]:
-    """The policy, accepted if it's a successor, and the keys that the journal serves then."""
+    """The policy, accepted if it's a successor, and the keys that the journal serves then.
+
+    They're opened first: a journal forgets no key, so none that isn't there may be named in it.
+    """
     policy = _read_policy(arguments.policy)
-    accept_successor(policy, journal, read_signatures(arguments.policy))
+    marks = {**policy.keys, **journal.enrolment.fingerprints}
     with Guard(arguments.keys).attempt():
         store = open_store(
             arguments.keys, passphrase, module=arguments.pkcs11_module, token=arguments.pkcs11_token, warn=_warn
         )
-        keys = {name: store.find(keys_named(name)[0], mark) for name, mark in journal.enrolment.fingerprints.items()}
+        keys = {name: store.find(keys_named(name)[0], mark) for name, mark in marks.items()}
     try:
-        yield keys, policy
+        accept_successor(policy, journal, read_signatures(arguments.policy))
+        yield {name: keys[name] for name in journal.enrolment.fingerprints}, policy
     finally:
         store.close()
 

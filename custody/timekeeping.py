@@ -7,7 +7,7 @@ time: so that a clock set forward and reboots, one after the other, refill nothi
 wall clock is behind the journal, nothing is signed.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 DRIFT_US: Final = 60 * 1_000_000
@@ -80,11 +80,13 @@ def advance(last: Moment, reading: Reading) -> Moment | Unsafe:
             " have approvers confirm the time (onebook signer confirm-time)",
         )
     step = max(0, min(passed, reading.boot_us - last.boot_us))
-    return replace(
-        last,
+    return Moment(
         at_us=at_us,
         window_us=last.window_us + step,
         boot_us=reading.boot_us,
+        boot=last.boot,
+        offset_us=last.offset_us,
+        withheld_us=last.withheld_us,
         measured_us=min(REBOOT_US, last.measured_us + step),
     )
 

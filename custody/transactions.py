@@ -6,7 +6,7 @@ why the journal answers what was asked before. Not here: what is signed off the 
 rlp is imported where it's needed: most commands neither build nor read a transaction.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,7 +48,9 @@ bytes32)"), EIP-3009."""
 _HALF_ORDER: Final = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 """Half of the order of secp256k1: a higher s is refused by networks since EIP-2."""
 _FIELDS: Final = 12
-"""What RLP's prefixes begin at."""
+"""Of a signed transaction."""
+_SHORT_LIST_MAX: Final = 0xF7
+"""A list whose first byte is higher says its length in so many further bytes (Yellow Paper, appendix B)."""
 
 Sign = Callable[[bytes], tuple[int, int, int]]
 """Signs a 32-byte digest with one key: r, s (low) and the y parity (0 or 1)."""
@@ -67,18 +69,21 @@ class Transaction:
     value: int
     payload: bytes
 
-    def fields(self) -> list[int | bytes | list[object]]:
-        return [
-            self.chain_id,
-            self.nonce,
-            self.max_priority_fee_per_gas,
-            self.max_fee_per_gas,
-            self.gas_limit,
-            self.to,
-            self.value,
-            self.payload,
-            [],
-        ]
+    def items(self) -> bytes:
+        """RLP of its fields, one after the other, as they stand in the signed list."""
+        return b"".join(
+            (
+                encode_number(self.chain_id),
+                encode_number(self.nonce),
+                encode_number(self.max_priority_fee_per_gas),
+                encode_number(self.max_fee_per_gas),
+                encode_number(self.gas_limit),
+                encode_string(self.to),
+                encode_number(self.value),
+                encode_string(self.payload),
+                EMPTY_LIST,
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,16 +166,15 @@ def created_address(sender: bytes, nonce: int) -> bytes:
 
 def sign(transaction: Transaction, private_key: bytes) -> SignedTransaction:
     """`transaction` signed with the 32 bytes of a private key."""
-    return sign_with(transaction, in_memory(private_key))
+    return read_as(transaction, sign_with(transaction, in_memory(private_key)))
 
 
-def sign_with(transaction: Transaction, sign_digest: Sign) -> SignedTransaction:
-    """`transaction` signed by whoever holds the key; who that is, is read from the signature."""
-    items = _items(transaction.fields())
-    digest = _signing_hash(items)
-    r, s, parity = sign_digest(digest)
+def sign_with(transaction: Transaction, sign_digest: Sign) -> bytes:
+    """The raw bytes of `transaction`, signed by whoever holds the key."""
+    items = transaction.items()
+    r, s, parity = sign_digest(_signing_hash(items))
     assert s <= _HALF_ORDER, "whoever signs gives low s"
-    return SignedTransaction(transaction, _signer(digest, r, s, parity), _signed(items, parity, r, s))
+    return _signed(items, parity, r, s)
 
 
 def in_memory(private_key: bytes) -> Sign:
@@ -197,13 +201,37 @@ def read(raw: bytes) -> SignedTransaction:
         numbers = [int.from_bytes(fields[place], "big") for place in (0, 1, 2, 3, 4, 6, 9, 10, 11)]
         chain_id, nonce, tip, fee, gas, value, parity, r, s = numbers
         transaction = Transaction(chain_id, nonce, tip, fee, gas, bytes(fields[5]), value, bytes(fields[7]))
-        items = _items(transaction.fields())
+        items = transaction.items()
         signer = _signer(_signing_hash(items), r, s, parity)
     except Exception as problem:  # foreign bytes: rlp and coincurve each have their own many ways to say no
         raise IntentInvalid("not a signed EIP-1559 transaction", code="not_a_transaction") from problem
     if len(fields) != _FIELDS or _signed(items, parity, r, s) != raw or s > _HALF_ORDER:
         raise IntentInvalid("not a canonical EIP-1559 transaction", code="not_a_transaction")
     return SignedTransaction(transaction, signer, raw)
+
+
+def read_as(expected: Transaction, raw: bytes) -> SignedTransaction:
+    """Who signed `expected`, as raw bytes that must be that transaction and its signature and nothing else.
+
+    What the asker knows already isn't decoded again: `read` takes several times as long. Raises IntentInvalid.
+    """
+    import rlp
+
+    items = expected.items()
+    try:
+        tail = raw[len(_TYPE) + _prefix_length(raw[len(_TYPE)]) + len(items) :]
+        parity, r, s = (int.from_bytes(part, "big") for part in rlp.decode(_list(tail)))
+        signer = _signer(_signing_hash(items), r, s, parity)
+    except Exception as problem:  # foreign bytes, as in `read`
+        raise IntentInvalid("not a signed EIP-1559 transaction", code="not_a_transaction") from problem
+    if _signed(items, parity, r, s) != raw or s > _HALF_ORDER:
+        raise IntentInvalid("not the transaction that was asked for", code="not_a_transaction")
+    return SignedTransaction(expected, signer, raw)
+
+
+def _prefix_length(first: int) -> int:
+    """How long the prefix of an RLP list is that begins with this byte."""
+    return 1 + max(0, first - _SHORT_LIST_MAX)
 
 
 def _destination(to: Destination, address_of_key: AddressOf) -> bytes:
@@ -215,7 +243,7 @@ def _signing_hash(items: bytes) -> bytes:
 
 
 def _signed(items: bytes, parity: int, r: int, s: int) -> bytes:
-    return _TYPE + _list(items + _items([parity, r, s]))
+    return _TYPE + _list(items + encode_number(parity) + encode_number(r) + encode_number(s))
 
 
 def _signer(digest: bytes, r: int, s: int, parity: int) -> bytes:
@@ -227,17 +255,3 @@ def _signer(digest: bytes, r: int, s: int, parity: int) -> bytes:
 def _list(items: bytes) -> bytes:
     """RLP of a list whose items are encoded already."""
     return encode_list((items,))
-
-
-def _items(fields: Sequence[int | bytes | list[object]]) -> bytes:
-    """RLP of each, one after the other: whole numbers, bytes and the empty access list."""
-    return b"".join(map(_item, fields))
-
-
-def _item(field: int | bytes | list[object]) -> bytes:
-    if isinstance(field, bytes):
-        return encode_string(field)
-    if isinstance(field, int):
-        return encode_number(field)
-    assert not field, "the access list is always empty"
-    return EMPTY_LIST

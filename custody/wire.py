@@ -6,7 +6,7 @@ again it gives the same bytes; so unknown tags, floats, doubled keys and padding
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -77,20 +77,15 @@ def decode(body: bytes) -> dict[str, object]:
 
 def _is_plain(told: object) -> bool:
     """Whether it is made of maps with text keys, lists, text, bytes, whole numbers, true, false and null only."""
-    waiting = [told]
-    while waiting:
-        one = waiting.pop()
-        if type(one) in _LEAVES:
-            continue
-        if type(one) is list:
-            waiting.extend(one)
-        elif type(one) is dict:
-            if not all(type(name) is str for name in one):
-                return False
-            waiting.extend(one.values())
-        else:
+    if type(told) is dict:
+        if not all(type(name) is str for name in told):
             return False
-    return True
+        parts: Iterable[object] = told.values()
+    elif type(told) is list:
+        parts = told
+    else:
+        return type(told) in _LEAVES
+    return all(type(part) in _LEAVES or _is_plain(part) for part in parts)
 
 
 async def read_body(reader: asyncio.StreamReader, *, first_byte_seconds: float) -> bytes:
@@ -99,9 +94,10 @@ async def read_body(reader: asyncio.StreamReader, *, first_byte_seconds: float) 
     Waits at most `first_byte_seconds` for the frame to begin and FRAME_SECONDS for the rest of it. Raises TimeoutError,
     asyncio.IncompleteReadError at the stream's end, and FrameTooLarge before a single byte of such a body is read.
     """
-    async with asyncio.timeout(first_byte_seconds):
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(first_byte_seconds) as bound:
         head = await reader.readexactly(1)
-    async with asyncio.timeout(FRAME_SECONDS):
+        bound.reschedule(loop.time() + FRAME_SECONDS)
         head += await reader.readexactly(_LENGTH_BYTES - 1)
         length = int.from_bytes(head, "big")
         if length > FRAME_BYTES_MAX:
@@ -112,6 +108,8 @@ async def read_body(reader: asyncio.StreamReader, *, first_byte_seconds: float) 
 async def write_frame(writer: asyncio.StreamWriter, frame: bytes) -> None:
     """Send a frame; raises TimeoutError when the other side doesn't take it within FRAME_SECONDS."""
     writer.write(frame)
+    if not writer.transport.get_write_buffer_size() and not writer.is_closing():
+        return  # the kernel has it all
     async with asyncio.timeout(FRAME_SECONDS):
         await writer.drain()
 

@@ -168,8 +168,13 @@ def _from_state(error: asyncpg.PostgresError) -> OnebookError:
     return kind(f"{message}: {error.message or error}", sqlstate=state, **facts)
 
 
+_LOST = ("connection is closed", "connection was closed", "released back", "another operation (2) is in progress")
+"""How asyncpg says so. The last: the server has said why it ends the connection, unasked, and its end isn't there yet
+(state 2 of its protocol, PROTOCOL_ERROR_CONSUME)."""
+
+
 def _lost(outer: BaseException, cause: BaseException) -> bool:
     """Whether a client-side error of asyncpg means a dead connection (not a misuse of the client)."""
     if isinstance(outer, sql.DBAPIError) and outer.connection_invalidated:
         return True
-    return any(word in str(cause) for word in ("connection is closed", "connection was closed", "released back"))
+    return any(word in str(cause) for word in _LOST)

@@ -146,7 +146,8 @@ class PostgresServer:
     """The server of one folder. `start` it, or use it as a context manager; the same folder gives the same database.
 
     `prefer` ("system" or "embedded") allows one source of programs only; an existing database stays with its major
-    version. `settings` go to the server as they are, e.g. `{"fsync": "off"}` for a database to throw away.
+    version. `settings` go to the server as they are, e.g. `{"fsync": "off"}` for a database to throw away. `outside` is
+    where root's new folder may stand; a lasting place unless it's given.
     """
 
     def __init__(
@@ -156,11 +157,13 @@ class PostgresServer:
         prefer: str | None = None,
         settings: Mapping[str, str] | None = None,
         entropy: Entropy | None = None,
+        outside: Path | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self._prefer = Source(prefer) if prefer else None
         self._settings = {**_SETTINGS, **(settings or {})}
         self._entropy = entropy or SystemEntropy()
+        self._outside = _OUTSIDE if outside is None else (outside,)
         self._lock: int | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._running: Running | None = None
@@ -212,7 +215,7 @@ class PostgresServer:
             self._lock = _lock(self.folder)
 
     def _start(self) -> Running:
-        record = _read(self.folder) or _settle(self.folder, self._entropy)
+        record = _read(self.folder) or _settle(self.folder, self._entropy, self._outside)
         home = _home(self.folder, record)
         account = _account(self.folder, record)
         version = home / "data" / "PG_VERSION"
@@ -423,7 +426,7 @@ def _write(folder: Path, record: _Record) -> None:
     write_atomically(folder / "server.json", json.dumps(asdict(record), indent=1).encode())
 
 
-def _settle(folder: Path, entropy: Entropy) -> _Record:
+def _settle(folder: Path, entropy: Entropy, parents: Sequence[Path]) -> _Record:
     """Decide, for a new folder, who runs the server, where its files lie and what its passwords are."""
     passwords = {role: base64.urlsafe_b64encode(entropy.draw(24)).decode() for role in (ADMIN, OWNER, APP)}
     if (folder / "data").exists():
@@ -432,7 +435,7 @@ def _settle(folder: Path, entropy: Entropy) -> _Record:
         record = _Record(None, os.geteuid(), os.getegid(), passwords)
     else:
         user = _unprivileged()
-        outside = Path(tempfile.mkdtemp(prefix=_OUTSIDE_PREFIX, dir=_outside_parent()))
+        outside = Path(tempfile.mkdtemp(prefix=_OUTSIDE_PREFIX, dir=_outside_parent(parents)))
         outside.chmod(0o711)
         write_atomically(outside / _MARK, json.dumps({"folder": str(folder)}).encode())
         record = _Record(str(outside), user.pw_uid, user.pw_gid, passwords)
@@ -447,9 +450,9 @@ def _unprivileged() -> pwd.struct_passwd:
     raise ConfigError("root can't run PostgreSQL, and there is no user `postgres` or `nobody` to run it")
 
 
-def _outside_parent() -> Path:
+def _outside_parent(parents: Sequence[Path]) -> Path:
     """A folder that every user can pass through, all its parents too."""
-    for parent in _OUTSIDE:
+    for parent in parents:
         if parent.is_dir() and all(place.stat().st_mode & 0o001 for place in (parent, *parent.parents)):
             return parent
     raise ConfigError("no folder that other users can reach; give ONEBOOK_DATABASE_URL or don't run as root")

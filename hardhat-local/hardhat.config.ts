@@ -4,7 +4,10 @@ import { createRequire } from "node:module";
 
 import { defineConfig } from "hardhat/config";
 
-const SOLC = { version: "0.8.37", path: createRequire(import.meta.url).resolve("solc/soljson.js") };
+const installed = createRequire(import.meta.url);
+const SOLC = { version: "0.8.37", path: installed.resolve("solc/soljson.js") };
+// of the time when tokens were written whose transfers answer nothing
+const SOLC_OF_2018 = { version: "0.4.26", path: installed.resolve("solc-0.4/soljson.js") };
 const PUBLIC_TEST_MNEMONIC = "test test test test test test test test test test test junk";
 
 export default defineConfig({
@@ -18,6 +21,7 @@ export default defineConfig({
           optimizer: { enabled: true, runs: 200 },
         },
       },
+      { ...SOLC_OF_2018, settings: { optimizer: { enabled: true, runs: 200 } } },
     ],
     overrides: {
       // The one contract that goes to real networks, so its bytes depend on nothing but its source and what stands here.
@@ -39,6 +43,8 @@ export default defineConfig({
       chainType: "l1",
       chainId: Number(process.env.ONEBOOK_LOCAL_CHAIN_ID ?? 31337),
       hardfork: "prague",
+      // EIP-7825, which Osaka brings to every network: no transaction of ours may need more
+      transactionGasCap: 2 ** 24,
       accounts: {
         mnemonic: process.env.ONEBOOK_LOCAL_MNEMONIC ?? PUBLIC_TEST_MNEMONIC,
         count: 10,

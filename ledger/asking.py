@@ -35,6 +35,11 @@ async def decided_before(ledger: Ledger, key: RequestKey) -> Outcome | None:
     return replace(outcome, replayed=True)
 
 
+async def contents_of(ledger: Ledger, commands: Iterable[str]) -> dict[str, bytes | None]:
+    """The hash of what was requested with each of these commands, by which a repeat of the request is known."""
+    return {outcome.id: outcome.content for outcome in await ledger.outcomes(*commands)}
+
+
 async def decide(ledger: Ledger, group: Group) -> tuple[Outcome, ...]:
     """Submit one group and return its accepted outcomes. Raises RequestConflict or RefusedByBook."""
     (outcomes,) = await ledger.submit(group)

@@ -10,7 +10,7 @@ from operator import attrgetter
 
 from ledger.accounts import Account
 from ledger.canonical import charge_terms, dump, id_key, instant_text
-from ledger.commands import BankEvidence, ChainEvidence, Command, FreezeScope
+from ledger.commands import ChainEvidence, Command, Evidence, FreezeScope, SignerEvidence
 from ledger.outcomes import Line, LineKind, Outcome
 from ledger.riders import Rider
 from ledger.state import HoldRecord
@@ -163,7 +163,9 @@ class Batch:
         self.add_rest("backdated", {**place, "account": debit.number, "step": str(-line.amount)})
         self.add_rest("backdated", {**place, "account": credit.number, "step": str(line.amount)})
 
-    def _add_evidence(self, seq: int, evidence: ChainEvidence | BankEvidence) -> None:
+    def _add_evidence(self, seq: int, evidence: Evidence) -> None:
+        if isinstance(evidence, SignerEvidence):
+            return  # the command's own detail has it; nothing is looked up by it
         if isinstance(evidence, ChainEvidence):
             block = {"block_number": evidence.block_number, "block_hash": evidence.block_hash}
             place = {"tx_hash": evidence.tx_hash, "place": evidence.place}

@@ -15,13 +15,22 @@ from ledger.riders import Rider
 
 
 class ChainEvidence(msgspec.Struct, frozen=True, gc=False):
-    """A block, and where in it. Hashes are hex with 0x; `place` is `log:n`, `value`, `trace:path` or `gas`."""
+    """A block, and where in it. Hashes are hex with 0x.
+
+    `place` is `log:n`, `value`, `trace:path` or `gas` within a transaction. `withdrawal:index` and `surplus:address`
+    are the block's own; there `tx_hash` is the block's hash.
+    """
 
     network: str
     block_number: int
     block_hash: str
     tx_hash: str
     place: str
+
+    @property
+    def transaction(self) -> str | None:
+        """The transaction's hash; None where there is none."""
+        return None if self.tx_hash == self.block_hash else self.tx_hash
 
 
 class BankEvidence(msgspec.Struct, frozen=True, gc=False):
@@ -32,7 +41,14 @@ class BankEvidence(msgspec.Struct, frozen=True, gc=False):
     line: int
 
 
-Evidence = ChainEvidence | BankEvidence
+class SignerEvidence(msgspec.Struct, frozen=True, gc=False):
+    """A row of the signer's journal, which shows that something was signed away: its sequence, and its hash as hex."""
+
+    journal_row: int
+    journal_hash: str
+
+
+Evidence = ChainEvidence | BankEvidence | SignerEvidence
 
 
 class Posting(msgspec.Struct, frozen=True, gc=False):

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from ledger.accounts import HOUSE, WALLET, split_account_id
 from ledger.bounds import TEXT_MAX, check_group
-from ledger.commands import BankEvidence, ChainEvidence, Evidence, Group, Post, Posting
+from ledger.commands import BankEvidence, ChainEvidence, Evidence, Group, Post, Posting, SignerEvidence
 from ledger.errors import BadFile, InvalidAmount, InvalidCommand
 from ledger.money import Asset, parse_amount
 from ledger.requests import import_id
@@ -51,7 +51,8 @@ _INSTANT = re.compile(
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 _CHAIN = {"network", "block_number", "block_hash", "tx_hash", "place"}
 _BANK = {"account", "statement", "line"}
-_NUMBERS = {"block_number": 2**63, "line": 2**31}
+_SIGNER = {"journal_row", "journal_hash"}
+_NUMBERS = {"block_number": 2**63, "line": 2**31, "journal_row": 2**63}
 """Parts of evidence that are whole numbers, and what they are below."""
 
 
@@ -146,7 +147,7 @@ def _is_known(column: str) -> bool:
     if column in REQUIRED or column in OPTIONAL or column in TOLD:
         return True
     head, _, part = column.partition(".")
-    return bool(part) and (head == "metadata" or (head == "evidence" and part in _CHAIN | _BANK))
+    return bool(part) and (head == "metadata" or (head == "evidence" and part in _CHAIN | _BANK | _SIGNER))
 
 
 class Parser:
@@ -457,19 +458,21 @@ def _metadata(said: Mapping[str, object]) -> Mapping[str, str]:
 
 
 def _evidence(said: Mapping[str, object]) -> Evidence | None:
-    """The evidence that an entry names: of a chain or of a bank, all of its parts."""
+    """The evidence that an entry names: of a chain, of a bank or of the signer, all of its parts."""
     if not said:
         return None
-    if said.keys() != _CHAIN and said.keys() != _BANK:
+    if said.keys() not in (_CHAIN, _BANK, _SIGNER):
         raise _Bad(
             "evidence",
             "bad_evidence",
-            f"evidence with {', '.join(sorted(said))[:200]} is neither of a chain nor of a bank",
+            f"evidence with {', '.join(sorted(said))[:200]} is neither of a chain nor of a bank, nor of the signer",
             f"give {', '.join(sorted(_CHAIN))} or {', '.join(sorted(_BANK))}",
         )
     texts = {name: _evidence_text(said, name) for name in said.keys() - _NUMBERS.keys()}
     if said.keys() == _BANK:
         return BankEvidence(**texts, line=_number(said, "line"))
+    if said.keys() == _SIGNER:
+        return SignerEvidence(**texts, journal_row=_number(said, "journal_row"))
     return ChainEvidence(**texts, block_number=_number(said, "block_number"))
 
 

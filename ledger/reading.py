@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db.types import Instant
 from ledger.accounts import Account
 from ledger.canonical import id_key
-from ledger.commands import BankEvidence, ChainEvidence, Evidence, FreezeScope
+from ledger.commands import BankEvidence, ChainEvidence, Evidence, FreezeScope, SignerEvidence
 from ledger.engine import KnownHold, Movement, OpenHold
 from ledger.errors import BookCorrupt
 from ledger.money import Asset, AssetKind
@@ -392,6 +392,8 @@ def evidence_of(detail: Mapping[str, Any]) -> Evidence | None:
     stored = detail.get("evidence")
     if stored is None:
         return None
+    if "journal_row" in stored:
+        return SignerEvidence(**stored)
     return ChainEvidence(**stored) if "network" in stored else BankEvidence(**stored)
 
 

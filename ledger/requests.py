@@ -29,6 +29,11 @@ def key_hash(command_id: str) -> bytes | None:
     return bytes.fromhex(name) if prefix == "req" else None
 
 
+def request_id(name: bytes) -> str:
+    """The id of the user's request that this hash (`key_hash`) stands for."""
+    return f"req:{name.hex()}"
+
+
 def worker_id(source: str, attempt: int | str) -> str:
     """The id of a worker's command. The prefix is one that `request_key` never gives, so no user can reach it."""
     return f"wrk:{source}:{attempt}"

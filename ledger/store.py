@@ -316,10 +316,17 @@ async def find_rows(driver: Driver, riders: Iterable[Insert]) -> dict[RowKey, Ro
 async def load_rows(
     connection: AsyncConnection, riders: Iterable[Rider]
 ) -> tuple[dict[RowKey, Mapping[str, object] | None], set[RowKey]]:
-    """Lock the rows that riders name: (the rows found or None, the keys that another tx has locked)."""
+    """Lock the rows that riders name: (the rows found or None, the keys that another tx has locked).
+
+    Of a table in which riders only insert nothing is locked: what's there refuses them as it is, and the service's role
+    may not be allowed to change it.
+    """
     wanted: dict[str, dict[RowKey, Rider]] = {}
+    changed: set[str] = set()
     for rider in riders:
         wanted.setdefault(rider.table, {})[row_key(rider.table, rider.key)] = rider
+        if isinstance(rider, Advance):
+            changed.add(rider.table)
     rows: dict[RowKey, Mapping[str, object] | None] = {}
     busy: set[RowKey] = set()
     for name, keyed in wanted.items():
@@ -328,8 +335,9 @@ async def load_rows(
         columns = [table.c[column] for column in names]
         is_wanted = tuple_(*columns).in_([tuple(value for _, value in key[1]) for key in keyed])
         rows.update(dict.fromkeys(keyed))
-        locked = select(table).where(is_wanted).with_for_update(skip_locked=True)
-        for row in await connection.execute(locked):
+        query = select(table).where(is_wanted)
+        found = query.with_for_update(skip_locked=True) if name in changed else query
+        for row in await connection.execute(found):
             rows[row_key(name, {column: row._mapping[column] for column in names})] = dict(row._mapping)
         present = {
             row_key(name, dict(zip(names, row, strict=True)))

@@ -19,8 +19,11 @@ PACKAGES = (
     *("wiring", "api", "worker", "bench", "cli"),
 )
 MONEY_PACKAGES = ("ledger", "fiat", "custody", "chain", "wallet", "treasury", "api")
-ENTRY_POINTS = {"cli.__main__", "custody.signer", "worker.run", "api.serve"}
+ENTRY_POINTS = {"cli.__main__", "cli.bench_house", "custody.signer", "worker.run", "api.serve"}
 """Modules that are started, not imported. Those of the commands are imported by name: see `cli.main.COMMANDS`."""
+
+AWAITED = {"chain.evm.crosscheck"}
+"""Modules that only tests use yet: backfill is to cross-check what it took in."""
 
 LONG_FUNCTION, LONG_FILE = 60, 400
 """Lines from which the report names a function or a file. A report, not a limit."""
@@ -103,7 +106,7 @@ def test_no_module_is_dead():
     dead = {
         name
         for name in named
-        if name not in imported | packages | ENTRY_POINTS and not name.startswith("db.migrations.")
+        if name not in imported | packages | ENTRY_POINTS | AWAITED and not name.startswith("db.migrations.")
     }
     assert dead == set()
 

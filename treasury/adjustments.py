@@ -20,10 +20,10 @@ from ledger.errors import RefusedByBook
 from ledger.outcomes import Refused
 from ledger.requests import RequestKey
 from ledger.riders import Insert
-from treasury import store
+from treasury import outflow_store, store
 from treasury.errors import NotAdjustable, ReasonMissing, SuspenseShort
 from treasury.notes import TEXT_LENGTH_MAX
-from treasury.records import Adjustment
+from treasury.records import Adjustment, Outflow, OutflowState
 from treasury.tables import adjustments
 
 ADJUSTABLE = frozenset(
@@ -47,6 +47,12 @@ WAITING = frozenset({"suspense", "quarantine"})
 
 BANK_LINE = "lin_"
 """How the id of a bank line begins; whose it is, is said by matching it, which happens once."""
+
+OUTFLOW = "out_"
+"""How the id of an outflow begins; it's accounted for once, by an adjustment or as a withdrawal's payment."""
+
+DEPOSIT = "dep_"
+"""How the id of a deposit begins; it's credited by its own resource, which happens once."""
 
 
 class Adjustments:
@@ -72,9 +78,9 @@ class Adjustments:
     ) -> Adjustment:
         """Debit `source` and credit `target` (account ids, or house purposes such as `suspense`).
 
-        To a user's account only out of suspense or quarantine, and with `evidence`: the deposit or inflow that shows
-        it's theirs (a bank line is matched instead). Raises UnknownAsset, NotAdjustable, ReasonMissing, SuspenseShort,
-        RequestConflict, RefusedByBook (`frozen`, `insufficient_funds` of `fx`).
+        To a user's account only out of suspense or quarantine, and with `evidence`: the inflow that shows it's theirs
+        (a bank line is matched instead, a deposit credited as such). Raises UnknownAsset, NotAdjustable, ReasonMissing,
+        SuspenseShort, RequestConflict, RefusedByBook (`frozen`, `insufficient_funds` of `fx`).
         """
         try:
             return await self._move(
@@ -111,8 +117,14 @@ class Adjustments:
         )
         _check(adjustment)
         await self._check_owner(adjustment)
+        outflow = await self._outflow(adjustment)
         await self._ledger.ensure_open(adjustment.source, adjustment.target)
-        (outcome,) = await decide(self._ledger, self._group(key, adjustment))
+        try:
+            (outcome,) = await decide(self._ledger, self._group(key, adjustment, outflow))
+        except RefusedByBook as refusal:
+            if refusal.code == Refused.STALE_STATE:
+                raise NotAdjustable(f"somebody accounted for {evidence} just now", param="evidence") from refusal
+            raise
         if outcome.replayed:
             return replace(await self.get(outcome.subject or ""), replayed=True)
         return adjustment
@@ -130,7 +142,28 @@ class Adjustments:
         async with tx(self._engine) as connection:
             return await store.list_adjustments(connection, self._ledger.book, before=before, limit=limit)
 
-    def _group(self, key: RequestKey, adjustment: Adjustment) -> Group:
+    async def _outflow(self, adjustment: Adjustment) -> Outflow | None:
+        """The outflow that it accounts for, where its evidence names one: that is done once, and for all of it."""
+        if not (adjustment.evidence or "").startswith(OUTFLOW):
+            return None
+        named = str(adjustment.evidence)
+        async with tx(self._engine) as connection:
+            found = await outflow_store.load_outflow(connection, self._ledger.book, named)
+        if found is None:
+            raise NotFound(f"there is no outflow {named[:40]!r}", param="evidence")
+        if found.state is not OutflowState.BOOKED or found.accounted_by is not None:
+            why = f"{found.accounted_by} says what it was" if found.accounted_by else "it was taken back"
+            raise NotAdjustable(f"outflow {named} is accounted for already: {why}", param="evidence")
+        if (adjustment.target, adjustment.amount) != (house_account("suspense", found.asset), found.amount):
+            raise NotAdjustable(
+                f"outflow {named} is accounted for by crediting suspense with all of it, and by nothing else",
+                param="amount",
+                asset=found.asset,
+                required=found.amount,
+            )
+        return found
+
+    def _group(self, key: RequestKey, adjustment: Adjustment, outflow: Outflow | None) -> Group:
         post = Post(
             id=key.id,
             subject=adjustment.id,
@@ -141,7 +174,10 @@ class Adjustments:
         )
         values = {name: value for name, value in asdict(adjustment).items() if name not in ("id", "replayed")}
         row = Insert(adjustments.name, {"book": self._ledger.book, "id": adjustment.id}, values)
-        return Group((post,), (row,), content=key.content)
+        if outflow is None:
+            return Group((post,), (row,), content=key.content)
+        accounted = outflow_store.accounted(self._ledger.book, outflow, adjustment.id)
+        return Group((post,), (row, accounted), content=key.content)
 
     async def _check_owner(self, adjustment: Adjustment) -> None:
         """A mistyped user must not get an account; whoever was ever paid has one."""
@@ -187,5 +223,7 @@ def _check(adjustment: Adjustment) -> None:
         raise ReasonMissing("name the deposit or inflow that shows whose it is", param="evidence")
     if to_user and str(adjustment.evidence).startswith(BANK_LINE):
         raise NotAdjustable("a bank line is matched, not adjusted: else it could be given away twice", param="evidence")
+    if to_user and str(adjustment.evidence).startswith(DEPOSIT):
+        raise NotAdjustable("a deposit is credited as such: else it could be given away twice", param="evidence")
     if adjustment.evidence is not None and len(adjustment.evidence) > TEXT_LENGTH_MAX:
         raise ReasonMissing(f"evidence has at most {TEXT_LENGTH_MAX} characters", param="evidence")

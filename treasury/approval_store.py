@@ -1,12 +1,13 @@
 """Rows of approvals and their signatures: the only SQL about them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import ARRAY, Row, Text, any_, func, literal, select, update
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -111,6 +112,45 @@ async def list_approvals(
     if before is not None:
         query = query.where(approvals.c.id < before)
     return await _whole(connection, book, (await connection.execute(query)).all())
+
+
+async def load_latest(connection: AsyncConnection, book: str, subjects: Sequence[str]) -> dict[str, StoredApproval]:
+    """The latest request about each of these subjects, by subject."""
+    mine = (approvals.c.book == book) & (approvals.c.subject == any_(literal(list(subjects), ARRAY(Text))))
+    query = select(approvals).ext(postgresql.distinct_on(approvals.c.subject)).where(mine)
+    rows = (await connection.execute(query.order_by(approvals.c.subject, approvals.c.id.desc()))).all()
+    whole = {one.id: one for one in await _whole(connection, book, rows)}
+    return {row.subject: whole[row.id] for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """A request that people haven't decided, and how many of the needed signatures are there."""
+
+    id: str
+    subject: str
+    needed: int
+    signed: int
+    not_after: datetime
+    created_at: datetime
+
+
+async def load_open(connection: AsyncConnection, book: str, *, limit: int) -> list[OpenRequest]:
+    """Requests that wait for signatures and whose time isn't over, the oldest first."""
+    made = approvals.c
+    signed = (
+        select(func.count())
+        .select_from(approval_signatures)
+        .where(approval_signatures.c.book == made.book, approval_signatures.c.approval == made.id)
+        .scalar_subquery()
+    )
+    query = (
+        select(made.id, made.subject, made.needed, signed.label("signed"), made.not_after, made.created_at)
+        .where(made.book == book, made.state == "open", made.not_after > func.now())
+        .order_by(made.id)
+        .limit(limit)
+    )
+    return [OpenRequest(*row) for row in await connection.execute(query)]
 
 
 async def insert_signature(

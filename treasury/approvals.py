@@ -4,7 +4,7 @@ Signatures are verified before they're stored, and count only because the signer
 makes it sign. Not here: the statement's form (custody.approvals), who needs one (the policy).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -97,13 +97,23 @@ class Approvals:
         self._clock = clock
         self._entropy = entropy
 
-    async def ask(self, *, key: RequestKey, asked_by: str, request: ApprovalRequest) -> Approval:
-        """Ask for approval of an intent. Raises ApprovalUnfit, ApprovalsUnavailable, RequestConflict."""
+    @property
+    def policy(self) -> Policy:
+        """The policy whose people are asked. Raises ApprovalsUnavailable."""
+        return self._policy()
+
+    async def ask(
+        self, *, key: RequestKey, asked_by: str, request: ApprovalRequest, over_ceiling: bool = False
+    ) -> Approval:
+        """Ask for approval of an intent. Raises ApprovalUnfit, ApprovalsUnavailable, RequestConflict.
+
+        `over_ceiling`: it's known to exceed one, so that as many are needed as that takes.
+        """
         async with tx(self._engine) as connection:
             first = await store.find_request(connection, self._book, key.id)
         if first is not None:
             return await self._repeated(first, key)
-        needed = self._fit(request)
+        needed = self._fit(request, over_ceiling=over_ceiling)
         row = store.NewApproval(
             id=new_id("apr", self._clock, self._entropy),
             request=request,
@@ -123,6 +133,12 @@ class Approvals:
         async with tx(self._engine) as connection:
             found = await store.load_approval(connection, self._book, approval)
         return self._of(approval, found)
+
+    async def latest(self, subjects: Sequence[str]) -> dict[str, Approval]:
+        """The latest request about each of these subjects, by subject."""
+        async with tx(self._engine) as connection:
+            found = await store.load_latest(connection, self._book, subjects)
+        return {subject: self._of(one.id, one) for subject, one in found.items()}
 
     async def recent(self, *, before: str | None = None, limit: int = 50) -> list[Approval]:
         """Requests, newest first, those older than the id `before`."""
@@ -176,7 +192,7 @@ class Approvals:
             raise RequestConflict("this idempotency key was used for another request", first=first.id)
         return replace(await self.get(first.id), replayed=True)
 
-    def _fit(self, request: ApprovalRequest) -> int:
+    def _fit(self, request: ApprovalRequest, *, over_ceiling: bool = False) -> int:
         """How many approvals are needed. Raises ApprovalUnfit for what the signer wouldn't take."""
         policy, mandate = self._policy(), request.mandate
         if not policy.people:
@@ -198,6 +214,8 @@ class Approvals:
         situation = Situation(counts=Counts(), window_us=0, seconds=0)
         rule = speaking_rule(policy, situation, request.intent)
         ceilings = 0 if policy.ceilings is None else policy.ceilings.approvals
+        if over_ceiling:
+            return max(1, ceilings, 0 if rule is None else rule.approvals)
         return max(1, ceilings if rule is None or not rule.approvals else rule.approvals)
 
     def _of(self, approval: str, found: store.StoredApproval | None) -> Approval:

@@ -85,6 +85,71 @@ def chain_differs(
     return findings
 
 
+class OpenSurplus(Protocol):
+    """What an address (lower-case hex) held at a block beyond all that tells of it, in smallest units."""
+
+    @property
+    def network(self) -> str: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def block_number(self) -> int: ...
+    @property
+    def asset(self) -> str | None: ...
+    @property
+    def amount(self) -> int | None: ...
+
+
+def unexplained(surpluses: Iterable[OpenSurplus]) -> list[Finding]:
+    """Surpluses whose evidence nobody has named: each a break of its own, known by network, address and block."""
+    return [
+        Finding(
+            BreakReason.SURPLUS,
+            house_account("suspense", one.asset),
+            one.asset,
+            0,
+            one.amount,
+            one.network,
+            f"{one.address} block {one.block_number}",
+        )
+        for one in surpluses
+        if one.asset is not None and one.amount is not None
+    ]
+
+
+class OpenOutflow(Protocol):
+    """What left an own address without us, in smallest units, and where the chain tells of it."""
+
+    @property
+    def network(self) -> str: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def asset(self) -> str: ...
+    @property
+    def amount(self) -> int: ...
+    @property
+    def tx_hash(self) -> str: ...
+    @property
+    def place(self) -> str: ...
+
+
+def unsent(outflows: Iterable[OpenOutflow]) -> list[Finding]:
+    """What left without us and nobody has accounted for yet: each a break of its own."""
+    return [
+        Finding(
+            BreakReason.FOREIGN_OUTFLOW,
+            house_account("suspense", one.asset),
+            one.asset,
+            0,
+            one.amount,
+            one.network,
+            f"{one.address} {one.tx_hash} {one.place}",
+        )
+        for one in outflows
+    ]
+
+
 def overdue(in_flight: Iterable[InFlight], *, now: datetime, patience: timedelta) -> list[Finding]:
     """What has been in flight for longer than a worker may take."""
     return [

@@ -8,6 +8,11 @@ OnebookError
 │   ├── ApprovalUnfit       what is to be approved can't be meant, or isn't proven to be its maker's
 │   ├── ApprovalClosed      it has expired, was used, or was withdrawn
 │   ├── SignatureRefused    a signature that doesn't count: by nobody of the people, by the maker, or over other bytes
+│   ├── TokenChanged        a token's contract isn't in the state that is to be accepted
+│   ├── SweepUnfit          nothing may be swept there now, or it's under way
+│   ├── RefillUnfit         a refill request that has ended, or evidence that isn't an inflow for it
+│   ├── TokenUnfit          a token's contract can't be accepted as the configuration describes it
+│   ├── SenderChanged       something else was found at a halted sender than what is to be accepted
 │   └── ApprovalUnknown     there is no such request for approval
 ├── Unavailable
 │   └── ApprovalsUnavailable  nobody knows here who may approve: the policy can't be read
@@ -40,6 +45,26 @@ class ApprovalClosed(Rejected):
 
 class SignatureRefused(Rejected):
     default_code = "signature_refused"
+
+
+class TokenChanged(Rejected):
+    default_code = "token_changed"
+
+
+class TokenUnfit(Rejected):
+    default_code = "token_unfit"
+
+
+class SenderChanged(Rejected):
+    default_code = "sender_changed"
+
+
+class SweepUnfit(Rejected):
+    default_code = "sweep_unfit"
+
+
+class RefillUnfit(Rejected):
+    default_code = "refill_unfit"
 
 
 class ApprovalUnknown(NotFound):

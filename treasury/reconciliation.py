@@ -21,8 +21,8 @@ from db.engine import tx
 from ledger.accounts import house_account
 from ledger.engine import Ledger
 from treasury import comparison, store
-from treasury.comparison import ClosingBalance, Counters
-from treasury.records import Break, Finding, InFlight, JudgedNetwork, Reconciliation
+from treasury.comparison import ClosingBalance, Counters, OpenOutflow, OpenSurplus
+from treasury.records import Break, BreakReason, Finding, InFlight, JudgedNetwork, Reconciliation
 from treasury.store import OwnedBy
 
 ROLES = ("deposit", "hot", "gas")
@@ -36,6 +36,9 @@ BALANCES_AT_ONCE = 200
 
 BREAKS_MAX = 500
 """Open breaks that one run reads and reports."""
+
+TOLD_BY_THE_BOOK = frozenset({BreakReason.SURPLUS, BreakReason.FOREIGN_OUTFLOW})
+"""Breaks that no node need tell: they end although their network can't be judged now."""
 
 
 class BalanceReader(Protocol):
@@ -51,6 +54,22 @@ class BankBalances(Protocol):
 
     async def closing_balances(self) -> Sequence[ClosingBalance]:
         """The latest closing balance of each of our accounts that has a statement."""
+        ...
+
+
+class Surpluses(Protocol):
+    """Knows which surpluses are nobody's yet: the wallet those of users, treasury's inflows those of the house."""
+
+    async def open_surpluses(self) -> Sequence[OpenSurplus]:
+        """What waits in suspense for its evidence."""
+        ...
+
+
+class ForeignOutflows(Protocol):
+    """Knows what left own addresses without us and is nobody's account yet; treasury's outflows do."""
+
+    async def open_outflows(self) -> Sequence[OpenOutflow]:
+        """What waits in suspense for somebody to say what it was."""
         ...
 
 
@@ -77,6 +96,8 @@ class Reconciler:
         registry: Registry,
         nodes: Mapping[str, BalanceReader],
         banks: Sequence[BankBalances],
+        surpluses: Sequence[Surpluses] = (),
+        outflows: ForeignOutflows | None = None,
         clock: Clock,
         entropy: Entropy,
         patience: timedelta = PATIENCE,
@@ -86,6 +107,8 @@ class Reconciler:
         self._registry = registry
         self._nodes = nodes
         self._banks = banks
+        self._surpluses = surpluses
+        self._outflows = outflows
         self._clock = clock
         self._entropy = entropy
         self._patience = patience
@@ -99,6 +122,10 @@ class Reconciler:
         told = [closing for bank in self._banks for closing in await bank.closing_balances()]
         findings = comparison.drifted(counters) + comparison.unbalanced(counters)
         findings += comparison.bank_differs(counters, told)
+        unexplained = [one for known in self._surpluses for one in await known.open_surpluses()]
+        findings += comparison.unexplained(unexplained)
+        if self._outflows is not None:
+            findings += comparison.unsent(await self._outflows.open_outflows())
         checks = len(counters) + len(assets) + len(told)
         in_flight: list[InFlight] = []
         for snapshot in snapshots:
@@ -207,7 +234,11 @@ class Reconciler:
                     await store.insert_break(connection, book, id=id, finding=finding, run=run.id, now=now)
                 else:
                     await store.see_break_again(connection, book, id=before.id, finding=finding, run=run.id, now=now)
-            ended = [entry.id for entry in known.values() if entry.network not in unjudged]
+            ended = [
+                entry.id
+                for entry in known.values()
+                if entry.network not in unjudged or entry.reason in TOLD_BY_THE_BOOK
+            ]
             if ended:
                 await store.resolve_breaks(connection, book, ended, now=now)
             remaining = await self._open(connection)

@@ -14,7 +14,10 @@ class InflowState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Inflow:
-    """A final transfer to one of the house's own addresses that no transaction of ours explains."""
+    """A final transfer to one of the house's own addresses that no transaction of ours explains.
+
+    `source`: the purpose of the house that it's booked against, suspense or the cold address's custody.
+    """
 
     id: str
     state: InflowState
@@ -29,7 +32,41 @@ class Inflow:
     tx_hash: str
     place: str
     version: int
+    source: str
     booked_at: datetime
+
+    @property
+    def evidence(self) -> ChainEvidence:
+        return ChainEvidence(self.network, self.block_number, self.block_hash, self.tx_hash, self.place)
+
+
+class OutflowState(StrEnum):
+    BOOKED = "booked"
+    REVERSED = "reversed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outflow:
+    """What left an own address for good in a transaction that isn't ours, or in none; `recipient` None: as gas.
+
+    `accounted_by`: the adjustment or withdrawal that says what it was; None: nobody has.
+    """
+
+    id: str
+    state: OutflowState
+    asset: str
+    amount: int
+    network: str
+    role: str
+    address: str
+    recipient: str | None
+    block_number: int
+    block_hash: str
+    tx_hash: str
+    place: str
+    version: int
+    booked_at: datetime
+    accounted_by: str | None = None
 
     @property
     def evidence(self) -> ChainEvidence:
@@ -65,6 +102,10 @@ class BreakReason(StrEnum):
     """The bank's closing balance is another than the book says."""
     NO_STATEMENT = "no_statement"
     """The book has money at a bank that never told its balance."""
+    SURPLUS = "surplus"
+    """An address holds more of the native coin than anything tells of; it waits in suspense for its evidence."""
+    FOREIGN_OUTFLOW = "foreign_outflow"
+    """Something left an own address without us; it stands in suspense until somebody says what it was."""
     UNBOOKED = "unbooked"
     """A final movement on chain that the book should have had long ago."""
 

@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chain import tables as chain
+from chain.signing import OwnKey, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,17 @@ class Sent:
     block_number: int
 
 
+async def load_chain_ids(connection: AsyncConnection) -> dict[str, int]:
+    """The chain id of every network on record, those of lost chains too, which attempts may name."""
+    rows = await connection.execute(select(chain.networks.c.network, chain.networks.c.chain_id))
+    return {row.network: row.chain_id for row in rows}
+
+
 async def load_attempts(connection: AsyncConnection) -> list[StoredAttempt]:
     """Every attempt that the signer has answered, in the order of its journal."""
     own, made = chain.attempts.c, chain.transactions.c
     query = (
-        select(chain.attempts, made.subject, made.sender_role, made.sender_index)
+        select(chain.attempts, made.subject, made.sender_role, made.sender_generation, made.sender_index)
         .join(chain.transactions, made.id == own.transaction_id)
         .where(own.raw.is_not(None) | own.signer_sequence.is_not(None))
         .order_by(own.signer_sequence, own.transaction_id, own.attempt)
@@ -50,7 +57,7 @@ async def load_attempts(connection: AsyncConnection) -> list[StoredAttempt]:
             network=row.network,
             subject=row.subject,
             attempt=row.attempt,
-            key=f"{row.sender_role}:{row.sender_index}",
+            key=str(OwnKey(Role(row.sender_role), row.sender_index, row.sender_generation)),
             nonce=row.nonce,
             raw=None if row.raw is None else bytes(row.raw),
             sequence=row.signer_sequence,
@@ -65,12 +72,19 @@ async def load_sent(connection: AsyncConnection) -> list[Sent]:
     """Every live transaction of an own address in blocks that were taken in."""
     seen, own = chain.outgoing.c, chain.addresses.c
     query = (
-        select(chain.outgoing, own.role, own.key_index)
+        select(chain.outgoing, own.role, own.generation, own.key_index)
         .join(chain.addresses, own.address == seen.sender)
         .where(~seen.orphaned)
         .order_by(seen.network, seen.sender, seen.nonce)
     )
     return [
-        Sent(row.network, row.tx_hash, row.sender, f"{row.role}:{row.key_index}", row.nonce, row.block_number)
+        Sent(
+            row.network,
+            row.tx_hash,
+            row.sender,
+            str(OwnKey(Role(row.role), row.key_index, row.generation)),
+            row.nonce,
+            row.block_number,
+        )
         for row in await connection.execute(query)
     ]

@@ -26,11 +26,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chain import coin_store, token_store
 from chain import tables as chain
+from chain.coins import SURPLUS
 from chain.errors import NotYetFollowed
 from chain.networks import Deployment, Network
 from chain.signing import Role
 from chain.status import NetworkStatus, network_status
+from chain.transaction_states import INTERNAL, Kind
+from db.types import Amount
 from ledger import tables as ledger
 from ledger.outcomes import LineKind
 from treasury.comparison import COUNTERS, Counters
@@ -45,7 +49,11 @@ from treasury.records import (
     JudgedNetwork,
     Reconciliation,
 )
-from treasury.tables import adjustments, breaks, inflows, reconciliations
+from treasury.sweep_states import Method, SweepState
+from treasury.tables import adjustments, breaks, inflows, reconciliations, sweeps
+
+GAS = "gas"
+"""The place of what a transaction cost its sender."""
 
 # Inflows
 
@@ -78,8 +86,12 @@ class HouseArrival:
 async def load_house_arrivals(
     connection: AsyncConnection, book: str, network: str, *, contracts: Sequence[str | None], through: int, limit: int
 ) -> list[HouseArrival]:
-    """Live transfers of known assets in blocks up to `through` to hot or gas addresses, oldest first."""
-    seen, own = chain.observations.c, chain.addresses.c
+    """Live transfers of known assets in blocks up to `through` to hot or gas addresses, oldest first.
+
+    Of tokens what arrived, once that was measured and while nothing stops the token. Not what our own sweeps, top-ups
+    and refills move, nor what the payout contract gives back of a batch.
+    """
+    seen, own, came = chain.observations.c, chain.addresses.c, chain.arrivals.c
     same = and_(
         inflows.c.book == book,
         inflows.c.network == seen.network,
@@ -87,10 +99,19 @@ async def load_house_arrivals(
         inflows.c.place == seen.place,
     )
     version = select(func.coalesce(func.max(inflows.c.version), 0) + 1).where(same).scalar_subquery()
-    ours = exists().where(chain.attempts.c.network == seen.network, chain.attempts.c.tx_hash == seen.tx_hash)
+    ours = exists().where(
+        chain.attempts.c.network == seen.network,
+        chain.attempts.c.tx_hash == seen.tx_hash,
+        chain.transactions.c.id == chain.attempts.c.transaction_id,
+        or_(
+            chain.transactions.c.kind.in_(INTERNAL),
+            and_(chain.transactions.c.kind == Kind.BATCH, chain.transactions.c.recipient == seen.sender),
+        ),
+    )
     query = (
-        select(chain.observations, own.role, version.label("version"))
+        select(chain.observations, own.role, version.label("version"), _arrived())
         .join(chain.addresses, own.address == seen.recipient)
+        .outerjoin(chain.arrivals, _of_transfer())
         .where(
             seen.network == network,
             seen.block_number <= through,
@@ -99,6 +120,11 @@ async def load_house_arrivals(
             or_(*(seen.contract.is_not_distinct_from(contract) for contract in contracts)),
             ~exists().where(same, inflows.c.state == InflowState.BOOKED),
             ~ours,
+            ~_swept(book),
+            coin_store.counts(),
+            or_(seen.contract.is_(None), came.measured_at.is_not(None)),
+            token_store.trusted(seen.network, seen.contract),
+            _arrived() > 0,
         )
         .order_by(seen.seq)
         .limit(limit)
@@ -114,11 +140,34 @@ async def load_house_arrivals(
             sender=row.sender,
             address=row.recipient,
             role=row.role,
-            chain_amount=row.amount,
+            chain_amount=row.arrived,
             version=row.version,
         )
         for row in await connection.execute(query)
     ]
+
+
+def _swept(book: str) -> ColumnElement[bool]:
+    """Whether an observation may be an authorised sweep of ours, which anybody can carry: booked so, or not judged yet.
+
+    Only its owner could have signed it, so no stranger's money is taken for it.
+    """
+    seen, own = chain.observations.c, sweeps.c
+    return exists().where(
+        own.book == book,
+        own.method == Method.AUTHORISATION,
+        own.network == seen.network,
+        own.address == seen.sender,
+        own.contract == seen.contract,
+        or_(
+            and_(own.tx_hash == seen.tx_hash, own.place == seen.place),
+            and_(
+                own.chain_amount == seen.amount,
+                or_(own.valid_before.is_not(None), own.state == SweepState.NEEDS_REVIEW),
+                own.state.not_in([SweepState.FINAL, SweepState.DROPPED]),
+            ),
+        ),
+    )
 
 
 async def load_vanished_inflows(connection: AsyncConnection, book: str, network: str, *, limit: int) -> list[Inflow]:
@@ -134,7 +183,32 @@ async def load_vanished_inflows(connection: AsyncConnection, book: str, network:
     query = select(inflows).where(
         inflows.c.book == book, inflows.c.network == network, inflows.c.state == InflowState.BOOKED, gone
     )
-    return [_inflow(row) for row in await connection.execute(query.limit(limit))]
+    return [inflow_of(row) for row in await connection.execute(query.limit(limit))]
+
+
+async def load_open_surpluses(connection: AsyncConnection, book: str, *, limit: int) -> list[Inflow]:
+    """Booked surpluses of the house's that no adjustment names and traces don't tell all of, oldest first."""
+    seen = chain.observations.c
+    same = and_(*(seen[name] == inflows.c[name] for name in ("network", "block_hash", "tx_hash", "place")))
+    named = exists().where(adjustments.c.book == inflows.c.book, adjustments.c.evidence == inflows.c.id)
+    query = (
+        select(inflows)
+        .join(chain.observations, same)
+        .where(
+            inflows.c.book == book,
+            inflows.c.state == InflowState.BOOKED,
+            inflows.c.place.startswith(SURPLUS),
+            ~named,
+            coin_store.explained() < seen.amount,
+        )
+    )
+    return [inflow_of(row) for row in await connection.execute(query.order_by(inflows.c.id).limit(limit))]
+
+
+async def count_booked_inflows(connection: AsyncConnection, book: str, network: str) -> int:
+    """How many inflows of `network` are booked."""
+    mine = (inflows.c.book == book) & (inflows.c.network == network) & (inflows.c.state == InflowState.BOOKED)
+    return int((await connection.execute(select(func.count()).select_from(inflows).where(mine))).scalar_one())
 
 
 async def list_inflows(connection: AsyncConnection, book: str, *, before: str | None, limit: int) -> list[Inflow]:
@@ -142,7 +216,7 @@ async def list_inflows(connection: AsyncConnection, book: str, *, before: str | 
     query = select(inflows).where(inflows.c.book == book).order_by(inflows.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(inflows.c.id < before)
-    return [_inflow(row) for row in await connection.execute(query)]
+    return [inflow_of(row) for row in await connection.execute(query)]
 
 
 def inflow_key(book: str, inflow: Inflow) -> dict[str, object]:
@@ -244,8 +318,9 @@ class OwnedBy:
 async def load_own_addresses(connection: AsyncConnection, network: Network) -> list[OwnedBy]:
     """Every own address of the network's family, in order of issue."""
     own = chain.addresses.c
-    query = select(own.role, own.address).where(own.family == network.family).order_by(own.role, own.key_index)
-    return [OwnedBy(row.role, row.address) for row in await connection.execute(query)]
+    query = select(own.role, own.address).where(own.family == network.family)
+    ordered = query.order_by(own.role, own.generation, own.key_index)
+    return [OwnedBy(row.role, row.address) for row in await connection.execute(ordered)]
 
 
 async def load_block_hash(connection: AsyncConnection, network: str, number: int) -> str | None:
@@ -300,13 +375,17 @@ async def load_in_flight(connection: AsyncConnection, deployment: Deployment, *,
             ledger.evidences.c.place == seen.place,
         )
         query = (
-            select(chain.observations, account.label("account"))
+            select(
+                chain.observations, account.label("account"), _arrived() if receives else seen.amount.label("arrived")
+            )
             .join(chain.addresses, own.address == address)
+            .outerjoin(chain.arrivals, _of_transfer())
             .where(
                 seen.network == deployment.network,
                 seen.block_number <= through,
                 ~seen.orphaned,
                 seen.contract.is_not_distinct_from(deployment.contract),
+                coin_store.counts() if receives else coin_store.leaves(),
                 ~booked.exists(),
             )
         )
@@ -315,15 +394,27 @@ async def load_in_flight(connection: AsyncConnection, deployment: Deployment, *,
                 network=row.network,
                 account=row.account,
                 asset=deployment.asset,
-                amount=row.amount if receives else -row.amount,
+                amount=row.arrived if receives else -row.arrived,
                 block_number=row.block_number,
                 tx_hash=row.tx_hash,
                 place=row.place,
                 seen_at=row.seen_at,
             )
             for row in await connection.execute(query)
+            if row.arrived
         ]
     return found
+
+
+def _of_transfer() -> Any:
+    """The arrival of an observation, in a join."""
+    columns = chain.arrivals.primary_key
+    return and_(*(chain.arrivals.c[column.name] == chain.observations.c[column.name] for column in columns))
+
+
+def _arrived() -> Any:
+    """What arrived of an observation, as far as it was measured, else what was told."""
+    return func.coalesce(chain.arrivals.c.amount, chain.observations.c.amount, type_=Amount()).label("arrived")
 
 
 async def load_unbooked_gas(connection: AsyncConnection, native: Deployment, *, through: int) -> list[InFlight]:
@@ -335,7 +426,10 @@ async def load_unbooked_gas(connection: AsyncConnection, native: Deployment, *, 
         _booked(account, receives=False)
         .join(payer, and_(payer.c.book == ledger.lines.c.book, payer.c.account == ledger.lines.c.debit))
         .where(
-            payer.c.name == f"house/network-fees/{native.asset}",
+            or_(
+                payer.c.name == f"house/network-fees/{native.asset}",
+                and_(payer.c.name == f"house/suspense/{native.asset}", ledger.evidences.c.place == GAS),  # not ours
+            ),
             ledger.evidences.c.network == sent.network,
             ledger.evidences.c.block_number == sent.block_number,
             ledger.evidences.c.block_hash == sent.block_hash,
@@ -361,7 +455,7 @@ async def load_unbooked_gas(connection: AsyncConnection, native: Deployment, *, 
             amount=-row.fee_wei,
             block_number=row.block_number,
             tx_hash=row.tx_hash,
-            place="gas",
+            place=GAS,
             seen_at=row.seen_at,
         )
         for row in await connection.execute(query)
@@ -473,7 +567,7 @@ async def load_runs(connection: AsyncConnection, book: str, *, before: str | Non
 # Rows to types
 
 
-def _inflow(row: Row[Any]) -> Inflow:
+def inflow_of(row: Row[Any]) -> Inflow:
     return Inflow(
         id=row.id,
         state=InflowState(row.state),
@@ -488,6 +582,7 @@ def _inflow(row: Row[Any]) -> Inflow:
         tx_hash=row.tx_hash,
         place=row.place,
         version=row.version,
+        source=row.source,
         booked_at=row.booked_at,
     )
 

@@ -1,4 +1,4 @@
-"""Treasury's rows: what came in to the house, adjustments by hand, reconciliations and their breaks, approvals."""
+"""Treasury's rows: what came in to the house, adjustments by hand, reconciliations, approvals, sweeps, refills."""
 
 from sqlalchemy import (
     BigInteger,
@@ -37,11 +37,45 @@ inflows = Table(
     Column("block_number", BigInteger, nullable=False),
     Column("block_hash", Text, nullable=False),
     Column("booked_at", Instant, nullable=False),
+    Column("source", Text, nullable=False, server_default="suspense"),  # of the house, against which it's booked
     UniqueConstraint("book", "id"),
     CheckConstraint("state IN ('booked', 'reversed')", name="state_known"),
     CheckConstraint("role IN ('hot', 'gas')", name="role_known"),
     Index(
         "uq_treasury_inflows_live",
+        "book",
+        "network",
+        "tx_hash",
+        "place",
+        unique=True,
+        postgresql_where=text("state = 'booked'"),
+    ),
+)
+
+outflows = Table(
+    "treasury_outflows",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("network", Text, primary_key=True),
+    Column("tx_hash", Text, primary_key=True),
+    Column("place", Text, primary_key=True),
+    Column("address", Text, nullable=False),  # the own address that it left
+    Column("version", Integer, primary_key=True),  # each revival of the same transfer in another block is a new one
+    Column("id", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("asset", Text, nullable=False),
+    Column("amount", Amount, nullable=False),
+    Column("recipient", Text),  # NULL: gas
+    Column("role", Text, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("block_hash", Text, nullable=False),
+    Column("booked_at", Instant, nullable=False),
+    Column("accounted_by", Text),  # the adjustment or withdrawal that says what it was
+    UniqueConstraint("book", "id"),
+    CheckConstraint("state IN ('booked', 'reversed')", name="state_known"),
+    CheckConstraint("role IN ('deposit', 'hot', 'gas')", name="role_known"),
+    Index(
+        "uq_treasury_outflows_live",
         "book",
         "network",
         "tx_hash",
@@ -150,3 +184,119 @@ approval_signatures = Table(
     Column("received_at", Instant, nullable=False),
     ForeignKeyConstraint(["book", "approval"], ["treasury_approvals.book", "treasury_approvals.id"]),
 )
+
+sweeps = Table(
+    "treasury_sweeps",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("network", Text, nullable=False),
+    Column("asset", Text, nullable=False),
+    Column("contract", Text),  # NULL: the native coin
+    Column("address", Text, nullable=False),
+    Column("generation", SmallInteger, nullable=False),  # of the deposit key
+    Column("key_index", Integer, nullable=False),
+    Column("chain_amount", Amount),  # of what was begun last; NULL before
+    Column("amount", Amount),
+    Column("number", Integer, nullable=False),  # of beginnings: each is another subject to the signer
+    Column("tries", Integer, nullable=False),  # refusals in a row
+    Column("next_try_at", Instant),  # NULL: not by itself
+    Column("waiting_for", Text),
+    Column("reason", Text),
+    Column("gas_limit", BigInteger),
+    Column("fee_wei_max", Amount),
+    Column("valid_before", BigInteger),  # Unix seconds, of the latest authorisation
+    Column("tx_hash", Text),  # that moved it, whoever sent it
+    Column("block_number", BigInteger),
+    Column("block_hash", Text),
+    Column("place", Text),
+    Column("asked_by", Text),  # the treasurer; NULL: the rule
+    Column("request", Text),  # whose repeat it would be, and of which content
+    Column("content", LargeBinary),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    UniqueConstraint("book", "request"),
+    CheckConstraint(
+        "state IN ('planned', 'authorising', 'topping_up', 'reserved', 'signed', 'broadcast', 'mined', 'final',"
+        " 'unsweepable', 'needs_review', 'dropped')",
+        name="state_known",
+    ),
+    CheckConstraint("method IN ('transfer', 'authorisation')", name="method_known"),
+    CheckConstraint("state <> 'final' OR place IS NOT NULL", name="final_with_evidence"),
+    Index(
+        "uq_treasury_sweeps_open",
+        "book",
+        "network",
+        "address",
+        unique=True,
+        postgresql_where=text("state NOT IN ('final', 'unsweepable', 'dropped')"),
+    ),
+    Index(
+        "ix_treasury_sweeps_unfinished",
+        "book",
+        "network",
+        "address",
+        postgresql_where=text("state NOT IN ('final', 'dropped')"),
+    ),
+    Index("ix_treasury_sweeps_tx_hash", "network", "tx_hash"),
+)
+"""Sweeps; of those that are open at most one per address."""
+
+moves = Table(
+    "treasury_moves",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("id", Text, primary_key=True),  # the own transaction's subject
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("sweep", Text, nullable=False),
+    Column("network", Text, nullable=False),
+    Column("address", Text, nullable=False),  # the deposit address that it's about
+    Column("chain_amount", Amount, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    CheckConstraint("kind IN ('sweep', 'relay', 'top_up')", name="kind_known"),
+    CheckConstraint("state IN ('under_way', 'booked', 'refused', 'needs_review', 'dropped')", name="state_known"),
+    Index(
+        "uq_treasury_moves_top_up",
+        "book",
+        "network",
+        "address",
+        unique=True,
+        postgresql_where=text("kind = 'top_up' AND state = 'under_way'"),
+    ),
+    Index(
+        "ix_treasury_moves_unfinished",
+        "book",
+        "id",
+        postgresql_where=text("state IN ('under_way', 'needs_review')"),
+    ),
+)
+"""Own transactions of sweeps, each until it's booked; one open top-up per address."""
+
+refills = Table(
+    "treasury_refills",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("network", Text, nullable=False),
+    Column("asset", Text, nullable=False),
+    Column("amount", Amount, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("inflow", Text),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    CheckConstraint("state IN ('open', 'arrived', 'closed', 'lapsed')", name="state_known"),
+    Index(
+        "uq_treasury_refills_open",
+        "book",
+        "network",
+        "asset",
+        unique=True,
+        postgresql_where=text("state IN ('open', 'arrived')"),
+    ),
+)
+"""Requests to bring more to the hot address; at most one per network and asset at a time."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from ledger.accounts import WALLET, Account, new_account, user_account
 from ledger.engine import Ledger
 from ledger.statements import TimeKind
+from wallet.receivables import receivable_account
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,15 @@ class Accounts:
         await self._ledger.asset(asset)
         name = user_account(owner, asset)
         return _balance(await self._ledger.account(name) or new_account(name))
+
+    async def owed(self, owner: str) -> list[tuple[str, int]]:
+        """What the user owes the house, by asset code, in smallest units; only what is open."""
+        found = []
+        for asset in sorted(await self._ledger.assets()):
+            account = await self._ledger.account(receivable_account(owner, asset))
+            if account is not None and account.balance < 0:
+                found.append((asset, -account.balance))
+        return found
 
 
 def _balance(account: Account) -> Balance:

@@ -1,4 +1,8 @@
-"""Deposit addresses: one per user and family of networks, derived from public keys and watched from its commit on."""
+"""Deposit addresses: one per user, family of networks and generation of the key, watched from its commit on.
+
+After the key was rotated a user who asks gets an address of the new generation; what arrives at the older ones is
+credited as before.
+"""
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -24,17 +28,18 @@ class DepositAddresses:
         self._clock = clock
 
     async def issue(self, owner: str, network: str) -> DepositAddress:
-        """The user's address on `network`; the first call makes it.
+        """The user's address on `network`, of the generation in force; the first call makes it.
 
-        Raises NotOnNetwork for an unknown network, AddressesDisagree, NoAddressReady.
+        Raises NotOnNetwork for an unknown network, AddressesDisagree, KeyNotRecorded, NoAddressReady.
         """
         family = self._registry.network(network).family
         async with tx(self._engine) as connection:
             await store.lock_owner(connection, self._book, owner)
             known = await addresses.of_owner(connection, book=self._book, owner=owner, family=family)
+            in_force = await addresses.in_force(connection, family)
             own = (
-                known[0]
-                if known
+                known[-1]
+                if known and known[-1].key.keys >= in_force
                 else await addresses.issue(
                     connection, self._source, book=self._book, owner=owner, clock=self._clock, family=family
                 )
@@ -42,7 +47,8 @@ class DepositAddresses:
         return self._shown(own, owner, family)
 
     async def list_for(self, owner: str) -> list[DepositAddress]:
-        """The user's addresses, oldest first. Raises AddressesDisagree when one isn't what our public keys give."""
+        """The user's addresses, oldest first. Raises AddressesDisagree when one isn't what our public keys give,
+        KeyNotRecorded when theirs isn't recorded any more."""
         found = []
         async with tx(self._engine) as connection:
             for family in Family:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from base.errors import Rejected
-from ledger.commands import BankEvidence, ChainEvidence, Evidence
+from ledger.commands import BankEvidence, ChainEvidence, Evidence, SignerEvidence
 from ledger.engine import Ledger, Movement
 from ledger.money import Asset, format_amount
 from ledger.outcomes import LineKind
 from ledger.statements import TimeKind
-from wallet.receipts import PREFIXES, kind_of, owner_line
+from wallet.receipts import PREFIXES, kind_for, owner_line
 
 LIMIT_MAX = 500
 """Lines that one page has at most."""
@@ -42,7 +42,7 @@ CSV_HEADER = (
 class HistoryLine:
     """One line of a user's history. `amount` is signed (positive came in), smallest units; `balance` is the one after.
 
-    `key` is its place in the book, `seq.line`: what the next page starts after.
+    `key` is its place in the book, `seq.line`: what the next page starts after. `internal` is as in a receipt's line.
     """
 
     key: str
@@ -58,6 +58,7 @@ class HistoryLine:
     counterparty: str
     memo: str | None
     evidence: Evidence | None
+    internal: bool = False
 
 
 class History:
@@ -116,7 +117,7 @@ class History:
                 after=high,
                 limit=limit if kind is None else _CHUNK,
             )
-            found += [_line(owner, m) for m in chunk if kind is None or kind_of(m.subject) == kind]
+            found += [_line(owner, m) for m in chunk if kind is None or kind_for(owner, m) == kind]
             if kind is None or len(found) >= limit or len(chunk) < _CHUNK:
                 break
             last = (chunk[-1].seq, chunk[-1].line)
@@ -145,9 +146,12 @@ def evidence_text(evidence: Evidence | None) -> str:
     """Evidence on one line: `local block 12 tx 0x... log:0`, `bank main statement S1 line 3`."""
     match evidence:
         case ChainEvidence():
-            return f"{evidence.network} block {evidence.block_number} tx {evidence.tx_hash} {evidence.place}"
+            sent = f"tx {evidence.transaction} " if evidence.transaction else ""
+            return f"{evidence.network} block {evidence.block_number} {sent}{evidence.place}"
         case BankEvidence():
             return f"bank {evidence.account} statement {evidence.statement} line {evidence.line}"
+        case SignerEvidence():
+            return f"signer's journal row {evidence.journal_row}"
         case None:
             return ""
 
@@ -168,7 +172,7 @@ def _line(owner: str, movement: Movement) -> HistoryLine:
         key=f"{movement.seq}.{movement.line}",
         booked_at=own.booked_at,
         effective_at=movement.effective_at,
-        kind=kind_of(movement.subject),
+        kind=kind_for(owner, movement),
         status=own.status,
         subject=movement.subject,
         entry=own.entry,
@@ -178,6 +182,7 @@ def _line(owner: str, movement: Movement) -> HistoryLine:
         counterparty=own.counterparty,
         memo=movement.metadata.get("memo"),
         evidence=own.evidence,
+        internal=own.internal,
     )
 
 

@@ -6,6 +6,7 @@ rate, and never more than was promised: the house bears the rest.
 
 from chain.networks import Deployment, to_ledger_units
 from ledger.money import Asset
+from wallet.errors import FeeAboveAccepted
 from wallet.rates import Rates, Ratio, ratio
 
 
@@ -28,3 +29,14 @@ def highest_fee(price: Ratio, fee_wei_max: int) -> int:
 def actual_fee(price: Ratio, *, fee_wei: int, fee_highest: int) -> int:
     """What is taken once the gas paid is known, in the asset's smallest units, rounded up, at most `fee_highest`."""
     return min(price.ceil_of(fee_wei), fee_highest)
+
+
+def require_accepted_fee(fee_highest: int, accepted: int | None) -> None:
+    """Raise FeeAboveAccepted if more may be taken than was agreed to; None: whatever it costs."""
+    if accepted is not None and fee_highest > accepted:
+        raise FeeAboveAccepted(
+            "the highest fee is above the one that you accepted: fees have risen since",
+            param="fee_highest",
+            fee_highest=fee_highest,
+            fee_accepted=accepted,
+        )

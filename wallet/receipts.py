@@ -20,11 +20,17 @@ KINDS = {
     "top": "top-up",
     "pay": "payout",
     "inf": "inflow",
+    "out": "outflow",
     "adj": "adjustment",
     "hld": "hold",
     "rev": "reversal",
 }
 """What a subject's prefix says that it is."""
+
+DEPOSIT, WITHDRAWAL = KINDS["dep"], KINDS["wdr"]
+
+SOMEBODY_HERE = "another user here"
+"""Who stands at the other end of a withdrawal that was settled in the book."""
 
 PREFIXES = {kind: prefix for prefix, kind in KINDS.items()}
 
@@ -52,7 +58,8 @@ class ReceiptLine:
     """One line of the book as its owner sees it.
 
     `amount` is in smallest units and signed: positive came to the owner, negative left. `status` tells whether it was
-    booked, only set aside, or let go again. `entry` is the command's id, `seq` its number in the book.
+    booked, only set aside, or let go again. `entry` is the command's id, `seq` its number in the book. `internal`: a
+    withdrawal's amount that reached another user in the book, over no chain.
     """
 
     entry: str
@@ -64,6 +71,7 @@ class ReceiptLine:
     counterparty: str
     balance: int
     evidence: Evidence | None
+    internal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +103,37 @@ class Receipts:
         if not lines:
             raise NotFound(f"there is no movement {subject[:40]!r}", param="subject")
         memo = next((m.metadata["memo"] for m in movements if "memo" in m.metadata), None)
-        return Receipt(subject=subject, kind=kind_of(subject), owner=owner, memo=memo, lines=lines)
+        came_in = any(is_internal(movement) and arrives_at(owner, movement) for movement in movements)
+        kind = DEPOSIT if came_in else kind_of(subject)
+        return Receipt(subject=subject, kind=kind, owner=owner, memo=memo, lines=lines)
 
 
 def kind_of(subject: str | None) -> str:
     """The people's word for what a subject is; `entry` for what has no word."""
     return KINDS.get((subject or "").partition("_")[0], "entry")
+
+
+def kind_for(owner: str, movement: Movement) -> str:
+    """The word for a line from the side of `owner`: a withdrawal settled in the book is a deposit to who gets it."""
+    return DEPOSIT if is_internal(movement) and arrives_at(owner, movement) else kind_of(movement.subject)
+
+
+def is_internal(movement: Movement) -> bool:
+    """Whether it's a withdrawal's amount that went from one user to another in the book, over no chain."""
+    users = HOUSE not in (split_account_id(movement.debit)[0], split_account_id(movement.credit)[0])
+    return users and kind_of(movement.subject) == WITHDRAWAL
+
+
+def arrives_at(owner: str, movement: Movement) -> bool:
+    """Whether the line's credit is the owner's."""
+    return split_account_id(movement.credit)[0] == owner
+
+
+def other_side(account: str, movement: Movement) -> str:
+    """Whom `account` dealt with in this line, in words. Who is paid by their address isn't named, nor who paid them."""
+    if is_internal(movement):
+        return SOMEBODY_HERE
+    return in_words(movement.credit if movement.debit == account else movement.debit)
 
 
 def touches(owner: str, movement: Movement) -> bool:
@@ -110,7 +143,7 @@ def touches(owner: str, movement: Movement) -> bool:
 
 def owner_line(owner: str, movement: Movement) -> ReceiptLine:
     """A journal line from the side of `owner`, who stands in it."""
-    arrives = split_account_id(movement.credit)[0] == owner
+    arrives = arrives_at(owner, movement)
     return ReceiptLine(
         entry=movement.command,
         seq=movement.seq,
@@ -118,9 +151,10 @@ def owner_line(owner: str, movement: Movement) -> ReceiptLine:
         status=movement.kind,
         asset=movement.asset,
         amount=movement.amount if arrives else -movement.amount,
-        counterparty=in_words(movement.debit if arrives else movement.credit),
+        counterparty=other_side(movement.credit if arrives else movement.debit, movement),
         balance=movement.credit_balance if arrives else movement.debit_balance,
         evidence=movement.evidence,
+        internal=is_internal(movement),
     )
 
 

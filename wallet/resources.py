@@ -3,12 +3,14 @@
 Amounts are smallest units of their asset unless a name says otherwise; `chain_amount` is in the chain's own units.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from ledger.commands import ChainEvidence
 from wallet.rates import Price, Ratio
+from wallet.recipients import Recipient, WarningCode
 from wallet.withdrawal_states import WaitingFor, WithdrawalState
 
 
@@ -55,7 +57,13 @@ class Conversion:
 
 
 class DepositState(StrEnum):
-    """Where a deposit stands. `below_minimum` and `unknown_token` are not credited; the treasurer can."""
+    """Where a deposit stands. What isn't credited by itself (`DOUBTFUL`), the treasurer can credit.
+
+    `under_review`: of a token that is stopped, or of which isn't known yet what arrived or who sent it. `quarantined`:
+    something else arrived than was told, or of a token whose balances change by themselves. `not_received`: nothing
+    arrived. `surplus`: of the native coin is more there than anything tells of; no deposit before its evidence is
+    named. `sender_listed`: screening objects to its sender; its user is told `under_review`, like of any doubt.
+    """
 
     PENDING = "pending"
     CREDITED = "credited"
@@ -64,6 +72,31 @@ class DepositState(StrEnum):
     REVERSED = "reversed"
     BELOW_MINIMUM = "below_minimum"
     UNKNOWN_TOKEN = "unknown_token"  # noqa: S105 - not a password
+    UNDER_REVIEW = "under_review"
+    QUARANTINED = "quarantined"
+    NOT_RECEIVED = "not_received"
+    SURPLUS = "surplus"
+    SENDER_LISTED = "sender_listed"
+
+    @property
+    def shown(self) -> "DepositState":
+        """What its user is told: whom the house must not warn isn't told more than that somebody looks at it."""
+        return DepositState.UNDER_REVIEW if self is DepositState.SENDER_LISTED else self
+
+
+SET_ASIDE: Mapping[DepositState, str] = {
+    DepositState.BELOW_MINIMUM: "suspense",
+    DepositState.QUARANTINED: "suspense",
+    DepositState.SURPLUS: "suspense",
+    DepositState.SENDER_LISTED: "quarantine",
+}
+"""What is booked to an account of the house's once it's final, and to which."""
+
+DOUBTFUL = frozenset({*SET_ASIDE, DepositState.UNKNOWN_TOKEN, DepositState.UNDER_REVIEW, DepositState.NOT_RECEIVED})
+"""What isn't credited by itself, or not yet."""
+
+KEPT_BACK = frozenset({DepositState.UNDER_REVIEW, DepositState.SENDER_LISTED})
+"""What stays at its deposit address: nobody knows yet whose it is, or it must not be mixed with what is the house's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +110,12 @@ class DepositAddress:
 
 @dataclass(frozen=True, slots=True)
 class Deposit:
-    """A transfer to a user's address. `amount` is in the asset's smallest units, `chain_amount` in the chain's."""
+    """A transfer to a user's address.
+
+    `amount` is what arrived, in the asset's smallest units (None: not known yet); `chain_amount` what the transaction
+    or the token's event told, in the chain's. `objection` is what screening has against its sender, where that was
+    asked for: for the house alone.
+    """
 
     id: str
     owner: str
@@ -97,6 +135,7 @@ class Deposit:
     entry: str | None
     seen_at: datetime
     updated_at: datetime
+    objection: str | None = None
 
     @property
     def evidence(self) -> ChainEvidence:
@@ -108,24 +147,30 @@ class Deposit:
 class Estimate:
     """What a withdrawal costs at most: `fee_highest` in the asset's smallest units, on top of `amount`.
 
-    `total` is both. The fee really taken is the gas paid at `price` (asset units per wei), at most `fee_highest`.
+    `total` is both, and is what is held. The fee really taken is the gas paid at `price` (asset units per wei), at most
+    `fee_highest`; `fee_expected` is what it would be now. `recipient`: who is paid, where that was told.
     """
 
     asset: str
     network: str
     amount: int
     fee_highest: int
+    fee_expected: int
     total: int
     price: Ratio
     gas_limit: int
     fee_wei_max: int
+    recipient: Recipient | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
     """A request to pay `amount` of `asset` to `address` on `network`, and where it stands.
 
-    `fee` is unset until it's final. `waiting_for` says what a stalled one lacks. Amounts are smallest units.
+    `fee` is unset until it's final. `waiting_for` says what a stalled one lacks. `cancelling`: why a treasurer wants it
+    given up, though its payment was prepared. Amounts are smallest units.
+    `recipient`: the user here whose deposit address it is; then it was settled in the book. `accepted`: the warnings
+    that there were when it was asked for.
     """
 
     id: str
@@ -151,4 +196,55 @@ class Withdrawal:
     fee_wei: int | None
     created_at: datetime
     updated_at: datetime
+    cancelling: str | None = None
+    recipient: str | None = None
+    accepted: tuple[WarningCode, ...] = ()
     replayed: bool = False
+
+    @property
+    def internal(self) -> bool:
+        """Whether it was settled in the book, without a transaction on the chain."""
+        return self.recipient is not None
+
+
+class BatchState(StrEnum):
+    OPEN = "open"
+    """Its transaction isn't decided."""
+    BOOKED = "booked"
+    """It is, and what it cost is in the book; of its legs perhaps not all."""
+    ENDED = "ended"
+
+
+class BatchOutcome(StrEnum):
+    """How the transaction of a batch ended."""
+
+    FINAL = "final"
+    """It succeeded; each leg has a result of its own."""
+    REVERTED = "reverted"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+    """The signer wouldn't sign it: its legs are paid alone."""
+    NEEDS_REVIEW = "needs_review"
+    LOST = "lost"
+    """Its chain is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Withdrawals of one asset that one transaction pays through the payout contract `via`.
+
+    `contract` is the token, None the coin. `amount` is the legs' sum in chain units; `cost_wei` the gas of the
+    transaction and of its allowances, once it's booked.
+    """
+
+    id: str
+    network: str
+    asset: str
+    contract: str | None
+    via: str
+    state: BatchState
+    outcome: BatchOutcome | None
+    amount: int
+    cost_wei: int | None
+    created_at: datetime
+    updated_at: datetime

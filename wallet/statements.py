@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from datetime import datetime
 
+from ledger.accounts import split_account_id
 from ledger.money import Asset, format_amount
 from ledger.statements import Statement, StatementLine, TimeKind
 from wallet.history import evidence_text, inert
-from wallet.receipts import in_words, kind_of
+from wallet.receipts import kind_for, other_side
 
 STATEMENT_HEADER = (
     "row",
@@ -34,8 +35,12 @@ def statement_rows(statement: Statement, asset: Asset) -> Iterator[tuple[str, ..
 
 def counterparty_of(account: str, line: StatementLine) -> str:
     """The other side of a statement's line, in words."""
-    movement = line.movement
-    return in_words(movement.credit if movement.debit == account else movement.debit)
+    return other_side(account, line.movement)
+
+
+def kind_in(account: str, line: StatementLine) -> str:
+    """The word for a statement's line, from the side of who has the account."""
+    return kind_for(split_account_id(account)[0], line.movement)
 
 
 def _row(account: str, line: StatementLine, asset: Asset) -> tuple[str, ...]:
@@ -46,7 +51,7 @@ def _row(account: str, line: StatementLine, asset: Asset) -> tuple[str, ...]:
         f"{movement.seq}.{movement.line}",
         movement.booked_at.isoformat(),
         movement.effective_at.isoformat(),
-        kind_of(movement.subject),
+        kind_in(account, line),
         inert(movement.subject or ""),
         asset.code,
         format_amount(line.step, asset),

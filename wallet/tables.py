@@ -1,6 +1,20 @@
 """The wallet's rows that ride with the book's entries. Balances are never here: the book has them."""
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Index, Integer, Table, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
 from db.tables import metadata
 from db.types import Amount, Instant
@@ -62,7 +76,7 @@ deposits = Table(
     Column("asset", Text),  # unset: a token that no deployment names
     Column("contract", Text),
     Column("chain_amount", Amount, nullable=False),
-    Column("amount", Amount),
+    Column("amount", Amount),  # what arrived, never what an event told; unset as long as that isn't known
     Column("sender", Text, nullable=False),
     Column("address", Text, nullable=False),
     Column("block_number", BigInteger, nullable=False),
@@ -72,12 +86,14 @@ deposits = Table(
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("book", "id"),
     CheckConstraint(
-        "state IN ('pending', 'credited', 'final', 'orphaned', 'reversed', 'below_minimum', 'unknown_token')",
+        "state IN ('pending', 'credited', 'final', 'orphaned', 'reversed', 'below_minimum', 'unknown_token',"
+        " 'under_review', 'quarantined', 'not_received', 'surplus', 'sender_listed')",
         name="state_known",
     ),
-    CheckConstraint("(asset IS NULL) = (amount IS NULL)", name="amount_of_asset"),
+    CheckConstraint("amount IS NULL OR asset IS NOT NULL", name="amount_of_asset"),
     CheckConstraint("version > 0", name="version_from_one"),
     Index("ix_wallet_deposits_owner", "book", "owner", "id"),
+    Index("ix_wallet_deposits_likeness", "book", "owner", text('"left"(sender, 6)'), text('"right"(sender, 4)')),
     Index(
         "uq_wallet_deposits_live",
         "book",
@@ -88,6 +104,16 @@ deposits = Table(
         postgresql_where=text(f"state NOT IN {DEAD_DEPOSITS}"),
     ),
     Index("ix_wallet_deposits_open", "book", "network", postgresql_where=text("state IN ('pending', 'credited')")),
+    Index(
+        "ix_wallet_deposits_doubtful",
+        "book",
+        "network",
+        "id",
+        postgresql_where=text(
+            "state IN ('below_minimum', 'unknown_token', 'under_review', 'quarantined', 'not_received', 'surplus',"
+            " 'sender_listed')"
+        ),
+    ),
 )
 
 withdrawals = Table(
@@ -100,6 +126,7 @@ withdrawals = Table(
     Column("cancellable", Boolean, nullable=False),  # until a nonce is reserved; what cancelling compares and sets
     Column("waiting_for", Text),
     Column("reason", Text),
+    Column("cancelling", Text),  # why a treasurer wants it given up, though a nonce is reserved; NULL: nobody does
     Column("asset", Text, nullable=False),
     Column("network", Text, nullable=False),
     Column("address", Text, nullable=False),
@@ -115,6 +142,8 @@ withdrawals = Table(
     Column("block_number", BigInteger),
     Column("block_hash", Text),
     Column("fee_wei", Amount),
+    Column("recipient", Text),  # the user whose deposit address it is: settled in the book; NULL: paid over the chain
+    Column("accepted", Text, nullable=False, server_default=""),  # the warnings that its owner accepted, by blanks
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     CheckConstraint(
@@ -126,7 +155,9 @@ withdrawals = Table(
         "cancellable = (state IN ('held', 'screened', 'awaiting_approval', 'approved'))", name="cancellable_early"
     ),
     CheckConstraint("fee <= fee_highest", name="fee_within"),
+    CheckConstraint("recipient IS NULL OR (state = 'final' AND tx_hash IS NULL)", name="internal_at_once"),
     Index("ix_wallet_withdrawals_owner", "book", "owner", "id"),
+    Index("ix_wallet_withdrawals_likeness", "book", "owner", text('"left"(address, 6)'), text('"right"(address, 4)')),
     Index(
         "ix_wallet_withdrawals_open",
         "book",
@@ -134,4 +165,116 @@ withdrawals = Table(
         "id",
         postgresql_where=text("state NOT IN ('final', 'rejected', 'cancelled', 'reverted')"),
     ),
+    Index(
+        "ix_wallet_withdrawals_approved",
+        "book",
+        "network",
+        "asset",
+        "id",
+        postgresql_where=text("state = 'approved'"),
+    ),
 )
+
+resolutions = Table(
+    "wallet_resolutions",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("network", Text, primary_key=True),
+    Column("tx_hash", Text, primary_key=True),  # the block's hash where no transaction is named
+    Column("place", Text, primary_key=True),  # of the payment, `gas` of what it cost, or `nonce:wdr_...`
+    Column("withdrawal", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("block_hash", Text, nullable=False),
+    Column("treasurer", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    CheckConstraint("outcome IN ('paid', 'returned')", name="outcome_known"),
+    Index("ix_wallet_resolutions_withdrawal", "book", "withdrawal"),
+)
+"""What a person said became of a withdrawal under review, by the evidence that it rests on: each is used once."""
+
+cancellations = Table(
+    "wallet_cancellations",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("withdrawal", Text, primary_key=True),
+    Column("key", Text, nullable=False),  # of the request
+    Column("content", LargeBinary, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("asked_at", Instant, nullable=False),
+    UniqueConstraint("book", "key"),
+    ForeignKeyConstraint(["book", "withdrawal"], ["wallet_withdrawals.book", "wallet_withdrawals.id"]),
+)
+"""What a treasurer asked to give up: once per withdrawal, whatever becomes of it."""
+
+batches = Table(
+    "wallet_batches",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("id", Text, primary_key=True),  # `bat_...`: the subject of its transaction as well
+    Column("network", Text, nullable=False),
+    Column("asset", Text, nullable=False),
+    Column("contract", Text),  # the token; NULL: the network's own coin
+    Column("via", Text, nullable=False),  # the payout contract
+    Column("state", Text, nullable=False),  # booked: what it cost is in the book, of its legs perhaps not all
+    Column("outcome", Text),
+    Column("amount", Amount, nullable=False),  # the sum of its legs, in chain units
+    Column("cost_wei", Amount),  # gas of its transaction and of its allowances: what its legs share
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    CheckConstraint("state IN ('open', 'booked', 'ended')", name="state_known"),
+    CheckConstraint(
+        "outcome IN ('final', 'reverted', 'cancelled', 'refused', 'needs_review', 'lost')", name="outcome_known"
+    ),
+    CheckConstraint("(outcome IS NULL) = (state = 'open')", name="outcome_told"),
+    Index("ix_wallet_batches_open", "book", "network", "id", postgresql_where=text("state <> 'ended'")),
+)
+"""Withdrawals that are paid by one transaction through the payout contract."""
+
+batch_legs = Table(
+    "wallet_batch_legs",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("batch", Text, primary_key=True),
+    Column("position", SmallInteger, primary_key=True),  # from 0, as in the contract's call
+    Column("withdrawal", Text, nullable=False),
+    Column("result", Text, nullable=False),  # given_back: never signed, and paid alone since
+    ForeignKeyConstraint(["book", "batch"], ["wallet_batches.book", "wallet_batches.id"]),
+    ForeignKeyConstraint(["book", "withdrawal"], ["wallet_withdrawals.book", "wallet_withdrawals.id"]),
+    CheckConstraint(
+        "result IN ('open', 'paid', 'failed', 'unclear', 'released', 'given_back', 'lost')", name="result_known"
+    ),
+    Index(
+        "uq_wallet_batch_legs_withdrawal",
+        "book",
+        "withdrawal",
+        unique=True,
+        postgresql_where=text("result <> 'given_back'"),
+    ),
+)
+"""Which withdrawals a batch pays; no withdrawal is in two that may pay it."""
+
+paid_alone = Table(
+    "wallet_paid_alone",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("withdrawal", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("decided_at", Instant, nullable=False),
+    ForeignKeyConstraint(["book", "withdrawal"], ["wallet_withdrawals.book", "wallet_withdrawals.id"]),
+)
+"""Withdrawals that no batch takes any more."""
+
+own_gas = Table(
+    "wallet_own_gas",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("transaction_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("network", Text, nullable=False),
+    Column("fee_wei", Amount, nullable=False),
+    Column("booked_at", Instant, nullable=False),
+)
+"""Final transactions that pay nobody (allowances, deployments) and whose gas is booked."""

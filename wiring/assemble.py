@@ -5,28 +5,39 @@ Each process opens its parts once. The API's parts hold public keys alone; only 
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.clock import Clock, SystemClock
 from base.entropy import Entropy, SystemEntropy
-from base.errors import ConfigError
+from base.errors import ConfigError, Unavailable
+from chain import restores
 from chain.address_check import AddressCheck
 from chain.address_pool import AddressPool
-from chain.addresses import enrol
+from chain.addresses import begin_indexes, enrol
 from chain.broadcaster import Broadcaster
 from chain.checkpoints import Checkpoint
+from chain.coin_watch import CoinWatch
 from chain.errors import NotYetFollowed
 from chain.estimates import NetworkFees
 from chain.evm.node import Node
+from chain.evm.payees import Payees
+from chain.evm.pool import Pool
 from chain.evm.rpc import HttpRpc
 from chain.follower import Did, Follower
-from chain.networks import Deployment, Network, Registry
-from chain.signing import OwnAddress, OwnKey, Role, Signer
+from chain.foreign_watch import ForeignWatch
+from chain.networks import Deployment, Network, Registry, TokenDomain
+from chain.payout_contract import PayoutContract
+from chain.restores import Gate
+from chain.screening import Screening
+from chain.sender_screening import SenderScreening
+from chain.senders import Senders
+from chain.signing import OwnKey, Role, Signer
 from chain.status import network_status
+from chain.token_watch import TokenWatch
 from custody.client import SignerClient
-from custody.derivation import Role as CustodyRole
 from db.engine import create_engine, tx
 from fiat.bank.records import BankAccount
 from fiat.bank.service import BankRail
@@ -37,49 +48,86 @@ from ledger.sealing import SealBook
 from ledger.seals import load_seal_key
 from ledger.service import PostgresLedger
 from treasury.adjustments import Adjustments
+from treasury.alerts import Alerts
 from treasury.approvals import Approvals, PolicyCopy
 from treasury.credit_lines import CreditLines
 from treasury.freezes import Freezes
 from treasury.inflows import Inflows
+from treasury.journal_watch import JournalSource, JournalWatch
+from treasury.outflows import Outflows
 from treasury.periods import Periods
 from treasury.positions import Positions
 from treasury.reconciliation import Reconciler
 from treasury.reversals import Reversals
+from treasury.sender_reviews import SenderReviews
+from treasury.token_reviews import TokenReviews
 from wallet.accounts import Accounts
+from wallet.batch_ends import BatchEnds
+from wallet.batch_rebuilding import BatchRebuilding
+from wallet.batches import Batches, Gatherer
 from wallet.bulk import BulkTransfers
+from wallet.cancellations import Cancellations
 from wallet.conversions import Conversions
 from wallet.deposit_addresses import DepositAddresses
+from wallet.deposit_reviews import DepositReviews
 from wallet.deposits import Deposits
 from wallet.history import History
 from wallet.holds import Holds
+from wallet.own_gas import OwnGas
 from wallet.quotes import Quotes
 from wallet.rates_file import RatesFile
+from wallet.rebuilding import Rebuilding
 from wallet.receipts import Receipts
 from wallet.receivables import Receivables
 from wallet.transfers import Fees, Transfers
+from wallet.withdrawal_reviews import WithdrawalReviews
+from wallet.withdrawal_steps import Gathering
 from wallet.withdrawals import Withdrawals
+from wiring.approving import WithdrawalApprovals
 from wiring.chains import Chains
-from wiring.checks import book_check, database_check
+from wiring.checks import book_check, database_check, recovery_check
+from wiring.payout_contracts import contract_on, known_contracts, read_policy_copy
+from wiring.payouts import Payouts
+from wiring.reanchoring import Reanchoring
+from wiring.recovering import Recovering
+from wiring.recovery_looking import Looking
+from wiring.screening import build_screening, listed_addresses
 from wiring.services import Services
 from wiring.settings import Settings
-from wiring.signing import CustodySigner, SignerKeys, SignerReservations, XpubAddresses
+from wiring.signing import CustodySigner, Mandates, SignerKeys, SignerReservations, XpubAddresses
+from wiring.sweeps import build_refills, build_sweeping, build_sweeps, cold_addresses
+
+SIGNER_CONNECTIONS_MAX = 8
+"""Connections to the signer over which signatures are asked for."""
 
 Step = Callable[[], Awaitable[int]]
 """One bounded piece of background work; returns how many things it moved on."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+ONLY_LOOKING = frozenset(
+    {"journal", "address-pool", "address-check", "follow", "tokens", "coins", "screening", "seals"}
+)
+"""Steps that read chain and signer, and write down what they saw. All others wait while payments may be missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What the services of one process are built from. `nodes`: by network, the first one leads."""
+    """What the services of one process are built from. `nodes` and `screening`: by network."""
 
     settings: Settings
     engine: AsyncEngine
     ledger: PostgresLedger
     registry: Registry
-    nodes: Mapping[str, tuple[Node, ...]]
+    nodes: Mapping[str, Pool]
     addresses: XpubAddresses
     clock: Clock
     entropy: Entropy
+    screening: Mapping[str, Screening] = field(default_factory=dict)
+
+    @cached_property
+    def gate(self) -> Gate:
+        """Tells whether anything may move: not in a database that was put back from a backup."""
+        return Gate(self.engine, clock=self.clock)
 
 
 @asynccontextmanager
@@ -99,7 +147,7 @@ async def open_parts(settings: Settings, *, name: str) -> AsyncIterator[Parts]:
             endpoints = [HttpRpc(url) for url in network.rpc_urls]
             for endpoint in endpoints:
                 stack.push_async_callback(endpoint.close)
-            nodes[network.name] = tuple(Node(network, endpoint) for endpoint in endpoints)
+            nodes[network.name] = Pool(network, [Node(network, endpoint) for endpoint in endpoints])
         ledger = PostgresLedger(engine, clock=clock, book=settings.book, entropy=entropy)
         stack.push_async_callback(ledger.aclose)
         yield Parts(
@@ -108,9 +156,10 @@ async def open_parts(settings: Settings, *, name: str) -> AsyncIterator[Parts]:
             ledger=ledger,
             registry=registry,
             nodes=nodes,
-            addresses=XpubAddresses(_xpubs(settings)),
+            addresses=XpubAddresses(settings.xpubs),
             clock=clock,
             entropy=entropy,
+            screening=build_screening(settings, nodes),
         )
 
 
@@ -128,13 +177,18 @@ def build_registry(settings: Settings) -> Registry:
             genesis_hash=network.genesis_hash,
             start_height=network.start_height,
             max_fee_per_gas_cap=network.max_fee_per_gas_cap,
+            encoding=network.encoding,
+            traces=network.traces,
+            balances_per_block=network.balances_per_block,
+            replace_after_seconds=network.replace_after_seconds,
         )
         for network in settings.networks
     ]
     deployments = []
-    for place in settings.deployments:
+    for number, place in enumerate(settings.deployments):
         if place.asset not in assets:
-            raise ConfigError(f"deployments: there is no asset {place.asset}; add it under [[assets]]", param="asset")
+            where = settings.where("deployments", number, "asset")
+            raise ConfigError(f"{where}: there is no asset {place.asset}; add it under [[assets]]", param="asset")
         asset = assets[place.asset]
         minimum = parse_amount(place.deposit_minimum, asset) if place.deposit_minimum else 1
         deployments.append(
@@ -144,6 +198,8 @@ def build_registry(settings: Settings) -> Registry:
                 contract=place.contract,
                 decimals=place.decimals,
                 deposit_minimum=minimum,
+                quirks=frozenset(place.quirks),
+                domain=TokenDomain(**place.authorisation.model_dump()) if place.authorisation else None,
             )
         )
     return Registry(networks, deployments)
@@ -179,10 +235,15 @@ def build_services(parts: Parts) -> Services:
             engine, book=settings.book, registry=registry, source=parts.addresses, clock=clock
         ),
         deposits=_deposits(parts),
+        deposit_reviews=_deposit_reviews(parts),
         withdrawals=_withdrawals(parts),
+        withdrawal_reviews=_withdrawal_reviews(parts),
+        cancellations=Cancellations(engine, ledger=ledger, clock=clock),
+        senders=build_senders(parts),
         receipts=Receipts(ledger),
         history=History(ledger),
         positions=Positions(ledger),
+        alerts=build_alerts(parts),
         adjustments=Adjustments(engine, ledger=ledger, clock=clock, entropy=entropy),
         approvals=build_approvals(parts),
         reconciler=build_reconciler(parts),
@@ -190,16 +251,43 @@ def build_services(parts: Parts) -> Services:
         credit_lines=CreditLines(ledger),
         reversals=Reversals(ledger=ledger, clock=clock, entropy=entropy),
         periods=Periods(ledger),
+        tokens=TokenReviews(engine, registry=registry, clock=clock),
+        sender_reviews=SenderReviews(engine, registry=registry, clock=clock),
+        outflows=_outflows(parts),
+        sweeps=build_sweeps(parts),
+        refills=build_refills(parts, _withdrawals(parts)),
         bank=build_bank(parts),
-        checks={"database": database_check(engine), "book": book_check(ledger)},
+        recovery=parts.gate,
+        checks={"database": database_check(engine), "book": book_check(ledger), "recovery": recovery_check(parts.gate)},
         public_books=settings.public_books,
     )
+
+
+def build_alerts(parts: Parts) -> Alerts:
+    """What somebody has to look at, of this book and its networks."""
+    return Alerts(
+        parts.engine,
+        ledger=parts.ledger,
+        registry=parts.registry,
+        payments=_withdrawals(parts),
+        reviews=_withdrawal_reviews(parts),
+    )
+
+
+def build_senders(parts: Parts) -> Senders:
+    """The hot addresses that pay withdrawals."""
+    return Senders(parts.engine, registry=parts.registry, nodes=parts.nodes, count=parts.settings.hot_senders)
 
 
 def build_approvals(parts: Parts) -> Approvals:
     """Approvals by the people of our copy of the policy."""
     policy = PolicyCopy(parts.settings.path(parts.settings.policy))
     return Approvals(parts.engine, book=parts.settings.book, policy=policy, clock=parts.clock, entropy=parts.entropy)
+
+
+def build_approving(parts: Parts) -> WithdrawalApprovals:
+    """Who asks them for withdrawals, and hands what they signed to the signer."""
+    return WithdrawalApprovals(build_approvals(parts), registry=parts.registry, clock=parts.clock)
 
 
 def build_bank(parts: Parts) -> BankRail:
@@ -209,21 +297,141 @@ def build_bank(parts: Parts) -> BankRail:
 
 
 def build_reconciler(parts: Parts) -> Reconciler:
-    """Reconciliation of this book with every network's first node and the bank."""
+    """Reconciliation of this book with every network's nodes and the bank."""
     return Reconciler(
         parts.engine,
         ledger=parts.ledger,
         registry=parts.registry,
-        nodes={name: nodes[0] for name, nodes in parts.nodes.items()},
+        nodes=parts.nodes,
         banks=[build_bank(parts)],
+        surpluses=[_deposit_reviews(parts), _inflows(parts)],
+        outflows=_outflows(parts),
         clock=parts.clock,
         entropy=parts.entropy,
     )
 
 
-def build_signer(settings: Settings) -> CustodySigner:
-    """The signer, by its socket; only answers of the configured keys are accepted."""
-    return CustodySigner(SignerClient(settings.path(settings.signer_socket), xpubs=_xpubs(settings)))
+def build_reanchoring(parts: Parts, network: str, *, checkpoint: Checkpoint | None = None) -> Reanchoring:
+    """Re-anchors this book's `network`. Raises NotOnNetwork."""
+    return Reanchoring(
+        parts.engine,
+        ledger=parts.ledger,
+        network=parts.registry.network(network),
+        pool=parts.nodes[network],
+        deposits=_deposits(parts),
+        inflows=_inflows(parts),
+        outflows=_outflows(parts),
+        clock=parts.clock,
+        checkpoint=checkpoint,
+    )
+
+
+def build_payouts(parts: Parts, network: str) -> Payouts:
+    """The payout contract of `network`. Raises NotOnNetwork, ConfigError where the policy names none."""
+    known, settings = parts.registry.network(network), parts.settings
+    path = settings.path(settings.policy)
+    contract = contract_on(read_policy_copy(path), known, parts.addresses)
+    if contract is None:
+        raise ConfigError(
+            f"{path} names no payout contract on {network} (chain {known.chain_id}): [[contracts]] and its rules are"
+            " in docs/batches.md",
+            code="no_payout_contract",
+        )
+    told = next((one for one in settings.payouts if one.network == network), None)
+    return Payouts(
+        parts.engine,
+        book=settings.book,
+        network=known,
+        node=parts.nodes[network],
+        contract=contract,
+        deployer=parts.addresses.address(contract.deployer),
+        terms=told.terms if told is not None and told.batches else None,
+        clock=parts.clock,
+        entropy=parts.entropy,
+    )
+
+
+def build_journal_watch(parts: Parts, journal: JournalSource) -> JournalWatch:
+    """Compares the signer's journal with what this database knows of it."""
+    return JournalWatch(parts.engine, journal=journal, clock=parts.clock)
+
+
+async def look_at_journal(parts: Parts, *, seconds: float = 2.0) -> None:
+    """Halt this database if the signer's journal, where it can be asked, has payments that aren't known here.
+
+    Who can't ask relies on the worker, which looks again and again.
+    """
+    if not parts.settings.networks or not parts.settings.xpubs:
+        return
+    client = SignerClient(parts.settings.path(parts.settings.signer_socket), seconds=seconds)
+    try:
+        await build_journal_watch(parts, client).look()
+    except Unavailable:
+        return
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def open_recovering(
+    parts: Parts, journal: JournalSource, *, checkpoint: Checkpoint | None = None
+) -> AsyncIterator[Recovering]:
+    """Recovers this book's database from the signer's journal. At the end the followers' locks are let go."""
+    async with open_steps(parts, None) as steps:
+        following = {name: step for name, step in steps.items() if _only_looks(name) and ":" in name}
+        withdrawals = Rebuilding(
+            parts.engine,
+            ledger=parts.ledger,
+            registry=parts.registry,
+            rates=RatesFile(parts.settings.path(parts.settings.rates), clock=parts.clock),
+            clock=parts.clock,
+        )
+        batches = BatchRebuilding(
+            parts.engine,
+            ledger=parts.ledger,
+            registry=parts.registry,
+            withdrawals=withdrawals,
+            clock=parts.clock,
+            checkpoint=checkpoint,
+        )
+        yield Recovering(
+            parts.engine,
+            registry=parts.registry,
+            addresses=parts.addresses,
+            looking=Looking(
+                parts.engine,
+                book=parts.settings.book,
+                registry=parts.registry,
+                addresses=parts.addresses,
+                journal=journal,
+                withdrawals=withdrawals,
+                batches=batches,
+                directory=_identity(parts),
+            ),
+            withdrawals=withdrawals,
+            batches=batches,
+            following=following,
+            booking={**following, "deposits": _deposits(parts).step, "inflows": _inflows(parts).step},
+            clock=parts.clock,
+            entropy=parts.entropy,
+            checkpoint=checkpoint,
+        )
+
+
+def build_signer(settings: Settings, *, mandates: Mandates | None = None) -> CustodySigner:
+    """The signer, by its socket; only answers of the configured keys are accepted. `mandates`: what people approved.
+
+    It's asked over several connections at once: for each sender in order, for several side by side.
+    """
+    socket = settings.path(settings.signer_socket)
+    count = min(settings.hot_senders, SIGNER_CONNECTIONS_MAX)
+    clients = (SignerClient(socket, xpubs=settings.xpubs) for _ in range(count))
+    return CustodySigner(*clients, mandates=mandates)
+
+
+def build_own_signer(parts: Parts) -> CustodySigner:
+    """The signer, which is handed what people approved."""
+    return build_signer(parts.settings, mandates=build_approving(parts))
 
 
 @asynccontextmanager
@@ -232,33 +440,72 @@ async def open_steps(
 ) -> AsyncIterator[dict[str, Step]]:
     """The worker's steps by name, in the order in which value flows through them. At the end their locks are let go."""
     steps: dict[str, Step] = {}
+    payouts = _payout_contracts(parts)
+    batches = _batches(parts, payouts, checkpoint)
     async with AsyncExitStack() as stack:
         if signer is not None and parts.settings.xpubs:
             asking = SignerClient(parts.settings.path(parts.settings.signer_socket))
             stack.push_async_callback(asking.close)
+            steps["journal"] = build_journal_watch(parts, asking).step
             steps |= _address_steps(parts, asking, checkpoint)
         for network in parts.registry.networks.values():
             follower = Follower(
-                engine=parts.engine, network=network, nodes=parts.nodes[network.name], clock=parts.clock
+                engine=parts.engine,
+                network=network,
+                nodes=parts.nodes[network.name],
+                clock=parts.clock,
+                payouts=[payouts[network.name].address] if network.name in payouts else [],
             )
             stack.push_async_callback(follower.close)
             steps[f"follow:{network.name}"] = _follow(follower)
+            if parts.registry.tokens(network.name):
+                steps[f"tokens:{network.name}"] = _token_watch(parts, network).step
+            if parts.registry.by_contract(network.name, None):
+                nodes = parts.nodes[network.name]
+                watch = CoinWatch(parts.engine, network=network, nodes=nodes, clock=parts.clock)
+                steps[f"coins:{network.name}"] = watch.step
+            steps[f"foreign:{network.name}"] = _foreign_watch(parts, network).step
+            if network.name in parts.screening:
+                steps[f"screening:{network.name}"] = _sender_screening(parts, network).step
         steps["holds"] = HoldExpiry(parts.ledger).step
         if parts.registry.networks:
             steps["deposits"] = _deposits(parts).step
             steps["inflows"] = _inflows(parts).step
+            steps["outflows"] = _outflows(parts).step
             steps["receivables"] = Receivables(parts.ledger).step
-            steps["withdrawals"] = _withdrawals(parts, checkpoint).step
+            steps["batches"] = batches.step
+            steps["withdrawals"] = _withdrawals(parts, checkpoint, gathering=batches).step
+            steps["batch-ends"] = _batch_ends(parts, checkpoint).step
+            steps["own-gas"] = OwnGas(
+                parts.engine, ledger=parts.ledger, registry=parts.registry, clock=parts.clock
+            ).step
+            steps["refills"] = build_refills(parts, _withdrawals(parts)).step
         for network in parts.registry.networks.values():
             if signer is not None:
+                if parts.registry.by_contract(network.name, None):
+                    steps[f"sweeps:{network.name}"] = build_sweeping(parts, network, signer, checkpoint).step
                 steps[f"broadcast:{network.name}"] = _broadcast(parts, network, signer, checkpoint)
         if (sealing := _sealing(parts)) is not None:
             steps["seals"] = sealing.step
-        yield steps
+        yield {name: step if _only_looks(name) else parts.gate.guard(step) for name, step in steps.items()}
+
+
+def _only_looks(name: str) -> bool:
+    """Whether a step goes on in a database that must be recovered first: it reads, and moves nothing."""
+    return name.partition(":")[0] in ONLY_LOOKING
+
+
+def house_keys(settings: Settings) -> list[OwnKey]:
+    """The keys of the house's own addresses: those that pay withdrawals, and the one that pays gas."""
+    return [*(OwnKey(Role.HOT, index) for index in range(settings.hot_senders)), OwnKey(Role.GAS, 0)]
 
 
 async def prepare_book(settings: Settings, *, report: Callable[[str], None]) -> None:
-    """Migrate the database; make the book, its assets, and the house's own addresses known. Again is harmless."""
+    """Migrate the database; make the book, its assets, and the house's own addresses known. Again is harmless.
+
+    Raises ConfigError.
+    """
+    listed_addresses(settings)  # without a readable list nothing starts
     from db.migrate import migrate  # here, since only who installs or starts the service needs alembic
 
     owner_url = settings.database_owner_url or settings.database_url
@@ -271,18 +518,18 @@ async def prepare_book(settings: Settings, *, report: Callable[[str], None]) -> 
             await parts.ledger.register_asset(Asset(asset.code, asset.kind, asset.scale))
         if settings.networks and settings.xpubs:
             async with tx(parts.engine) as connection:
+                for key in house_keys(settings):
+                    await enrol(connection, parts.addresses, key=key, clock=parts.clock)
                 for role in (Role.HOT, Role.GAS):
                     await enrol(connection, parts.addresses, key=OwnKey(role, 0), clock=parts.clock)
+                await restores.begin(connection, now=parts.clock.now())
+                await begin_indexes(connection)
 
 
 async def first_operator_key(settings: Settings) -> str:
     """A new operator key's secret, for whoever installs; shown once."""
     async with open_parts(settings, name="onebook init") as parts:
         return (await _identity(parts).create_operator_key()).secret
-
-
-def _xpubs(settings: Settings) -> dict[CustodyRole, str]:
-    return {CustodyRole(role): xpub for role, xpub in settings.xpubs.items()}
 
 
 def _identity(parts: Parts) -> Identity:
@@ -308,33 +555,122 @@ def _sealing(parts: Parts) -> SealBook | None:
 
 def _deposits(parts: Parts) -> Deposits:
     return Deposits(
-        parts.engine, ledger=parts.ledger, registry=parts.registry, clock=parts.clock, entropy=parts.entropy
+        parts.engine,
+        ledger=parts.ledger,
+        registry=parts.registry,
+        clock=parts.clock,
+        entropy=parts.entropy,
+        screened=parts.screening,
+    )
+
+
+def _deposit_reviews(parts: Parts) -> DepositReviews:
+    return DepositReviews(
+        parts.engine,
+        ledger=parts.ledger,
+        registry=parts.registry,
+        clock=parts.clock,
+        screened=parts.screening,
     )
 
 
 def _inflows(parts: Parts) -> Inflows:
-    return Inflows(parts.engine, ledger=parts.ledger, registry=parts.registry, clock=parts.clock, entropy=parts.entropy)
+    return Inflows(
+        parts.engine,
+        ledger=parts.ledger,
+        registry=parts.registry,
+        clock=parts.clock,
+        entropy=parts.entropy,
+        cold=cold_addresses(parts.settings),
+    )
 
 
-def _withdrawals(parts: Parts, checkpoint: Checkpoint | None = None) -> Withdrawals:
+def _outflows(parts: Parts) -> Outflows:
+    return Outflows(
+        parts.engine, ledger=parts.ledger, registry=parts.registry, clock=parts.clock, entropy=parts.entropy
+    )
+
+
+def _withdrawal_reviews(parts: Parts) -> WithdrawalReviews:
+    return WithdrawalReviews(
+        parts.engine,
+        ledger=parts.ledger,
+        registry=parts.registry,
+        outflows=_outflows(parts),
+        nodes=parts.nodes,
+        clock=parts.clock,
+    )
+
+
+def _payout_contracts(parts: Parts) -> dict[str, PayoutContract]:
+    """By network, the contracts that our copy of the policy names."""
+    if not parts.settings.xpubs:
+        return {}
+    path = parts.settings.path(parts.settings.policy)
+    return known_contracts(path, parts.registry.networks.values(), parts.addresses)
+
+
+def _batches(parts: Parts, payouts: Mapping[str, PayoutContract], checkpoint: Checkpoint | None) -> Batches:
+    return Batches(
+        parts.engine,
+        ledger=parts.ledger,
+        registry=parts.registry,
+        gatherers={
+            told.network: Gatherer(terms=told.terms, contract=payouts[told.network], node=parts.nodes[told.network])
+            for told in parts.settings.payouts
+            if told.batches and told.network in payouts
+        },
+        senders=build_senders(parts),
+        clock=parts.clock,
+        entropy=parts.entropy,
+        checkpoint=checkpoint,
+    )
+
+
+def _batch_ends(parts: Parts, checkpoint: Checkpoint | None) -> BatchEnds:
+    return BatchEnds(
+        parts.engine,
+        ledger=parts.ledger,
+        registry=parts.registry,
+        nodes=parts.nodes,
+        clock=parts.clock,
+        checkpoint=checkpoint,
+    )
+
+
+def _withdrawals(
+    parts: Parts, checkpoint: Checkpoint | None = None, *, gathering: Gathering | None = None
+) -> Withdrawals:
     settings = parts.settings
     return Withdrawals(
         parts.engine,
         ledger=parts.ledger,
         registry=parts.registry,
-        fees=NetworkFees({name: nodes[0] for name, nodes in parts.nodes.items()}),
+        fees=NetworkFees(parts.nodes, clock=parts.clock),
         rates=RatesFile(settings.path(settings.rates), clock=parts.clock),
+        senders=build_senders(parts),
         clock=parts.clock,
         entropy=parts.entropy,
-        minimums={
-            (place.network, place.asset): parse_amount(
-                place.withdrawal_minimum, _asset_of(settings, place.asset), param="withdrawal_minimum"
-            )
-            for place in settings.deployments
-            if place.withdrawal_minimum
-        },
+        minimums=_withdrawal_bounds(settings, "withdrawal_minimum"),
+        maximums=_withdrawal_bounds(settings, "withdrawal_maximum"),
+        screening=parts.screening,
+        payees=Payees(parts.nodes),
+        source=parts.addresses,
+        transfer_fees=Fees(settings.transfer_fee_basis_points),
+        gathering=gathering,
+        approving=build_approving(parts),
         checkpoint=checkpoint,
     )
+
+
+def _withdrawal_bounds(settings: Settings, setting: str) -> dict[tuple[str, str], int]:
+    """By (network, asset), in smallest units; only what is set."""
+    told = ((place, getattr(place, setting)) for place in settings.deployments)
+    return {
+        (place.network, place.asset): parse_amount(amount, _asset_of(settings, place.asset), param=setting)
+        for place, amount in told
+        if amount
+    }
 
 
 def _asset_of(settings: Settings, code: str) -> Asset:
@@ -347,11 +683,12 @@ def _address_steps(parts: Parts, asking: SignerClient, checkpoint: Checkpoint | 
     keys = SignerKeys(asking)
     check = AddressCheck(parts.engine, keys=keys, fingerprints=parts.addresses.fingerprints, clock=parts.clock)
     steps: dict[str, Step] = {"address-check": check.step}
-    if Role.DEPOSIT not in parts.addresses.fingerprints:
+    if not any(recorded.role is Role.DEPOSIT for recorded in parts.addresses.fingerprints):
         return steps
     pool = AddressPool(
         parts.engine,
         source=parts.addresses,
+        fingerprints=parts.addresses.fingerprints,
         keys=keys,
         reserver=SignerReservations(asking),
         clock=parts.clock,
@@ -368,22 +705,55 @@ def _follow(follower: Follower) -> Step:
     return step
 
 
+def _token_watch(parts: Parts, network: Network) -> TokenWatch:
+    return TokenWatch(
+        parts.engine,
+        network=network,
+        tokens=parts.registry.tokens(network.name),
+        reader=parts.nodes[network.name].tokens,
+        clock=parts.clock,
+    )
+
+
+def _foreign_watch(parts: Parts, network: Network) -> ForeignWatch:
+    return ForeignWatch(
+        parts.engine,
+        network=network,
+        contracts=parts.registry.tokens(network.name),
+        nodes=parts.nodes[network.name],
+        clock=parts.clock,
+    )
+
+
+def _sender_screening(parts: Parts, network: Network) -> SenderScreening:
+    return SenderScreening(
+        parts.engine,
+        network=network,
+        tokens=parts.registry.tokens(network.name),
+        screening=parts.screening[network.name],
+        node=parts.nodes[network.name],
+        clock=parts.clock,
+    )
+
+
 def _broadcast(parts: Parts, network: Network, signer: Signer, checkpoint: Checkpoint | None) -> Step:
     broadcaster = Broadcaster(
         engine=parts.engine,
         network=network,
-        nodes=parts.nodes[network.name],
+        nodes=[parts.nodes[network.name]],
         signer=signer,
         clock=parts.clock,
         checkpoint=checkpoint,
     )
-    senders = [OwnKey(Role.HOT, 0), OwnKey(Role.GAS, 0)]
+    senders = house_keys(parts.settings)
 
     async def step() -> int:
         if senders and not await _is_followed(parts, network):
             return 0
         while senders:  # before a sender's first payment its nonces are begun where the chain says; once per process
-            await broadcaster.enrol(OwnAddress(senders[-1], parts.addresses.address(senders[-1])))
+            async with tx(parts.engine) as connection:
+                own = await enrol(connection, parts.addresses, key=senders[-1], clock=parts.clock)
+            await broadcaster.enrol(own)
             senders.pop()
         return len((await broadcaster.step()).states)
 

@@ -4,6 +4,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.errors import OnebookError
+from chain.restores import Gate
 from db.engine import tx
 from ledger.service import PostgresLedger
 from wiring.services import Check
@@ -22,6 +23,16 @@ def database_check(engine: AsyncEngine) -> Check:
         except OnebookError as error:
             return f"the database can't be used ({error.code})"
         return None if found == wanted else f"the database has schema {found}, this version needs {wanted}"
+
+    return check
+
+
+def recovery_check(gate: Gate) -> Check:
+    """The database knows all that was paid: it wasn't put back from a backup, or was recovered since."""
+
+    async def check() -> str | None:
+        found = await gate.look()
+        return None if found is None else f"{found.why}: run `onebook recover`"
 
     return check
 

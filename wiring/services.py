@@ -5,27 +5,38 @@ from dataclasses import dataclass, field
 
 from base.clock import Clock
 from base.entropy import Entropy
+from chain.restores import Gate
+from chain.senders import Senders
 from fiat.bank.service import BankRail
 from identity.service import Identity
 from ledger.engine import Ledger
 from treasury.adjustments import Adjustments
+from treasury.alerts import Alerts
 from treasury.approvals import Approvals
 from treasury.credit_lines import CreditLines
 from treasury.freezes import Freezes
+from treasury.outflows import Outflows
 from treasury.periods import Periods
 from treasury.positions import Positions
 from treasury.reconciliation import Reconciler
+from treasury.refills import Refills
 from treasury.reversals import Reversals
+from treasury.sender_reviews import SenderReviews
+from treasury.sweeps import Sweeps
+from treasury.token_reviews import TokenReviews
 from wallet.accounts import Accounts
 from wallet.bulk import BulkTransfers
+from wallet.cancellations import Cancellations
 from wallet.conversions import Conversions
 from wallet.deposit_addresses import DepositAddresses
+from wallet.deposit_reviews import DepositReviews
 from wallet.deposits import Deposits
 from wallet.history import History
 from wallet.holds import Holds
 from wallet.quotes import Quotes
 from wallet.receipts import Receipts
 from wallet.transfers import Transfers
+from wallet.withdrawal_reviews import WithdrawalReviews
 from wallet.withdrawals import Withdrawals
 from wiring.chains import Chains
 
@@ -51,10 +62,15 @@ class Services:
     conversions: Conversions
     deposit_addresses: DepositAddresses
     deposits: Deposits
+    deposit_reviews: DepositReviews
     withdrawals: Withdrawals
+    withdrawal_reviews: WithdrawalReviews
+    cancellations: Cancellations
+    senders: Senders
     receipts: Receipts
     history: History
     positions: Positions
+    alerts: Alerts
     adjustments: Adjustments
     approvals: Approvals
     reconciler: Reconciler
@@ -62,5 +78,11 @@ class Services:
     credit_lines: CreditLines
     reversals: Reversals
     periods: Periods
+    tokens: TokenReviews
+    sender_reviews: SenderReviews
+    outflows: Outflows
+    sweeps: Sweeps
+    refills: Refills
+    recovery: Gate
     checks: Mapping[str, Check] = field(default_factory=dict)
     public_books: bool = False

@@ -5,24 +5,72 @@ Paths are relative to the file's own folder. Secrets (database passwords) may st
 
 import os
 import tomllib
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic import BaseModel as PydanticModel
-from pydantic import ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from base.errors import ConfigError
-from chain.networks import GWEI
+from base.errors import ConfigError, OnebookError
+from chain.errors import InvalidAddress
+from chain.evm.addresses import parse_address
+from chain.networks import GWEI, Encoding, Traces
+from chain.payout import LEGS_MAX
+from chain.tokens import Quirk
+from custody.errors import IntentInvalid
+from custody.intents import keys_named
 from identity.keys import RATE_PER_MINUTE_MAX
-from ledger.money import SCALE_MAX, AssetKind
+from ledger.errors import InvalidAmount
+from ledger.money import SCALE_MAX, Asset, AssetKind, parse_amount
+from wallet.batch_rules import LEGS_MIN, WAIT_SECONDS, Terms
+from wiring.places import Path as Place
+from wiring.places import line_of
+
+HOT_SENDERS_MAX = 64
+"""Hot addresses that may pay: each may have 16 transactions in flight."""
 
 CONFIG_NAME = "onebook.toml"
 CONFIG_VARIABLE = "ONEBOOK_CONFIG"
 
 Code = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{1,11}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
+
+
+def _keys_name(name: str) -> str:
+    try:
+        keys_named(name)
+    except IntentInvalid as problem:
+        raise PydanticCustomError(
+            "keys", 'keys are named deposit, hot or gas; later generations "deposit.2"'
+        ) from problem
+    return name
+
+
+KeysName = Annotated[str, AfterValidator(_keys_name)]
+
+
+def _address(text: str) -> str:
+    try:
+        return parse_address(text)
+    except InvalidAddress as error:
+        raise ValueError(error.message) from None
+
+
+Address = Annotated[str, AfterValidator(_address)]
+"""An address of a network, in lower case once it's read."""
 
 
 class _Table(PydanticModel):
@@ -40,7 +88,10 @@ class AssetSettings(_Table):
 
 
 class NetworkSettings(_Table):
-    """A chain. See `chain.networks.Network` for the meaning and units of each."""
+    """A chain. See `chain.networks.Network` for the meaning and units of each.
+
+    `cold_addresses`: the house's own that no process here has keys of; what they send to the hot address is a refill.
+    """
 
     name: Name
     chain_id: int = Field(gt=0)
@@ -51,6 +102,12 @@ class NetworkSettings(_Table):
     genesis_hash: str | None = None
     start_height: int = Field(default=0, ge=0)
     max_fee_per_gas_cap_gwei: int = Field(default=500, gt=0)
+    encoding: Encoding = Encoding.ETHEREUM
+    traces: Traces = Traces.ON_SURPLUS
+    balances_per_block: int = Field(default=100, ge=0)
+    replace_after_seconds: int = Field(default=120, ge=1)
+    sanctions_oracle: Address | None = None
+    cold_addresses: tuple[Address, ...] = ()
 
     @property
     def max_fee_per_gas_cap(self) -> int:
@@ -58,20 +115,56 @@ class NetworkSettings(_Table):
         return self.max_fee_per_gas_cap_gwei * GWEI
 
 
+class AuthorisationSettings(_Table):
+    """A token's EIP-712 domain, in which its sweeps are authorised (EIP-3009)."""
+
+    name: str = Field(min_length=1, max_length=64)
+    version: str = Field(min_length=1, max_length=64)
+
+
 class DeploymentSettings(_Table):
-    """An asset on a network; no `contract` for the network's own coin. The minimums are decimal strings."""
+    """An asset on a network; no `contract` for the network's own coin. Amounts are decimal strings.
+
+    `quirks`: see `chain.tokens.Quirk`. `sweep_threshold`: so much at a deposit address is swept; without one, nothing
+    is by itself. `hot_floor`: with less at the hot address a refill up to `hot_target` is asked for.
+    """
 
     asset: Code
     network: Name
-    contract: str | None = None
+    contract: Address | None = None
     decimals: int = Field(ge=0, le=SCALE_MAX)
     deposit_minimum: str | None = None
     withdrawal_minimum: str | None = None
+    withdrawal_maximum: str | None = None
+    quirks: tuple[Quirk, ...] = ()
+    authorisation: AuthorisationSettings | None = None
+    sweep_threshold: str | None = None
+    hot_floor: str | None = None
+    hot_target: str | None = None
 
-    @field_validator("contract")
-    @classmethod
-    def _lower(cls, contract: str | None) -> str | None:
-        return None if contract is None else contract.lower()
+
+class SweepSettings(_Table):
+    """How sweeps are done. See `treasury.sweep_policy` for the meaning of each."""
+
+    after_hours: int = Field(default=24 * 7, ge=1, le=24 * 365)
+    gas_price_max_gwei: int = Field(default=50, gt=0)
+    per_step: int = Field(default=20, ge=1, le=200)
+    tries: int = Field(default=6, ge=1, le=100)
+
+
+class PayoutSettings(_Table):
+    """How withdrawals of a network share transactions, through the policy's payout contract there."""
+
+    network: Name
+    batches: bool = True
+    legs_min: int = Field(default=LEGS_MIN, ge=1, le=LEGS_MAX)
+    legs_max: int = Field(default=LEGS_MAX, ge=1, le=LEGS_MAX)
+    wait_seconds: int = Field(default=WAIT_SECONDS, ge=0, le=3_600)
+
+    @property
+    def terms(self) -> Terms:
+        """The same for who gathers them."""
+        return Terms(self.legs_min, self.legs_max, timedelta(seconds=self.wait_seconds))
 
 
 class BankAccountSettings(_Table):
@@ -106,13 +199,19 @@ class Settings(BaseSettings):
     seals: Path = Path("seals")
     seal_key: Path = Path("seal.key")
     rates: Path = Path("rates.toml")
+    screening_list: Path | None = None
+    hot_senders: int = Field(default=1, ge=1, le=HOT_SENDERS_MAX)
     worker_pause_ms: int = Field(default=500, ge=10, le=60_000)
     transfer_fee_basis_points: int = Field(default=0, ge=0, le=10_000)
-    xpubs: dict[Literal["deposit", "hot", "gas"], str] = Field(default_factory=dict)
+    xpubs: dict[KeysName, str] = Field(default_factory=dict)
     assets: tuple[AssetSettings, ...] = Field(min_length=1)
     networks: tuple[NetworkSettings, ...] = ()
     deployments: tuple[DeploymentSettings, ...] = ()
+    payouts: tuple[PayoutSettings, ...] = ()
     bank_accounts: tuple[BankAccountSettings, ...] = ()
+    sweeps: SweepSettings = SweepSettings()
+    _file: Path | None = PrivateAttr(None)
+    _text: str = PrivateAttr("")
 
     @field_validator("pkcs11_token")
     @classmethod
@@ -143,6 +242,11 @@ class Settings(BaseSettings):
             return None
         return self.path(self.pkcs11_module), self.pkcs11_token
 
+    def where(self, *place: str | int) -> str:
+        """File and line of a setting such as `deployments`, 1, `decimals`; where no file was read, its name."""
+        named = ".".join(map(str, place))
+        return named if self._file is None else _where(self._file, self._text, place)
+
 
 def find_config(named: Path | None = None) -> Path:
     """The configuration to use: the one named, that of ONEBOOK_CONFIG, else onebook.toml here. Raises ConfigError."""
@@ -159,13 +263,103 @@ def load_settings(named: Path | None = None) -> Settings:
     """Read and check the configuration. Raises ConfigError, which names the file and each setting at fault."""
     path = find_config(named)
     try:
-        told: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        told: dict[str, Any] = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror}") from error
     try:
-        return Settings(home=path.parent, **told)
+        settings = Settings(home=path.parent, **told)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise ConfigError(f"{path}: {faults}") from None
+        faults = "; ".join(
+            f"{_where(path, text, fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
+        )
+        raise ConfigError(faults) from None
+    settings._file, settings._text = path, text
+    if faults := "; ".join(_contradictions(settings)):
+        raise ConfigError(faults)
+    return settings
+
+
+def _unfit_amounts(settings: Settings, number: int, entry: DeploymentSettings) -> Iterator[str]:
+    """Amounts of sweeps and refills that aren't whole units of the deployment."""
+    for key in ("sweep_threshold", "hot_floor", "hot_target"):
+        told = getattr(entry, key)
+        if told is not None:
+            try:
+                parse_amount(told, Asset(entry.asset, AssetKind.CRYPTO, entry.decimals))
+            except OnebookError as fault:
+                yield f"{settings.where('deployments', number, key)}: {fault.message}"
+
+
+def _where(path: Path, text: str, place: Place) -> str:
+    """`onebook.toml:12: deployments.1.decimals`; without a line where a variable set it."""
+    line = line_of(text, place)
+    return f"{path}{'' if line is None else f':{line}'}: {'.'.join(map(str, place))}"
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """What deployments and payouts say that the rest of the file doesn't bear."""
+    networks = {network.name for network in settings.networks}
+    scales = {asset.code: asset.scale for asset in settings.assets}
+    seen: dict[tuple[str, str, str | None], int] = {}
+    for number, entry in enumerate(settings.deployments):
+        if entry.network not in networks:
+            known = ", ".join(sorted(networks)) or "none"
+            yield f"{settings.where('deployments', number, 'network')}: no network {entry.network}; there is {known}"
+        if entry.asset not in scales:
+            yield f"{settings.where('deployments', number, 'asset')}: no asset {entry.asset}; add it under [[assets]]"
+        elif entry.decimals > scales[entry.asset]:
+            yield (
+                f"{settings.where('deployments', number, 'decimals')}: {entry.decimals} decimals, but {entry.asset} has"
+                f" scale {scales[entry.asset]}, and must hold every amount on chain"
+            )
+        else:
+            for key, fault in _bound_faults(entry, scales[entry.asset]):
+                yield f"{settings.where('deployments', number, key)}: {fault}"
+        if entry.contract is None and entry.quirks:
+            yield f"{settings.where('deployments', number, 'quirks')}: the network's own coin has no quirks"
+        if entry.contract is None and entry.authorisation is not None:
+            where = settings.where("deployments", number, "authorisation")
+            yield f"{where}: only tokens are swept by authorisation; the network's own coin pays its own gas"
+        yield from _unfit_amounts(settings, number, entry)
+        if entry.hot_target is not None and entry.hot_floor is None:
+            yield f"{settings.where('deployments', number, 'hot_target')}: give the hot_floor that asks for it too"
+        for key in ("asset", "contract"):
+            what = (key, entry.network, getattr(entry, key))
+            first = seen.setdefault(what, number)
+            if first != number:
+                here, earlier = settings.where("deployments", number, key), settings.where("deployments", first)
+                yield f"{here}: {what[2] or 'the own coin'} stands on {entry.network} already, at {earlier}"
+    told: dict[str, int] = {}
+    for number, payout in enumerate(settings.payouts):
+        if payout.network not in networks:
+            known = ", ".join(sorted(networks)) or "none"
+            yield f"{settings.where('payouts', number, 'network')}: no network {payout.network}; there is {known}"
+        if payout.legs_min > payout.legs_max:
+            where = settings.where("payouts", number, "legs_min")
+            yield f"{where}: {payout.legs_min} legs at least, but {payout.legs_max} at most (legs_max)"
+        if (first := told.setdefault(payout.network, number)) != number:
+            here, earlier = settings.where("payouts", number, "network"), settings.where("payouts", first)
+            yield f"{here}: payouts of {payout.network} stand at {earlier} already"
+
+
+def _bound_faults(entry: DeploymentSettings, scale: int) -> Iterator[tuple[str, str]]:
+    """Keys whose amounts can't be read, or between which nothing lies; each with why."""
+    asset, read = Asset(entry.asset, AssetKind.CRYPTO, scale), dict[str, int]()
+    for key in ("deposit_minimum", "withdrawal_minimum", "withdrawal_maximum"):
+        text = getattr(entry, key)
+        if text is not None:
+            try:
+                read[key] = parse_amount(text, asset)
+            except InvalidAmount as error:
+                yield key, error.message
+    least, most = read.get("withdrawal_minimum", 1), read.get("withdrawal_maximum")
+    if most is not None and most < least:
+        yield (
+            "withdrawal_maximum",
+            f"{entry.withdrawal_maximum} is below withdrawal_minimum ({entry.withdrawal_minimum}), so nothing could be"
+            " withdrawn; raise it",
+        )

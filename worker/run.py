@@ -6,15 +6,19 @@ python -m worker.run
 import asyncio
 import signal
 import sys
+from collections.abc import Mapping
 
 import structlog
 
-from base.errors import OnebookError
+from base.errors import OnebookError, Unavailable
 from chain.checkpoints import Checkpoint
 from chain.evm.node import load_libraries
-from wiring.assemble import build_signer, open_parts, open_steps
+from wiring.assemble import Step, build_alerts, build_own_signer, open_parts, open_steps
 from wiring.running import with_database
+from wiring.screening import listed_addresses, refuse_silent_oracles
 from wiring.settings import Settings, load_settings
+from wiring.token_checks import refuse_misfits
+from worker.alerts import AlertLog
 from worker.loops import Job, run_jobs
 
 log = structlog.get_logger()
@@ -26,15 +30,30 @@ async def work(settings: Settings, *, checkpoint: Checkpoint | None = None) -> N
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    signer = build_signer(settings) if settings.networks else None
+    listed_addresses(settings)  # without a readable list nothing starts
     async with (
         open_parts(settings, name="onebook worker") as parts,
-        open_steps(parts, signer, checkpoint=checkpoint) as steps,
+        open_steps(parts, build_own_signer(parts) if settings.networks else None, checkpoint=checkpoint) as steps,
     ):
+        if (untold := await refuse_misfits(parts)) is not None:
+            log.warning("tokens not compared with the configuration", reason=untold)
+        if (untold := await refuse_silent_oracles(settings, parts.nodes)) is not None:
+            log.warning("sanctions oracles not looked at", reason=untold)
+        await _look_at_journal(steps)
         log.info("worker started", jobs=list(steps))
         jobs = [Job(name, step) for name, step in steps.items()]
+        jobs.append(Job("alerts", AlertLog(build_alerts(parts), clock=parts.clock).step))
         await run_jobs(jobs, pause_seconds=settings.worker_pause_ms / 1000, stop=stop)
     log.info("worker stopped")
+
+
+async def _look_at_journal(steps: Mapping[str, Step]) -> None:
+    """Before anything moves: a database that has forgotten payments is halted. A signer that's away is asked later."""
+    if "journal" in steps:
+        try:
+            await steps["journal"]()
+        except Unavailable as problem:
+            log.warning("the signer's journal wasn't looked at", reason=problem.message)
 
 
 def main(checkpoint: Checkpoint | None = None) -> int:

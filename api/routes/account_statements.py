@@ -24,8 +24,7 @@ from ledger.accounts import split_account_id, user_account
 from ledger.errors import StatementTooLong
 from ledger.money import Asset
 from ledger.statements import Statement, StatementLine, TimeKind
-from wallet.receipts import kind_of
-from wallet.statements import STATEMENT_HEADER, counterparty_of, statement_rows
+from wallet.statements import STATEMENT_HEADER, counterparty_of, kind_in, statement_rows
 
 router = resource("statements")
 
@@ -85,7 +84,7 @@ def _line(account: str, line: StatementLine, asset: Asset) -> StatementLineView:
         "id": f"{movement.seq}.{movement.line}",
         "booked_at": instant(movement.booked_at),
         "effective_at": instant(movement.effective_at),
-        "kind": kind_of(movement.subject),
+        "kind": kind_in(account, line),
         "subject": movement.subject,
         "amount": money(line.step, asset.code, assets),
         "balance": money(line.balance, asset.code, assets),

@@ -39,7 +39,7 @@ class DepositView(TypedDict):
     contract: str | None
     sender: str
     address: str
-    tx_hash: str
+    tx_hash: str | None
     place: str
     block_number: int
     block_hash: str
@@ -63,16 +63,17 @@ def address_view(address: DepositAddress) -> DepositAddressView:
 
 
 def deposit_view(deposit: Deposit, assets: Assets) -> DepositView:
+    """As its user sees it."""
     return {
         "id": deposit.id,
-        "state": deposit.state.value,
+        "state": deposit.state.shown.value,
         "asset": deposit.asset,
         "amount": maybe_money(deposit.amount, deposit.asset, assets),
         "network": deposit.network,
         "contract": deposit.contract,
         "sender": show_address(deposit.sender),
         "address": show_address(deposit.address),
-        "tx_hash": deposit.tx_hash,
+        "tx_hash": deposit.evidence.transaction,
         "place": deposit.place,
         "block_number": deposit.block_number,
         "block_hash": deposit.block_hash,

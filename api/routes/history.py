@@ -21,7 +21,7 @@ from api.paging import Wanted, listing
 from api.parts import Parts, assets_of
 from identity.scopes import Scope
 from ledger.bounds import KEY_MAX, VALUE_MAX
-from ledger.commands import BankEvidence, ChainEvidence, Evidence
+from ledger.commands import BankEvidence, ChainEvidence, Evidence, SignerEvidence
 from ledger.money import Asset
 from ledger.statements import TimeKind
 from wallet.history import CSV_HEADER, HistoryLine, csv_rows
@@ -43,18 +43,20 @@ router = resource("history")
 
 
 class EvidenceView(TypedDict, total=False):
-    kind: Literal["chain", "bank"]
+    kind: Literal["chain", "bank", "signer"]
     network: str
     block_number: int
     block_hash: str
-    tx_hash: str
+    tx_hash: str | None
     place: str
     account: str
     statement: str
     line: int
+    journal_row: int
+    journal_hash: str
 
 
-"""What outside the book caused it: a place in a block, or a line of a bank statement."""
+"""What outside the book caused it: a place in a block, a line of a bank statement, a row of the signer's journal."""
 
 
 class HistoryView(TypedDict):
@@ -70,6 +72,7 @@ class HistoryView(TypedDict):
     counterparty: str
     memo: str | None
     evidence: EvidenceView | None
+    internal: bool
 
 
 class HistoryList(TypedDict):
@@ -87,6 +90,7 @@ class ReceiptLineView(TypedDict):
     counterparty: str
     balance: str
     evidence: EvidenceView | None
+    internal: bool
 
 
 class ReceiptView(TypedDict):
@@ -104,7 +108,7 @@ def evidence_view(evidence: Evidence | None) -> EvidenceView | None:
                 "network": evidence.network,
                 "block_number": evidence.block_number,
                 "block_hash": evidence.block_hash,
-                "tx_hash": evidence.tx_hash,
+                "tx_hash": evidence.transaction,
                 "place": evidence.place,
             }
         case BankEvidence():
@@ -114,6 +118,8 @@ def evidence_view(evidence: Evidence | None) -> EvidenceView | None:
                 "statement": evidence.statement,
                 "line": evidence.line,
             }
+        case SignerEvidence():
+            return {"kind": "signer", "journal_row": evidence.journal_row, "journal_hash": evidence.journal_hash}
         case None:
             return None
 
@@ -133,6 +139,7 @@ def history_view(line: HistoryLine, assets: Assets) -> HistoryView:
         "counterparty": line.counterparty,
         "memo": line.memo,
         "evidence": evidence_view(line.evidence),
+        "internal": line.internal,
     }
 
 
@@ -152,6 +159,7 @@ def _receipt_line(line: ReceiptLine, assets: Assets) -> ReceiptLineView:
         "counterparty": line.counterparty,
         "balance": money(line.balance, line.asset, assets),
         "evidence": evidence_view(line.evidence),
+        "internal": line.internal,
     }
 
 

@@ -6,10 +6,10 @@ from fastapi import Depends
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from api.answers import answer, instant
+from api.answers import answer, instant, money
 from api.auth import any_caller
 from api.door import resource
-from api.parts import Parts
+from api.parts import Parts, assets_of
 from api.routes.api_keys import KeyView, key_view
 from api.routes.users import UserView, user_view
 from identity.keys import Principal
@@ -17,8 +17,14 @@ from identity.keys import Principal
 router = resource("me")
 
 
+class OwedView(TypedDict):
+    asset: str
+    amount: str
+
+
 class MeView(TypedDict):
     user: UserView | None
+    owed: list[OwedView]
     key: KeyView
     book: str
     now: str
@@ -26,9 +32,15 @@ class MeView(TypedDict):
 
 @router.get("/me", response_model=MeView, summary="The user and the key that ask")
 async def read_me(parts: Parts, principal: Annotated[Principal, Depends(any_caller)]) -> Response:
-    user = None if principal.user_id is None else user_view(await parts.identity.user(principal.user_id))
+    """`owed`: what the user owes the house, since what was taken back had been spent; nothing leaves before."""
+    user, owed = None, []
+    if principal.user_id is not None:
+        user = user_view(await parts.identity.user(principal.user_id))
+        owed = await parts.accounts.owed(principal.user_id)
+    assets = await assets_of(parts) if owed else {}
     view: MeView = {
         "user": user,
+        "owed": [{"asset": asset, "amount": money(amount, asset, assets)} for asset, amount in owed],
         "key": key_view(await parts.identity.key(principal.key_id)),
         "book": parts.ledger.book,
         "now": instant(parts.clock.now()),

@@ -3,13 +3,25 @@
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from api.answers import answer, instant
+from api.answers import answer, instant, maybe_instant
 from api.door import resource
 from api.parts import Parts
+from chain.disagreements import OpenDisagreement
 from chain.networks import Network
 from chain.status import NetworkStatus
 
 router = resource("networks")
+
+
+class ToldView(TypedDict):
+    node: str
+    block_hash: str
+
+
+class DisagreementView(TypedDict):
+    height: int
+    since: str
+    told: list[ToldView]
 
 
 class NetworkView(TypedDict):
@@ -22,6 +34,9 @@ class NetworkView(TypedDict):
     spendable_height: int | None
     final_height: int | None
     halted: str | None
+    halted_at: str | None
+    trusting_one_node: bool
+    disagreement: DisagreementView | None
     updated_at: str | None
 
 
@@ -30,8 +45,16 @@ class NetworkList(TypedDict):
     has_more: bool
 
 
+def disagreement_view(lasting: OpenDisagreement) -> DisagreementView:
+    told: list[ToldView] = [{"node": name, "block_hash": block_hash} for name, block_hash in lasting.found.told]
+    return {"height": lasting.found.height, "since": instant(lasting.first_seen_at), "told": told}
+
+
 def network_view(network: Network, status: NetworkStatus | None) -> NetworkView:
-    """`state`: unknown before the first block was read, halted when crediting and paying stopped, else following."""
+    """`state`: unknown before the first block was read, halted when crediting and paying stopped, else following.
+
+    `disagreement`: its nodes tell different blocks, the lowest at `height`.
+    """
     state = "following" if status is not None and status.halted is None else "halted" if status else "unknown"
     return {
         "name": network.name,
@@ -43,6 +66,9 @@ def network_view(network: Network, status: NetworkStatus | None) -> NetworkView:
         "spendable_height": status.spendable_height if status else None,
         "final_height": status.final_height if status else None,
         "halted": status.halted if status else None,
+        "halted_at": maybe_instant(status.halted_at) if status else None,
+        "trusting_one_node": len(network.rpc_urls) == 1,
+        "disagreement": disagreement_view(status.disagreement) if status and status.disagreement else None,
         "updated_at": instant(status.updated_at) if status else None,
     }
 

@@ -18,17 +18,36 @@ from api.schemas import Asked
 from chain.evm.addresses import show_address
 from identity.scopes import Scope
 from ledger.money import parse_amount
+from wallet.recipients import NOTES, Warned
 from wallet.resources import Estimate, Withdrawal
 
 router = resource("withdrawals")
+
+Accepted = Annotated[str, Field(max_length=40)]
+
+
+class WarningView(TypedDict):
+    code: str
+    detail: str
+    resembles: str | None
+
+
+class NoteView(TypedDict):
+    code: str
+    detail: str
 
 
 class EstimateView(TypedDict):
     asset: str
     network: str
+    address: str | None
+    internal: bool
     amount: str
     fee_highest: str
+    fee_expected: str
     total: str
+    warnings: list[WarningView]
+    notes: list[NoteView]
 
 
 class WithdrawalView(TypedDict):
@@ -40,6 +59,8 @@ class WithdrawalView(TypedDict):
     asset: str
     network: str
     address: str
+    internal: bool
+    accepted: list[str]
     amount: str
     fee_highest: str
     fee: str | None
@@ -56,7 +77,7 @@ class WithdrawalList(TypedDict):
 
 
 class NewWithdrawal(Asked):
-    """A payment to an address outside."""
+    """A payment to an address outside; to a user here who has it as a deposit address, in the book and at once."""
 
     asset: AssetCode
     network: str = Field(max_length=64, examples=["local"])
@@ -64,6 +85,17 @@ class NewWithdrawal(Asked):
         max_length=200, examples=["0x000000000000000000000000000000000000dEaD"], description="With its checksum."
     )
     amount: AmountText
+    fee_highest: AmountText | None = Field(
+        default=None,
+        examples=["1.20"],
+        description="The highest fee that you agree to, as the estimate told it; above it the request is refused.",
+    )
+    accept: list[Accepted] = Field(
+        default=[],
+        max_length=10,
+        examples=[["looks_alike"]],
+        description="Codes of the estimate's warnings that you accept; the request is refused while one is missing.",
+    )
 
 
 class WithdrawalToEstimate(Asked):
@@ -76,12 +108,28 @@ class WithdrawalToEstimate(Asked):
 
 
 def estimate_view(estimate: Estimate, assets: Assets) -> EstimateView:
+    """`total` is held; what the fee really came to is taken of it, and the rest comes back."""
+    paid = estimate.recipient
     return {
         "asset": estimate.asset,
         "network": estimate.network,
+        "address": None if paid is None else show_address(paid.address),
+        "internal": paid is not None and paid.user is not None,
         "amount": money(estimate.amount, estimate.asset, assets),
         "fee_highest": money(estimate.fee_highest, estimate.asset, assets),
+        "fee_expected": money(estimate.fee_expected, estimate.asset, assets),
         "total": money(estimate.total, estimate.asset, assets),
+        "warnings": [] if paid is None else [_warning_view(warned) for warned in paid.warnings],
+        "notes": [] if paid is None else [{"code": note.value, "detail": NOTES[note]} for note in paid.notes],
+    }
+
+
+def _warning_view(warned: Warned) -> WarningView:
+    twin = warned.resembles
+    return {
+        "code": warned.code.value,
+        "detail": warned.says,
+        "resembles": None if twin is None else show_address(twin),
     }
 
 
@@ -97,6 +145,8 @@ def withdrawal_view(withdrawal: Withdrawal, assets: Assets) -> WithdrawalView:
         "asset": asset,
         "network": withdrawal.network,
         "address": show_address(withdrawal.address),
+        "internal": withdrawal.internal,
+        "accepted": [code.value for code in withdrawal.accepted],
         "amount": money(withdrawal.amount, asset, assets),
         "fee_highest": money(withdrawal.fee_highest, asset, assets),
         "fee": maybe_money(withdrawal.fee, asset, assets),
@@ -108,7 +158,11 @@ def withdrawal_view(withdrawal: Withdrawal, assets: Assets) -> WithdrawalView:
     }
 
 
-@router.post("/withdrawals/estimate", response_model=EstimateView, summary="What a withdrawal would cost at most")
+@router.post(
+    "/withdrawals/estimate",
+    response_model=EstimateView,
+    summary="What a withdrawal would cost at most, and what speaks against it",
+)
 async def estimate_withdrawal(
     parts: Parts, asked: WithdrawalToEstimate, user: Annotated[str, owner(Scope.WALLET_READ)]
 ) -> Response:
@@ -128,6 +182,7 @@ async def create_withdrawal(
     parts: Parts, key: IdempotencyKey, asked: NewWithdrawal, user: Annotated[str, owner(Scope.WITHDRAWALS_WRITE)]
 ) -> Response:
     assets = await assets_of(parts, asked.asset)
+    cap = asked.fee_highest
     made = await parts.withdrawals.request(
         key=key,
         owner=user,
@@ -135,6 +190,8 @@ async def create_withdrawal(
         network=asked.network,
         to=asked.address,
         amount=parse_amount(asked.amount, assets[asked.asset]),
+        fee_accepted=None if cap is None else parse_amount(cap, assets[asked.asset], param="fee_highest", least=0),
+        accept=asked.accept,
     )
     return answer(withdrawal_view(made, assets), status=201, replayed=made.replayed)
 

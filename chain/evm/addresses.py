@@ -3,8 +3,8 @@
 import re
 
 from eth_hash.auto import keccak
-from eth_utils.address import to_checksum_address
 
+from base.rlp import encode_list, encode_number, encode_string
 from chain.errors import InvalidAddress
 
 ZERO = "0x" + "00" * 20
@@ -34,16 +34,15 @@ def parse_address(text: str, *, param: str = "address") -> str:
 
 def show_address(address: str) -> str:
     """The form for people, with its checksum (EIP-55)."""
+    from eth_utils.address import to_checksum_address  # most commands show none
+
     return str(to_checksum_address(address))
 
 
 def created_address(creator: str, nonce: int) -> str:
     """The lower-case address of the contract that `creator` makes with its transaction number `nonce`.
 
-    Yellow Paper, 7: the last 20 bytes of keccak(rlp([creator, nonce])). In RLP a number below 128 is its own byte, zero
-    none at all (0x80), a greater one has its length before it.
+    Yellow Paper, 7: the last 20 bytes of keccak(rlp([creator, nonce])).
     """
-    number = nonce.to_bytes((nonce.bit_length() + 7) // 8, "big")
-    item = number if 0 < nonce < 0x80 else bytes([0x80 + len(number)]) + number
-    payload = b"\x94" + bytes.fromhex(creator[2:]) + item
-    return "0x" + keccak(bytes([0xC0 + len(payload)]) + payload)[-20:].hex()
+    made = encode_list((encode_string(bytes.fromhex(creator[2:])), encode_number(nonce)))
+    return "0x" + keccak(made)[-20:].hex()

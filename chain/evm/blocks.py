@@ -1,8 +1,9 @@
 """Blocks and receipts from a node's JSON, believed only as far as they can be recomputed. Pure.
 
-The header's hash covers transactionsRoot and receiptsRoot; these cover every transaction, status, cumulative gas and
-log. What they don't cover (a receipt's own gas and price, a transaction's sender) is computed here or taken with care:
-`sender` is the node's word. Encodings: Yellow Paper appendix, EIP-1559, 2718, 2930, 4844, 4895, 4788, 7685, 7702.
+The header's hash covers transactionsRoot, receiptsRoot and withdrawalsRoot; these cover every transaction, status,
+cumulative gas, log and withdrawal. What they don't cover (a receipt's own gas and price, a transaction's sender) is
+computed here or taken with care: `sender` is the node's word. Encodings: Yellow Paper appendix, EIP-1559, 2718, 2930,
+4844, 4895, 4788, 7685, 7702.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,12 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
 
+import msgspec
 from eth_hash.auto import keccak
 
 from base.rlp import encode_list, encode_number, encode_string
 from chain.errors import EncodingUnknown, NodeMisbehaved
 from chain.evm.tries import ordered_root
-from chain.networks import Encoding
+from chain.networks import GWEI, Encoding
 from chain.observations import BlockRef
 
 Json: TypeAlias = Any
@@ -52,8 +54,7 @@ _LEGACY, _ACCESS_LIST, _FEE_MARKET, _BLOB, _SET_CODE = range(5)
 _Read = TypeVar("_Read")
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(msgspec.Struct, frozen=True):
     """An event of a contract, in the order of its receipt."""
 
     contract: str
@@ -61,8 +62,7 @@ class Log:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class MinedTransaction:
+class MinedTransaction(msgspec.Struct, frozen=True):
     """A transaction with its outcome. `recipient` is None where it made the contract `created`; fees are wei."""
 
     tx_hash: str
@@ -78,14 +78,24 @@ class MinedTransaction:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """What a validator gets out of the staking contract, in wei; `index` is its number since the first (EIP-4895)."""
+
+    index: int
+    recipient: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
-    """A whole block. `verified`: its hash and both roots were recomputed and agree."""
+    """A whole block. `verified`: its hash and all roots were recomputed and agree."""
 
     ref: BlockRef
     mined_at: datetime
     base_fee_per_gas: int
     verified: bool
     transactions: tuple[MinedTransaction, ...]
+    withdrawals: tuple[Withdrawal, ...] = ()
 
 
 def read_ref(block: Json) -> BlockRef:
@@ -124,6 +134,23 @@ def transactions_root(block: Json) -> str:
 def receipts_root(receipts: Sequence[Json]) -> str:
     """receiptsRoot, recomputed from the receipts in order."""
     return _root([encode_receipt(receipt) for receipt in receipts])
+
+
+def withdrawals_root(block: Json) -> str:
+    """withdrawalsRoot, recomputed from the block's withdrawals (EIP-4895: amounts in gwei)."""
+    return _root(
+        [
+            encode_list(
+                (
+                    _number(one["index"]),
+                    _number(one["validatorIndex"]),
+                    _string(one["address"]),
+                    _number(one["amount"]),
+                )
+            )
+            for one in block["withdrawals"]
+        ]
+    )
 
 
 def encode_transaction(transaction: Json) -> bytes:
@@ -179,15 +206,19 @@ def _read_block(block: Json, receipts: Sequence[Json], encoding: Encoding) -> Bl
     transactions: list[MinedTransaction] = []
     gas_before = 0
     for transaction, receipt in zip(block["transactions"], receipts, strict=True):
-        gas_after = _int(receipt["cumulativeGasUsed"])
         if verified:
+            gas_after = _int(receipt["cumulativeGasUsed"])
             gas, price = gas_after - gas_before, _price(transaction, base_fee)
+            gas_before = gas_after
         else:  # other networks have other rules for both
             gas, price = _int(receipt["gasUsed"]), _int(receipt["effectiveGasPrice"])
         transactions.append(_mined(transaction, receipt, gas, price))
-        gas_before = gas_after
     mined_at = datetime.fromtimestamp(_int(block["timestamp"]), UTC)
-    return Block(ref, mined_at, base_fee, verified, tuple(transactions))
+    paid_out = tuple(
+        Withdrawal(_int(one["index"]), _hex(one["address"]), _int(one["amount"]) * GWEI)
+        for one in block.get("withdrawals") or ()
+    )
+    return Block(ref, mined_at, base_fee, verified, tuple(transactions), paid_out)
 
 
 def _check_parts(block: Json, receipts: Sequence[Json], ref: BlockRef) -> None:
@@ -214,25 +245,28 @@ def _check_hashes(block: Json, receipts: Sequence[Json]) -> None:
         raise NodeMisbehaved(f"block {number}: its transactions don't give its transactionsRoot")
     if receipts_root(receipts) != _hex(block["receiptsRoot"]):
         raise NodeMisbehaved(f"block {number}: its receipts don't give its receiptsRoot")
+    root = block.get("withdrawalsRoot")  # None before the fork that brought withdrawals
+    if (root is None and block.get("withdrawals")) or (root is not None and withdrawals_root(block) != _hex(root)):
+        raise NodeMisbehaved(f"block {number}: its withdrawals don't give its withdrawalsRoot")
 
 
 def _mined(transaction: Json, receipt: Json, gas_used: int, price: int) -> MinedTransaction:
-    logs = tuple(
-        Log(_hex(log["address"]), tuple(_hex(topic) for topic in log["topics"]), _bytes(log["data"]))
+    logs = [
+        Log(_hex(log["address"]), tuple([_hex(topic) for topic in log["topics"]]), _bytes(log["data"]))
         for log in receipt["logs"]
-    )
-    created = receipt.get("contractAddress")
+    ]
+    to, created = transaction["to"], receipt.get("contractAddress")
     return MinedTransaction(
-        tx_hash=_hex(transaction["hash"]),
-        sender=_hex(transaction["from"]),
-        recipient=_hex(transaction["to"]) if transaction["to"] else None,
-        created=_hex(created) if created else None,
-        nonce=_int(transaction["nonce"]),
-        value=_int(transaction["value"]),
-        succeeded=_int(receipt["status"]) == 1,
-        gas_used=gas_used,
-        effective_gas_price=price,
-        logs=logs,
+        _hex(transaction["hash"]),
+        _hex(transaction["from"]),
+        _hex(to) if to else None,
+        _hex(created) if created else None,
+        _int(transaction["nonce"]),
+        _int(transaction["value"]),
+        _int(receipt["status"]) == 1,
+        gas_used,
+        price,
+        tuple(logs),
     )
 
 
@@ -266,7 +300,8 @@ def _int(text: str) -> int:
 
 
 def _hex(text: str) -> str:
-    return "0x" + bytes.fromhex(text[2:]).hex()
+    """As we write hex digits. That they are some shows where they're decoded, or counted as ours (`transfers`)."""
+    return text.lower()
 
 
 def _bytes(text: str) -> bytes:

@@ -6,13 +6,13 @@ second time would mean.
 
 import asyncio
 import itertools
-import json
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
 import httpx
+import msgspec
 
-from chain.errors import NodeMisbehaved, NodeRefused, NodeUnavailable, from_node
+from chain.errors import NodeBusy, NodeMisbehaved, NodeRefused, NodeUnavailable, from_node
 
 Json: TypeAlias = Any
 """A decoded JSON value, before anything is believed about it."""
@@ -99,12 +99,20 @@ class HttpRpc:
         except (httpx.HTTPError, TimeoutError) as problem:
             reason = str(problem) or type(problem).__name__
             raise NodeUnavailable(f"the node at {self.url} doesn't answer: {reason}", url=self.url) from problem
+        if answer.status_code in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
+            raise NodeBusy(
+                f"the node at {self.url} answers HTTP {answer.status_code}",
+                url=self.url,
+                retry_after_seconds=_retry_after_seconds(answer.headers.get("retry-after")),
+            )
         if answer.status_code != httpx.codes.OK and not body.lstrip().startswith((b"{", b"[")):
             raise NodeUnavailable(f"the node at {self.url} answers HTTP {answer.status_code}", url=self.url)
         try:
-            return json.loads(body)
+            return msgspec.json.decode(body)
         except ValueError as problem:
             raise NodeMisbehaved(f"the node at {self.url} answers something else than JSON") from problem
+        except RecursionError as problem:  # a trace of calls a thousand levels deep
+            raise NodeMisbehaved(f"the node at {self.url} answers JSON that is nested too deeply") from problem
 
 
 async def _read(answer: httpx.Response) -> bytes:
@@ -114,6 +122,11 @@ async def _read(answer: httpx.Response) -> bytes:
         if len(body) > ANSWER_BYTES_MAX:
             raise NodeMisbehaved(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
     return bytes(body)
+
+
+def _retry_after_seconds(told: str | None) -> int | None:
+    """Retry-After (RFC 9110, 10.2.3) as seconds; None for its other form, a date, which no node sends."""
+    return int(told) if told is not None and told.isascii() and told.isdigit() and len(told) <= 9 else None
 
 
 def _result(method: str, reply: dict[str, Json]) -> Json | NodeRefused:

@@ -10,12 +10,15 @@ from hexbytes import HexBytes
 
 from base.nesting import limit_recursion
 from chain.errors import SignerUnavailable
+from chain.orders import called
 from chain.signing import CancelIntent, Intent, TransferIntent
 
 _DYNAMIC_FEE = 2
 """The transaction type of EIP-1559."""
 _TRANSFER = bytes.fromhex("a9059cbb")
 """First four bytes of keccak("transfer(address,uint256)"), ERC-20."""
+_BALANCE_OF = bytes.fromhex("70a08231")
+"""First four bytes of keccak("balanceOf(address)"), ERC-20."""
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 """Half of the order of secp256k1: networks refuse a higher s since EIP-2."""
 _SIGNATURE = ("v", "r", "s")
@@ -24,6 +27,11 @@ _SIGNATURE = ("v", "r", "s")
 def transfer_call(recipient: str, amount: int) -> bytes:
     """Call data of an ERC-20 transfer."""
     return _TRANSFER + _address(recipient).rjust(32, b"\0") + amount.to_bytes(32, "big")
+
+
+def balance_call(owner: str) -> str:
+    """Call data, in hex, that asks a token what `owner` holds."""
+    return "0x" + (_BALANCE_OF + _address(owner).rjust(32, b"\0")).hex()
 
 
 def check_signed(raw: bytes, intent: Intent, *, sender: str, recipient: str) -> str:
@@ -50,6 +58,11 @@ def check_signed(raw: bytes, intent: Intent, *, sender: str, recipient: str) -> 
         raise _mismatch(f"the signer answered another transaction than attempt {intent.attempt} asked for")
     if bytes.fromhex(signer[2:]) != _address(sender):
         raise _mismatch(f"the signer's answer isn't signed by {sender}")
+    return transaction_hash(raw)
+
+
+def transaction_hash(raw: bytes) -> str:
+    """The hash that the chain knows signed bytes by."""
     return "0x" + keccak(raw).hex()
 
 
@@ -57,11 +70,16 @@ def _fields(intent: Intent, *, sender: str, recipient: str) -> dict[str, Any]:
     """The fields of the transaction that carries out `intent`, as eth-account reads them."""
     match intent:
         case CancelIntent():
-            to, value, call = sender, 0, b""
-        case TransferIntent(contract=None):
-            to, value, call = recipient, intent.amount, b""
-        case TransferIntent(contract=contract):
-            to, value, call = str(contract), 0, transfer_call(recipient, intent.amount)
+            to, value, call = _address(sender), 0, b""
+        case TransferIntent(order=None, contract=None):
+            to, value, call = _address(recipient), intent.amount, b""
+        case TransferIntent(order=None, contract=contract):
+            to, value, call = _address(str(contract)), 0, transfer_call(recipient, intent.amount)
+        case TransferIntent(order=order, contract=contract):
+            assert order is not None
+            to, value, call = called(
+                order, chain_id=intent.chain_id, contract=contract, to=recipient, amount=intent.amount
+            )
     return {
         "type": _DYNAMIC_FEE,
         "chainId": intent.chain_id,
@@ -69,7 +87,7 @@ def _fields(intent: Intent, *, sender: str, recipient: str) -> dict[str, Any]:
         "maxPriorityFeePerGas": intent.max_priority_fee_per_gas,
         "maxFeePerGas": intent.max_fee_per_gas,
         "gas": intent.gas_limit,
-        "to": _address(to),
+        "to": to,
         "value": value,
         "data": call,
         "accessList": (),

@@ -11,7 +11,13 @@ from base.progress import Progress
 from bench.frame import Options, Report, record, rows, to_json
 from cli.output import say, show_table
 
-AREAS = {"ledger": "bench.ledger", "api": "bench.api", "audit": "bench.audit", "custody": "bench.custody"}
+AREAS = {
+    "ledger": "bench.ledger",
+    "api": "bench.api",
+    "audit": "bench.audit",
+    "custody": "bench.custody",
+    "chain": "bench.chain",
+}
 """Each area's module, which offers `async def measure(options, progress) -> Report`."""
 
 app = typer.Typer(
@@ -91,6 +97,22 @@ def custody(
     Example: onebook bench custody --json
     """
     _bench(["custody"], _options(seconds, seed, quick, only), json=json, keep=record)
+
+
+@app.command()
+def chain(
+    json: Json = False,
+    seconds: Seconds = 5,
+    seed: Seed = 1,
+    quick: Quick = False,
+    only: Only = None,
+    record: Record = False,
+) -> None:
+    """Blocks read, recomputed and taken in from a local chain, with a million watched addresses.
+
+    Example: onebook bench chain --json
+    """
+    _bench(["chain"], _options(seconds, seed, quick, only), json=json, keep=record)
 
 
 @app.command(name="all")

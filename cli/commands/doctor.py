@@ -5,11 +5,11 @@ import os
 import platform
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,11 +17,25 @@ from base.clock import SystemClock
 from base.errors import OnebookError
 from chain.local import ToolsMissing, artifact
 from cli.output import Exit, say, show_json
+from custody.errors import SignerRefused
 from db.binaries import candidates
 from ledger.seals import load_seal_key, seal_numbers
+from treasury.alerts import AlertCode, Severity
+from treasury.token_reviews import TokenReviews, TokenStanding
 from wallet.rates_file import RatesFile
+from wiring.assemble import Parts, build_alerts, build_senders, open_parts
 from wiring.running import with_database
+from wiring.screening import listed_addresses, silent_oracles
 from wiring.settings import Settings, find_config, load_settings
+from wiring.token_checks import token_misfits
+
+if TYPE_CHECKING:
+    from custody.client import SignerClient
+
+_TAKE_IN = (
+    "name its fingerprint under [keys] of a policy of the next version, have that accepted, and start the signer again"
+    " (docs/keys.md, Rotate)"
+)
 
 
 class Verdict(StrEnum):
@@ -83,6 +97,7 @@ async def installation(config: Path | None) -> list[Finding]:
         return [Finding("configuration", Verdict.MISSING, error.message)]
     found = [Finding("configuration", Verdict.FINE, str(path)), *_files(settings), _seal_key(settings)]
     found += [await _database(settings), *await _nodes(settings), *await _signer(settings), _rates(settings)]
+    found += _screening_list(settings)
     return found
 
 
@@ -142,7 +157,6 @@ async def _database(settings: Settings) -> Finding:
 
 
 async def _nodes(settings: Settings) -> list[Finding]:
-    from wiring.assemble import open_parts
 
     found = []
     try:
@@ -150,7 +164,8 @@ async def _nodes(settings: Settings) -> list[Finding]:
     except OnebookError:
         return [Finding("nodes", Verdict.MIND, "not asked, since there is no database")]
     async with open_parts(running, name="onebook doctor") as parts:
-        for name, nodes in parts.nodes.items():
+        for name, pool in parts.nodes.items():
+            nodes = pool.nodes
             for number, node in enumerate(nodes, start=1):
                 what = f"node {name} {number}"
                 try:
@@ -162,47 +177,183 @@ async def _nodes(settings: Settings) -> list[Finding]:
             if len(nodes) == 1:
                 text = "trusting one node: a second rpc_url would have to tell the same blocks"
                 found.append(Finding(f"network {name}", Verdict.MIND, text))
+        found += await _misfits(parts)
+        found += await _oracles(parts)
+        found += await _alerts(parts)
+        found += await _senders(parts)
+        for standing in await _tokens(parts):
+            known, asset = standing.known, standing.deployment.asset
+            what = f"token {asset} {known.network}"
+            if known.finding is not None:
+                text = f"stopped: {known.finding}. A treasurer looks, and accepts it: /v1/treasury/tokens"
+                found.append(Finding(what, Verdict.MISSING, text))
+            elif known.doubt is not None:
+                found.append(Finding(what, Verdict.MIND, f"{known.doubt}: is the worker running?"))
+            else:
+                found.append(Finding(what, Verdict.FINE, f"{known.contract} is what was accepted"))
     return found
+
+
+async def _misfits(parts: Parts) -> list[Finding]:
+    """Tokens that the chain knows otherwise than the configuration; nodes that don't answer say so themselves."""
+    try:
+        return [Finding("token", Verdict.MISSING, line) for line in await token_misfits(parts)]
+    except OnebookError:
+        return []
+
+
+def _screening_list(settings: Settings) -> Iterator[Finding]:
+    try:
+        count = listed_addresses(settings)
+    except OnebookError as error:
+        yield Finding("screening list", Verdict.MISSING, error.message)
+        return
+    oracles = sum(network.sanctions_oracle is not None for network in settings.networks)
+    if count is not None:
+        yield Finding("screening list", Verdict.FINE, f"{count} addresses")
+    elif settings.networks and oracles < len(settings.networks):
+        text = "nobody is asked about senders and recipients: set screening_list, or sanctions_oracle of each network"
+        yield Finding("screening", Verdict.MIND, text)
+
+
+async def _oracles(parts: Parts) -> list[Finding]:
+    """Sanctions oracles that aren't any; nodes that don't answer say so themselves."""
+    try:
+        silent = await silent_oracles(parts.settings, parts.nodes)
+    except OnebookError:
+        return []
+    return [Finding("sanctions oracle", Verdict.MISSING, line) for line in silent]
+
+
+async def _alerts(parts: Parts) -> list[Finding]:
+    """What a treasurer has to look at, but for what has lines of its own here."""
+    try:
+        alerts = await build_alerts(parts).open()
+    except OnebookError:
+        return []  # the database's own finding says why
+    told = (alert for alert in alerts if alert.code not in (AlertCode.TOKEN_STOPPED, AlertCode.ADDRESSES_DISAGREE))
+    return [
+        Finding(
+            f"alert {alert.code}",
+            Verdict.MISSING if alert.severity is Severity.CRITICAL else Verdict.MIND,
+            f"{alert.subject}: {alert.text}",
+        )
+        for alert in told
+    ]
+
+
+async def _senders(parts: Parts) -> list[Finding]:
+    """How each address that pays withdrawals stands; nodes that don't answer say so themselves."""
+    found = []
+    senders = build_senders(parts)
+    for network in parts.registry.networks.values():
+        try:
+            states = await senders.states(network.name)
+        except OnebookError:
+            continue
+        for missing in range(len(states), parts.settings.hot_senders):
+            text = "not enrolled: the worker enrols it when it starts again"
+            found.append(Finding(f"sender hot:{missing}", Verdict.MISSING, text))
+        for state in states:
+            text = f"{state.in_flight} in flight, {state.reserved} to be signed"
+            if state.stalled is not None:
+                text += f"; waits for {state.stalled.waiting_for}: {state.stalled.refusal or 'no more is known'}"
+            if state.held[None] == 0:
+                text += "; it has nothing to pay gas with"
+            verdict = Verdict.MIND if state.stalled is not None or state.held[None] == 0 else Verdict.FINE
+            found.append(Finding(f"sender {state.own.key} {network.name}", verdict, text))
+    return found
+
+
+async def _tokens(parts: Parts) -> list[TokenStanding]:
+    try:
+        return await TokenReviews(parts.engine, registry=parts.registry, clock=parts.clock).all()
+    except OnebookError:
+        return []  # the database's own finding says why
 
 
 async def _signer(settings: Settings) -> list[Finding]:
     if not settings.networks:
         return [Finding("signer", Verdict.FINE, "not needed: no network is configured")]
     from custody.client import SignerClient
-    from custody.derivation import Role
 
     client = SignerClient(settings.path(settings.signer_socket))
     try:
         status = await client.status()
+        beyond = await _beyond_policy(client, settings)
     except OnebookError as error:
         text = f"{error.message}; `onebook up` or `onebook signer run` starts it"
         return [Finding("signer", Verdict.MISSING, text), await _addresses(settings)]
     finally:
         await client.close()
-    found = [Finding("signer", Verdict.FINE, f"answers; policy version {status.policy_version}")]
-    for role, xpub in settings.xpubs.items():
-        if status.xpubs.get(Role(role)) != xpub:
+    found = [Finding("signer", Verdict.FINE, f"answers; policy version {status.policy_version}"), *beyond]
+    return [*found, *_keys(settings, status.keys), await _addresses(settings)]
+
+
+async def _beyond_policy(client: "SignerClient", settings: Settings) -> list[Finding]:
+    """The signer signs for no address beyond its policy's highest index."""
+    last = settings.hot_senders - 1
+    try:
+        await client.addresses("hot", first=last, count=1)
+    except SignerRefused as refused:
+        text = (
+            f"hot_senders = {settings.hot_senders}, but the signer won't sign for hot:{last}: {refused.sentence}. Raise"
+            f" hot under [highest_index] to {last} in a policy of the next version (docs/custody.md)"
+        )
+        return [Finding("hot senders", Verdict.MISSING, text)]
+    return []
+
+
+def _keys(settings: Settings, held: Mapping[str, str]) -> Iterator[Finding]:
+    """What is recorded of the keys beside what the signer holds, by name; how far a rotation has come."""
+    for name, xpub in settings.xpubs.items():
+        if name not in held and "." in name:
+            text = f"recorded, but the signer hasn't got it: {_TAKE_IN}"
+            yield Finding(f"{name} key", Verdict.MISSING, text)
+        elif held.get(name) != xpub:
             text = "the extended public key in the configuration isn't the signer's: put back the one it was made with"
-            found.append(Finding(f"{role} key", Verdict.MISSING, text))
-    return [*found, await _addresses(settings)]
+            yield Finding(f"{name} key", Verdict.MISSING, text)
+    for name in sorted(held.keys() - settings.xpubs.keys()):
+        text = (
+            f'the signer has it, but it isn\'t recorded, so nothing comes from it: put "{name}" and the public key that'
+            " `onebook keys` showed when it was made under [xpubs], and start API and worker again"
+        )
+        yield Finding(f"{name} key", Verdict.MIND, text)
+    for name in sorted(_key_files(settings) - held.keys() - settings.xpubs.keys()):
+        yield Finding(f"{name} key", Verdict.MIND, f"its file is there, but the signer hasn't got it: {_TAKE_IN}")
+
+
+def _key_files(settings: Settings) -> set[str]:
+    """The names of the keys that have a file, as far as this user may look."""
+    from custody.intents import keys_name
+    from custody.keystore import present
+
+    try:
+        return {keys_name(role, generation) for role, generation in present(settings.path(settings.keys))}
+    except OSError:
+        return set()
 
 
 async def _addresses(settings: Settings) -> Finding:
     """What the worker found when it last compared our addresses with the signer's."""
     from chain.address_check import open_findings
+    from chain.addresses import in_force
     from db.engine import tx
-    from wiring.assemble import open_parts
 
     try:
         async with open_parts(with_database(settings), name="onebook doctor") as parts, tx(parts.engine) as connection:
-            different = await open_findings(connection)
+            different, keys = await open_findings(connection), await in_force(connection)
     except OnebookError:
         return Finding("addresses", Verdict.MIND, "not looked at, since the database can't be asked")
     if different:
         more = f" ({len(different)} in all)" if len(different) > 1 else ""
         text = f"{different[0]}{more}. No address is issued until it's put right: somebody changed it"
         return Finding("addresses", Verdict.MISSING, text)
-    return Finding("addresses", Verdict.FINE, "none was found to differ from the signer's")
+    if str(keys) not in settings.xpubs:
+        text = f"new ones come from {keys}, which isn't recorded: put its public key back under [xpubs]"
+        return Finding("addresses", Verdict.MISSING, text)
+    text = f"none was found to differ from the signer's; new ones come from {keys}"
+    return Finding("addresses", Verdict.FINE, text)
 
 
 def _rates(settings: Settings) -> Finding:

@@ -16,6 +16,7 @@ from custody import keyring, keystore, shares
 from custody.ceremony import DrawnKey, PublicKey, draw_keys, store_keys
 from custody.derivation import Role
 from custody.errors import KeyFileExists, TokenRefused
+from custody.intents import keys_name
 from custody.keystore import PassphraseWrap, Wrap
 from custody.passphrases import Guard
 from custody.rolekeys import TOKEN_ROLES
@@ -51,6 +52,22 @@ NEXT_STEP = (
     "Next: the signer's policy must name these fingerprints, and the policy's approvers sign it. Copy only the file of "
     "public things to the machine that runs the service."
 )
+_ROTATED = """Next, in this order; docs/keys.md says more:
+  1. Have {name}'s key file and its copy in the signer's folder of keys.
+  2. Write a policy of the next version that has under [keys]
+     "{name}" = "{fingerprint}"
+     and have it signed by `onebook policy sign`; where there are no people, stop the signer and have it accepted by
+     `onebook policy accept`.
+  3. Put it in the place of the signer's policy, and start the signer again.
+  4. Put under [xpubs] of onebook.toml
+     "{name}" = "{public}"
+     and start the API again, then the worker.
+  5. {outcome}"""
+_OUTCOMES = {
+    Role.DEPOSIT: "`onebook doctor` says that new addresses come from {name}. Keep the lines of the older keys.",
+    Role.HOT: "Withdrawals are still paid by the first hot key: nothing pays by {name} of itself yet.",
+    Role.GAS: "Gas is still paid by the first gas key: nothing pays by {name} of itself yet.",
+}
 _LOST = "Whoever has these words has the money. Without them and without the key files it is lost."
 
 
@@ -114,7 +131,7 @@ def rotate(
                 made = _rotate_file(keys, role, scheme, words, token.wrap())
     else:
         made = _rotate_file(keys, role, scheme, words, PassphraseWrap(dialogue.passphrase(passphrase_fd)))
-    _finish(made, public)
+    _finish(made, public, next_step=_after_rotation(made[0]))
 
 
 @app.command("import")
@@ -257,6 +274,7 @@ def destroy(
     refuse_half_a_token(pkcs11_module, pkcs11_token)
     if force and dialogue.ask("This may be the role's only key. Type force to go on") != "force":
         raise typer.Exit(Exit.USAGE)
+    say("A signer whose journal names this key doesn't start without it; a journal forgets no key.")
     typed = dialogue.ask(f"Fingerprint of the {role.value} key of generation {generation}, at least 16 digits")
     if pkcs11_module and pkcs11_token:
         with _open_token(keys, pkcs11_module, pkcs11_token, passphrase_fd) as token:
@@ -336,7 +354,7 @@ def _refuse_another_passphrase(keys: Path, passphrase: bytes) -> None:
             keystore.open_key(keys, there[0].role, passphrase=passphrase, generation=there[0].generation)
 
 
-def _finish(made: list[PublicKey], public: Path | None) -> None:
+def _finish(made: list[PublicKey], public: Path | None, *, next_step: str = NEXT_STEP) -> None:
     for key in made:
         say(f"{key.role.value} generation {key.generation}")
         say(f"  fingerprint {_grouped(key.fingerprint)}")
@@ -344,7 +362,14 @@ def _finish(made: list[PublicKey], public: Path | None) -> None:
     if public is not None:
         key_records.write(public, made)
         say(f"wrote {public}: public things only")
-    say(NEXT_STEP)
+    say(next_step)
+
+
+def _after_rotation(key: PublicKey) -> str:
+    """What an operator does once a role's next key is made."""
+    name = keys_name(key.role, key.generation)
+    outcome = _OUTCOMES[key.role].format(name=name)
+    return _ROTATED.format(name=name, fingerprint=key.fingerprint.hex(), public=key.public, outcome=outcome)
 
 
 def _grouped(mark: bytes) -> str:

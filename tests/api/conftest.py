@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -13,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
+from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.datastructures import State
 
 from api.app import create_app
@@ -20,8 +21,9 @@ from api.door import ProblemView
 from api.routes import ROUTERS
 from base.clock import ManualClock
 from base.entropy import SeededEntropy
-from chain.addresses import enrol
+from chain.addresses import enrol, house
 from chain.fees import Bid, FeeEstimate
+from chain.senders import Assigned, Wanted
 from chain.signing import OwnKey, Role
 from custody.derivation import AccountKeys
 from custody.derivation import Role as CustodyRole
@@ -97,10 +99,22 @@ def settings_for(home: Path, **more: Any) -> Settings:
     return Settings(**told | more)
 
 
+class OneSender:
+    """The first hot address pays everything: there is no node that could tell what it holds."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+
+    async def assign(self, network: str, wanted: Sequence[Wanted]) -> list[Assigned]:
+        async with tx(self.engine) as connection:
+            hot = await house(connection, key=OwnKey(Role.HOT, 0))
+        return [hot for _ in wanted]
+
+
 class FixedFees:
     """What a node would say: 65,000 gas at 20 gwei at most."""
 
-    async def estimate(self, deployment, *, sender, to, amount):
+    async def estimate(self, deployment, *, sender, to, amount, tried=True):
         return FeeEstimate(65_000, Bid(10 * 10**9, 10**9), 65_000 * 5 * 10**9, 65_000 * 20 * 10**9)
 
 
@@ -202,7 +216,7 @@ async def services(database: Database, settings: Settings, clock: ManualClock, e
         ledger=ledger,
         registry=build_registry(settings),
         nodes={},
-        addresses=XpubAddresses({CustodyRole(role): xpub for role, xpub in settings.xpubs.items()}),
+        addresses=XpubAddresses(settings.xpubs),
         clock=clock,
         entropy=entropy,
     )
@@ -214,9 +228,12 @@ async def services(database: Database, settings: Settings, clock: ManualClock, e
         registry=parts.registry,
         fees=FixedFees(),
         rates=RatesFile(settings.path(settings.rates), clock=clock),
+        senders=OneSender(engine),
         clock=clock,
         entropy=entropy,
         minimums={("local", "USDC"): 500_000},
+        maximums={("local", "USDC"): 10_000_000_000},
+        source=parts.addresses,
     )
     return replace(build_services(parts), withdrawals=withdrawals)
 

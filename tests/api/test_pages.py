@@ -63,7 +63,7 @@ async def test_ready_only_while_every_check_is_well(stage: Stage):
     assert (await stage.nobody.get("/health/live")).json() == {"live": True}
     assert (await stage.nobody.get("/health/ready")).json() == {
         "ready": True,
-        "checks": {"database": "ok", "book": "ok"},
+        "checks": {"database": "ok", "book": "ok", "recovery": "ok"},
     }
 
     async def broken() -> str | None:
@@ -152,8 +152,12 @@ async def test_description_says_where_an_idempotency_key_is_needed(stage: Stage)
         "/v1/treasury/adjustments",
         "/v1/treasury/approvals",
         "/v1/treasury/credit-lines",
+        "/v1/treasury/deposits/{deposit}/credit",
         "/v1/treasury/freezes",
         "/v1/treasury/periods",
         "/v1/treasury/reversals",
         "/v1/treasury/statement-lines/{line}/match",
+        "/v1/treasury/sweeps",
+        "/v1/treasury/withdrawals/{withdrawal}/cancellations",
+        "/v1/treasury/withdrawals/{withdrawal}/resolutions",
     }

@@ -146,6 +146,18 @@ async def test_withdrawal_is_estimated_held_and_cancelled(stage: Stage):
     assert (await stage.alice.get("/v1/balances/USDC")).json()["available"] == "100.00"
 
 
+async def test_a_treasurer_ends_a_withdrawal_that_has_no_nonce_yet_at_once(stage: Stage):
+    await stage.fund(stage.alice, "100.00", "USDC")
+    body = {"asset": "USDC", "network": "local", "address": OUTSIDE, "amount": "40.00"}
+    made = (await stage.alice.post("/v1/withdrawals", body)).json()
+    path = f"/v1/treasury/withdrawals/{made['id']}/cancellations"
+    ended = await stage.treasurer.post(path, {"reason": "asked by telephone"})
+    assert (ended.status_code, ended.json()["state"]) == (201, "cancelled")
+    assert (await stage.alice.get("/v1/balances/USDC")).json()["available"] == "100.00"
+    again = await stage.treasurer.post(path, {"reason": "once more"})
+    assert (again.status_code, again.json()["code"]) == (409, "already_cancelling")
+
+
 async def test_top_up_instructions_name_account_and_reference(stage: Stage):
     told = [(await stage.alice.post("/v1/top-ups")).json() for _ in range(2)]
     assert told[0] == told[1]
@@ -167,7 +179,7 @@ async def test_trial_balance_sums_to_zero_and_names_every_account(stage: Stage):
 
 async def test_deposit_is_seen_then_credited_and_the_network_is_followed(stage: Stage, database, clock: ManualClock):
     chain = ScriptedChain(database.engine(), stage.services.chains.registry.network("local"), clock)
-    await chain.begin()
+    await chain.begin(**{USDC: 6})
     address = (await stage.alice.post("/v1/deposit-addresses", {"network": "local"})).json()["address"]
     await chain.mine(paid(address.lower(), 5_000_000, contract=USDC, tx_hash=digest("tx", 1)))
     await stage.services.deposits.step()

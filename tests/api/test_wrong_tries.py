@@ -39,7 +39,7 @@ TRIES = [
     (ASK, QUOTE | {"buy_amount": "1.00"},                  422, "one_amount",         "sell_amount", "either"),
     (ASK, QUOTE | {"sell_amount": "0.001"},                422, "too_many_decimals",  "sell_amount", "decimals"),
     (CONVERT, {"quote": "quo_none"},                           404, "not_found",          "quote",       "quo_none"),
-    (WITHDRAW, PAY | {"address": "0x123"},                      422, "invalid_address",    "address",     "hexadec"),
+    (WITHDRAW, PAY | {"address": "0x123"},                      422, "address_length",     "address",     "too short"),
     (WITHDRAW, PAY | {"address": OUTSIDE[:-1] + "9"},           422, "wrong_checksum",     "address",     "checksum"),
     (WITHDRAW, PAY | {"address": "0x" + OUTSIDE[2:].swapcase()}, 422, "wrong_checksum", "address", "checksum"),
     (WITHDRAW, PAY | {"address": "0x" + "00" * 20},             422, "zero_address",       "address",     "zero"),

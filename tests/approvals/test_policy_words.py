@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from custody.policy import Policy
-from custody.policy_diff import Way, diff
+from custody.policy_diff import Change, Way, diff
 from custody.policy_file import parse
 from custody.policy_warnings import warnings
 from custody.vocabulary import Vocabulary, decimal, in_pieces
@@ -140,6 +140,17 @@ def test_rules_and_people_that_come_and_go():
     assert ("looser", "the order of rules changes") in _ways(
         parse(SOUND + first + second), parse(SOUND + second + first)
     )
+
+
+def test_a_key_of_a_later_generation_joins_the_older_ones():
+    mark = "ab" * 32
+    old, new = parse(SOUND), parse(SOUND.replace("[keys]\n", f'[keys]\n"deposit.2" = "{mark}"\n'))
+    joins = Change(Way.OTHER, f"a new key, deposit.2, signs beside the older ones: fingerprint {mark}")
+    assert joins in diff(old, new)
+    assert _ways(old, new) == set()
+    assert _ways(new, old) == {("looser", "the fingerprint of the deposit.2 key isn't named any more")}
+    unstated = parse(SOUND.replace(KEYS, ""))
+    assert {way for way, _ in _ways(unstated, old)} == {"tighter"}
 
 
 def _ways(old: Policy, new: Policy) -> set[tuple[str, str]]:

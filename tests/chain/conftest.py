@@ -1,12 +1,14 @@
-"""Local chains and followers on them."""
+"""Local chains, followers on them, and what pays there."""
 
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from chain.local import NodeKind
+from tests.chain.paying import Paying, start_paying
 from tests.chain.support import Following, follow
 from tests.support.chain import RunningChain, start_local_chain
+from tests.support.signer import RunningSigner, generous_policy, start_signer
 
 
 @pytest.fixture
@@ -35,3 +37,15 @@ async def either(either_node, database, clock) -> AsyncIterator[Following]:
     found = follow(either_node, database.engine(), clock)
     yield found
     await found.follower.close()
+
+
+@pytest.fixture
+def signer(anvil, tmp_path) -> Iterator[RunningSigner]:
+    running = start_signer(tmp_path / "signer", generous_policy(anvil.chain_id, anvil.token("USDC").lower()))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+async def paying(anvil, signer, following) -> Paying:
+    return await start_paying(anvil, signer, following)

@@ -13,6 +13,7 @@ from base.clock import Clock
 from chain import addresses, tables
 from chain.errors import NodeRefused
 from chain.evm.node import Node
+from chain.evm.pool import Pool
 from chain.evm.rpc import Call, HttpRpc, Rpc
 from chain.follower import Did, Follower, Progress
 from chain.networks import Network
@@ -24,12 +25,12 @@ BOOK = "main"
 
 
 class NumberedAddresses:
-    """Addresses that nobody has keys for, another one for each role and index."""
+    """Addresses that nobody has keys for, another one for each key."""
 
     can_derive = True
 
     def address(self, key: OwnKey) -> str:
-        return "0x" + keccak(text=f"{key.role} {key.index}")[-20:].hex()
+        return "0x" + keccak(text=str(key))[-20:].hex()
 
 
 class BentRpc:
@@ -113,10 +114,15 @@ def network_of(chain: RunningChain, **changes: Any) -> Network:
     return Network(name="local", chain_id=chain.chain_id, rpc_urls=(chain.url,), native_asset="ETH", **settings)
 
 
+def unresting(*nodes: Node) -> Pool:
+    """A pool whose endpoints are asked again at once after a failure."""
+    return Pool(nodes[0].network, nodes, rest_seconds=0)
+
+
 def follow(chain: RunningChain, engine: AsyncEngine, clock: Clock, *, name: str = "first", **changes: Any) -> Following:
     """A follower with a node of its own that can be bent."""
     network = network_of(chain, **changes)
     rpc = BentRpc(HttpRpc(chain.url))
     node = Node(network, rpc)
-    follower = Follower(engine=engine, network=network, nodes=[node], clock=clock, name=name)
+    follower = Follower(engine=engine, network=network, nodes=unresting(node), clock=clock, name=name)
     return Following(chain, engine, network, rpc, node, follower, clock)

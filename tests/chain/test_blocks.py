@@ -4,15 +4,18 @@ import copy
 
 import pytest
 import rlp  # type: ignore[import-untyped]
+from eth.db.trie import make_trie_root_and_nodes
+from eth.vm.forks.london.blocks import LondonBlockHeader
 from eth.vm.forks.prague.blocks import PragueBlockHeader
 from eth.vm.forks.prague.receipts import PragueReceiptBuilder
 from eth.vm.forks.prague.transactions import PragueTransactionBuilder
+from eth.vm.forks.shanghai.withdrawals import Withdrawal
 from eth_account import Account
 from eth_hash.auto import keccak
-from eth_typing import BlockNumber
+from eth_typing import Address, BlockNumber
 
 from chain.errors import EncodingUnknown, NodeMisbehaved
-from chain.evm import blocks
+from chain.evm import blocks, transfers
 from chain.evm.blocks import read_block
 from chain.networks import Encoding
 from tests.support.chain import start_local_chain
@@ -97,6 +100,104 @@ def test_a_header_hashes_as_py_evm_does():
         for name, field in zip(names, fields, strict=True)
     }
     assert blocks.header_hash(told) == "0x" + keccak(rlp.encode(header)).hex()
+
+
+PAID_OUT = (
+    "128328a 1262d41 127ef72 12727aa 127e627 1279144 128bf38 12908fc 1286675 1291120 128a65f 128d180 128a7a6 127eaf3"
+    " 128f716 128b81c"
+)
+"""Gwei of the sixteen withdrawals of a block of Ethereum's main network."""
+
+
+def test_f21_the_withdrawals_of_a_block_of_the_main_network_give_its_root():
+    told = [
+        {
+            "index": hex(0x43AEA0B + place),
+            "validatorIndex": hex(0xC1C6A + place),
+            "address": "0xb9d7934878b5fb9610b3fe8a5e441e8fad7e293f",
+            "amount": "0x" + amount,
+        }
+        for place, amount in enumerate(PAID_OUT.split())
+    ]
+    root = "0x549d97d094b3215b7d7cdf2ed672cbb35dc2bc4c43ea8ffa572412cbc57a3203"
+    assert blocks.withdrawals_root({"withdrawals": told}) == root
+    told[7]["amount"] = "0x1"
+    assert blocks.withdrawals_root({"withdrawals": told}) != root
+
+
+def paying_out():
+    """A block of py-evm that pays withdrawals, as a node would tell it."""
+    paid = [
+        Withdrawal(7, 300, Address(bytes.fromhex(TO[2:])), 32 * 10**9),
+        Withdrawal(8, 301, Address(bytes.fromhex("33" * 20)), 0),
+    ]
+    header = PragueBlockHeader(
+        difficulty=0,
+        block_number=BlockNumber(12),
+        gas_limit=30_000_000,
+        timestamp=1_700_000_000,
+        base_fee_per_gas=7,
+        withdrawals_root=make_trie_root_and_nodes(paid)[0],
+    )
+    numbers = {name for name, is_number in blocks._HEADER if is_number}
+    told = {
+        name: hex(int.from_bytes(field, "big")) if name in numbers else "0x" + field.hex()
+        for (name, _), field in zip(blocks._HEADER, rlp.decode(rlp.encode(header)), strict=True)
+    }
+    withdrawals = [
+        {
+            "index": hex(one.index),
+            "validatorIndex": hex(one.validator_index),
+            "address": "0x" + one.address.hex(),
+            "amount": hex(one.amount),
+        }
+        for one in paid
+    ]
+    return told | {"hash": "0x" + header.hash.hex(), "transactions": [], "withdrawals": withdrawals}
+
+
+def test_f21_a_withdrawal_of_the_block_is_a_transfer_in_wei_and_nothing_is_ignored():
+    read = read_block(paying_out(), [], Encoding.ETHEREUM)
+    assert read.verified
+    (found,) = transfers.observations(read, {TO, "0x" + "33" * 20})
+    assert (found.tx_hash, found.place) == (read.ref.block_hash, "withdrawal:7")
+    assert (found.contract, found.recipient, found.amount) == (None, TO, 32 * 10**18)
+    assert TO in transfers.touched(read)
+    assert transfers.observations(read, {"0x" + "44" * 20}) == ()
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda block: block["withdrawals"][0].update(amount="0x1"),
+        lambda block: block["withdrawals"][0].update(address="0x" + "55" * 20),
+        lambda block: block["withdrawals"].pop(),
+        lambda block: block["withdrawals"].append(block["withdrawals"][0]),
+        lambda block: block.update(withdrawals=None),
+        lambda block: block.pop("withdrawals"),
+        lambda block: block.update(withdrawalsRoot=blocks.withdrawals_root(block | {"withdrawals": []})),
+    ],
+)
+def test_f21_altered_withdrawals_are_noticed(alter):
+    block = paying_out()
+    alter(block)
+    with pytest.raises(NodeMisbehaved):
+        read_block(block, [], Encoding.ETHEREUM)
+
+
+def test_f21_withdrawals_in_a_block_from_before_there_were_any_are_noticed():
+    header = LondonBlockHeader(
+        difficulty=0, block_number=BlockNumber(12), gas_limit=30_000_000, timestamp=1_600_000_000, base_fee_per_gas=7
+    )
+    numbers = {name for name, is_number in blocks._HEADER if is_number}
+    told = {
+        name: hex(int.from_bytes(field, "big")) if name in numbers else "0x" + field.hex()
+        for (name, _), field in zip(blocks._HEADER, rlp.decode(rlp.encode(header)), strict=False)
+    }
+    told |= {"hash": "0x" + header.hash.hex(), "transactions": []}
+    assert read_block(told, [], Encoding.ETHEREUM).withdrawals == ()
+    with pytest.raises(NodeMisbehaved, match="withdrawalsRoot"):
+        read_block(told | {"withdrawals": paying_out()["withdrawals"]}, [], Encoding.ETHEREUM)
 
 
 @pytest.fixture(scope="module", params=["anvil", "hardhat"])

@@ -1,42 +1,43 @@
 """Own transactions end to end: a real signer, a real node, the follower's blocks as evidence; killed at any instant."""
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import itertools
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from base.clock import SystemClock
 from base.entropy import SystemEntropy
 from base.errors import BrokenInvariant
 from chain import tables
-from chain import transaction_store as store
 from chain.address_pool import RESERVED_AT_ONCE, AddressPool
-from chain.broadcaster import Broadcaster
-from chain.checkpoints import Checkpoint
 from chain.errors import NodeUnavailable, PaymentRefused, SignerUnavailable, WrongChain
 from chain.estimates import NetworkFees
+from chain.evm.node import Node
+from chain.evm.rpc import HttpRpc
+from chain.local_blocks import set_next_base_fee
 from chain.networks import GWEI, Deployment, Encoding
-from chain.payments import Attempt
 from chain.queues import IN_FLIGHT_MAX
 from chain.signing import OwnAddress, OwnKey, Role
 from chain.transaction_states import Kind, State, WaitingFor
-from chain.transactions import OwnTransaction, Payment, Reserved, find, reserve
+from chain.transactions import find, reserve
 from custody.approvals import freeze_statement, lift_statement, sign_statement
 from custody.policy_starter import Limits, starter_policy
 from db.engine import tx
 from db.errors import UniqueBroken
-from tests.chain.support import BOOK, Following, follow
+from tests.chain.paying import STRANGER, KillAt, Killed, start_paying
+from tests.chain.support import BOOK, follow
 from tests.custody.samples import PEOPLE, people_text
-from tests.support.chain import RunningChain, start_local_chain
-from tests.support.signer import RunningSigner, generous_policy, start_signer
-from wiring.signing import CustodySigner, SignerReservations, XpubAddresses
+from tests.faults.lies import Kind as Lies
+from tests.faults.lying_node import lying_node
+from tests.support.chain import start_local_chain
+from tests.support.signer import generous_policy, start_signer
+from wiring.signing import SignerReservations, XpubAddresses
 
 pytestmark = pytest.mark.slow
 
-STRANGER = "0x00000000000000000000000000000000deadbeef"
 CHECKPOINTS = (
     "signing.before",
     "signing.after",
@@ -46,124 +47,6 @@ CHECKPOINTS = (
     "mined.seen",
     "final.seen",
 )
-
-
-class Killed(Exception):
-    """Stands for the process's end."""
-
-
-@dataclass
-class KillAt:
-    """Ends the step at the first checkpoint of this name."""
-
-    name: str
-
-    def reached(self, name: str) -> None:
-        if name == self.name:
-            raise Killed(name)
-
-
-@dataclass
-class Paying:
-    """A hot address with money, its signer, and a broadcaster on a followed chain."""
-
-    following: Following
-    signer: RunningSigner
-    hot: OwnAddress
-    broadcaster: Broadcaster
-    count: int = field(default=0)
-
-    @property
-    def chain(self) -> RunningChain:
-        return self.following.chain
-
-    def another(self, checkpoint: Checkpoint | None = None, **changes: Any) -> Broadcaster:
-        """A broadcaster as a restarted worker has it."""
-        settings: dict[str, Any] = {
-            "engine": self.following.engine,
-            "network": self.following.network,
-            "nodes": [self.following.node],
-            "signer": CustodySigner(self.signer.client(seconds=2)),
-            "clock": self.following.clock,
-            "checkpoint": checkpoint,
-            "resend_seconds": 0,
-        }
-        return Broadcaster(**(settings | changes))
-
-    def payment(
-        self, amount: int = 1_000_000, *, asset: str = "USDC", subject: str | None = None, **changes: Any
-    ) -> Payment:
-        self.count += 1
-        settings: dict[str, Any] = {
-            "network": self.following.network.name,
-            "kind": Kind.WITHDRAWAL,
-            "book": BOOK,
-            "subject": subject or f"wdr_{self.count}",
-            "sender": self.hot,
-            "contract": None if asset == "ETH" else self.chain.token(asset).lower(),
-            "to": STRANGER,
-            "amount": amount,
-            "gas_limit": 100_000,
-            "fee_wei_max": 100_000 * 100 * GWEI,
-        }
-        return Payment(**(settings | changes))
-
-    async def reserve(self, payment: Payment) -> Reserved:
-        async with tx(self.following.engine) as connection:
-            return await reserve(connection, payment, clock=self.following.clock, entropy=SystemEntropy())
-
-    async def pay(self, *args: Any, **changes: Any) -> Reserved:
-        return await self.reserve(self.payment(*args, **changes))
-
-    async def transaction(self, reserved: Reserved) -> OwnTransaction:
-        async with tx(self.following.engine) as connection:
-            found = await store.by_id(connection, reserved.id)
-        assert found is not None
-        return found
-
-    async def attempts(self, reserved: Reserved) -> list[Attempt]:
-        async with tx(self.following.engine) as connection:
-            return (await store.attempts_of(connection, [reserved.id]))[reserved.id]
-
-    async def settle(self, blocks: int = 4) -> None:
-        """Mine until nothing that was sent is unfinished, and let both sides see it."""
-        for _ in range(10):
-            self.chain.mine(blocks)
-            await self.following.catch_up()
-            await self.broadcaster.step()
-            async with tx(self.following.engine) as connection:
-                unfinished = await store.open_ones(connection, network=self.following.network.name, limit=100)
-            if all(one.state is State.RESERVED for one in unfinished):
-                return
-        raise AssertionError(f"still unfinished: {unfinished}")
-
-    def paid_to_stranger(self, asset: str = "USDC") -> int:
-        return self.chain.balance(asset, STRANGER)
-
-
-async def start_paying(chain: RunningChain, signer: RunningSigner, following: Following) -> Paying:
-    following.clock = SystemClock()
-    source = XpubAddresses(signer.xpubs)
-    hot = OwnAddress(OwnKey(Role.HOT, 0), source.address(OwnKey(Role.HOT, 0)))
-    await following.enrol(hot.address)
-    chain.transfer("USDC", hot.address, 100_000_000)
-    chain.faucet(hot.address, 10**18)
-    await following.catch_up()
-    paying = Paying(following, signer, hot, None)  # type: ignore[arg-type]
-    paying.broadcaster = paying.another()
-    return paying
-
-
-@pytest.fixture
-def signer(anvil, tmp_path) -> Iterator[RunningSigner]:
-    running = start_signer(tmp_path / "signer", generous_policy(anvil.chain_id, anvil.token("USDC").lower()))
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-async def paying(anvil, signer, following) -> Paying:
-    return await start_paying(anvil, signer, following)
 
 
 class TestToTheEnd:
@@ -226,9 +109,11 @@ class TestToTheEnd:
 
     async def test_f47_a_journal_behind_what_this_database_has_seen_gives_no_address_indexes(self, paying):
         client = paying.signer.client()
+        source = XpubAddresses(paying.signer.xpubs)
         pool = AddressPool(
             paying.following.engine,
-            source=XpubAddresses(paying.signer.xpubs),
+            source=source,
+            fingerprints=source.fingerprints,
             keys=None,
             reserver=SignerReservations(client),
             clock=paying.following.clock,
@@ -251,6 +136,13 @@ class TestToTheEnd:
         assert [(await paying.transaction(one)).state for one in paid] == [State.FINAL] * 5
         assert paying.paid_to_stranger("ETH") == sum(10**15 + n for n in range(5))
 
+    async def test_a_payment_keeps_the_generation_of_its_keys(self, paying):
+        sender = OwnAddress(OwnKey(Role.GAS, 0, 2), "0x" + "22" * 20)
+        to = OwnAddress(OwnKey(Role.DEPOSIT, 3, 4), "0x" + "34" * 20)
+        reserved = await paying.pay(1, asset="ETH", kind=Kind.GAS_TOPUP, sender=sender, to=to, subject="gas_1")
+        kept = (await paying.transaction(reserved)).payment
+        assert (kept.sender, kept.to) == (sender, to)
+
     async def test_an_own_recipient_is_derived_by_the_signer(self, paying):
         key = OwnKey(Role.DEPOSIT, 3)
         to = OwnAddress(key, XpubAddresses(paying.signer.xpubs).address(key))
@@ -262,6 +154,7 @@ class TestToTheEnd:
                     family="evm",
                     address=gas.address,
                     role="gas",
+                    generation=1,
                     key_index=0,
                     issued_at=paying.following.clock.now(),
                 )
@@ -275,9 +168,15 @@ class TestToTheEnd:
         assert paying.chain.balance("ETH", to.address) == 10**16
 
     async def test_f40_a_reverted_payment_ends_reverted_at_final(self, paying):
-        paying.chain.as_token_owner("USDC", "blacklist(address)", STRANGER)
+        paying.chain.set_automine(False)
         reserved = await paying.pay()
         await paying.broadcaster.step()
+        (attempt,) = await paying.attempts(reserved)
+        paying.chain.rpc("anvil_dropTransaction", attempt.tx_hash)
+        paying.chain.set_automine(True)
+        paying.chain.as_token_owner("USDC", "blacklist(address)", STRANGER)  # after it was tried and signed
+        await paying.broadcaster.step()
+        paying.chain.mine()
         await paying.following.catch_up()
         await paying.broadcaster.step()
         assert (await paying.transaction(reserved)).state is State.MINED
@@ -442,7 +341,7 @@ class TestNode:
     async def test_nothing_is_signed_while_the_network_is_halted(self, paying):
         reserved = await paying.pay(7)
         async with tx(paying.following.engine) as connection:
-            await connection.execute(update(tables.networks).values(halted="reorg_below_final"))
+            await connection.execute(update(tables.networks).values(halted="reorg_below_final", halted_at=func.now()))
         assert not await paying.broadcaster.step()
         assert (await paying.transaction(reserved)).state is State.RESERVED
 
@@ -473,6 +372,30 @@ class TestReplacing:
             assert paying.paid_to_stranger() == 7
             await following.follower.close()
             signer.stop()
+
+    async def test_f35_a_node_as_strict_as_geth_takes_every_replacement_of_ours(self, paying):
+        """Both fees at least a tenth higher, each time, be it a payment or what cancels one."""
+        chain = paying.chain
+        chain.set_automine(False)
+        async with lying_node(chain.url) as liar:
+            liar.lie(Lies.REPLACEMENT, times=None)
+            strict = {"nodes": [Node(paying.following.network, HttpRpc(liar.url))], "replace_seconds": 0}
+            reserved = await paying.pay(7)
+            await paying.another(**strict).step()
+            for gwei in (5, 20, 60):
+                chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(gwei * GWEI))
+                chain.mine()
+                await paying.another(**strict).step()
+            await paying.cancel(reserved)
+            await paying.another(**strict).step()
+            attempts = await paying.attempts(reserved)
+            assert [attempt.kind for attempt in attempts][-2:] == ["pay", "cancel"]
+            assert len(attempts) >= 3
+            assert liar.asked["eth_sendRawTransaction"] == len(attempts)
+            assert liar.told[Lies.REPLACEMENT] == 0, "it refused none"
+        for before, after in itertools.pairwise(attempts):
+            assert after.bid.max_fee_per_gas * 10 >= before.bid.max_fee_per_gas * 11
+            assert after.bid.tip * 10 >= before.bid.tip * 11
 
     async def test_f36_an_earlier_attempt_mined_after_its_replacement_settles_once(self, paying):
         paying.chain.set_automine(False)
@@ -537,6 +460,31 @@ class TestReplacing:
 
 
 class TestWaiting:
+    async def test_f39_gas_above_the_cap_waits_and_resumes_by_itself_on_hardhat(self, tmp_path, database):
+        with start_local_chain(tmp_path, "hardhat") as chain:
+            signer = start_signer(tmp_path / "signer", generous_policy(chain.chain_id, chain.token("USDC").lower()))
+            following = follow(chain, database.engine(), SystemClock())
+            paying = await start_paying(chain, signer, following)
+            reserved = await paying.pay(7)
+            chain.rpc("hardhat_setNextBlockBaseFeePerGas", hex(900 * GWEI))
+            chain.mine()
+            await following.catch_up()
+            await paying.broadcaster.step()
+            waiting = await paying.transaction(reserved)
+            assert (waiting.state, waiting.waiting_for) == (State.RESERVED, WaitingFor.FEE)
+            assert "gas costs more than" in (waiting.refusal or "")
+            chain.rpc("hardhat_setNextBlockBaseFeePerGas", hex(GWEI))
+            chain.mine()
+            await following.catch_up()
+            await paying.broadcaster.step()
+            chain.mine(4)
+            await following.catch_up()
+            await paying.broadcaster.step()
+            assert (await paying.transaction(reserved)).state is State.FINAL
+            assert paying.paid_to_stranger() == 7
+            await following.follower.close()
+            signer.stop()
+
     async def test_f39_gas_above_the_cap_waits_and_resumes_by_itself(self, paying):
         paying.chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(900 * GWEI))
         paying.chain.mine()
@@ -669,7 +617,7 @@ class TestReserving:
 
 class TestEstimates:
     async def test_an_estimate_covers_what_the_payment_then_costs(self, paying):
-        fees = NetworkFees({"local": paying.following.node})
+        fees = NetworkFees({"local": paying.following.node}, clock=SystemClock())
         usdc = Deployment(asset="USDC", network="local", contract=paying.chain.token("USDC").lower(), decimals=6)
         cost = await fees.estimate(usdc, sender=paying.hot.address, to=STRANGER, amount=5)
         assert cost is not None
@@ -682,7 +630,7 @@ class TestEstimates:
         assert end.mined.fee_wei <= cost.expected_wei <= cost.highest_wei
 
     async def test_what_would_be_refused_on_chain_is_refused_before_it_costs_gas(self, paying):
-        fees = NetworkFees({"local": paying.following.node})
+        fees = NetworkFees({"local": paying.following.node}, clock=SystemClock())
         eth = Deployment(asset="ETH", network="local", contract=None, decimals=18)
         usdc = Deployment(asset="USDC", network="local", contract=paying.chain.token("USDC").lower(), decimals=6)
         paying.chain.rpc("anvil_setCode", STRANGER, "0x60006000fd")  # always reverts
@@ -693,6 +641,20 @@ class TestEstimates:
         assert await fees.estimate(usdc, sender=paying.hot.address, to=STRANGER, amount=10**30) is not None
 
     async def test_a_sender_without_funds_still_gets_an_estimate(self, paying):
-        fees = NetworkFees({"local": paying.following.node})
+        fees = NetworkFees({"local": paying.following.node}, clock=SystemClock())
         eth = Deployment(asset="ETH", network="local", contract=None, decimals=18)
         assert await fees.estimate(eth, sender=STRANGER, to=paying.hot.address, amount=10**24) is not None
+
+    async def test_a_market_read_within_the_last_second_serves_other_estimates(self, paying, clock):
+        fees = NetworkFees({"local": paying.following.node}, clock=clock)
+        eth = Deployment(asset="ETH", network="local", contract=None, decimals=18)
+        told = {"sender": paying.hot.address, "to": STRANGER, "amount": 1}
+        before = await fees.estimate(eth, **told)
+        set_next_base_fee(paying.chain.url, 40 * GWEI)
+        paying.chain.mine()
+        assert await fees.estimate(eth, **told) == before
+        clock.advance(timedelta(seconds=1))
+        after = await fees.estimate(eth, **told)
+        assert before is not None
+        assert after is not None
+        assert after.bid.max_fee_per_gas > 40 * GWEI > before.bid.max_fee_per_gas

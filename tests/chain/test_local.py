@@ -148,6 +148,13 @@ class TestBlocks:
         assert clean.height() == before + 7
         assert len({clean.block_hash(height) for height in range(before, before + 8)}) == 8
 
+    def test_mined_blocks_hang_on_each_other(self, clean):
+        first = clean.height()
+        clean.mine(40)
+        blocks = [clean.rpc("eth_getBlockByNumber", hex(height), False) for height in range(first, clean.height() + 1)]
+        assert len(blocks) == 41
+        assert [block["parentHash"] for block in blocks[1:]] == [block["hash"] for block in blocks[:-1]]
+
     def test_without_automine_a_transaction_waits_for_mine(self, clean):
         clean.set_automine(False)
         tx_hash = clean.transfer("USDC", STRANGER, 5, seconds=None)

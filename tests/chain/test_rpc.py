@@ -188,6 +188,25 @@ async def test_f33_f34_f35_the_real_nodes_refusals_are_known(kind, tmp_path):
         await rpc.close()
 
 
+@pytest.mark.slow
+async def test_more_gas_than_a_transaction_may_have_is_known_for_what_it_is(tmp_path):
+    """EIP-7825: 2^24. On Hardhat, which enforces it."""
+    with start_local_chain(tmp_path, "hardhat") as chain:
+        account = Account.from_key("0x" + "51" * 32)
+        chain.faucet(account.address, 10**19)
+        rpc = HttpRpc(chain.url)
+        terms = {"chainId": chain.chain_id, "nonce": 0, "to": chain.accounts[0], "value": 1, "maxFeePerGas": 10**11}
+        for gas, refusal in ((2**24 + 1, errors.GasLimitRefused), (2**24, None)):
+            signed = account.sign_transaction(terms | {"gas": gas, "maxPriorityFeePerGas": 10**9})
+            raw = "0x" + signed.raw_transaction.hex()
+            if refusal is None:
+                await rpc.call("eth_sendRawTransaction", raw)
+            else:
+                with pytest.raises(refusal):
+                    await rpc.call("eth_sendRawTransaction", raw)
+        await rpc.close()
+
+
 class InProcess:
     """eth-tester (py-evm) behind the `Rpc` protocol, as far as a block's reader asks."""
 

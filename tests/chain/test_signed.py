@@ -8,8 +8,22 @@ from eth_account import Account
 
 from chain.errors import SignerConflict, SignerRefused, SignerUnavailable
 from chain.evm.signed import check_signed, transfer_call
-from chain.signing import CancelIntent, OwnKey, Role, TransferIntent
+from chain.orders import order_map, order_of
+from chain.signing import (
+    Allow,
+    Batch,
+    CancelIntent,
+    Carry,
+    Deploy,
+    Leg,
+    OwnAddress,
+    OwnKey,
+    Role,
+    TransferIntent,
+)
 from custody import derivation, errors, intents
+from custody.transactions import build
+from custody.transactions import sign as sign_as_custody
 from wiring.signing import for_chain, for_custody
 
 KEY = Account.from_key("0x" + "51" * 32)
@@ -151,6 +165,7 @@ def test_only_a_no_of_the_policy_frees_anything(answer, kind):
     ("role", "contract", "to", "kind"),
     [
         (Role.GAS, None, OwnKey(Role.DEPOSIT, 7), intents.TopUp),
+        (Role.GAS, None, OwnKey(Role.DEPOSIT, 7, 2), intents.TopUp),
         (Role.DEPOSIT, None, OwnKey(Role.HOT, 0), intents.Sweep),
         (Role.DEPOSIT, TOKENS.contract, OwnKey(Role.HOT, 0), intents.Sweep),
         (Role.DEPOSIT, TOKENS.contract, TO, intents.Sweep),
@@ -158,9 +173,11 @@ def test_only_a_no_of_the_policy_frees_anything(answer, kind):
     ],
 )
 def test_what_a_gas_key_gives_is_a_top_up_and_what_a_deposit_key_gives_a_sweep(role, contract, to, kind):
-    asked: Any = for_custody(replace(TOKENS, sender=OwnKey(role, 3), contract=contract, to=to))
+    asked: Any = for_custody(replace(TOKENS, sender=OwnKey(role, 3, 4), contract=contract, to=to))
     assert type(asked) is kind
-    assert asked.sender == intents.KeyRef(derivation.Role(role.value), 3)
+    assert asked.sender == intents.KeyRef(derivation.Role(role.value), 3, 4)
+    if isinstance(to, OwnKey):
+        assert str(asked.to) == str(to)
     assert (asked.amount, intents.asset_of(asked)) == (TOKENS.amount, contract or "native")
 
 
@@ -183,3 +200,34 @@ def test_an_intent_keeps_its_meaning_on_the_way_to_the_signer(intent, kind):
         own = intents.KeyRef(derivation.Role.DEPOSIT, 7)
         assert asked.to == (own if isinstance(intent.to, OwnKey) else bytes.fromhex(TO[2:]))
         assert asked.amount == 5
+
+
+VIA, OWNER = "0x" + "44" * 20, OwnAddress(OwnKey(Role.DEPOSIT, 7), "0x" + "55" * 20)
+LEGS = Batch((Leg("wdr_a", TO, 2), Leg("wdr_b", "0x" + "23" * 20, 3)))
+ORDERS = {
+    "native batch": replace(NATIVE, to=VIA, order=LEGS),
+    "token batch": replace(TOKENS, to=VIA, order=LEGS),
+    "allowance": replace(TOKENS, to=VIA, order=Allow("bat_1")),
+    "allowance taken back": replace(TOKENS, to=VIA, amount=0, order=Allow("bat_1")),
+    "deployment": replace(NATIVE, to=VIA, amount=0, order=Deploy(b"\x60\x00")),
+    "carried authorisation": replace(
+        TOKENS, sender=OwnKey(Role.GAS, 0), order=Carry("swp_1", OWNER, 1_800_000_000, b"\x01" * 64 + b"\x1b")
+    ),
+}
+
+
+@pytest.mark.parametrize("intent", ORDERS.values(), ids=ORDERS)
+def test_what_an_order_calls_is_what_the_signer_builds_for_it(intent):
+    owners = {7: bytes.fromhex(OWNER.address[2:])}
+    asked = for_custody(intent)
+    signed = sign_as_custody(build(asked, lambda key: owners[key.index]), bytes(KEY.key))
+    found = check_signed(signed.raw, intent, sender=SENDER, recipient=intent.to)
+    assert found == "0x" + signed.tx_hash.hex()
+    other = replace(intent, amount=intent.amount + 1, order=None)
+    with pytest.raises(SignerUnavailable):
+        check_signed(signed.raw, other, sender=SENDER, recipient=intent.to)
+
+
+@pytest.mark.parametrize("intent", ORDERS.values(), ids=ORDERS)
+def test_an_order_is_read_back_from_its_row_as_it_was(intent):
+    assert order_of(order_map(intent.order)) == intent.order

@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -48,12 +50,18 @@ def installed(home: Path) -> Path:
     return made.config
 
 
-def commands():
+def commands() -> Iterator[list[str]]:
     """Every command as its words."""
-    group = Commands()
+
+    def below(words: list[str], command: object) -> Iterator[list[str]]:
+        inner = vars(command).get("commands", {})
+        if not inner:
+            yield words
+        for word, deeper in inner.items():
+            yield from below([*words, word], deeper)
+
     for name in COMMANDS:
-        inner = vars(group.get_command(None, name)).get("commands", {})
-        yield from ([name, word] for word in inner) if inner else [[name]]
+        yield from below([name], Commands().get_command(None, name))
 
 
 @pytest.mark.parametrize("command", list(commands()), ids=" ".join)
@@ -96,6 +104,17 @@ def test_a_variable_overrides_the_file(tmp_path, monkeypatch):
     assert load_settings(config).api_port == 8080
     monkeypatch.setenv("ONEBOOK_API_PORT", "9090")
     assert load_settings(config).api_port == 9090
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [('"deposit.02" = "x"', 'later generations "deposit.2"'), ('cold = "x"', "xpubs.cold"), ("hot.2 = 3", "Cannot")],
+)
+def test_a_public_key_recorded_under_no_keys_name_is_named(tmp_path, line, told):
+    config = installed(tmp_path)
+    config.write_text(config.read_text().replace("\n[[assets]]", f"{line}\n\n[[assets]]", 1))
+    with pytest.raises(ConfigError, match=told):
+        load_settings(config)
 
 
 def test_secrets_are_not_shown(tmp_path):
@@ -165,6 +184,7 @@ def test_a_chain_by_hand(tmp_path):
             refused = onebook("chain", "faucet", *wrong, cwd=tmp_path)
             assert refused.returncode in (1, 2)
             assert said in refused.stderr
+        blocks_by_hand(tmp_path)
         second = onebook("chain", "up", cwd=tmp_path)
         assert second.returncode == 2
         assert record["url"] in second.stderr
@@ -174,6 +194,44 @@ def test_a_chain_by_hand(tmp_path):
     down = onebook("chain", "status", cwd=tmp_path)
     assert down.returncode == 2
     assert "onebook chain up" in down.stderr
+
+
+def blocks_by_hand(folder: Path) -> None:
+    """Time, snapshots and another branch, and what each says of a wrong word: one line."""
+
+    def told(*arguments: str) -> Any:
+        ended = onebook("chain", *arguments, "--json", cwd=folder)
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    taken = onebook("chain", "snapshot", "take", "before", cwd=folder)
+    assert taken.returncode == 0, taken.stderr
+    before = told("status")
+    assert onebook("chain", "time", "+3d", "--mine", cwd=folder).returncode == 0
+    assert told("status")["head_time"] == before["head_time"] + 3 * 86_400
+    assert onebook("chain", "time", "2035-01-31T12:00:00Z", cwd=folder).returncode == 0
+    assert onebook("chain", "mine", cwd=folder).returncode == 0
+    assert onebook("chain", "time", cwd=folder).stdout.endswith("2035-01-31T12:00:00Z (2053857600)\n")
+    assert told("reorg", "2") == {"height": before["head"] + 2, "ancestor": before["head"], "kept": [], "dropped": []}
+    assert [one["name"] for one in told("snapshot", "list")] == ["before"]
+    back = onebook("chain", "snapshot", "revert", "before", cwd=folder)
+    assert f"a reorganisation down to block {before['head']}" in back.stdout
+    assert told("status")["head_hash"] == before["head_hash"]
+    for wrong, code, said in (
+        (("mine", "-3"), 2, "1 to 10000 blocks can be mined at once, not -3"),
+        (("mine", "many"), 1, "blocks is a whole number such as 3, not 'many'"),
+        (("time", "-5"), 1, "a chain's time only goes forward"),
+        (("time", "2001-01-01T00:00:00Z"), 1, "a chain's time only goes forward"),
+        (("time", "2035-01-31"), 1, "'2035-01-31' is no time"),
+        (("time", "+9999999d"), 1, "year 9999"),
+        (("reorg", "-1"), 1, "at least one block, not -1"),
+        (("reorg", "1.5"), 1, "depth is a whole number"),
+        (("reorg", "5000"), 1, "blocks can be replaced, not 5000"),
+        (("snapshot", "revert", "after"), 1, "no snapshot 'after'; there are: before"),
+        (("snapshot", "take", "before"), 1, "there is a snapshot 'before' already"),
+    ):
+        ended = onebook("chain", *wrong, cwd=folder)
+        assert (ended.returncode, ended.stderr.count("\n"), said in ended.stderr) == (code, 1, True), ended.stderr
 
 
 def test_commands_that_ask_no_node_load_no_library_for_it():

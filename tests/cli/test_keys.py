@@ -134,6 +134,24 @@ def test_a_drill_compares_with_the_xpubs_of_a_configuration(tmp_path: Path):
     assert "records no gas key" in refused.shown
 
 
+def test_a_drill_of_a_later_generation_compares_with_its_own_xpub(keys: Path):
+    made = talk(keys.parent, "rotate", "hot", "--public", "public.json", answers=["yes", WORD])
+    public = json.loads((keys.parent / "public.json").read_text())["keys"][0]["public"]
+    (keys.parent / "onebook.toml").write_text(f'[xpubs]\nhot = "first"\n"hot.2" = "{public}"\n')
+    drilled = ("drill", "hot", "--recorded", "onebook.toml", "--generation")
+    answers = ["yes", " ".join(made.cards[0])]
+    assert "OK" in talk(keys.parent, *drilled, "2", answers=answers).shown
+    refused = talk(keys.parent, *drilled, "3", answers=answers, code=2)
+    assert "records no hot key of generation 3" in refused.shown
+
+
+def test_a_rotation_says_what_is_to_be_done_next(keys: Path):
+    shown = talk(keys.parent, "rotate", "gas", answers=["yes", WORD]).shown
+    assert f'"gas.2" = "{fingerprint(keys, Role.GAS, 2)}"' in shown
+    assert "nothing pays by gas.2 of itself yet" in shown
+    assert "new addresses come from" not in shown
+
+
 def test_a_ceremony_that_is_broken_off_stores_nothing(tmp_path: Path):
     written = onebook("keys", "ceremony", cwd=tmp_path, typed=f"yes\n{WORD}\n{WORD}\n\nno idea\n")
     assert written.returncode == 2

@@ -140,7 +140,7 @@ async def test_an_installation_with_a_token_is_enrolled_signs_and_has_its_next_p
     house.policy("enrol")
     with house.signer() as client:
         status = await client.status()
-        assert status.xpubs == house.publics
+        assert status.keys == house.publics
         paid = await client.sign(token_transfer(), highest=None)
         filled = await client.sign(top_up(), highest=None)
         await client.close()
@@ -253,7 +253,7 @@ def test_one_of_the_two_settings_alone_is_refused(house: House, line: str):
     for command in (("signer", "run"), ("config",), ("up",)):
         ended = onebook(*command, cwd=house.home)
         assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
-        assert "onebook.toml: pkcs11_token: pkcs11_module and pkcs11_token go together" in ended.stderr
+        assert "pkcs11_token: pkcs11_module and pkcs11_token go together" in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from custody import wire
 from custody.approvals import mandate_from, mandate_map
 from custody.claims import claims_from
 from custody.errors import IntentInvalid
-from custody.intents import from_map, to_map
+from custody.intents import PayoutBatch, from_map, to_map
 from custody.policy_file import parse
 from tests.custody.attacks.stage import Line, swap
 from tests.custody.fuzz_model import Model, Unexpected
@@ -156,7 +156,8 @@ class Fuzz:
             asked["mandate"] = mandate_map(mandate(made, policy_fingerprint=parse(policy()).fingerprint))
             model.approve(made)
         if draw.random() < 0.1:
-            asked["claims"] = {"account": "user", "asset": "USDC", "amount": "1", "key_hash": bytes(32)}
+            whose = {"account": "user", "asset": "USDC", "amount": "1", "key_hash": bytes(32)}
+            asked["claims"] = [whose] * len(made.legs) if isinstance(made, PayoutBatch) else whose
         if draw.random() < 0.15:
             asked = {"v": 1, **draw.choice(OTHERS)}
         return asked

@@ -4,30 +4,31 @@ from pathlib import Path
 
 import pytest
 
-from base.entropy import SystemEntropy
 from custody.approvals import policy_statement, sign_statement
-from custody.ceremony import draw_keys, store_keys
 from custody.clocks import SystemClocks
 from custody.derivation import AddressSource, Role
 from custody.enrolment import enrol, enrolment_of
 from custody.errors import SignerRefused, SignerUnavailable
 from custody.intents import KeyRef
 from custody.journal import Journal
-from custody.keystore import PassphraseWrap
 from custody.policy_file import parse
 from custody.policy_signatures import PolicySignatures, encode_signatures, signatures_path
 from tests.custody.samples import PEOPLE, full_policy, proof, sweep, token_transfer
-from tests.support.signer import LIGHT, PASSPHRASE, RunningSigner, start_signer, write_policy
+from tests.support.signer import RunningSigner, start_signer, write_policy
 
 pytestmark = pytest.mark.slow
 
 
 def rotated(signer: RunningSigner) -> str:
     """A second deposit key in the signer's folder, and the policy that takes it in; the key's xpub."""
-    drawn = draw_keys(SystemEntropy(), [Role.DEPOSIT], generation=2)
-    store_keys(signer.folder / "keys", drawn, wrap=PassphraseWrap(PASSPHRASE, LIGHT), entropy=SystemEntropy())
-    public = drawn[0].public()
-    marks = {role.value: key.fingerprint for role, key in signer.keys.items()} | {"deposit.2": public.fingerprint}
+    public = signer.rotate()
+    take_in(signer, "deposit.2", public.fingerprint)
+    return public.public
+
+
+def take_in(signer: RunningSigner, name: str, mark: bytes) -> None:
+    """The policy that names a key more, signed by its people."""
+    marks = {role.value: key.fingerprint for role, key in signer.keys.items()} | {name: mark}
     stated = "\n".join(f'"{name}" = "{mark.hex()}"' for name, mark in marks.items())
     text = full_policy(version=2, extra=f"\n\n[keys]\n{stated}\n")
     path = write_policy(signer.folder, text)
@@ -37,7 +38,6 @@ def rotated(signer: RunningSigner) -> str:
     beside = signatures_path(path)
     beside.write_text(encode_signatures(PolicySignatures(policy.version, policy.fingerprint, signatures)))
     beside.chmod(0o600)
-    return public.public
 
 
 async def test_after_a_rotation_new_addresses_come_from_the_new_seed_and_the_old_one_still_sweeps(tmp_path: Path):
@@ -61,6 +61,36 @@ async def test_after_a_rotation_new_addresses_come_from_the_new_seed_and_the_old
         with pytest.raises(SignerRefused) as refused:
             await client.sign(sweep(subject="swp_3", sender=KeyRef(Role.DEPOSIT, 3, 3)), highest=None)
         assert refused.value.code == "role_not_held"
+        await client.close()
+    finally:
+        signer.stop()
+
+
+async def test_a_policy_that_names_a_key_which_is_not_there_is_not_accepted_and_can_be_corrected(tmp_path: Path):
+    signer = start_signer(tmp_path, full_policy())
+    try:
+        public = signer.rotate()
+        take_in(signer, "deposit.2", bytes(32))
+        with pytest.raises(SignerUnavailable, match=r"no deposit key in .* has the fingerprint 0000"):
+            signer.restart()
+        take_in(signer, "deposit.2", public.fingerprint)
+        signer.restart()
+        client = signer.client()
+        assert (await client.status()).keys == signer.xpubs | {"deposit.2": public.public}
+        await client.close()
+    finally:
+        signer.stop()
+
+
+async def test_keys_are_asked_for_by_the_name_that_the_policy_gives_them(tmp_path: Path):
+    signer = start_signer(tmp_path, full_policy())
+    try:
+        public = signer.rotate()
+        take_in(signer, "deposit.7", public.fingerprint)  # its file says 2
+        signer.restart()
+        client = signer.client()
+        assert await client.addresses("deposit.7", first=0, count=1) == [AddressSource(public.public).address(0)]
+        assert [await client.reserve("deposit.7", count=10, highest=None) for _ in range(2)] == [0, 10]
         await client.close()
     finally:
         signer.stop()

@@ -31,6 +31,32 @@ def test_signatures_of_hd_keys_are_low_s_and_lead_to_the_address():
         assert recovered(signature, digest) == keys.address(index) == account.child(index).address()
 
 
+class TwoAccounts(AccountKeys):
+    """Keys of one seed under the xpub of another: what a fault in either derivation looks like."""
+
+    def private_key(self, index: int) -> bytes:
+        return AccountKeys(self.role, SEED[::-1]).private_key(index)
+
+
+def test_a_key_that_does_not_lie_at_its_address_signs_nothing():
+    with pytest.raises(AssertionError, match="different addresses"):
+        HdKeys(TwoAccounts(Role.HOT, SEED)).sign(0, bytes(32))
+
+
+def test_a_signature_that_a_fault_spoilt_is_not_given_away(monkeypatch: pytest.MonkeyPatch):
+    keys, honest = HdKeys(AccountKeys(Role.HOT, SEED)), PrivateKey.sign_recoverable
+
+    def spoilt(key: PrivateKey, digest: bytes, hasher: None) -> bytes:
+        signature = bytearray(honest(key, digest, hasher=hasher))
+        signature[40] ^= 1
+        return bytes(signature)
+
+    assert keys.sign(0, bytes(range(32)))
+    monkeypatch.setattr(PrivateKey, "sign_recoverable", spoilt)
+    with pytest.raises(AssertionError, match="lead back"):
+        keys.sign(0, bytes(range(32)))
+
+
 def test_hd_keys_name_themselves_by_their_xpub():
     account = AccountKeys(Role.GAS, SEED)
     keys = HdKeys(account, generation=3)

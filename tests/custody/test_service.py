@@ -13,7 +13,7 @@ from custody.judging import DENIALS
 from custody.transactions import read
 from tests.custody.bench import ACCOUNTS, PAYOUT, Bench, benched
 from tests.custody.clocks import DAY, HOUR, MINUTE
-from tests.custody.samples import CHAIN, GAS, cancel, dearer, policy_text, sweep, token_transfer
+from tests.custody.samples import CHAIN, GAS, batch, cancel, dearer, policy_text, sweep, token_transfer
 
 
 def test_a_repeat_is_served_from_the_journal_and_never_journalled_again(plain: Bench):
@@ -265,6 +265,22 @@ def test_claims_are_kept_for_recovery_and_decide_nothing(plain: Bench):
     assert again == told
     row = plain.journal.rows(first=3, count=1)[0]
     assert cbor2.loads(row.body)["claims"] == claims
+
+
+def test_claims_of_a_batch_are_kept_for_each_leg(bench: Bench):
+    whose: list[dict[str, object] | None] = [
+        {"account": f"user:{number}", "asset": "ETH", "amount": "500", "key_hash": bytes(32)} for number in (1, 2)
+    ]
+    asked = batch(PAYOUT)
+    assert len(asked.legs) == len(whose)
+    told = bench.ask(call="sign", intent=to_map(asked), highest=None, claims=whose[:1])
+    assert told["refused"]["code"] == "intent_invalid"
+    told = bench.ask(call="sign", intent=to_map(asked), highest=None, claims=whose[0])
+    assert told["refused"]["code"] == "intent_invalid"
+    told = bench.ask(call="sign", intent=to_map(asked), highest=None, claims=[whose[0], None])
+    assert "ok" in told, told
+    row = next(row for row in bench.journal.rows(first=1, count=20) if row.kind == "intent")
+    assert cbor2.loads(row.body)["claims"] == [whose[0], None]
 
 
 def test_status_says_what_the_signer_is_doing(bench: Bench):

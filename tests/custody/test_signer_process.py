@@ -56,7 +56,7 @@ def refusals(signer: RunningSigner) -> int:
 async def test_allowed_transfers_are_signed_by_the_right_keys(signer: RunningSigner):
     client = signer.client()
     status = await client.status()
-    assert status.xpubs == signer.xpubs
+    assert status.keys == signer.xpubs
     assert status.fingerprints == {role: key.fingerprint for role, key in signer.keys.items()}
     paid = await client.sign(token_transfer(), highest=None)
     swept = await client.sign(

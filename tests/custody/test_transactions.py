@@ -1,8 +1,9 @@
 """Transactions against a second opinion (eth-account), and what counts as one when read back."""
 
 import re
+from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from custody.derivation import AccountKeys, Role
 from custody.errors import IntentInvalid
 from custody.intents import KeyRef
-from custody.transactions import build, created_address, read, sign
+from custody.transactions import build, created_address, read, read_as, sign
 from tests.custody.samples import token_transfer
 from tests.custody.strategies import FORMS, MESSAGES, intents
 
@@ -109,6 +110,7 @@ def test_every_kind_of_payment_signs_to_the_same_bytes_as_eth_account(intent: An
     assert ours.tx_hash == bytes(theirs.hash)
     assert Account.recover_transaction(ours.raw) == Account.from_key(key(intent.sender)).address
     assert read(ours.raw) == ours
+    assert read_as(ours.transaction, ours.raw) == ours
 
 
 @given(st.binary(min_size=20, max_size=20), st.integers(0, 2**63 - 1))
@@ -131,16 +133,26 @@ def test_signing_again_gives_the_same_bytes():
 def test_a_signature_with_high_s_is_not_read_as_ours():
     signed = sign(build(token_transfer(), address), key(KeyRef(Role.HOT, 0)))
     parity, r, s = (int.from_bytes(part, "big") for part in rlp.decode(signed.raw[1:])[9:])
-    malleated = rlp.encode([*signed.transaction.fields(), 1 - parity, r, ORDER - s])
-    with pytest.raises(IntentInvalid):
-        read(b"\x02" + malleated)
+    malleated = b"\x02" + rlp.encode([*rlp.decode(signed.raw[1:])[:9], 1 - parity, r, ORDER - s])
+    for reading in (read, partial(read_as, signed.transaction)):
+        with pytest.raises(IntentInvalid):
+            reading(malleated)
 
 
 def test_bytes_that_are_not_one_whole_transaction_are_refused():
     raw = sign(build(token_transfer(), address), key(KeyRef(Role.HOT, 0))).raw
     for wrong in (b"", b"\x02", raw[:-1], raw + b"\0", b"\x01" + raw[1:], raw[1:], b"\x02" + b"\xc0", bytes(200)):
-        with pytest.raises(IntentInvalid):
-            read(wrong)
+        for reading in (read, partial(read_as, build(token_transfer(), address))):
+            with pytest.raises(IntentInvalid):
+                reading(wrong)
+
+
+@given(payments(), payments())
+@settings(max_examples=100, deadline=None)
+def test_bytes_of_another_transaction_are_not_read_as_the_expected_one(intent: Any, another: Any):
+    assume(build(intent, address) != build(another, address))
+    with pytest.raises(IntentInvalid):
+        read_as(build(intent, address), sign(build(another, address), key(another.sender)).raw)
 
 
 def test_any_flipped_bit_changes_signer_or_is_refused():
@@ -148,6 +160,8 @@ def test_any_flipped_bit_changes_signer_or_is_refused():
     for place in range(8, len(signed.raw) * 8, 7):
         flipped = bytearray(signed.raw)
         flipped[place // 8] ^= 1 << (place % 8)
+        with suppress(IntentInvalid):
+            assert read_as(signed.transaction, bytes(flipped)).sender != signed.sender
         try:
             told = read(bytes(flipped))
         except IntentInvalid:

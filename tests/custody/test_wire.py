@@ -5,7 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from custody import wire
+from custody.claims import claims_from
 from custody.errors import IntentInvalid
+from custody.intents import LEGS_MAX, Leg, to_map
+from tests.custody.samples import batch
 
 
 @pytest.mark.parametrize(
@@ -60,3 +63,19 @@ def test_no_bytes_break_the_reader(body: bytes):
 def test_a_frame_has_a_highest_size():
     with pytest.raises(wire.FrameTooLarge):
         wire.encode({"call": "sign", "intent": {"blob": bytes(wire.FRAME_BYTES_MAX)}})
+
+
+def test_the_largest_batch_with_its_claims_fits_into_a_frame():
+    digits, ratio = "9" * 40, f"{'9' * 99}/{'9' * 99}"
+    claims: dict[str, object] = {
+        "account": "user:usr_" + "0" * 26 + "/wallet/" + "A" * 12,
+        "asset": "A" * 12,
+        **dict.fromkeys(("amount", "fee_highest", "fee_wei_max"), digits),
+        **dict.fromkeys(("key_hash", "content"), bytes(32)),
+        "fee_price": ratio,
+    }
+    assert claims_from(claims) == claims
+    legs = tuple(Leg(f"wdr_{number:026}", b"\1" * 20, 2**128) for number in range(LEGS_MAX))
+    asked = batch(b"\2" * 20, contract=b"\3" * 20, legs=legs)
+    question = {"call": "sign", "intent": to_map(asked), "highest": [2**63 - 1, bytes(32)]}
+    assert len(wire.encode(question | {"claims": [claims] * LEGS_MAX})) <= wire.FRAME_BYTES_MAX

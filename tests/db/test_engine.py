@@ -1,12 +1,14 @@
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import text
 
 from base.errors import ConfigError, OnebookError, Rejected
-from db.engine import asyncpg_url, create_engine, retrying, tx
+from db.engine import asyncpg_url, create_engine, driver, retrying, tx
 from db.errors import (
     AccessRefused,
     AppendOnly,
@@ -267,6 +269,51 @@ async def test_other_errors_are_not_tried_again():
     with pytest.raises(DatabaseUnavailable):
         await retrying(wrong)
     assert len(attempts) == 1
+
+
+async def test_a_connection_whose_end_was_told_but_has_not_come_is_lost(database):
+    async with _without_ends(database.app_url) as (url, told):
+        engine = create_engine(url, pool_size=1)
+
+        async def end_and_ask():
+            async with tx(database.engine(admin=True)) as admin, driver(engine) as connection:
+                pid = await connection.fetchval("SELECT pg_backend_pid()")
+                await admin.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+                await asyncio.wait_for(told.wait(), 20)
+                await connection.fetch("SELECT 1")
+
+        with pytest.raises(DatabaseUnavailable):
+            await end_and_ask()
+        await engine.dispose()
+
+
+@contextlib.asynccontextmanager
+async def _without_ends(url):
+    """The database by way of a relay that passes on what is said, but no end: its address, and whether all was said."""
+    parts, told = urlsplit(url), asyncio.Event()
+
+    async def relay(reader, writer):
+        there, back = await asyncio.open_connection("127.0.0.1", parts.port)
+
+        async def ask():
+            while heard := await reader.read(65536):
+                back.write(heard)
+
+        asking = asyncio.create_task(ask())
+        while heard := await there.read(65536):
+            writer.write(heard)
+        await writer.drain()
+        told.set()
+        await asking
+        writer.close()
+        back.close()
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield parts._replace(netloc=parts.netloc.replace(f":{parts.port}", f":{port}")).geturl(), told
+    finally:
+        server.close()
 
 
 def test_errors_of_others_are_left_alone():

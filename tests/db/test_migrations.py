@@ -2,12 +2,14 @@ import importlib
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from db.engine import create_engine, tx
-from db.errors import AccessRefused, AppendOnly
+from db.errors import AccessRefused, AppendOnly, UniqueBroken
 from db.migrate import current, head, migrate, pending
 from db.server import OWNER, at_database, create_database, drop_database
 from db.tables import metadata
@@ -40,6 +42,50 @@ async def test_migrating_again_changes_nothing(empty_url):
     lines: list[str] = []
     await migrate(empty_url, report=lines.append)
     assert lines == []
+
+
+@pytest.mark.slow
+async def test_keys_from_before_generations_are_the_first(empty_url):
+    """A book whose addresses, pool and payments say nothing of generations."""
+    engine = create_engine(empty_url)
+    addresses, now = "'evm', 'deposit', 7", "'2026-01-01T00:00:00Z'"
+    before = (
+        "INSERT INTO chain_addresses (family, role, key_index, address, book, owner, issued_at)"
+        f" VALUES ({addresses}, '0x01', 'main', 'usr_a', {now}), ('evm', 'hot', 0, '0x02', NULL, NULL, {now})",
+        "INSERT INTO chain_address_counters (family, role, next_index) VALUES ('evm', 'deposit', 9)",
+        f"INSERT INTO chain_address_pool (family, role, key_index, address, derived_at)"
+        f" VALUES ('evm', 'deposit', 8, '0x03', {now})",
+        "INSERT INTO chain_address_findings (family, role, key_index, found, first_seen_at, last_seen_at)"
+        f" VALUES ({addresses}, '0x01', {now}, {now})",
+        "INSERT INTO chain_networks VALUES ('local', 1, '0x00', 0, NULL, 0, -1, true, NULL, 1, NULL," + f" {now})",
+        *(
+            "INSERT INTO chain_transactions (id, network, kind, book, subject, state, sender_role, sender_index,"
+            " sender, nonce, recipient, recipient_role, recipient_index, amount, gas_limit, fee_wei_max, created_at,"
+            " updated_at)"
+            f" VALUES ('{id}', 'local', 'gas_topup', 'main', '{id}', 'reserved', 'gas', 0, '0x04', {nonce}, '0x01',"
+            f" {to}, 1, 1, 1, {now}, {now})"
+            for id, nonce, to in (("own", 0, "'deposit', 7"), ("stranger", 1, "NULL, NULL"))
+        ),
+    )
+    try:
+        async with tx(engine) as connection:
+            await connection.run_sync(_upgrade_to, "0010_approvals")
+            for statement in before:
+                await connection.execute(text(statement))
+        await migrate(empty_url)
+        async with tx(engine) as connection:
+            for table in ("addresses", "address_counters", "address_pool", "address_findings"):
+                assert set(await connection.scalars(text(f"SELECT generation FROM chain_{table}"))) == {1}
+            asked = "SELECT sender_generation, recipient_generation FROM chain_transactions ORDER BY nonce"
+            assert [tuple(row) for row in await connection.execute(text(asked))] == [(1, 1), (1, None)]
+            second = before[0].replace("key_index", "generation, key_index").replace("'deposit', 7", "'deposit', 2, 7")
+            second = second.partition(", ('evm', 'hot'")[0].replace("0x01", "0x05")
+            await connection.execute(text(second))  # the same index of another generation is another address
+        with pytest.raises(UniqueBroken):
+            async with tx(engine) as connection:
+                await connection.execute(text(second.replace("0x05", "0x06")))
+    finally:
+        await engine.dispose()
 
 
 @pytest.mark.slow
@@ -131,6 +177,13 @@ async def test_append_only_reaches_every_partition(database, change):
     with pytest.raises(AppendOnly):
         async with tx(engine) as connection:
             await connection.execute(text(change))
+
+
+def _upgrade_to(connection, revision):
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "db" / "migrations"))
+    config.attributes.update(connection=connection, applied=lambda **_: None)
+    command.upgrade(config, revision)
 
 
 def _append_only(connection, table):

@@ -23,7 +23,7 @@ import pytest
 from base.errors import ConfigError
 from db.binaries import Source, _open_to_all
 from db.errors import NoServerBinaries, ServerFailed, ServerInUse
-from db.server import PostgresServer, _processes_in, _shared_buffers, at_database, clean, create_database
+from db.server import PostgresServer, Running, _processes_in, _shared_buffers, at_database, clean, create_database
 from tests.support.require import require
 
 pytestmark = pytest.mark.slow
@@ -47,7 +47,7 @@ server.stop()
 """A program that runs a server until its standard input ends."""
 
 
-@pytest.fixture(params=["system", "embedded"])
+@pytest.fixture(params=["system", "embedded"], scope="module")
 def prefer(request) -> str:
     if request.param == "system":
         found = [*Path("/usr/lib/postgresql").glob("*/bin/initdb"), shutil.which("initdb")]
@@ -61,6 +61,17 @@ def folder(tmp_path) -> Iterator[Path]:
     place = tmp_path / "postgres"
     yield place
     clean(place)
+
+
+@pytest.fixture(scope="module")
+def server(prefer, tmp_path_factory) -> Iterator[Running]:
+    """A running one that tests only ask."""
+    place = tmp_path_factory.mktemp("asked") / "postgres"
+    try:
+        with PostgresServer(place, prefer=prefer) as running:
+            yield running
+    finally:
+        clean(place)
 
 
 def ask(url: str, question: str, *arguments: object) -> Any:
@@ -122,8 +133,9 @@ def test_the_server_may_use_an_eighth_of_the_memory(gib, buffers):
     assert _shared_buffers(int(gib * 2**30)) == buffers
 
 
-def test_starts_serves_and_stops_leaving_nothing_running(folder, prefer):
-    with PostgresServer(folder, prefer=prefer) as running:
+def test_starts_serves_stops_leaving_nothing_running_and_has_its_database_again(folder, prefer):
+    server = PostgresServer(folder, prefer=prefer)
+    with server as running:
         assert running.source == Source(prefer)
         assert ask(running.app_url, "SHOW server_version").startswith(running.version)
         assert ask(running.owner_url, "SHOW data_checksums") == "on"
@@ -132,31 +144,23 @@ def test_starts_serves_and_stops_leaving_nothing_running(folder, prefer):
         assert ask(running.admin_url, "SHOW unix_socket_directories") == ""
         assert psutil.Process(running.pid).uids().real != 0
         assert psutil.Process(running.pid).ppid() == os.getpid()
+        ask(running.owner_url, "CREATE TABLE kept AS SELECT 42 AS n")
     assert not alive(running.pid)
     assert not _processes_in(home_of(folder) / "data")
-
-
-def test_the_same_folder_gives_the_same_database_at_the_same_address(folder, prefer):
-    server = PostgresServer(folder, prefer=prefer)
-    with server as first:
-        ask(first.owner_url, "CREATE TABLE kept AS SELECT 42 AS n")
     with server as second:
         assert ask(second.owner_url, "SELECT n FROM kept") == 42
-    assert second.app_url == first.app_url
+    assert second.app_url == running.app_url
 
 
-def test_every_role_needs_its_password(folder, prefer):
-    with PostgresServer(folder, prefer=prefer) as running:
-        for role in ("postgres", "onebook_owner", "onebook_app"):
-            for password in ("", "wrong"):
-                with pytest.raises(asyncpg.InvalidPasswordError):
-                    ask(f"postgresql://{role}:{password}@127.0.0.1:{running.port}/onebook", "SELECT 1")
-        stored = ask(
-            running.admin_url, "SELECT string_agg(left(rolpassword, 14), ',') FROM pg_authid WHERE rolcanlogin"
-        )
-        assert set(stored.split(",")) == {"SCRAM-SHA-256$"}
-        methods = ask(running.admin_url, "SELECT array_agg(DISTINCT auth_method) FROM pg_hba_file_rules")
-        assert methods == ["scram-sha-256"]
+def test_every_role_needs_its_password(server):
+    for role in ("postgres", "onebook_owner", "onebook_app"):
+        for password in ("", "wrong"):
+            with pytest.raises(asyncpg.InvalidPasswordError):
+                ask(f"postgresql://{role}:{password}@127.0.0.1:{server.port}/onebook", "SELECT 1")
+    stored = ask(server.admin_url, "SELECT string_agg(left(rolpassword, 14), ',') FROM pg_authid WHERE rolcanlogin")
+    assert set(stored.split(",")) == {"SCRAM-SHA-256$"}
+    methods = ask(server.admin_url, "SELECT array_agg(DISTINCT auth_method) FROM pg_hba_file_rules")
+    assert methods == ["scram-sha-256"]
 
 
 def test_passwords_are_random_and_readable_by_their_owner_only(tmp_path):
@@ -173,24 +177,25 @@ def test_passwords_are_random_and_readable_by_their_owner_only(tmp_path):
     assert len({url.split("@")[0] for url in seen}) == 6
 
 
-def test_the_service_role_is_neither_superuser_nor_owner(folder):
-    with PostgresServer(folder) as running:
-        rights = "SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolbypassrls FROM pg_roles WHERE rolname = $1"
-        for role in ("onebook_owner", "onebook_app"):
-            assert ask(running.admin_url, rights, role) is False
-        owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'onebook'"
-        assert ask(running.admin_url, owner) == "onebook_owner"
+def test_the_service_role_is_neither_superuser_nor_owner(server):
+    rights = "SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolbypassrls FROM pg_roles WHERE rolname = $1"
+    for role in ("onebook_owner", "onebook_app"):
+        assert ask(server.admin_url, rights, role) is False
+    owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'onebook'"
+    assert ask(server.admin_url, owner) == "onebook_owner"
 
 
-def test_databases_are_made_on_demand_for_both_roles_only(folder):
-    with PostgresServer(folder) as running:
-        for _ in range(2):
-            asyncio.run(create_database(running.admin_url, 'odd "name"'))
-        for url in (running.owner_url, running.app_url):
-            assert ask(at_database(url, 'odd "name"'), "SELECT current_database()") == 'odd "name"'
-        ask(running.admin_url, "CREATE ROLE stranger LOGIN PASSWORD 'x'")
+def test_databases_are_made_on_demand_for_both_roles_only(server):
+    for _ in range(2):
+        asyncio.run(create_database(server.admin_url, 'odd "name"'))
+    for url in (server.owner_url, server.app_url):
+        assert ask(at_database(url, 'odd "name"'), "SELECT current_database()") == 'odd "name"'
+    ask(server.admin_url, "CREATE ROLE stranger LOGIN PASSWORD 'x'")
+    try:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            ask(f"postgresql://stranger:x@127.0.0.1:{running.port}/onebook", "SELECT 1")
+            ask(f"postgresql://stranger:x@127.0.0.1:{server.port}/onebook", "SELECT 1")
+    finally:
+        ask(server.admin_url, "DROP ROLE stranger")
 
 
 def test_f62_a_killed_server_recovers_what_was_committed(folder, prefer):

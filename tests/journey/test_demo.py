@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 import asyncpg
@@ -149,6 +150,29 @@ def test_demo_with_exit_plays_agrees_and_leaves_nothing(tmp_path: Path):
     assert totals == {"ETH": "0.00", "EUR": "0.00", "USDC": "0.00"}
     for heading in ("Alice's book", "Bob's book"):
         assert heading in lines
+    a_deposit_was_taken_away_and_given_back(lines)
+    a_withdrawal_was_outbid_and_paid_once(lines)
+
+
+def a_deposit_was_taken_away_and_given_back(lines: list[str]) -> None:
+    """In this order; every figure was read through the API."""
+    began = lines.index("* A reorganisation: the chain takes that deposit away, and gives it back")
+    assert lines[began - 2] == "  credited; Alice has 250.00 USDC"
+    story = lines[began + 1 : began + 5]
+    assert story[1] == "  taken back; Alice has 0.00 USDC"
+    assert re.fullmatch(r"  the same transaction, now in block \d+: a new deposit, credited", story[2])
+    assert story[3] == "  Alice has 250.00 USDC, once"
+
+
+def a_withdrawal_was_outbid_and_paid_once(lines: list[str]) -> None:
+    """The transaction that was mined is the second, since the block left the first one out."""
+    began = lines.index("* Alice withdraws 25.00 USDC, and the price of gas jumps before it's mined")
+    asked, first, left_out, second, mined = lines[began + 1 : began + 6]
+    assert re.fullmatch(r"  wdr_\w+: held 25\.00 and at most [\d.]+ USDC for the network's fee", asked)
+    offered, wanted = re.findall(r"[\d.]+ ?(?=gwei|,)", left_out)
+    assert Decimal(offered) < Decimal(wanted), left_out
+    hashes = [re.findall(r"0x[0-9a-f]{64}", line) for line in (first, second, mined)]
+    assert hashes[0] != hashes[1] == hashes[2]
 
 
 def test_second_demo_says_where_the_first_runs(demo: Demo):

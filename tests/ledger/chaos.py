@@ -1,4 +1,4 @@
-"""Eight processes at one book while clients and server are killed, then audit and replay. `make chaos` runs it long.
+"""Eight processes at one book while clients and server are killed, then audit and replay: `make chaos-ledger`.
 
 The server is one of our own that flushes as in production. Everything random follows from the seed that is printed,
 but for the timing of processes.

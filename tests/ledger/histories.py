@@ -31,6 +31,7 @@ from ledger.commands import (
     Reverse,
     SetCreditLine,
     Settle,
+    SignerEvidence,
     Unfreeze,
     Void,
 )
@@ -59,7 +60,11 @@ NOBODY = "usr_x/wallet/USD"
 HOLDS_MAX = 8
 """Holds under way: more of them, and what is held would be more than what moves."""
 
-EVIDENCE = (BankEvidence("main", "S1", 1), ChainEvidence("local", 7, "0xab", "0xcd", "log:3"))
+EVIDENCE = (
+    BankEvidence("main", "S1", 1),
+    ChainEvidence("local", 7, "0xab", "0xcd", "log:3"),
+    SignerEvidence(12, "ab" * 32),
+)
 FREEZABLE = (
     (FreezeScope.OWNER, "usr_b"),
     (FreezeScope.OWNER, "usr_b"),

@@ -130,10 +130,10 @@ async def test_what_another_process_wrote_is_not_decided_on_as_it_was(ledger, ot
 # Rows that ride along
 
 
-async def make_table(database, name):
+async def make_table(database, name, rights="SELECT, INSERT, UPDATE"):
     async with tx(database.engine(owner=True)) as connection:
         await connection.execute(text(f"CREATE TABLE {name} (book text, id text, state text, PRIMARY KEY (book, id))"))
-        await connection.execute(text(f"GRANT SELECT, INSERT, UPDATE ON {name} TO onebook_app"))
+        await connection.execute(text(f"GRANT {rights} ON {name} TO onebook_app"))
     columns = Column("book", Text, primary_key=True), Column("id", Text, primary_key=True), Column("state", Text)
     return Table(name, metadata, *columns)
 
@@ -184,6 +184,18 @@ async def test_a_row_that_is_there_already_comes_before_what_else_is_wrong(datab
         assert known.refusal.code is R.DUPLICATE_ROW
         assert unknown.refusal.code is R.INSUFFICIENT_FUNDS
     assert fresh.batches["locked"] == 1
+
+
+async def test_rows_of_a_table_that_may_only_be_added_to_ride_along_under_the_lock_too(ledger, database):
+    only = await make_table(database, "only_added", rights="SELECT, INSERT")
+    try:
+        await ledger.submit(alone(post("first"), insert("y", only.name)))
+        behind = service(database.engine())
+        calls = [alone(post(f"second {row}"), insert(row, only.name)) for row in ("y", "z")]
+        [[again]], [[other]] = await asyncio.gather(*(behind.submit(call) for call in calls))
+        assert (again.refusal.code, other.refusal, behind.batches["locked"]) == (R.DUPLICATE_ROW, None, 1)
+    finally:
+        metadata.remove(only)
 
 
 async def test_a_group_waits_for_a_row_that_another_tx_has_locked(ledger, database, tables):

@@ -17,6 +17,7 @@ from typing import Any
 
 from chain import local
 from chain.local import RECEIPT_SECONDS, LocalChain, NodeKind
+from chain.local_blocks import Snapshot, reorganise, take_snapshot
 
 PREPARE = local.hardhat_project() / "prepare.py"
 
@@ -29,10 +30,8 @@ class RunningChain:
     """A local chain under a test's control. Amounts are in smallest units; `asset` is ETH, USDC or DAI."""
 
     node: LocalChain
-    marks: dict[int, str] = field(default_factory=dict)
+    marks: dict[int, Snapshot] = field(default_factory=dict)
     """Hardhat only: the snapshot taken at a height, with which a reorganisation can go back to it."""
-    branches: int = 0
-    """How often Hardhat went back: sets the blocks of each branch apart."""
 
     @property
     def url(self) -> str:
@@ -120,14 +119,13 @@ class RunningChain:
     def revert(self, snapshot: str) -> None:
         """Go back to `snapshot`: its blocks' successors never happened. It and later ones are used up."""
         assert self.rpc("evm_revert", snapshot) is True
-        head = self.height()
-        self.marks = {height: mark for height, mark in self.marks.items() if height < head}
+        self._forget_marks(below=self.height())
 
     def mark(self) -> int:
         """Let a later `reorg` go back to the present head (Hardhat needs it, anvil doesn't mind); its height."""
         head = self.height()
         if self.kind is NodeKind.HARDHAT:
-            self.marks[head] = self.snapshot()
+            self.marks[head] = take_snapshot(self.url)
         return head
 
     def reorg(self, depth: int, *, longer: int = 0) -> int:
@@ -135,19 +133,12 @@ class RunningChain:
 
         The transactions in them are forgotten by the node. On Hardhat there must be a `mark` at the common ancestor.
         """
-        ancestor = self.height() - depth
-        if self.kind is NodeKind.ANVIL:
-            self.rpc("anvil_reorg", depth, [])
-        else:
-            self.revert(self._mark_at(ancestor))
-            self.branches += 1  # another miner, so another hash even for an empty block at the same instant
-            self.rpc("hardhat_setCoinbase", f"0x{self.branches:040x}")
-            self.mine(depth)
+        reorganise(self.url, depth, keep=False, marks=tuple(self.marks.values()))
+        self._forget_marks(below=self.height() - depth)
         return self.mine(longer) if longer else self.height()
 
-    def _mark_at(self, height: int) -> str:
-        assert height in self.marks, f"call mark() at height {height} first; marked: {sorted(self.marks)}"
-        return self.marks[height]
+    def _forget_marks(self, *, below: int) -> None:
+        self.marks = {height: mark for height, mark in self.marks.items() if height < below}
 
 
 @cache

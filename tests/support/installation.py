@@ -20,14 +20,13 @@ from unittest.mock import patch
 
 import httpx
 
-from base.children import free_port
+from base.children import free_port, stop_child
 from base.clock import SystemClock
 from base.entropy import SystemEntropy
 from chain.local import NodeKind
 from chain.signing import OwnKey, Role
 from cli.install import ChainChoice, install
 from cli.supervisor import Supervisor
-from custody.derivation import Role as CustodyRole
 from custody.keystore import Argon2Cost
 from db.server import clean
 from ledger.audit import audit
@@ -130,6 +129,14 @@ class Installation:
         rows = self.treasurer.get("/v1/treasury/trial-balance")["accounts"]
         return [row["account"] for row in rows if Decimal(row["debits_pending"]) or Decimal(row["credits_pending"])]
 
+    def stop(self, name: str) -> None:
+        """End one of the supervisor's processes."""
+        stop_child(self.supervisor._processes[name].child)
+
+    def start(self, name: str) -> None:
+        """Start it again, as the supervisor does, with the files as they are now."""
+        self.supervisor._restart(self.supervisor._processes[name])
+
     def mined_on(self) -> bool:
         """One block more, as time brings them; always True."""
         self.chain.mine()
@@ -214,7 +221,7 @@ def _start(supervisor: Supervisor, config: Path, chain: RunningChain, *, worker:
         supervisor.start_worker()
     supervisor.start_api()
     supervisor.record()
-    addresses = XpubAddresses({CustodyRole(role): xpub for role, xpub in supervisor.settings.xpubs.items()})
+    addresses = XpubAddresses(supervisor.settings.xpubs)
     nobody = Caller("nobody", httpx.Client())
     house = Installation(
         config=config,

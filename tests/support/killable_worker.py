@@ -28,7 +28,10 @@ STARTED = '"event": "worker started"'
 
 @dataclass(slots=True)
 class KillAt:
-    """A checkpoint that reads from a file where to die. `died` gets the point's name in that instant."""
+    """A checkpoint that reads from a file where to die. `died` gets the point's name in that instant.
+
+    Several workers may read the same `armed`: the first that comes there dies.
+    """
 
     armed: Path
     died: Path
@@ -39,9 +42,13 @@ class KillAt:
             point = self.armed.read_text()
         except FileNotFoundError:
             return
-        if name == point:
+        if name != point:
+            return
+        try:
             self.armed.rename(self.died)
-            os.kill(os.getpid(), signal.SIGKILL)
+        except FileNotFoundError:  # another worker came there first
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dataclass(slots=True)

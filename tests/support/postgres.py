@@ -1,13 +1,15 @@
 """A throwaway PostgreSQL server for tests, with a migrated template that each test's database is cloned from.
 
-Never the database of ONEBOOK_DATABASE_URL. The server doesn't flush to disk: tests about durability start a
-`PostgresServer` of their own.
+A database that is back in the template's state after its test serves the next one (`tests.support.reused`): making one
+takes longer than most tests. Never the database of ONEBOOK_DATABASE_URL. The server doesn't flush to disk: tests about
+durability start a `PostgresServer` of their own.
 """
 
 import asyncio
 import contextlib
 import itertools
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +22,12 @@ from db.engine import create_engine
 from db.errors import ServerInUse
 from db.migrate import migrate
 from db.server import PostgresServer, Running, at_database, clean, create_database, drop_database
+from tests.support.reused import give_back, remember_template, take_spare
 from tests.support.waiting import eventually
+
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 2 * 2**30
+"""Room that must be in memory for servers to lie there: making and dropping hundreds of databases is hard on a disk."""
 
 FOLDER = Path(__file__).parents[2] / ".onebook" / "tests"
 TEMPLATE = "template_onebook"
@@ -67,7 +74,7 @@ def throwaway_server(name: str = "postgres", *, prefer: str | None = None) -> It
     folder = FOLDER / f"{name}-{os.getpid()}"
     clean(folder)
     try:
-        with PostgresServer(folder, prefer=prefer, settings=THROWAWAY) as running:
+        with PostgresServer(folder, prefer=prefer, settings=THROWAWAY, outside=_place()) as running:
             asyncio.run(_make_template(running))
             yield running
     finally:
@@ -77,8 +84,10 @@ def throwaway_server(name: str = "postgres", *, prefer: str | None = None) -> It
 @asynccontextmanager
 async def fresh_database(server: Running, template: str = TEMPLATE) -> AsyncIterator[Database]:
     """A new database cloned from `template`, dropped at the end. Nobody may be connected to that."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    await create_database(server.admin_url, name, template=template)
+    name = await take_spare(server.admin_url) if template == TEMPLATE else None
+    if name is None:
+        name = f"test_{os.getpid()}_{next(_numbers)}"
+        await create_database(server.admin_url, name, template=template)
     owner, app, admin = (at_database(url, name) for url in (server.owner_url, server.app_url, server.admin_url))
     database = Database(name, owner, app, admin)
     try:
@@ -87,7 +96,14 @@ async def fresh_database(server: Running, template: str = TEMPLATE) -> AsyncIter
         await _let_go(database._engines)
         for engine in database._engines:
             await engine.dispose()
-        await drop_database(server.admin_url, name)
+        if template != TEMPLATE or not await give_back(server.admin_url, name):
+            await drop_database(server.admin_url, name)
+
+
+def _place() -> Path | None:
+    """Where a server's files lie if it isn't in its folder: in memory where there is room."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
+    return MEMORY if roomy else None
 
 
 def sweep_leftovers() -> None:
@@ -119,3 +135,4 @@ async def _let_go(engines: Sequence[AsyncEngine]) -> None:
 async def _make_template(server: Running) -> None:
     await create_database(server.admin_url, TEMPLATE)
     await migrate(at_database(server.owner_url, TEMPLATE))
+    await remember_template(server.admin_url, TEMPLATE)

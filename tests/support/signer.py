@@ -13,12 +13,12 @@ from typing import cast
 
 from base.children import stop_child
 from base.entropy import Entropy, SystemEntropy
-from custody.ceremony import CreatedKey, create_keys, keys_of
+from custody.ceremony import CreatedKey, PublicKey, create_keys, draw_keys, keys_of, store_keys
 from custody.client import SignerClient
 from custody.clocks import SystemClocks
 from custody.derivation import AddressSource, Role
 from custody.enrolment import enrol
-from custody.keystore import Argon2Cost
+from custody.keystore import Argon2Cost, PassphraseWrap
 from custody.launcher import LaunchedSigner, launch_signer
 from custody.policy_file import parse
 from custody.policy_starter import Limits, starter_policy
@@ -60,6 +60,12 @@ class RunningSigner:
         """The 20 bytes of one of the signer's addresses."""
         return AddressSource(self.keys[role].xpub).address(index)
 
+    def rotate(self, role: Role = Role.DEPOSIT, generation: int = 2) -> PublicKey:
+        """The next key of a role among its files, which no policy names yet."""
+        drawn = draw_keys(SystemEntropy(), [role], generation=generation)
+        store_keys(self.folder / "keys", drawn, wrap=PassphraseWrap(PASSPHRASE, LIGHT), entropy=SystemEntropy())
+        return drawn[0].public()
+
     def log(self) -> str:
         return (self.folder / "signer.log").read_text()
 
@@ -100,8 +106,13 @@ def write_policy(folder: Path, text: str) -> Path:
     return path
 
 
-def generous_policy(chain_id: int, *contracts: str) -> str:
-    """A policy that lets a test pay: 10**24 units at once and a hundred times that in a day, 1 ETH of gas at most."""
+def generous_policy(
+    chain_id: int, *contracts: str, hot_senders: int = 1, domains: Mapping[str, tuple[str, str]] | None = None
+) -> str:
+    """A policy that lets a test pay: 10**24 units at once and a hundred times that in a day, 1 ETH of gas at most.
+
+    `domains`: of which tokens sweeps may be authorised, with their names and versions for EIP-712.
+    """
     much = Limits(per_transfer=10**24, per_day=10**26)
     return starter_policy(
         chain_id=chain_id,
@@ -109,6 +120,8 @@ def generous_policy(chain_id: int, *contracts: str) -> str:
         native=much,
         top_ups=much,
         fee_wei_max=10**18,
+        domains=domains,
+        hot_senders=hot_senders,
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from tests.wallet.conftest import House, house  # noqa: F401 - a fixture
 from treasury.adjustments import Adjustments
 from treasury.inflows import Inflows
+from treasury.outflows import Outflows
 from treasury.reconciliation import Reconciler
 
 
@@ -51,6 +52,7 @@ class Treasury:
 
     house: House
     inflows: Inflows
+    outflows: Outflows
     adjustments: Adjustments
     reconciler: Reconciler
     node: ScriptedNode
@@ -68,11 +70,15 @@ class Treasury:
 def treasury(house, database, clock, entropy):  # noqa: F811 - the fixture
     engine, node, bank = database.engine(), ScriptedNode(), ScriptedBank()
     common: dict[str, Any] = {"ledger": house.ledger, "clock": clock, "entropy": entropy}
+    outflows = Outflows(engine, registry=house.registry, **common)
     return Treasury(
         house=house,
         inflows=Inflows(engine, registry=house.registry, **common),
+        outflows=outflows,
         adjustments=Adjustments(engine, **common),
-        reconciler=Reconciler(engine, registry=house.registry, nodes={"local": node}, banks=[bank], **common),
+        reconciler=Reconciler(
+            engine, registry=house.registry, nodes={"local": node}, banks=[bank], outflows=outflows, **common
+        ),
         node=node,
         bank=bank,
     )

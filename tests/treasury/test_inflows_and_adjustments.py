@@ -93,12 +93,12 @@ async def test_a_user_is_credited_out_of_suspense_by_evidence_only(funded):
     await funded.house.ledger.ensure_open(to)
     with pytest.raises(ReasonMissing):
         await move(funded, target=to)
-    await move(funded, "2", target=to, evidence="dep_01")
+    await move(funded, "2", target=to, evidence="inf_01")
     assert await funded.house.balance(to) == 4_000_000
     with pytest.raises(NotFound):
-        await move(funded, "3", target=user_account("usr_alcie", "USDC"), evidence="dep_01")
+        await move(funded, "3", target=user_account("usr_alcie", "USDC"), evidence="inf_01")
     with pytest.raises(NotAdjustable):
-        await move(funded, "4", source="capital", target=to, evidence="dep_01")
+        await move(funded, "4", source="capital", target=to, evidence="inf_01")
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,7 @@ async def test_a_user_is_credited_out_of_suspense_by_evidence_only(funded):
         ({"asset": "DOGE"}, UnknownAsset),
         ({"source": "fx"}, RefusedByBook),
         ({"target": user_account(ALICE, "USDC"), "evidence": "lin_01"}, NotAdjustable),
+        ({"target": user_account(ALICE, "USDC"), "evidence": "dep_01"}, NotAdjustable),
     ],
 )
 async def test_what_may_not_be_adjusted_is_refused(funded, change, error):

@@ -1,17 +1,18 @@
 """What a follower would have recorded, block by block: the chain's own store writes it, only the node is left out."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.clock import ManualClock
-from chain import store, tables
+from chain import store, tables, token_store
 from chain.networks import Network
-from chain.observations import BlockRef, Observation, SeenBlock
+from chain.observations import BlockRef, Observation, Outgoing, SeenBlock
 from chain.signing import OwnKey
+from chain.tokens import TokenState
 from db.engine import tx
 
 GENESIS = "0x" + "00" * 32
@@ -28,7 +29,7 @@ class DerivedAddresses:
     can_derive = True
 
     def address(self, key: OwnKey) -> str:
-        return digest("address", key.role, key.index)[:42]
+        return digest("address", str(key))[:42]
 
 
 @dataclass
@@ -45,23 +46,59 @@ class ScriptedChain:
     def height(self) -> int:
         return len(self.hashes) - 1
 
-    async def begin(self) -> None:
+    async def begin(self, **tokens: int) -> None:
+        """The first block, with `tokens` accepted: decimals by contract."""
         async with tx(self.engine) as connection:
             await store.make_known(connection, self.network, genesis_hash=GENESIS, now=self.clock.now())
             await store.begin_epoch(connection, self.network.name, leader="script")
+            for contract, decimals in tokens.items():
+                state = TokenState(code_hash=digest("code"), decimals=decimals)
+                await token_store.accept(
+                    connection,
+                    self.network.name,
+                    contract,
+                    state,
+                    height=0,
+                    block_hash=GENESIS,
+                    by=None,
+                    now=self.clock.now(),
+                )
         await self.mine()
 
-    async def mine(self, *seen: Observation, final: bool = True) -> str:
-        """Add a block with these transfers; its hash. Finality follows at the network's final depth."""
+    async def mine(self, *seen: Observation, sent: tuple[Outgoing, ...] = (), final: bool = True) -> str:
+        """Add a block with these transfers, of which all arrived; its hash. Finality follows at the final depth.
+
+        `sent` are transactions that own addresses sent in it.
+
+        A transfer without transaction is the block's own.
+        """
         number = len(self.hashes)
         parent = self.hashes[-1] if self.hashes else GENESIS
-        block_hash = digest(number, parent, self.branch, [(s.tx_hash, s.place) for s in seen])
+        told = [(transfer.tx_hash, transfer.place) for transfer in seen]
+        block_hash = digest(number, parent, self.branch, told, [one.tx_hash for one in sent])
+        seen = tuple(transfer if transfer.tx_hash else replace(transfer, tx_hash=block_hash) for transfer in seen)
         self.clock.advance(timedelta(seconds=1))
         block = SeenBlock(
-            BlockRef(number, block_hash, parent), self.clock.now(), 10**9, True, observations=seen, outgoing=()
+            BlockRef(number, block_hash, parent), self.clock.now(), 10**9, True, observations=seen, outgoing=sent
         )
         async with tx(self.engine) as connection:
-            await store.add_block(connection, await self._at(connection), block, now=self.clock.now())
+            at, now = await self._at(connection), self.clock.now()
+            await store.add_blocks(connection, at, [block], head_height=number, now=now)
+            rows = [
+                {
+                    "network": self.network.name,
+                    "block_hash": block_hash,
+                    "tx_hash": transfer.tx_hash,
+                    "place": transfer.place,
+                    "amount": transfer.amount,
+                    "balance_before": 0,
+                    "balance_after": transfer.amount,
+                    "measured_at": self.clock.now(),
+                }
+                for transfer in seen
+                if transfer.contract is not None
+            ]
+            await token_store.insert_arrivals(connection, rows)
             depth = self.network.final_depth
             assert depth is not None
             if final and number - depth + 1 >= 0:

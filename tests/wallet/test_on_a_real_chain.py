@@ -13,10 +13,13 @@ from chain.broadcaster import Broadcaster
 from chain.estimates import NetworkFees
 from chain.evm.addresses import show_address
 from chain.evm.node import Node
+from chain.evm.pool import Pool
 from chain.evm.rpc import HttpRpc
 from chain.follower import Follower
 from chain.networks import Deployment, Network, Registry
+from chain.senders import Senders
 from chain.signing import OwnKey, Role
+from chain.token_watch import TokenWatch
 from db.engine import tx
 from ledger.accounts import house_account, user_account
 from ledger.money import Asset, AssetKind
@@ -75,6 +78,7 @@ class World:
     chain: RunningChain
     ledger: PostgresLedger
     follower: Follower
+    watch: TokenWatch
     addresses: DepositAddresses
     deposits: Deposits
     inflows: Inflows
@@ -92,7 +96,8 @@ class World:
     async def follow(self) -> None:
         for _ in range(30):
             if (await self.follower.step()).did not in ("advanced", "went_back"):
-                return
+                break
+        await self.watch.step()
 
     async def settle(self, blocks: int = 0) -> None:
         """Mine, follow, and book what arrived."""
@@ -140,12 +145,13 @@ async def world(anvil, signer, database):
     source = XpubAddresses(signer.xpubs)
     async with tx(engine) as connection:
         hot = await addresses.enrol(connection, source, key=OwnKey(Role.HOT, 0), clock=clock)
-    follower = Follower(engine=engine, network=network, nodes=[node], clock=clock)
+    follower = Follower(engine=engine, network=network, nodes=Pool(network, [node]), clock=clock)
     common: dict[str, Any] = {"ledger": ledger, "clock": clock, "entropy": entropy}
     yield World(
         chain=anvil,
         ledger=ledger,
         follower=follower,
+        watch=TokenWatch(engine, network=network, tokens=registry.tokens("local"), reader=node.tokens, clock=clock),
         addresses=DepositAddresses(engine, book="main", registry=registry, source=source, clock=clock),
         deposits=Deposits(engine, registry=registry, **common),
         inflows=Inflows(engine, registry=registry, **common),
@@ -155,8 +161,9 @@ async def world(anvil, signer, database):
         parts={
             "engine": engine,
             "registry": registry,
-            "fees": NetworkFees({"local": node}),
+            "fees": NetworkFees({"local": node}, clock=SystemClock()),
             "rates": FixedRates(),
+            "senders": Senders(engine, registry=registry, nodes={"local": node}, count=1),
             **common,
         },
         signing={

@@ -27,8 +27,12 @@ def test_every_state_leads_somewhere_or_ends():
 
 def test_nothing_is_cancelled_by_its_owner_once_a_nonce_is_reserved():
     assert all(_S.CANCELLED in NEXT[state] for state in CANCELLABLE)
-    reserved = {_S.NONCE_RESERVED, _S.SIGNED, _S.BROADCAST}
-    assert not any(_S.CANCELLED in NEXT[state] for state in reserved)
+    assert not CANCELLABLE & {_S.NONCE_RESERVED, _S.SIGNED, _S.BROADCAST, _S.MINED}
+
+
+def test_what_was_signed_is_cancelled_only_by_what_is_mined():
+    assert not any(_S.CANCELLED in NEXT[state] for state in (_S.SIGNED, _S.BROADCAST))
+    assert _S.CANCELLED in NEXT[_S.MINED]
 
 
 def test_after_signing_only_final_evidence_or_a_person_ends_it():

@@ -2,15 +2,18 @@
 
 import pytest
 
-from base.errors import NotFound, Unavailable
-from chain.errors import InvalidAddress, NotAWholeUnit, NotOnNetwork
+from base.errors import NotFound
+from chain.errors import InvalidAddress, NotAWholeUnit, NotOnNetwork, ScreeningUnavailable
 from chain.evm.addresses import show_address
+from chain.screening import ScreeningList
+from db.engine import tx
 from ledger.accounts import house_account, user_account
 from ledger.commands import Freeze, FreezeScope, Post, Posting, Unfreeze, alone
 from ledger.errors import RefusedByBook, RequestConflict
-from tests.wallet.conftest import ALICE, BOB, USDC, fund, key
+from tests.wallet.conftest import ALICE, BOB, USDC, FixedRates, OneSender, fund, key
 from tests.wallet.scripted_chain import digest, paid
-from wallet.errors import BelowMinimum, FeesUnknown, NotCancellable, OwnAddress
+from wallet import store
+from wallet.errors import BelowMinimum, FeesUnknown, NotCancellable, OwnAddress, TokenContract
 from wallet.withdrawal_states import WaitingFor, WithdrawalState
 
 pytestmark = pytest.mark.slow
@@ -175,7 +178,7 @@ async def test_what_the_signer_refuses_is_rejected_and_released(rich):
     await rich.chain.set_transaction(withdrawal.id, state="refused", nonce=None, refusal="over the limit")
     assert await rich.withdrawals.step() == 1
     found = await rich.withdrawals.get(ALICE, withdrawal.id)
-    assert (found.state, found.reason) == (WithdrawalState.REJECTED, "the signer refused: over the limit")
+    assert (found.state, found.reason) == (WithdrawalState.REJECTED, "the house's policy doesn't allow this payment")
     assert (await rich.user(ALICE, "USDC")).debits_pending == 0
 
 
@@ -225,7 +228,8 @@ async def test_f46_a_second_worker_reserves_no_second_nonce(rich, database, cloc
         ledger=rich.ledger,
         registry=rich.registry,
         fees=rich.fees,
-        rates=rich.withdrawals._rates,
+        rates=FixedRates(),
+        senders=OneSender(database.engine()),
         clock=clock,
         entropy=entropy,
     )
@@ -236,25 +240,36 @@ async def test_f46_a_second_worker_reserves_no_second_nonce(rich, database, cloc
     assert found.state is WithdrawalState.NONCE_RESERVED
 
 
-async def test_f56_without_screening_it_waits(rich):
-    class Away:
-        async def objection(self, withdrawal):
-            raise Unavailable("no answer")
+class Away:
+    async def objections(self, addresses, *, block):
+        raise ScreeningUnavailable("no answer")
 
-    class Stern:
-        async def objection(self, withdrawal):
-            return "listed address"
 
+async def test_f56_without_screening_it_waits(rich, tmp_path):
     withdrawal = await ask(rich)
-    rich.withdrawals._screening = Away()
+    rich.withdrawals.steps.screening = {"local": Away()}
     await rich.withdrawals.step()
     found = await rich.withdrawals.get(ALICE, withdrawal.id)
     assert (found.state, found.waiting_for) == (WithdrawalState.HELD, "screening")
-    rich.withdrawals._screening = Stern()
+    path = tmp_path / "listed.txt"
+    rich.withdrawals.steps.screening = {"local": ScreeningList(path)}
+    await rich.withdrawals.step()
+    assert (await rich.withdrawals.get(ALICE, withdrawal.id)).waiting_for == "screening"  # a list that isn't there
+    path.write_text(f"{TO}  # somebody\n")
     await rich.withdrawals.step()
     found = await rich.withdrawals.get(ALICE, withdrawal.id)
-    assert (found.state, found.reason) == (WithdrawalState.REJECTED, "listed address")
+    assert (found.state, found.reason) == (WithdrawalState.REJECTED, "the recipient can't be paid")
     assert (await rich.user(ALICE, "USDC")).debits_pending == 0
+
+
+async def test_a_recipient_that_nobody_lists_is_paid(rich, tmp_path):
+    path = tmp_path / "listed.txt"
+    path.write_text(f"{'0x' + '11' * 20}\n")
+    rich.withdrawals.steps.screening = {"local": ScreeningList(path)}
+    withdrawal = await ask(rich)
+    for _ in range(3):
+        await rich.withdrawals.step()
+    assert (await rich.withdrawals.get(ALICE, withdrawal.id)).state is WithdrawalState.NONCE_RESERVED
 
 
 async def test_f04_a_halted_network_pays_nothing(rich):
@@ -274,7 +289,7 @@ async def test_wrong_requests_say_what_is_wrong(rich):
         await ask(rich, to=mistyped)
     with pytest.raises(InvalidAddress):
         await ask(rich, to="0x" + "00" * 20)
-    with pytest.raises(OwnAddress):
+    with pytest.raises(TokenContract):
         await ask(rich, to=USDC)
     with pytest.raises(OwnAddress):
         await ask(rich, to=rich.hot)
@@ -324,3 +339,16 @@ async def test_a_freeze_stops_a_withdrawal_that_was_asked_for_before_it(rich):
             assert (found.state, found.waiting_for) == (WithdrawalState.APPROVED, WaitingFor.APPROVAL)
             assert found.cancellable
     assert (found.state, found.waiting_for) == (WithdrawalState.NONCE_RESERVED, None)
+
+
+async def test_f46_a_worker_that_read_it_long_ago_does_not_make_it_cancellable_again(rich, database):
+    """It read it when its nonce had been given back; by now others have reserved another."""
+    withdrawal = await ask(rich)
+    await reserved(rich, withdrawal)
+    stale = await rich.withdrawals.get(ALICE, withdrawal.id)
+    back = {"state": WithdrawalState.APPROVED, "cancellable": True, "updated_at": stale.updated_at}
+    async with tx(database.engine()) as connection:
+        assert await store.save_withdrawals(connection, rich.ledger.book, [(stale, back)]) == 0
+    assert await rich.withdrawals.get(ALICE, withdrawal.id) == stale
+    with pytest.raises(NotCancellable):
+        await rich.withdrawals.cancel(key=key("c", withdrawal.id), owner=ALICE, withdrawal=withdrawal.id)

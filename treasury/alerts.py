@@ -1,0 +1,237 @@
+"""Alerts: what somebody of the house has to look at now. Each stands as long as its cause does; nothing is kept here.
+
+They are read off the causes themselves (a halted network, nodes that disagree, a debt, money in quarantine, a stopped
+token, an altered address, a refused sweep, an approval that is wanted, payments that wait, a sender that did something
+without us, a database that was put back), so that none is forgotten and none outlives what it tells of.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Protocol
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chain import foreign_store, restores, token_store, transaction_store
+from chain.address_check import open_findings
+from chain.foreign import OpenFinding
+from chain.networks import Network, Registry
+from chain.payments import OwnTransaction, Stalled
+from chain.status import NODES_DISAGREE, NetworkStatus
+from chain.transaction_states import Kind, WaitingFor
+from db.engine import tx
+from ledger.accounts import HOUSE, Account
+from ledger.engine import Ledger
+from ledger.money import Asset, format_amount
+from treasury import store
+from treasury.approval_store import OpenRequest, load_open
+from treasury.refill_store import load_all_standing
+from treasury.sweep_records import Refill
+from treasury.sweep_store import Unsweepable, count_unsweepable
+
+
+class Severity(StrEnum):
+    CRITICAL = "critical"
+    """Something has stopped, or money is missing."""
+    WARNING = "warning"
+
+
+class AlertCode(StrEnum):
+    NETWORK_HALTED = "network_halted"
+    NODES_DISAGREE = "nodes_disagree"
+    RECEIVABLE_OPEN = "receivable_open"
+    QUARANTINE_HELD = "quarantine_held"
+    TOKEN_STOPPED = "token_stopped"  # noqa: S105 - not a password
+    ADDRESSES_DISAGREE = "addresses_disagree"
+    NEEDS_RECOVERY = "needs_recovery"
+    SENDER_HALTED = "sender_halted"
+    SWEEP_REFUSED = "sweep_refused"
+    REFILL_NEEDED = "refill_needed"
+    PAYMENTS_WAIT = "payments_wait"
+    PAYMENT_UNCLEAR = "payment_unclear"
+    APPROVAL_WANTED = "approval_wanted"
+
+
+UNCLEAR_MAX = 100
+"""Payments in need of a person that are told one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One cause. `subject` names what it's about; `since` is None where nobody wrote down when it began."""
+
+    code: AlertCode
+    severity: Severity
+    subject: str
+    text: str
+    since: datetime | None
+
+
+class UnderReview(Protocol):
+    """What waits for a person's decision."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def updated_at(self) -> datetime: ...
+
+
+class Reviews(Protocol):
+    """Knows the withdrawals that a person must end; the wallet's reviews do."""
+
+    async def under_review(self) -> Sequence[UnderReview]:
+        """All of them, the oldest first."""
+        ...
+
+
+class Unassigned(Protocol):
+    """Knows of payments that no sender can make now; the wallet answers."""
+
+    async def unassigned(self) -> Sequence[Stalled]:
+        """They, by network and what they wait for."""
+        ...
+
+
+class Alerts:
+    """Reads what stands now."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        ledger: Ledger,
+        registry: Registry,
+        payments: Unassigned | None = None,
+        reviews: Reviews | None = None,
+    ) -> None:
+        self._engine = engine
+        self._payments = payments
+        self._ledger = ledger
+        self._registry = registry
+        self._reviews = reviews
+
+    async def open(self) -> list[Alert]:
+        """All of them, the critical ones first."""
+        found: list[Alert] = []
+        async with tx(self._engine) as connection:
+            for network in self._registry.networks.values():
+                at = await store.load_status(connection, network)
+                found += [] if at is None else _of_network(network, at)
+                tokens = self._registry.tokens(network.name)
+                known = await token_store.load_tokens(connection, network.name, list(tokens))
+                for contract, token in known.items():
+                    if token.finding is not None:
+                        subject = f"{tokens[contract].asset} on {network.name}"
+                        text = f"it's neither credited nor paid: {token.finding}"
+                        since = token.finding.first_seen_at
+                        found.append(Alert(AlertCode.TOKEN_STOPPED, Severity.CRITICAL, subject, text, since))
+                found += _of_senders(network, await foreign_store.load_open(connection, network.name))
+            if (halt := await restores.halt(connection)) is not None:
+                text = f"{halt.why}: nothing is reserved, signed, sent or spent until `onebook recover` has run"
+                found.append(Alert(AlertCode.NEEDS_RECOVERY, Severity.CRITICAL, "database", text, halt.since))
+            for finding in await open_findings(connection):
+                text = f"no address is issued: {finding}"
+                subject, since = f"{finding.keys} addresses", finding.first_seen_at
+                found.append(Alert(AlertCode.ADDRESSES_DISAGREE, Severity.CRITICAL, subject, text, since))
+            for refused in await count_unsweepable(connection, self._ledger.book):
+                found.append(_of_sweeps(refused))
+            refills = await load_all_standing(connection, self._ledger.book)
+            found += [_of_payments(stalled) for stalled in await transaction_store.stalled(connection)]
+            found += [_of_approval(one) for one in await load_open(connection, self._ledger.book, limit=UNCLEAR_MAX)]
+            in_review = await transaction_store.in_review(connection, limit=UNCLEAR_MAX)
+        # A withdrawal is unclear until a person has ended it, whatever its transaction stays.
+        told_apart = self._reviews is not None
+        found += [_unclear(one) for one in in_review if not (told_apart and one.payment.kind is Kind.WITHDRAWAL)]
+        if self._reviews is not None:
+            found += [_under_review(one) for one in await self._reviews.under_review()]
+        if self._payments is not None:
+            found += [_of_payments(stalled, place="withdrawals") for stalled in await self._payments.unassigned()]
+        assets = await self._ledger.assets()
+        found += [_of_refill(refill, assets[refill.asset]) for refill in refills]
+        for account in await self._ledger.accounts(owner=HOUSE):
+            found += _of_account(account, assets[account.asset])
+        return sorted(found, key=lambda alert: (alert.severity is not Severity.CRITICAL, alert.code, alert.subject))
+
+
+def _of_network(network: Network, at: NetworkStatus) -> Iterator[Alert]:
+    if at.halted is not None and at.halted != NODES_DISAGREE:
+        text = f"{at.halted}: nothing is credited or paid until somebody has looked"
+        yield Alert(AlertCode.NETWORK_HALTED, Severity.CRITICAL, network.name, text, at.halted_at)
+    if at.disagreement is not None:
+        stops = at.disagreement.found.stops
+        meanwhile = "nothing is credited or paid meanwhile" if stops else "the others agree, and are believed"
+        severity = Severity.CRITICAL if stops else Severity.WARNING
+        since = at.disagreement.first_seen_at
+        yield Alert(AlertCode.NODES_DISAGREE, severity, network.name, f"{at.disagreement}; {meanwhile}", since)
+
+
+def _of_senders(network: Network, open_: Sequence[OpenFinding]) -> Iterator[Alert]:
+    for address in sorted({one.finding.address for one in open_}):
+        here = [one for one in open_ if one.finding.address == address]
+        more = f" ({len(here)} findings in all)" if len(here) > 1 else ""
+        text = f"nothing is signed for it: {here[0]}{more}. GET /v1/treasury/halted-senders; a treasurer lifts it"
+        subject, since = f"{address} on {network.name}", here[0].found_at
+        yield Alert(AlertCode.SENDER_HALTED, Severity.CRITICAL, subject, text, since)
+
+
+def _of_sweeps(refused: Unsweepable) -> Alert:
+    addresses = "1 address" if refused.count == 1 else f"{refused.count} addresses"
+    text = f"{addresses} can't be swept, {refused.reason}: GET /v1/treasury/sweeps?state=unsweepable shows them"
+    subject = f"{refused.asset} on {refused.network}"
+    return Alert(AlertCode.SWEEP_REFUSED, Severity.WARNING, subject, text, refused.since)
+
+
+def _of_approval(request: OpenRequest) -> Alert:
+    until = request.not_after.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    text = (
+        f"{request.subject} waits for {request.needed} approvals, {request.signed} are there:"
+        f" `onebook approve {request.id}`, until {until}"
+    )
+    return Alert(AlertCode.APPROVAL_WANTED, Severity.WARNING, request.id, text, request.created_at)
+
+
+def _of_refill(refill: Refill, asset: Asset) -> Alert:
+    amount, subject = f"{format_amount(refill.amount, asset)} {asset.code}", f"{asset.code} on {refill.network}"
+    text = f"the hot address needs {amount} from cold, since {refill.reason}"
+    if refill.inflow is not None:
+        text += f"; {refill.inflow} brought as much: say so, if it's that"
+    return Alert(AlertCode.REFILL_NEEDED, Severity.WARNING, subject, text, refill.created_at)
+
+
+_LACKS = {
+    WaitingFor.FEE: "for lower fees",
+    WaitingFor.GAS: "for gas at the addresses that pay",
+    WaitingFor.FUNDS: "for funds at the addresses that pay",
+}
+
+
+def _of_payments(stalled: Stalled, *, place: str = "payments") -> Alert:
+    """Nobody is paid less or later than that: they go on by themselves once it's there."""
+    words = f": {stalled.words}" if stalled.words else ""
+    text = f"{stalled.count} wait {_LACKS.get(stalled.waiting_for, f'for {stalled.waiting_for}')}{words}"
+    subject = f"{place} on {stalled.network}, {stalled.waiting_for}"
+    return Alert(AlertCode.PAYMENTS_WAIT, Severity.WARNING, subject, text, stalled.since)
+
+
+def _unclear(one: OwnTransaction) -> Alert:
+    text = f"{one.refusal}; it's never paid again by itself, and what it holds stays held until somebody has looked"
+    return Alert(AlertCode.PAYMENT_UNCLEAR, Severity.CRITICAL, one.payment.subject, text, one.updated_at)
+
+
+def _under_review(one: UnderReview) -> Alert:
+    text = f"{one.reason}; it's held until a treasurer ends it: GET /v1/treasury/withdrawals shows what was found"
+    return Alert(AlertCode.PAYMENT_UNCLEAR, Severity.CRITICAL, one.id, text, one.updated_at)
+
+
+def _of_account(account: Account, asset: Asset) -> Iterator[Alert]:
+    kind, _, owner = account.purpose.partition(":")
+    amount = f"{format_amount(abs(account.balance), asset)} {asset.code}"
+    if kind == "receivable" and account.balance < 0:
+        text = f"{owner} owes {amount}, spent before it was taken back; nothing leaves their accounts until it's repaid"
+        yield Alert(AlertCode.RECEIVABLE_OPEN, Severity.CRITICAL, owner, text, None)
+    if kind == "quarantine" and account.balance > 0:
+        text = f"{amount} of listed senders: GET /v1/treasury/deposits shows the deposits"
+        yield Alert(AlertCode.QUARANTINE_HELD, Severity.WARNING, asset.code, text, None)
