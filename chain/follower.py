@@ -119,6 +119,8 @@ class Follower:
         node = self._nodes
         async with tx(self._engine) as connection:
             known = await store.followed(connection, self.network.name)
+        if known is not None:
+            self._must_be_configured(known)  # before leading: who leads a chain that is gone ends its leaving
         genesis_hash = await node.check(known.genesis_hash if known else None)
         at = await self._lead(genesis_hash)
         if at is None:
@@ -162,6 +164,10 @@ class Follower:
             at = await store.followed(connection, self.network.name)
         if at is None or at.epoch != self._epoch:
             raise LeadershipLost(f"another follower leads network {self.network.name}")
+        self._must_be_configured(at)
+        return at
+
+    def _must_be_configured(self, at: Followed) -> None:
         if at.chain_id != self.network.chain_id:
             raise WrongChain(
                 f"this database followed chain {at.chain_id} as network {self.network.name}, now configured as"
@@ -170,7 +176,6 @@ class Follower:
                 followed=at.chain_id,
                 configured=self.network.chain_id,
             )
-        return at
 
     async def _compare_lower_head(self, at: Followed, node: Pool, head: BlockRef) -> Progress:
         """A head at or below the cursor: nothing new, a lagging node, or (only by another hash) another branch."""

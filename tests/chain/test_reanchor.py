@@ -218,6 +218,19 @@ class TestLeaving:
             await look(again)
         await again.follower.close()
 
+    async def test_f14_who_is_configured_for_another_chain_doesn_t_lead_the_one_on_record(self, following):
+        following.chain.mine(8)
+        await following.catch_up()
+        await following.follower.close()
+        async with tx(following.engine) as connection:  # it began with the same block as this one: only its id tells
+            await connection.execute(update(tables.networks).values(chain_id=following.chain.chain_id + 1))
+        before = await following.rows(tables.networks, orphaned=None)
+        again = follow(following.chain, following.engine, following.clock, name="second")
+        with pytest.raises(WrongChain, match="onebook chain reanchor local"):
+            await again.follower.step()
+        assert await following.rows(tables.networks, orphaned=None) == before
+        await again.follower.close()
+
     async def test_f14_nonces_begin_where_the_new_chain_says_and_the_old_ones_stay_on_record(self, again, following):
         assert [await reserve_one(following, f"wdr_{number}") for number in (1, 2)] == [0, 1]
         reset = await leave(again, **{"0x" + "ab" * 20: 5})
