@@ -33,7 +33,7 @@ from ledger.asking import contents_of, stopping, work
 from ledger.commands import Group, Posting
 from ledger.engine import Ledger
 from ledger.riders import Advance
-from wallet import batch_store, store
+from wallet import batch_store, rows, withdrawal_store
 from wallet import withdrawal_entries as entries
 from wallet.errors import WalletCorrupt
 from wallet.resources import Withdrawal
@@ -127,7 +127,9 @@ class WithdrawalSteps:
     async def step(self) -> int:
         """Take up to five hundred open withdrawals one state further, where the outside allows; how many moved."""
         async with tx(self._engine) as connection:
-            found = await store.load_open_withdrawals(connection, self._ledger.book, after=self._looked_at, limit=BATCH)
+            found = await withdrawal_store.load_open_withdrawals(
+                connection, self._ledger.book, after=self._looked_at, limit=BATCH
+            )
         self._looked_at = found[-1].id if len(found) == BATCH else None
         moves: tuple[tuple[tuple[WithdrawalState, ...], Callable[[list[Withdrawal]], Awaitable[int]]], ...] = (
             (_FOLLOWED, self._follow),
@@ -169,7 +171,7 @@ class WithdrawalSteps:
         if screening is None:
             return {}
         async with tx(self._engine) as connection:
-            at = await store.load_status(connection, self._registry.network(network))
+            at = await rows.load_status(connection, self._registry.network(network))
         if at is None or at.block_hash is None:
             raise ScreeningUnavailable(f"network {network} wasn't followed yet")
         return await screening.objections(recipients, block=at.block_hash)
@@ -215,7 +217,7 @@ class WithdrawalSteps:
     async def _stopped(self, network: str, asked: Sequence[Withdrawal]) -> dict[Withdrawal, Waits]:
         """What waits because the network is halted, or its token under review."""
         async with tx(self._engine) as connection:
-            at = await store.load_status(connection, self._registry.network(network))
+            at = await rows.load_status(connection, self._registry.network(network))
             if at is None or at.halted:
                 reason = at.halted if at is not None else None
                 return dict.fromkeys(asked, Waits(WaitingFor.NODE, reason))
@@ -273,12 +275,12 @@ class WithdrawalSteps:
             return 0
         contents = await contents_of(self._ledger, (one.hold for one, _ in paying.values()))
         async with tx(self._engine) as connection:
-            at = await store.load_status(connection, self._registry.network(network))
+            at = await rows.load_status(connection, self._registry.network(network))
             if at is None or at.halted:
                 return 0
             halted = await foreign_store.halted_senders(connection, network)
             paying = {id: pair for id, pair in paying.items() if pair[1].address not in halted}
-            taken = await store.change_withdrawals(
+            taken = await withdrawal_store.change_withdrawals(
                 connection,
                 self._ledger.book,
                 list(paying),
@@ -313,14 +315,14 @@ class WithdrawalSteps:
         book, ids = self._ledger.book, [withdrawal.id for withdrawal in mine]
         async with tx(self._engine) as connection:
             own = await transactions.find_all(connection, book=book, subjects=ids)
-            past = await store.load_past(connection, book, [id for id in ids if id not in own])
-            sent = await store.load_sent(connection, book, ids)
-            refused = await store.load_refused(
+            past = await withdrawal_store.load_past(connection, book, [id for id in ids if id not in own])
+            sent = await withdrawal_store.load_sent(connection, book, ids)
+            refused = await withdrawal_store.load_refused(
                 connection, book, [id for id, (state, _) in past.items() if state is State.REFUSED], codes=APPROVABLE
             )
             final = [(one, own[one.id]) for one in mine if one.id in own and own[one.id].state is State.FINAL]
             paid = [(one, found.payment.contract, _proof(found)) for one, found in final]
-            places = await store.load_places(connection, paid, lossy=self._lossy)
+            places = await withdrawal_store.load_places(connection, paid, lossy=self._lossy)
             kept = {
                 one.id: await self._kept(connection, one, found, places[one.id])
                 for one, found in final
@@ -492,7 +494,9 @@ class WithdrawalSteps:
         ids = [withdrawal.id for withdrawal in mine]
         async with tx(self._engine) as connection:
             return len(
-                await store.change_withdrawals(connection, self._ledger.book, ids, expect=mine[0].state, change=change)
+                await withdrawal_store.change_withdrawals(
+                    connection, self._ledger.book, ids, expect=mine[0].state, change=change
+                )
             )
 
     def _shown(
@@ -522,7 +526,7 @@ class WithdrawalSteps:
         if not changes:
             return 0
         async with tx(self._engine) as connection:
-            return await store.save_withdrawals(connection, self._ledger.book, changes)
+            return await withdrawal_store.save_withdrawals(connection, self._ledger.book, changes)
 
     async def _wait(self, waits: Mapping[Withdrawal, Waits]) -> None:
         """Say what each waits for, where that's new; states stay. Not a move."""

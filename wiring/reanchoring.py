@@ -32,9 +32,9 @@ from treasury.outflow_store import count_booked_outflows
 from treasury.outflows import Outflows
 from treasury.store import count_booked_inflows
 from treasury.sweep_store import give_up as give_up_sweeps
+from wallet.deposit_store import Standing, load_standing
 from wallet.deposits import Deposits
 from wallet.lost_chains import LostChains
-from wallet.store import Standing, load_standing
 
 ROUNDS_MAX = 100_000
 """Batches of one part; more than any local chain has."""

@@ -13,7 +13,7 @@ from chain import transactions
 from chain.transaction_states import State
 from db.engine import tx
 from ledger.commands import Group, Void, alone
-from wallet import store
+from wallet import withdrawal_store
 from wallet.deposits import Deposits
 from wallet.resources import Deposit, DepositState, Withdrawal
 from wallet.withdrawal_states import WithdrawalState
@@ -45,7 +45,7 @@ def _pay_again() -> None:
             started.append(True)
             async with tx(self._engine) as connection:
                 book = self._ledger.book
-                found = await store.load_open_withdrawals(connection, book, after=None, limit=100)
+                found = await withdrawal_store.load_open_withdrawals(connection, book, after=None, limit=100)
                 under_way = [one.id for one in found if one.state in UNDER_WAY]
                 sent = await transactions.find_all(connection, book=book, subjects=under_way)
                 again = [replace(one.payment, subject=f"{one.payment.subject}again") for one in sent.values()]
@@ -66,7 +66,9 @@ def _release_sent() -> None:
             released = [one for one in released if one.id in own and own[one.id].state is State.BROADCAST]
             change = self._change(WithdrawalState.MINED)  # from which the table lets it be cancelled
             ids = [one.id for one in released]
-            await store.change_withdrawals(connection, book, ids, expect=WithdrawalState.BROADCAST, change=change)
+            await withdrawal_store.change_withdrawals(
+                connection, book, ids, expect=WithdrawalState.BROADCAST, change=change
+            )
         moved = await self._end(
             partial(self._released, replace(one, state=WithdrawalState.MINED), WithdrawalState.CANCELLED, "too late")
             for one in released

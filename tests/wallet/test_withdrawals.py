@@ -12,7 +12,7 @@ from ledger.commands import Freeze, FreezeScope, Post, Posting, Unfreeze, alone
 from ledger.errors import RefusedByBook, RequestConflict
 from tests.wallet.conftest import ALICE, BOB, USDC, FixedRates, OneSender, fund, key
 from tests.wallet.scripted_chain import digest, paid
-from wallet import store
+from wallet import withdrawal_store
 from wallet.errors import BelowMinimum, FeesUnknown, NotCancellable, OwnAddress, TokenContract
 from wallet.withdrawal_states import WaitingFor, WithdrawalState
 
@@ -348,7 +348,7 @@ async def test_f46_a_worker_that_read_it_long_ago_does_not_make_it_cancellable_a
     stale = await rich.withdrawals.get(ALICE, withdrawal.id)
     back = {"state": WithdrawalState.APPROVED, "cancellable": True, "updated_at": stale.updated_at}
     async with tx(database.engine()) as connection:
-        assert await store.save_withdrawals(connection, rich.ledger.book, [(stale, back)]) == 0
+        assert await withdrawal_store.save_withdrawals(connection, rich.ledger.book, [(stale, back)]) == 0
     assert await rich.withdrawals.get(ALICE, withdrawal.id) == stale
     with pytest.raises(NotCancellable):
         await rich.withdrawals.cancel(key=key("c", withdrawal.id), owner=ALICE, withdrawal=withdrawal.id)
