@@ -28,8 +28,8 @@ from wallet import withdrawal_store
 from wallet.errors import AlreadyCancelling, CancelReasonMissing, NotCancellable
 from wallet.resources import Withdrawal
 from wallet.tables import cancellations, withdrawals
+from wallet.withdrawal_moves import BY_THE_HOUSE
 from wallet.withdrawal_states import WithdrawalState
-from wallet.withdrawal_steps import BY_THE_HOUSE
 
 _TRIES = 3
 """So often it may have been moved on between reading it and cancelling it."""

@@ -14,6 +14,7 @@ from base.clock import Clock
 from base.errors import NotFound
 from chain import token_store
 from chain.networks import Registry, to_ledger_units
+from chain.status import status_if_followed
 from db.engine import tx
 from ledger.accounts import house_account, user_account
 from ledger.asking import decide, decided_before
@@ -24,7 +25,7 @@ from ledger.money import Asset
 from ledger.outcomes import Refused
 from ledger.requests import RequestKey
 from ledger.riders import Advance
-from wallet import arrival_store, deposit_store, rows
+from wallet import arrival_store, deposit_store
 from wallet.deposits import set_aside_account
 from wallet.errors import DepositNotCreditable
 from wallet.resources import DOUBTFUL, SET_ASIDE, Deposit, DepositState
@@ -152,7 +153,7 @@ class DepositReviews:
         if deployment is None:
             raise _refused(found, "no [[deployments]] names its token; configure it first")
         async with tx(self._engine) as connection:
-            at = await rows.load_status(connection, self._registry.network(found.network))
+            at = await status_if_followed(connection, self._registry.network(found.network))
             doubt = await token_store.doubt(connection, found.network, found.contract)
             arrival = await arrival_store.load_arrival(connection, found, screened=found.network in self._screened)
         if at is None or at.halted or found.block_number > at.final_height:

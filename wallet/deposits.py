@@ -22,7 +22,7 @@ from base.errors import NotFound
 from base.ids import new_id
 from chain.coins import SURPLUS as SURPLUS_PLACE
 from chain.networks import Deployment, Network, Registry, to_ledger_units
-from chain.status import NetworkStatus
+from chain.status import NetworkStatus, status_if_followed
 from chain.tokens import Verdict, judge
 from db.engine import tx
 from ledger.accounts import house_account, user_account
@@ -31,7 +31,7 @@ from ledger.commands import Group, Hold, Post, Posting, Settle, Void, alone
 from ledger.engine import Ledger
 from ledger.requests import content_hash, worker_id
 from ledger.riders import Advance, Insert
-from wallet import arrival_store, deposit_store, rows
+from wallet import arrival_store, deposit_store
 from wallet.arrival_store import Arrival
 from wallet.errors import WalletCorrupt
 from wallet.receivables import receivable_account
@@ -93,7 +93,7 @@ class Deposits:
         moved = 0
         for network in self._registry.networks.values():
             async with tx(self._engine) as connection:
-                at = await rows.load_status(connection, network)
+                at = await status_if_followed(connection, network)
             if at is not None:
                 moved += await self.take_back(network)
                 moved += await self._record(network, at)

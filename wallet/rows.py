@@ -1,4 +1,4 @@
-"""What the wallet's SQL shares: rows by id and as values, a page of an owner's rows, how far a network was taken in.
+"""What the wallet's SQL shares: rows by id and as values, and a page of an owner's rows.
 
 Lists are keyset: newest first, or oldest first when `after` is given; keys are ids, which sort by time.
 """
@@ -8,21 +8,10 @@ from typing import Any
 from sqlalchemy import Row, Select, Table, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chain.errors import NotYetFollowed
-from chain.networks import Network
-from chain.status import NetworkStatus, network_status
 from wallet.resources import Deposit, DepositState
 
 LIMIT_MAX = 500
 """Rows of one page at most."""
-
-
-async def load_status(connection: AsyncConnection, network: Network) -> NetworkStatus | None:
-    """How far `network` was taken in; None if it never was followed."""
-    try:
-        return await network_status(connection, network)
-    except NotYetFollowed:
-        return None
 
 
 async def row_of(connection: AsyncConnection, table: Table, book: str, row_id: str) -> Row[Any] | None:

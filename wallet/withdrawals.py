@@ -40,8 +40,10 @@ from wallet.tables import withdrawals
 from wallet.transfers import Fees
 from wallet.withdrawal_approvals import Approving
 from wallet.withdrawal_estimates import NetworkFees, WithdrawalEstimates
+from wallet.withdrawal_moves import LISTED
+from wallet.withdrawal_paying import Gathering, HotSenders
 from wallet.withdrawal_states import CANCELLABLE, WithdrawalState, advance
-from wallet.withdrawal_steps import LISTED, Gathering, HotSenders, WithdrawalSteps
+from wallet.withdrawal_steps import WithdrawalSteps
 
 _S = WithdrawalState
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from sqlalchemy.ext.asyncio import AsyncEngine
+from wallet.withdrawal_paying import Gathering
 
 from base.clock import Clock, SystemClock
 from base.entropy import Entropy, SystemEntropy
@@ -81,7 +82,6 @@ from wallet.receipts import Receipts
 from wallet.receivables import Receivables
 from wallet.transfers import Fees, Transfers
 from wallet.withdrawal_reviews import WithdrawalReviews
-from wallet.withdrawal_steps import Gathering
 from wallet.withdrawals import Withdrawals
 from wiring.approving import WithdrawalApprovals
 from wiring.chains import Chains

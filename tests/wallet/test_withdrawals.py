@@ -247,12 +247,12 @@ class Away:
 
 async def test_f56_without_screening_it_waits(rich, tmp_path):
     withdrawal = await ask(rich)
-    rich.withdrawals.steps.screening = {"local": Away()}
+    rich.withdrawals.steps.screening["local"] = Away()
     await rich.withdrawals.step()
     found = await rich.withdrawals.get(ALICE, withdrawal.id)
     assert (found.state, found.waiting_for) == (WithdrawalState.HELD, "screening")
     path = tmp_path / "listed.txt"
-    rich.withdrawals.steps.screening = {"local": ScreeningList(path)}
+    rich.withdrawals.steps.screening["local"] = ScreeningList(path)
     await rich.withdrawals.step()
     assert (await rich.withdrawals.get(ALICE, withdrawal.id)).waiting_for == "screening"  # a list that isn't there
     path.write_text(f"{TO}  # somebody\n")
@@ -265,7 +265,7 @@ async def test_f56_without_screening_it_waits(rich, tmp_path):
 async def test_a_recipient_that_nobody_lists_is_paid(rich, tmp_path):
     path = tmp_path / "listed.txt"
     path.write_text(f"{'0x' + '11' * 20}\n")
-    rich.withdrawals.steps.screening = {"local": ScreeningList(path)}
+    rich.withdrawals.steps.screening["local"] = ScreeningList(path)
     withdrawal = await ask(rich)
     for _ in range(3):
         await rich.withdrawals.step()
