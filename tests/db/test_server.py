@@ -73,19 +73,19 @@ def initialised(tmp_path_factory) -> Iterator[Initialised]:
 
 
 @pytest.fixture
-def started(folder, initialised) -> Path:
+def started(folder: Path, initialised: Initialised) -> Path:
     """A folder in which a server of the usual source was started once."""
     return initialised.put(folder)
 
 
 @pytest.fixture
-def started_by(folder, initialised, prefer) -> Path:
+def started_by(folder: Path, initialised: Initialised, prefer: str) -> Path:
     """A folder in which a server of the source `prefer` was started once."""
     return initialised.put(folder, prefer=prefer)
 
 
 @pytest.fixture
-def started_embedded(folder, initialised) -> Path:
+def started_embedded(folder: Path, initialised: Initialised) -> Path:
     """A folder in which a server of the embedded source was started once."""
     return initialised.put(folder, prefer="embedded")
 
