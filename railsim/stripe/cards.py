@@ -24,7 +24,8 @@ CARDS = (
     TestCard("5555555555554444", ("pm_card_mastercard", "tok_mastercard"), brand="mastercard"),
     TestCard("378282246310005", ("pm_card_amex", "tok_amex"), brand="amex"),
     TestCard(
-    """`dispute`, `inquiry`: one opens by itself. `refund_fails`, `refund_pends`: what becomes of its refunds."""
+        "4000000000000002", ("pm_card_visa_chargeDeclined", "pm_card_chargeDeclined"),
+        "card_declined", "generic_decline",
         attachable=False,
     ),
     TestCard(
