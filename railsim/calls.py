@@ -1,4 +1,4 @@
-"""What goes in and out of a simulated provider: a call, an answer, a refusal. No HTTP library, no rule of a provider."""
+"""What goes in and out of a simulated provider: a call, an answer, a refusal. No HTTP library, no provider's rule."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The control API: clock, failure switches, webhooks, disputes, settlements. For tests and developers, on its own port."""
+"""The control API, on its own port: clock, failure switches, webhooks, disputes, settlements."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Answers remembered by idempotency key. What counts as the same request, and what a clash answers, is the provider's."""
+"""Answers remembered by idempotency key. What a repeat or a clash is answered is the provider's own rule."""
 
 import hashlib
 from dataclasses import dataclass, field

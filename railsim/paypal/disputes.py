@@ -139,7 +139,8 @@ class Disputes:
         ]  # fmt: skip
         first, last = int(token), int(token) + int(size)
         items = [
-            {name: value for name, value in (self.shown(one) | {"dispute_state": one["dispute_state"]}).items() if name in LISTED}
+            {name: value for name, value in self.shown(one).items() if name in LISTED}
+            | {"dispute_state": one["dispute_state"]}
             for one in found[first:last]
         ]  # fmt: skip
         links = [self.store.link(f"/v1/customer/disputes?page_size={size}&next_page_token={token}", "self")]

@@ -75,7 +75,7 @@ class Notifications:
         return self.store.events[id]
 
     def listed(self, call: Call) -> Answer:
-        """Newest first; `start_time`, `end_time`, `event_type`, `transaction_id`; a link `next` while there are more."""
+        """Newest first; `start_time`, `end_time`, `event_type`, `transaction_id`; link `next` while there are more."""
         query = call.query
         size, first = query.get("page_size", "10"), query.get("start_id", "0")
         if not size.isdigit() or not 1 <= int(size) <= 300 or not first.isdigit():

@@ -12,7 +12,7 @@ DECLINING_NAMES = {
     "CCREJECT-IF": "5120", "CCREJECT-LS": "9520", "CCREJECT-IA": "1330", "CCREJECT-BANK_ERROR": "5100",
     "CCREJECT-CVV_F": "00N7",
 }  # fmt: skip
-"""Card holders' names that decline, and the processor's code (developer.paypal.com, card testing, rejection triggers)."""
+"""Card holders' names that decline, and the processor's code (developer.paypal.com, card testing)."""
 
 
 class Orders:

@@ -32,7 +32,8 @@ class Payments:
     # captures
 
     def new_capture(
-        self, order: Json, amount: int, *, declined: str | None = None, final: bool = True, authorization: str | None = None
+        self, order: Json, amount: int, *, declined: str | None = None, final: bool = True,
+        authorization: str | None = None,
     ) -> Json:  # fmt: skip
         store, currency = self.store, order["_currency"]
         fee = store.terms.fee(amount)

@@ -69,7 +69,10 @@ class Payments:
                 "card_payment_timeline": {"authorized_at": store.time()},
             },
             "_refunded": 0, "_amount": amount, "_disputed": False, "_key": body.get("idempotency_key"),
-        } | {name: body[name] for name in ("customer_id", "reference_id", "note", "buyer_email_address") if name in body}  # fmt: skip
+        }  # fmt: skip
+        made |= {
+            name: body[name] for name in ("customer_id", "reference_id", "note", "buyer_email_address") if name in body
+        }
         store.payments[made["id"]] = made
         if source.code is not None:
             self._fail(made, source.code, source.detail)

@@ -61,7 +61,7 @@ class Saved:
         )
         named = {name: call.body[name] for name in kept if isinstance(call.body.get(name), str) and call.body[name]}
         if not set(named) & {"given_name", "family_name", "company_name", "email_address", "phone_number"}:
-            detail = "At least one of `given_name`, `family_name`, `company_name`, `email_address`, or `phone_number` is required"
+            detail = "One of `given_name`, `family_name`, `company_name`, `email_address`, `phone_number` is required"
             raise refused(400, "MISSING_REQUIRED_PARAMETER", detail)
         made: Json = {
             "id": self.store.chance.capitals(26), "created_at": self.store.time(), "updated_at": self.store.time(),
@@ -103,7 +103,8 @@ class Saved:
             "exp_month": 12, "exp_year": 2034, "fingerprint": f"sq-1-{self.store.chance.letters(40)}",
             "merchant_id": self.store.merchant, "enabled": True, "card_type": "CREDIT", "prepaid_type": "NOT_PREPAID",
             "bin": "453275", "version": 1,
-        } | {name: given[name] for name in ("customer_id", "cardholder_name", "reference_id") if name in given}  # fmt: skip
+        }  # fmt: skip
+        made |= {name: given[name] for name in ("customer_id", "cardholder_name", "reference_id") if name in given}
         self.store.cards[made["id"]] = made
         self.store.tell("card.created", "card", made)
         return Answer(200, {"card": made})

@@ -12,7 +12,7 @@ class TestCard:
     code: str | None = None
     decline_code: str | None = None
     fate: str | None = None
-    """`dispute`, `inquiry`: a dispute opens by itself. `refund_fails`, `refund_pends`: what its refunds do."""
+    """`dispute`, `inquiry`: one opens by itself. `refund_fails`, `refund_pends`: what its refunds do."""
     attachable: bool = True
     challenge: bool = False
     """Authentication is required: `requires_action`, until the control API says that the customer has done it."""
@@ -24,7 +24,8 @@ CARDS = (
     TestCard("5555555555554444", ("pm_card_mastercard", "tok_mastercard"), brand="mastercard"),
     TestCard("378282246310005", ("pm_card_amex", "tok_amex"), brand="amex"),
     TestCard(
-        "4000000000000002", ("pm_card_visa_chargeDeclined", "pm_card_chargeDeclined"), "card_declined", "generic_decline",
+        "4000000000000002", ("pm_card_visa_chargeDeclined", "pm_card_chargeDeclined"),
+        "card_declined", "generic_decline",
         attachable=False,
     ),
     TestCard(

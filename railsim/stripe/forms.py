@@ -1,4 +1,4 @@
-"""Stripe's form bodies and queries: `card[number]=4242&expand[]=charge` as nested objects, and typed reading of them."""
+"""Stripe's form bodies and queries (`card[number]=4242&expand[]=charge`) as nested objects; typed reading."""
 
 from urllib.parse import parse_qsl
 

@@ -59,7 +59,9 @@ def setup_intent(id: str, created: int, secret: str) -> Json:
         "description": None, "flow_directions": None, "last_setup_error": None, "latest_attempt": None,
         "livemode": False, "mandate": None, "metadata": {}, "next_action": None, "on_behalf_of": None,
         "payment_method": None, "payment_method_configuration_details": None,
-        "payment_method_options": {"card": {"mandate_options": None, "network": None, "request_three_d_secure": "automatic"}},
+        "payment_method_options": {
+            "card": {"mandate_options": None, "network": None, "request_three_d_secure": "automatic"},
+        },
         "payment_method_types": ["card"], "single_use_mandate": None, "status": "requires_payment_method",
         "usage": "off_session",
     }  # fmt: skip

@@ -86,7 +86,7 @@ class Store:
         self, *, amount: int, currency: str, type: str, source: str, category: str, fee: int = 0, days: int = 0,
         fee_type: str = "stripe_fee", description: str | None = None,
     ) -> Json:  # fmt: skip
-        """A balance transaction: `amount` signed as it moves the balance, `fee` what Stripe takes, net the difference."""
+        """A balance transaction: `amount` signed as it moves the balance, `fee` what Stripe takes, net is the rest."""
         now = self.timeline.seconds()
         details = [
             {"amount": fee, "application": None, "currency": currency, "description": fee_text(type), "type": fee_type}

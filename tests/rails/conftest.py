@@ -45,9 +45,12 @@ class Sim:
 def _running() -> Iterator[Sim]:
     folder()
     checker = Checker()
-    with running(seed=7, start=START, wrap=checker.asgi) as house, inbox() as receiver:
-        with httpx.Client(base_url=house.control_url, timeout=60, trust_env=False) as control:
-            yield Sim(house, checker, control, receiver)
+    with (
+        running(seed=7, start=START, wrap=checker.asgi) as house,
+        inbox() as receiver,
+        httpx.Client(base_url=house.control_url, timeout=60, trust_env=False) as control,
+    ):
+        yield Sim(house, checker, control, receiver)
     for name, count in checker.counts.items():
         TOTALS[name] += count
 

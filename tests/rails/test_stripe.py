@@ -1,6 +1,5 @@
 """Simulated Stripe, driven by its official SDK."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,14 +10,13 @@ from tests.rails.conftest import Sim
 
 
 @pytest.fixture
-async def client(sim: Sim) -> AsyncIterator[stripe.StripeClient]:
-    made = stripe.StripeClient(
+async def client(sim: Sim) -> stripe.StripeClient:
+    return stripe.StripeClient(
         sim.house.stripe.api_key,
         base_addresses={"api": sim.house.stripe.url, "connect": sim.house.stripe.url, "files": sim.house.stripe.url},
         http_client=stripe.HTTPXClient(),
         max_network_retries=0,
     )
-    yield made
 
 
 async def pay(client: stripe.StripeClient, amount: int = 10_000, **more: Any) -> stripe.PaymentIntent:
