@@ -35,7 +35,7 @@ class TopUpView(TypedDict):
     state: str
     asset: str
     amount: str
-    source: str
+    source: str | None
     created_at: str
 
 
@@ -47,7 +47,7 @@ class TopUpList(TypedDict):
 def top_up_view(top_up: TopUp, assets: Assets) -> TopUpView:
     return {
         "id": top_up.id,
-        "rail": top_up.rail.value,
+        "rail": top_up.rail,
         "state": top_up.state.value,
         "asset": top_up.asset,
         "amount": money(top_up.amount, top_up.asset, assets),
