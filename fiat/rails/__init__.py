@@ -1,0 +1,1 @@
+"""Rails of payment providers: one protocol for all, what we keep of each object, and the steps that follow it."""
