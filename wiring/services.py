@@ -8,6 +8,7 @@ from base.entropy import Entropy
 from chain.restores import Gate
 from chain.senders import Senders
 from fiat.bank.service import BankRail
+from fiat.payout_desk import PayoutDesk
 from identity.service import Identity
 from ledger.engine import Ledger
 from treasury.adjustments import Adjustments
@@ -54,6 +55,7 @@ class Services:
     identity: Identity
     chains: Chains
     bank: BankRail
+    payouts: PayoutDesk
     accounts: Accounts
     transfers: Transfers
     bulk_transfers: BulkTransfers

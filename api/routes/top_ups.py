@@ -21,6 +21,7 @@ router = resource("top-ups")
 class BankAccountView(TypedDict):
     iban: str
     asset: str
+    virtual_iban: str | None
 
 
 class InstructionsView(TypedDict):
@@ -58,9 +59,15 @@ def top_up_view(top_up: TopUp, assets: Assets) -> TopUpView:
 
 @router.post("/top-ups", response_model=InstructionsView, summary="How to pay in by bank transfer")
 async def create_top_up_instructions(parts: Parts, user: Annotated[str, owner(Scope.DEPOSITS_WRITE)]) -> Response:
-    """Gives our bank accounts and your payment reference (ISO 11649), the same each time: write it in the transfer."""
+    """Gives our bank accounts and your payment reference (ISO 11649), the same each time: write it in the transfer.
+
+    Where there is a `virtual_iban`, it's yours alone: what is paid to it needs no reference.
+    """
     reference = await parts.bank.reference_for(user)
-    accounts: list[BankAccountView] = [{"iban": own.iban, "asset": own.asset} for own in parts.bank.accounts]
+    accounts: list[BankAccountView] = [
+        {"iban": own.iban, "asset": own.asset, "virtual_iban": await parts.bank.virtual_iban_for(user, own)}
+        for own in parts.bank.accounts
+    ]
     view: InstructionsView = {"reference": reference, "reference_shown": show(reference), "accounts": accounts}
     return answer(view)
 
