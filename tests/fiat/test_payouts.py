@@ -202,8 +202,8 @@ async def test_a_file_rejected_as_a_duplicate_releases_nothing(rail, desk, steps
 
 
 async def test_f72_a_payout_returned_days_later_is_credited_once(rail, desk, steps, ledger, bank, folder):
-    bank.open_account("LATER", iban=THEIRS)
-    bank.call("PATCH", "/_mock/accounts/LATER", json={"behaviour": "return-later", "parameters": {"days": 2}})
+    returns = {"behaviour": "return-later", "parameters": {"days": 2}}
+    bank.call("PATCH", f"/_mock/accounts/{OUR_ACCOUNT}", json=returns)
     await fund(rail, 100_00)
     bank.receive(OUR_IBAN, 100_00)
     payout = await ask(desk, 60_00)
