@@ -22,6 +22,8 @@ from custody.intents import NATIVE
 from custody.keystore import Argon2Cost
 from custody.policy_file import parse
 from custody.policy_starter import Limits, PayoutContract, starter_policy
+from fiat.personal import KEY_NAME as PERSONAL_KEY_NAME
+from fiat.personal import make_key_file
 from ledger.seals import KEY_NAME, make_seal_key
 from wiring.settings import CONFIG_NAME
 
@@ -100,6 +102,7 @@ def install(
     created = create_keys(home / "keys", passphrase=passphrase, entropy=entropy, cost=cost)
     fingerprints = {role: key.fingerprint for role, key in created.items()}
     make_seal_key(home / KEY_NAME)
+    make_key_file(home / PERSONAL_KEY_NAME)
     if chain is not None:
         text = _policy(chain, fingerprints, hot_senders)
         write_atomically(home / "policy.toml", text.encode())

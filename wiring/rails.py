@@ -21,6 +21,7 @@ from fiat.rails.sandbox_record import Record
 from fiat.rails.settlements import Settlements
 from fiat.rails.top_ups import TopUps
 from ledger.engine import Ledger
+from wiring.banking import build_vault
 from wiring.settings import Environment, Settings
 
 
@@ -50,7 +51,15 @@ def build_rails(
     if sandbox is not None:
         rails.append(sandbox)
     bearer = FeeBearer(settings.rails.fee_bearer)
-    desk = Desk(engine=engine, ledger=ledger, rails=Rails(rails), clock=clock, entropy=entropy, bearer=bearer)
+    desk = Desk(
+        engine=engine,
+        ledger=ledger,
+        rails=Rails(rails),
+        vault=build_vault(settings),
+        clock=clock,
+        entropy=entropy,
+        bearer=bearer,
+    )
     inbox, acts, delivery = Inbox(desk), None, None
     if sandbox is not None:
         acts = SandboxActs(sandbox, record, clock=clock)
