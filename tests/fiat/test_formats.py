@@ -204,6 +204,7 @@ async def test_a_payment_to_a_virtual_iban_needs_no_reference(database, ledger, 
     bob = await rail.reference_for("usr_bob")
     content = camt053(Entry(100, "hello"), Entry(200, bob, bank_reference="B-2"), Entry(300, "x")).decode()
     paid_to = f"<CdtrAcct><Id><IBAN>{theirs}</IBAN></Id></CdtrAcct></RltdPties>"
+    assert theirs is not None
     unknown = paid_to.replace(theirs, virtual_iban(account, 50))
     parts = content.split("</RltdPties>")
     receipt = await rail.import_statement(
