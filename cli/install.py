@@ -6,7 +6,8 @@ from datetime import UTC
 from pathlib import Path
 
 from eth_hash.auto import keccak
-from jinja2 import Environment as Templates, FileSystemLoader, StrictUndefined
+from jinja2 import Environment as Templates
+from jinja2 import FileSystemLoader, StrictUndefined
 
 from base.clock import Clock
 from base.entropy import Entropy
