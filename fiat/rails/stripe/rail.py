@@ -4,8 +4,8 @@ Payments are PaymentIntents of type card (wallets ride on cards): confirmed here
 payer with Stripe.js. A declined one is cancelled before Declined is raised, so that nobody can pay it later.
 
 Stripe keeps what a key's first request was told, a 500 too, for at least 24 hours
-(docs.stripe.com/api/idempotent_requests). So a replayed answer may be old, and the object is read again; and where a 500
-is replayed, lists tell what became of it. Lists, other than searches, show at once what was made.
+(docs.stripe.com/api/idempotent_requests). So a replayed answer may be old, and the object is read again; where a 500 is
+replayed, lists tell what became of it. Lists, other than searches, show at once what was made.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """Stripe's objects read into ours. Pure.
 
-All raise KeyError, TypeError or ValueError for what isn't Stripe's shape (`Client.reading` makes them EffectUnknown), and
-RailMisconfigured for an amount in a currency that is no asset here.
+All raise KeyError, TypeError or ValueError for what isn't Stripe's shape (`Client.reading` makes them EffectUnknown),
+and RailMisconfigured for an amount in a currency that is no asset here.
 """
 
 from collections.abc import Iterable

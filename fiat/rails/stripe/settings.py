@@ -14,7 +14,7 @@ LIVE_PREFIXES, TEST_PREFIXES = ("sk_live_", "rk_live_"), ("sk_test_", "rk_test_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StripeSettings:
-    """`api_key`: secret or restricted key. `webhook_secret`: of the endpoint (`whsec_...`). `base_url`: a simulator's."""
+    """`api_key`: secret or restricted key. `webhook_secret`: the endpoint's, `whsec_...`. `base_url`: a simulator's."""
 
     api_key: str = field(repr=False)
     webhook_secret: str = field(repr=False)
