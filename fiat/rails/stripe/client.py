@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from stripe import StripeClient, StripeError
 
 
+_SERVICES = (
+    *("payment_intents", "charges", "refunds", "disputes", "payouts", "balance_transactions", "customers"),
+    *("payment_methods", "setup_intents"),
+)
+_KINDS = (
+    *("PaymentIntent", "Charge", "Refund", "Dispute", "Payout", "BalanceTransaction", "Customer", "PaymentMethod"),
+    *("SetupIntent", "ListObject"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """`replayed`: this is what the idempotency key's first request was told, maybe long ago."""
@@ -71,6 +81,10 @@ class Client:
             http_client=self._http,
             max_network_retries=0,
         )
+        for name in _SERVICES:  # the SDK imports late: better now than within a request's time
+            getattr(self.sdk.v1, name)
+        for name in _KINDS:
+            getattr(stripe, name)
 
     async def ask(self, call: Awaitable[Any]) -> Answer:
         """One request's answer. Raises what `fiat.rails.protocol` lists, MovedOn and Missing."""
