@@ -12,8 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from fiat.bank.camt053 import Direction
 from fiat.bank.matching import Reason
 from fiat.bank.records import BankLine, ClosingBalance, LineState
-from fiat.tables import lines, references, statements, top_ups
-from fiat.top_ups import Rail, TopUp, TopUpState
+from fiat.tables import lines, references, statements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +141,7 @@ async def add_lines(connection: AsyncConnection, book: str, rows: Sequence[dict[
 
 async def load_line(connection: AsyncConnection, book: str, line: str) -> BankLine | None:
     row = (await connection.execute(select(lines).where(lines.c.book == book, lines.c.id == line))).one_or_none()
-    return _line(row) if row else None
+    return read_line(row) if row else None
 
 
 async def list_lines(
@@ -155,49 +154,16 @@ async def list_lines(
     if after is not None:
         place = select(lines.c.recorded_at).where(lines.c.book == book, lines.c.id == after).scalar_subquery()
         query = query.where(or_(lines.c.recorded_at > place, (lines.c.recorded_at == place) & (lines.c.id > after)))
-    return [_line(row) for row in await connection.execute(query)]
-
-
-# Top-ups
-
-
-async def load_top_up(connection: AsyncConnection, book: str, top_up: str) -> TopUp | None:
-    row = (
-        await connection.execute(select(top_ups).where(top_ups.c.book == book, top_ups.c.id == top_up))
-    ).one_or_none()
-    return _top_up(row) if row else None
-
-
-async def list_top_ups(
-    connection: AsyncConnection, book: str, owner: str, *, before: str | None, limit: int
-) -> list[TopUp]:
-    """The owner's top-ups, newest first, from behind the top-up `before`."""
-    query = select(top_ups).where(top_ups.c.book == book, top_ups.c.owner == owner)
-    if before is not None:
-        query = query.where(top_ups.c.id < before)
-    return [_top_up(row) for row in await connection.execute(query.order_by(top_ups.c.id.desc()).limit(limit))]
+    return [read_line(row) for row in await connection.execute(query)]
 
 
 def _statement(row: Row[Any]) -> StatementRow:
     return StatementRow(**{field.name: row._mapping[field.name] for field in fields(StatementRow)})
 
 
-def _line(row: Row[Any]) -> BankLine:
+def read_line(row: Row[Any]) -> BankLine:
     values = {field.name: row._mapping[field.name] for field in fields(BankLine)}
     values["direction"] = Direction(row.direction)
     values["state"] = LineState(row.state)
     values["reason"] = Reason(row.reason) if row.reason else None
     return BankLine(**values)
-
-
-def _top_up(row: Row[Any]) -> TopUp:
-    return TopUp(
-        id=row.id,
-        owner=row.owner,
-        rail=Rail(row.rail),
-        asset=row.asset,
-        amount=row.amount,
-        state=TopUpState(row.state),
-        source=row.source,
-        created_at=row.created_at,
-    )

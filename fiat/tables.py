@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Date,
@@ -72,11 +73,13 @@ lines = Table(
     Column("reason", Text),
     Column("owner", Text),
     Column("top_up", Text),
+    Column("settlement", Text),  # of a provider, whose money it is
     Column("recorded_at", Instant, nullable=False),
     ForeignKeyConstraint(["book", "statement"], ["fiat_bank_statements.book", "fiat_bank_statements.id"]),
     CheckConstraint("direction IN ('CRDT', 'DBIT')", name="direction_known"),
-    CheckConstraint("state IN ('credited', 'suspended', 'matched', 'noted')", name="state_known"),
+    CheckConstraint("state IN ('credited', 'suspended', 'matched', 'settled', 'noted')", name="state_known"),
     CheckConstraint("(state IN ('credited', 'matched')) = (top_up IS NOT NULL)", name="top_up_when_credited"),
+    CheckConstraint("(state = 'settled') = (settlement IS NOT NULL)", name="settlement_when_settled"),
     CheckConstraint("state = 'credited' OR reason IS NOT NULL", name="reason_unless_credited"),
     Index("ix_fiat_bank_lines_statement", "book", "statement", "number"),
     Index("ix_fiat_bank_lines_state", "book", "state", "recorded_at", "id"),
@@ -92,9 +95,37 @@ top_ups = Table(
     Column("asset", Text, nullable=False),
     Column("amount", Amount, nullable=False),
     Column("state", Text, nullable=False),
-    Column("source", Text, nullable=False),  # what its rail knows it by: a bank line's id
+    Column("source", Text),  # what its rail knows it by: a bank line's id, a provider's payment
+    Column("capture_source", Text),
+    Column("captured", Amount, nullable=False, server_default=text("0")),
+    Column("refunded", Amount, nullable=False, server_default=text("0")),
+    Column("fee", Amount),
+    Column("capturing", Text, nullable=False, server_default=text("'automatic'")),
+    Column("method", Text),
+    Column("customer", Text),
+    Column("return_url", Text),
+    Column("action_kind", Text),
+    Column("action_value", Text),  # cleared when the payer has nothing more to do
+    Column("code", Text),
+    Column("reason", Text),
+    Column("capture_amount", Amount),
+    Column("cancelling", Boolean, nullable=False, server_default=text("false")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("submitted_at", Instant),
+    Column("due_at", Instant),  # when the worker looks at it next; null when it need not
+    Column("revision", Integer, nullable=False, server_default=text("0")),
     Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
     UniqueConstraint("book", "rail", "source"),
+    UniqueConstraint("book", "rail", "capture_source"),
     CheckConstraint("amount > 0", name="amount_positive"),
+    CheckConstraint("captured <= amount", name="captured_within_amount"),
+    CheckConstraint("(state = 'final') = (captured > 0)", name="captured_when_final"),
+    CheckConstraint(
+        "state IN ('requested', 'submitted', 'unknown', 'requires_action', 'approved', 'processing', 'authorised',"
+        " 'final', 'failed', 'cancelled')",
+        name="state_known",
+    ),
+    Index("ix_fiat_top_ups_due", "book", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("ix_fiat_top_ups_owner", "book", "owner", text("id DESC")),
 )

@@ -10,7 +10,7 @@ from operator import attrgetter
 
 from ledger.accounts import Account
 from ledger.canonical import charge_terms, dump, id_key, instant_text
-from ledger.commands import ChainEvidence, Command, Evidence, FreezeScope, SignerEvidence
+from ledger.commands import ChainEvidence, Command, Evidence, FreezeScope, RailEvidence, SignerEvidence
 from ledger.outcomes import Line, LineKind, Outcome
 from ledger.riders import Rider
 from ledger.state import HoldRecord
@@ -164,7 +164,7 @@ class Batch:
         self.add_rest("backdated", {**place, "account": credit.number, "step": str(line.amount)})
 
     def _add_evidence(self, seq: int, evidence: Evidence) -> None:
-        if isinstance(evidence, SignerEvidence):
+        if isinstance(evidence, SignerEvidence | RailEvidence):
             return  # the command's own detail has it; nothing is looked up by it
         if isinstance(evidence, ChainEvidence):
             block = {"block_number": evidence.block_number, "block_hash": evidence.block_hash}

@@ -48,7 +48,14 @@ class SignerEvidence(msgspec.Struct, frozen=True, gc=False):
     journal_hash: str
 
 
-Evidence = ChainEvidence | BankEvidence | SignerEvidence
+class RailEvidence(msgspec.Struct, frozen=True, gc=False):
+    """What a payment provider says: our name of its rail, and its own id of the payment, refund, dispute, ..."""
+
+    rail: str
+    object: str
+
+
+Evidence = ChainEvidence | BankEvidence | SignerEvidence | RailEvidence
 
 
 class Posting(msgspec.Struct, frozen=True, gc=False):

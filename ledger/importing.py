@@ -16,7 +16,16 @@ from msgspec.structs import replace
 
 from ledger.accounts import HOUSE, WALLET, split_account_id
 from ledger.bounds import TEXT_MAX, check_group
-from ledger.commands import BankEvidence, ChainEvidence, Evidence, Group, Post, Posting, SignerEvidence
+from ledger.commands import (
+    BankEvidence,
+    ChainEvidence,
+    Evidence,
+    Group,
+    Post,
+    Posting,
+    RailEvidence,
+    SignerEvidence,
+)
 from ledger.errors import BadFile, InvalidAmount, InvalidCommand
 from ledger.money import Asset, parse_amount
 from ledger.requests import import_id
@@ -52,6 +61,7 @@ _WHOLE = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 _CHAIN = {"network", "block_number", "block_hash", "tx_hash", "place"}
 _BANK = {"account", "statement", "line"}
 _SIGNER = {"journal_row", "journal_hash"}
+_RAIL = {"rail", "object"}
 _NUMBERS = {"block_number": 2**63, "line": 2**31, "journal_row": 2**63}
 """Parts of evidence that are whole numbers, and what they are below."""
 
@@ -458,19 +468,21 @@ def _metadata(said: Mapping[str, object]) -> Mapping[str, str]:
 
 
 def _evidence(said: Mapping[str, object]) -> Evidence | None:
-    """The evidence that an entry names: of a chain, of a bank or of the signer, all of its parts."""
+    """The evidence that an entry names: of a chain, a bank, the signer or a rail, all of its parts."""
     if not said:
         return None
-    if said.keys() not in (_CHAIN, _BANK, _SIGNER):
+    if said.keys() not in (_CHAIN, _BANK, _SIGNER, _RAIL):
         raise _Bad(
             "evidence",
             "bad_evidence",
-            f"evidence with {', '.join(sorted(said))[:200]} is neither of a chain nor of a bank, nor of the signer",
+            f"evidence with {', '.join(sorted(said))[:200]} is neither of a chain or bank nor of a signer or rail",
             f"give {', '.join(sorted(_CHAIN))} or {', '.join(sorted(_BANK))}",
         )
     texts = {name: _evidence_text(said, name) for name in said.keys() - _NUMBERS.keys()}
     if said.keys() == _BANK:
         return BankEvidence(**texts, line=_number(said, "line"))
+    if said.keys() == _RAIL:
+        return RailEvidence(**texts)
     if said.keys() == _SIGNER:
         return SignerEvidence(**texts, journal_row=_number(said, "journal_row"))
     return ChainEvidence(**texts, block_number=_number(said, "block_number"))

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db.types import Instant
 from ledger.accounts import Account
 from ledger.canonical import id_key
-from ledger.commands import BankEvidence, ChainEvidence, Evidence, FreezeScope, SignerEvidence
+from ledger.commands import BankEvidence, ChainEvidence, Evidence, FreezeScope, RailEvidence, SignerEvidence
 from ledger.engine import KnownHold, Movement, OpenHold
 from ledger.errors import BookCorrupt
 from ledger.money import Asset, AssetKind
@@ -394,6 +394,8 @@ def evidence_of(detail: Mapping[str, Any]) -> Evidence | None:
         return None
     if "journal_row" in stored:
         return SignerEvidence(**stored)
+    if "rail" in stored:
+        return RailEvidence(**stored)
     return ChainEvidence(**stored) if "network" in stored else BankEvidence(**stored)
 
 

@@ -5,8 +5,8 @@ from datetime import datetime
 
 from ledger.accounts import WALLET, Account, new_account, user_account
 from ledger.engine import Ledger
+from ledger.owing import receivable_account
 from ledger.statements import TimeKind
-from wallet.receivables import receivable_account
 
 
 @dataclass(frozen=True, slots=True)

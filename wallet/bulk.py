@@ -19,8 +19,8 @@ from ledger.commands import Group, OpenAccount, Post
 from ledger.engine import Ledger
 from ledger.errors import RefusedByBook, RequestConflict
 from ledger.outcomes import Outcome, Refused
+from ledger.owing import receivable_accounts
 from ledger.requests import RequestKey
-from wallet.receivables import receivable_accounts
 from wallet.transfers import ID_PREFIX, Directory, Fees, Transfer, check_transfer, transfer_post, transfer_sent
 
 TRANSFERS_MAX = 1000

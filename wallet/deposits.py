@@ -29,11 +29,11 @@ from ledger.accounts import house_account, user_account
 from ledger.asking import work
 from ledger.commands import Group, Hold, Post, Posting, Settle, Void, alone
 from ledger.engine import Ledger
+from ledger.owing import receivable_account
 from ledger.requests import content_hash, worker_id
 from ledger.riders import Advance, Insert
 from wallet import store
 from wallet.errors import WalletCorrupt
-from wallet.receivables import receivable_account
 from wallet.resources import SET_ASIDE, Deposit, DepositState
 from wallet.store import Arrival
 from wallet.tables import deposits

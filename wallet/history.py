@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from base.errors import Rejected
-from ledger.commands import BankEvidence, ChainEvidence, Evidence, SignerEvidence
+from ledger.commands import BankEvidence, ChainEvidence, Evidence, RailEvidence, SignerEvidence
 from ledger.engine import Ledger, Movement
 from ledger.money import Asset, format_amount
 from ledger.outcomes import LineKind
@@ -152,6 +152,8 @@ def evidence_text(evidence: Evidence | None) -> str:
             return f"bank {evidence.account} statement {evidence.statement} line {evidence.line}"
         case SignerEvidence():
             return f"signer's journal row {evidence.journal_row}"
+        case RailEvidence():
+            return f"{evidence.rail} {evidence.object}"
         case None:
             return ""
 

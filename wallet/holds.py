@@ -18,10 +18,10 @@ from ledger.commands import Hold as HoldCommand
 from ledger.engine import KnownHold, Ledger, Movement
 from ledger.errors import BookCorrupt, RefusedByBook, RequestConflict
 from ledger.outcomes import Line, LineKind, Outcome, Refused
+from ledger.owing import receivable_accounts
 from ledger.requests import RequestKey
 from ledger.state import HoldState
 from wallet.errors import HoldPromised
-from wallet.receivables import receivable_accounts
 from wallet.transfers import FEES, Directory, Fees, check_transfer
 
 ID_PREFIX = "hld"

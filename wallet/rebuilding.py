@@ -25,6 +25,7 @@ from ledger.asking import refusal_of, work
 from ledger.commands import Command, Group, Hold, Post, Posting, SignerEvidence
 from ledger.engine import Ledger
 from ledger.money import format_amount
+from ledger.owing import receivable_account
 from ledger.requests import content_hash, request_id, worker_id
 from ledger.riders import Insert
 from wallet import store
@@ -33,7 +34,6 @@ from wallet.errors import CannotRebuild
 from wallet.network_fees import highest_fee, wei_price
 from wallet.quotes import RateSource
 from wallet.rates import Ratio
-from wallet.receivables import receivable_account
 from wallet.resources import Withdrawal
 from wallet.tables import withdrawals
 from wallet.withdrawal_states import CANCELLABLE, WithdrawalState, catch_up

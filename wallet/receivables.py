@@ -8,23 +8,12 @@ owner sends nothing, to nobody: the book refuses what would (`receivable_open`).
 from collections.abc import Callable
 from functools import partial
 
-from ledger.accounts import HOUSE, Account, house_account, user_account
+from ledger.accounts import HOUSE, Account, user_account
 from ledger.asking import stopping, work
 from ledger.commands import Group, Post, Posting, alone
 from ledger.engine import Ledger
+from ledger.owing import PREFIX
 from ledger.requests import content_hash, worker_id
-
-PREFIX = "receivable:"
-
-
-def receivable_account(owner: str, asset: str) -> str:
-    """The house account that holds what `owner` owes in `asset`, as a negative balance."""
-    return house_account(PREFIX + owner, asset)
-
-
-async def receivable_accounts(ledger: Ledger, owner: str) -> tuple[str, ...]:
-    """What a command of the user's must find `owing_nothing`: decided under the book's lock, it can't be overtaken."""
-    return tuple([receivable_account(owner, asset) for asset in await ledger.assets()])
 
 
 class Receivables:

@@ -14,9 +14,9 @@ from ledger.asking import decide, decided_before
 from ledger.commands import Group, Post, Posting
 from ledger.engine import Ledger, Movement
 from ledger.outcomes import LineKind, Outcome
+from ledger.owing import receivable_accounts
 from ledger.requests import RequestKey
 from wallet.errors import SelfTransfer
-from wallet.receivables import receivable_accounts
 
 FEES = "fees"
 ID_PREFIX = "trf"

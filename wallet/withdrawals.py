@@ -25,6 +25,7 @@ from ledger.commands import Group, Hold, Post, Void
 from ledger.engine import Ledger
 from ledger.errors import RefusedByBook
 from ledger.outcomes import Refused
+from ledger.owing import receivable_accounts
 from ledger.requests import RequestKey
 from ledger.riders import Advance, Insert
 from wallet import store
@@ -32,7 +33,6 @@ from wallet import withdrawal_entries as entries
 from wallet.errors import NotCancellable, RecipientListed
 from wallet.network_fees import require_accepted_fee
 from wallet.quotes import RateSource
-from wallet.receivables import receivable_accounts
 from wallet.recipient_checks import PayeeReader, RecipientChecks
 from wallet.recipients import Recipient, WarningCode, require_accepted_warnings, telling_nothing_of_others
 from wallet.resources import Estimate, Withdrawal

@@ -21,7 +21,7 @@ from api.paging import Wanted, listing
 from api.parts import Parts, assets_of
 from identity.scopes import Scope
 from ledger.bounds import KEY_MAX, VALUE_MAX
-from ledger.commands import BankEvidence, ChainEvidence, Evidence, SignerEvidence
+from ledger.commands import BankEvidence, ChainEvidence, Evidence, RailEvidence, SignerEvidence
 from ledger.money import Asset
 from ledger.statements import TimeKind
 from wallet.history import CSV_HEADER, HistoryLine, csv_rows
@@ -43,7 +43,7 @@ router = resource("history")
 
 
 class EvidenceView(TypedDict, total=False):
-    kind: Literal["chain", "bank", "signer"]
+    kind: Literal["chain", "bank", "signer", "rail"]
     network: str
     block_number: int
     block_hash: str
@@ -54,9 +54,12 @@ class EvidenceView(TypedDict, total=False):
     line: int
     journal_row: int
     journal_hash: str
+    rail: str
+    object: str
 
 
-"""What outside the book caused it: a place in a block, a line of a bank statement, a row of the signer's journal."""
+"""What outside the book caused it: a place in a block, a line of a bank statement, a row of the signer's journal, a
+provider's object."""
 
 
 class HistoryView(TypedDict):
@@ -120,6 +123,8 @@ def evidence_view(evidence: Evidence | None) -> EvidenceView | None:
             }
         case SignerEvidence():
             return {"kind": "signer", "journal_row": evidence.journal_row, "journal_hash": evidence.journal_hash}
+        case RailEvidence():
+            return {"kind": "rail", "rail": evidence.rail, "object": evidence.object}
         case None:
             return None
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime, time
 from fiat.bank.camt053 import Direction, StatementLine
 from fiat.bank.matching import Matched, Reason, Unmatched
 from fiat.bank.records import BankLine, LineState
-from fiat.top_ups import Rail, TopUpState
+from fiat.rails.top_up_states import TopUpState
+from fiat.top_ups import BANK
 from ledger.accounts import house_account, user_account
 from ledger.commands import BankEvidence, Group, Post, Posting
 from ledger.requests import RequestKey, worker_id
@@ -160,12 +161,14 @@ def _top_up(book: str, top_up: str, asset: str, amount: int, *, owner: str, sour
         {"book": book, "id": top_up},
         {
             "owner": owner,
-            "rail": Rail.BANK.value,
+            "rail": BANK,
             "asset": asset,
             "amount": amount,
+            "captured": amount,
             "state": TopUpState.FINAL.value,
             "source": source,
             "created_at": now,
+            "updated_at": now,
         },
     )
 

@@ -33,19 +33,24 @@ class BankAccount:
 
 
 class LineState(StrEnum):
-    """CREDITED: to the user it names. SUSPENDED: nobody's yet. MATCHED: given to a user later. NOTED: over nothing."""
+    """CREDITED: to the user it names. SUSPENDED: nobody's yet. MATCHED: given to a user later. NOTED: over nothing.
+
+    SETTLED: a payment provider's settlement, whose money it is.
+    """
 
     CREDITED = "credited"
     SUSPENDED = "suspended"
     MATCHED = "matched"
+    SETTLED = "settled"
     NOTED = "noted"
 
 
 TRANSITIONS: Mapping[LineState, frozenset[LineState]] = MappingProxyType(
     {
         LineState.CREDITED: frozenset(),
-        LineState.SUSPENDED: frozenset({LineState.MATCHED}),
+        LineState.SUSPENDED: frozenset({LineState.MATCHED, LineState.SETTLED}),
         LineState.MATCHED: frozenset(),
+        LineState.SETTLED: frozenset(),
         LineState.NOTED: frozenset(),
     }
 )

@@ -32,6 +32,7 @@ from fiat.bank.records import (
     advance,
 )
 from fiat.errors import BankMisconfigured, ForeignAccount, LineNotWaiting, StatementDisagrees, UnknownLine
+from fiat.rails import store as rail_store
 from fiat.references import new_reference
 from fiat.top_ups import TopUp
 from ledger.accounts import user_account
@@ -299,13 +300,13 @@ class BankRail:
     async def top_ups(self, owner: str, *, before: str | None = None, limit: int = 50) -> list[TopUp]:
         """The user's top-ups, newest first, from behind the top-up `before`."""
         async with tx(self._engine) as connection:
-            return await store.list_top_ups(
+            return await rail_store.list_top_ups(
                 connection, self._ledger.book, owner, before=before, limit=min(limit, LIST_MAX)
             )
 
     async def _top_up(self, top_up: str) -> TopUp:
         async with tx(self._engine) as connection:
-            found = await store.load_top_up(connection, self._ledger.book, top_up)
+            found = await rail_store.load_top_up(connection, self._ledger.book, top_up)
         if found is None:
             raise BrokenInvariant(f"the book knows top-up {top_up}, its table doesn't")
         return found

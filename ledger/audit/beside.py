@@ -26,8 +26,8 @@ class Beside:
         self.evidence = {seq: rest for seq, _, rest in (row.partition(b"\t") for row in rows_of(chunk.evidence))}
 
     def check_evidence(self, findings: Findings, seq: int, told: dict[str, Any]) -> None:
-        """Compare the indexed copy of a command's evidence with what the command says; the signer's has none."""
-        if "journal_row" in told:
+        """Compare the indexed copy of a command's evidence with what the command says; some have none."""
+        if "journal_row" in told or "rail" in told:
             return
         columns = ("network", "block_number", "block_hash", "account", "statement", "line")
         expected = b"\t".join(NULL if told.get(c) is None else escaped(str(told[c])).encode() for c in columns)

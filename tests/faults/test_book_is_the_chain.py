@@ -20,6 +20,7 @@ from chain.token_watch import TokenWatch
 from ledger.accounts import house_account, user_account
 from ledger.commands import Post, Posting, alone
 from ledger.money import Asset, AssetKind
+from ledger.owing import receivable_account
 from ledger.service import PostgresLedger
 from tests.chain.support import NumberedAddresses
 from tests.faults.lies import Kind
@@ -30,7 +31,7 @@ from treasury.inflows import Inflows
 from treasury.reconciliation import Reconciler
 from wallet.deposit_addresses import DepositAddresses
 from wallet.deposits import Deposits
-from wallet.receivables import Receivables, receivable_account
+from wallet.receivables import Receivables
 from wallet.resources import DepositState
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(float(os.environ.get("SECONDS", "60")) + 240)]

@@ -28,6 +28,7 @@ from ledger.commands import (
     OpenAccount,
     Post,
     Posting,
+    RailEvidence,
     Reverse,
     SetCreditLine,
     Settle,
@@ -64,6 +65,7 @@ EVIDENCE = (
     BankEvidence("main", "S1", 1),
     ChainEvidence("local", 7, "0xab", "0xcd", "log:3"),
     SignerEvidence(12, "ab" * 32),
+    RailEvidence("sandbox", "pay_1"),
 )
 FREEZABLE = (
     (FreezeScope.OWNER, "usr_b"),

@@ -58,6 +58,19 @@ async def test_a_refund_can_fail_later(sim: Sim, rail: SquareRail, ids: Ids):
     assert (failed.status, failed.code) == (RefundStatus.FAILED, "failed")
 
 
+async def test_refunds_of_square_s_own_pages_are_listed_without_our_id(sim: Sim, rail: SquareRail, ids: Ids):
+    _, cursor = await whole(rail.list_refunds)
+    paid = await rail.create_payment(ordered(ids))
+    ours = await rail.refund(refund_of(ids, paid, 100))
+    made = await rail._sdk.refunds.refund_payment(
+        idempotency_key="by hand", amount_money={"amount": 200, "currency": "USD"}, payment_id=paid.id, reason="sorry"
+    )
+    assert made.refund is not None
+    found = {one.id: one.reference for one in (await whole(rail.list_refunds, cursor))[0]}
+    assert found[ours.id] == ours.reference
+    assert found[str(made.refund.id)] is None
+
+
 @pytest.mark.parametrize("hours", [0, 2])
 @pytest.mark.parametrize("made", [True, False])
 async def test_f71_a_refund_without_an_answer_is_one_refund(
@@ -168,7 +181,7 @@ async def test_a_list_s_cursor_goes_on_with_what_is_newer(
     assert [one.id for one in every][-5:] == first
     newer = [await settled() for _ in range(3)]
     found, last = await whole(rail.list_settlements, cursor)
-    assert [one.id for one in found] == [first[-1], *newer], "a day is read again"
+    assert [one.id for one in found] == [first[-1], *newer], "the last minutes are read again"
     assert [one.id for one in (await whole(rail.list_settlements, last))[0]] == newer[-1:]
     begun = await rail.list_settlements(None)
     assert begun.more

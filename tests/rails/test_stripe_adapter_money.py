@@ -77,6 +77,15 @@ async def test_a_refund_can_be_sent_back_by_the_bank_later(sim: Sim, rail: Strip
     assert (await rail.refund(order)).status is RefundStatus.FAILED, "a replayed answer is old"
 
 
+async def test_refunds_of_stripe_s_own_pages_are_listed_without_our_id(sim: Sim, rail: StripeRail, ids: Ids):
+    _, cursor = await whole(rail.list_refunds)
+    paid = await rail.create_payment(ordered(ids))
+    ours = await rail.refund(refund_of(ids, paid, 100))
+    made = await rail._sdk.refunds.create_async({"payment_intent": paid.id, "amount": 200})
+    found, _ = await whole(rail.list_refunds, cursor)
+    assert {(one.id, one.reference) for one in found} >= {(ours.id, ours.reference), (made.id, None)}
+
+
 async def test_a_refund_can_pend(sim: Sim, rail: StripeRail, ids: Ids):
     paid = await rail.create_payment(ordered(ids, method="pm_card_pendingRefund"))
     made = await rail.refund(refund_of(ids, paid, 500))

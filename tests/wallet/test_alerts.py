@@ -11,10 +11,10 @@ from chain.status import network_status
 from chain.tokens import TokenState
 from db.engine import tx
 from ledger.accounts import house_account
+from ledger.owing import receivable_account
 from tests.wallet.conftest import ALICE, USDC, fund
 from tests.wallet.scripted_chain import digest
 from treasury.alerts import AlertCode, Alerts, Severity
-from wallet.receivables import receivable_account
 from worker.alerts import EVERY, AlertLog
 
 pytestmark = pytest.mark.slow

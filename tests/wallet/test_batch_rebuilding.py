@@ -15,6 +15,7 @@ from chain.transaction_states import Kind
 from chain.transactions import find
 from db.engine import tx
 from ledger.accounts import house_account, user_account
+from ledger.owing import receivable_account
 from ledger.requests import key_hash
 from tests.wallet.conftest import ALICE, USDC, FixedRates, fund, key
 from wallet.batch_rebuilding import BatchRebuilding
@@ -22,7 +23,6 @@ from wallet.batch_results import LegResult
 from wallet.batch_store import load_legs
 from wallet.errors import CannotRebuild, NotCancellable
 from wallet.rebuilding import IN_A_BATCH, Fate, Rebuilding
-from wallet.receivables import receivable_account
 from wallet.store import change_withdrawals, load_withdrawal
 from wallet.withdrawal_states import WithdrawalState
 

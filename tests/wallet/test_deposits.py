@@ -6,9 +6,10 @@ from base.errors import NotFound
 from ledger.accounts import house_account, user_account
 from ledger.asking import ATTEMPTS_MAX
 from ledger.commands import Freeze, FreezeScope, Post, Posting, alone
+from ledger.owing import receivable_account
 from tests.wallet.conftest import ALICE, BOB, DAI, USDC, KnownPeople, fund, key
 from tests.wallet.scripted_chain import digest, paid
-from wallet.receivables import Receivables, receivable_account
+from wallet.receivables import Receivables
 from wallet.resources import DepositState
 from wallet.transfers import Transfers
 

@@ -12,11 +12,11 @@ from ledger.commands import Freeze, FreezeScope, Post, Posting, alone
 from ledger.engine import KnownHold
 from ledger.errors import RefusedByBook, RequestConflict, UnknownAsset
 from ledger.expiry import HoldExpiry
+from ledger.owing import receivable_account
 from ledger.state import HeldPosting, HoldState
 from tests.wallet.conftest import ALICE, BOB, fund, key
 from wallet.errors import HoldPromised, SelfTransfer
 from wallet.holds import DAYS_MAX, Holds, _shares
-from wallet.receivables import receivable_account
 from wallet.transfers import Fees
 
 CAROL = "usr_carol"

@@ -12,12 +12,12 @@ from db.engine import tx
 from ledger.accounts import house_account, user_account
 from ledger.commands import Post, Posting, alone
 from ledger.outcomes import require_accepted
+from ledger.owing import receivable_account
 from tests.wallet.conftest import ALICE, BOB, USDC, fund
 from tests.wallet.scripted_chain import digest, paid
 from tests.wallet.test_withdrawals import ask, mined, reserved
 from treasury.lost_custody import Left, clear_custody, in_custody
 from wallet.lost_chains import REASON, LostChains
-from wallet.receivables import receivable_account
 from wallet.resources import DepositState
 from wallet.tables import withdrawals
 from wallet.withdrawal_states import ENDED, WithdrawalState

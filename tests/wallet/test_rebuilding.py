@@ -18,13 +18,13 @@ from ledger.accounts import house_account, user_account
 from ledger.commands import Freeze, FreezeScope, SignerEvidence, alone
 from ledger.errors import RefusedByBook, RequestConflict
 from ledger.outcomes import require_accepted
+from ledger.owing import receivable_account
 from ledger.requests import key_hash
 from tests.wallet.conftest import ALICE, BOB, USDC, FixedRates, fund, key
 from wallet import withdrawal_entries as entries
 from wallet.errors import CannotRebuild, NotCancellable
 from wallet.rates import Ratio
 from wallet.rebuilding import Fate, Rebuilding
-from wallet.receivables import receivable_account
 from wallet.withdrawal_states import WithdrawalState
 from wiring.signing import _claims, claims_from_journal
 

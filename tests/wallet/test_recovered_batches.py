@@ -16,6 +16,7 @@ from chain.transactions import find_all
 from db.engine import tx
 from db.server import Running
 from ledger.accounts import user_account
+from ledger.owing import receivable_account
 from tests.support.backups import name_in, put_back, take_dump
 from tests.support.chain import RunningChain, start_local_chain
 from tests.support.postgres import Database, fresh_database
@@ -25,7 +26,6 @@ from tests.support.whole_house import WholeHouse
 from tests.wallet.batch_house import ask, batch_house, batch_rows, coin_batch, finish, now, open_house, units
 from tests.wallet.batch_world import batch_signer
 from tests.wallet.conftest import key
-from wallet.receivables import receivable_account
 from wiring.recovery_items import Part
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -17,12 +17,12 @@ from custody.intents import KeyRef, NativeTransfer
 from db.engine import tx
 from db.server import Running
 from ledger.accounts import user_account
+from ledger.owing import receivable_account
 from tests.support.chain import RunningChain, start_local_chain
 from tests.support.postgres import Database, fresh_database
 from tests.support.recovery import Killed, look, recover
 from tests.support.signer import RunningSigner, generous_policy, start_signer
 from tests.support.whole_house import WholeHouse, whole_house
-from wallet.receivables import receivable_account
 from wiring.recovery_items import Part
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -9,12 +9,12 @@ from ledger.accounts import house_account, user_account
 from ledger.commands import Post, Posting, alone
 from ledger.errors import RefusedByBook, RequestConflict, UnknownAsset
 from ledger.outcomes import LineKind
+from ledger.owing import receivable_account
 from tests.wallet.conftest import ALICE, BOB, fund, key
 from wallet.accounts import Accounts, Balance
 from wallet.errors import SelfTransfer
 from wallet.history import CSV_HEADER, History, csv_rows
 from wallet.receipts import Receipts
-from wallet.receivables import receivable_account
 from wallet.transfers import Fees, Transfers
 
 

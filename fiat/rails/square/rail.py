@@ -9,6 +9,7 @@ show what was made some seconds later ("eventually consistent"): after that hour
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from base.clock import Clock
@@ -38,7 +39,7 @@ from fiat.rails.protocol import (
 from fiat.rails.square import reading, webhooks
 from fiat.rails.square.client import ONCE, CardDeclined, Client, Missing, WrongCursor
 from fiat.rails.square.declines import REASONS
-from fiat.rails.square.lists import PAGE, parse_cursor, search, stamp
+from fiat.rails.square.lists import PAGE, by_time, search, stamp
 from fiat.rails.square.statuses import CURRENCIES, USUAL
 from ledger.money import Asset
 
@@ -173,6 +174,11 @@ class SquareRail:
         except Declined:
             return None
 
+    async def list_refunds(self, cursor: str | None) -> Listed[RefundTruth]:
+        """By the time that they were made."""
+        read = partial(reading.refund, currencies=self._currencies)
+        return await by_time(self._client, self._refunds, lambda one: one.refunds, read, cursor)
+
     # Paying out
 
     async def pay_out(self, order: PayoutOrder) -> PayoutTruth:
@@ -212,26 +218,17 @@ class SquareRail:
             return reading.settlement(self._inner(answer.payout), self._currencies)
 
     async def list_settlements(self, cursor: str | None) -> Listed[SettlementTruth]:
-        """By time, oldest first. The cursor is `<newest seen>`, or `<newest seen> <begin> <Square's>` within a list."""
-        newest, begin, theirs = parse_cursor(cursor)
-        call = self._sdk.payouts.list(
-            location_id=self._location,
-            begin_time=begin,
-            sort_order="ASC",
-            cursor=theirs,
-            limit=PAGE,
-            request_options=ONCE,
-        )
-        try:
-            page: Any = (await self._client.ask(call)).response
-        except WrongCursor:
-            return Listed((), newest, True)
-        with self._client.reading():
-            found = tuple(reading.settlement(one, self._currencies) for one in page.payouts or ())
-            seen = max([*(stamp(one.created_at) for one in found), newest])
-            if not page.cursor:
-                return Listed(found, seen, False)
-            return Listed(found, f"{seen} {begin} {page.cursor}", True)
+        """By the time that they were made."""
+
+        async def page(begin: str, theirs: str | None) -> Any:
+            call = self._sdk.payouts.list(
+                location_id=self._location, begin_time=begin, sort_order="ASC", cursor=theirs, limit=PAGE,
+                request_options=ONCE,
+            )  # fmt: skip
+            return (await self._client.ask(call)).response
+
+        read = partial(reading.settlement, currencies=self._currencies)
+        return await by_time(self._client, page, lambda one: one.payouts, read, cursor)
 
     async def settlement_entries(self, settlement: str, cursor: str | None) -> Listed[SettlementEntry]:
         call = self._sdk.payouts.list_entries(
@@ -323,17 +320,22 @@ class SquareRail:
         return None if found is None else self._read_payment(found)
 
     async def _search_refund(self, reference: str) -> RefundTruth | None:
-        async def page(cursor: str | None) -> Any:
-            begin = stamp(keys.not_before(reference))
-            call = self._sdk.refunds.list(
-                begin_time=begin, sort_order="ASC", cursor=cursor, location_id=self._location, limit=PAGE,
-                request_options=ONCE,
-            )  # fmt: skip
-            return (await self._client.ask(call)).response
-
-        found = await search(self._client, page, lambda one: one.refunds, lambda one: one.reason == reference)
+        begin = stamp(keys.not_before(reference))
+        found = await search(
+            self._client,
+            lambda cursor: self._refunds(begin, cursor),
+            lambda one: one.refunds,
+            lambda one: one.reason == reference,
+        )
         with self._client.reading():
             return None if found is None else reading.refund(found, self._currencies)
+
+    async def _refunds(self, begin: str, cursor: str | None) -> Any:
+        call = self._sdk.refunds.list(
+            begin_time=begin, sort_order="ASC", cursor=cursor, location_id=self._location, limit=PAGE,
+            request_options=ONCE,
+        )  # fmt: skip
+        return (await self._client.ask(call)).response
 
     async def _customer(self, order: MethodOrder) -> str:
         """Square wants a name of a customer; ours is the user's id, so that nothing personal is told."""

@@ -184,6 +184,12 @@ class StripeRail:
                 after = {"starting_after": page["data"][-1]["id"]}
         raise EffectUnknown(f"{self._name} has too many refunds of one payment to look through")
 
+    async def list_refunds(self, cursor: str | None) -> Listed[RefundTruth]:
+        """Those that are new: Stripe doesn't list by change."""
+        found, cursor, more = await self._walk(self._refunds, cursor)
+        with self._client.reading():
+            return Listed(tuple(reading.refund(one, self._currencies) for one in found), cursor, more)
+
     # Paying out
 
     async def pay_out(self, order: PayoutOrder) -> PayoutTruth:
@@ -366,6 +372,10 @@ class StripeRail:
     async def _walk(self, page: List, cursor: str | None) -> tuple[list[Body], str, bool]:
         with self._client.reading():
             return await walk(page, cursor)
+
+    async def _refunds(self, params: Any) -> Body:
+        given: Any = {**params, "expand": _in_list(WITH_FEES)}
+        return (await self._client.ask(self._sdk.refunds.list_async(given))).body
 
     async def _disputes(self, params: Any) -> Body:
         return (await self._client.ask(self._sdk.disputes.list_async(params))).body

@@ -1,0 +1,295 @@
+"""Settlements: what a provider pays to our bank account, what is in it, and the bank's line that is its money."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from base.errors import NotFound
+from base.ids import new_id
+from db.engine import tx
+from fiat import store as bank_store
+from fiat.bank.camt053 import Direction
+from fiat.bank.records import BankLine, LineState
+from fiat.errors import UnknownLine
+from fiat.rails import booking, store
+from fiat.rails.desk import Desk
+from fiat.rails.errors import EffectUnknown, RailCorrupt, SettlementNotMatching
+from fiat.rails.protocol import Capability, EntryKind, Rail, SettlementEntry, SettlementStatus, SettlementTruth
+from fiat.rails.records import KeptEntry, Settlement
+from fiat.rails.settlement_states import Known, SettlementState, advance, difference, unexplained
+from fiat.rails.tables import disputes, refunds, settlements
+from fiat.tables import lines
+from ledger.asking import decide, decided_before, work
+from ledger.commands import Group
+from ledger.errors import RefusedByBook
+from ledger.outcomes import Refused
+from ledger.requests import RequestKey, content_hash
+from ledger.riders import Advance, Insert
+
+LOOK_EVERY = timedelta(hours=1)
+"""How often a provider's lists are looked through, beside what its webhooks tell."""
+
+PAGES_MAX, ENTRIES_MAX = 20, 200_000
+"""Pages of a list that one step reads; entries that a settlement may have."""
+
+RECENT_MAX = 50
+"""The newest settlements, which are read again at each look."""
+
+CANDIDATES_MAX = 20
+"""Bank lines that are shown as what a settlement may be."""
+
+_S = SettlementState
+
+
+class Settlements:
+    """Follows settlements, and matches them to bank lines."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def step(self) -> int:
+        """Read what was settled where it's time to, and what is in it; how many settlements were read."""
+        moved = 0
+        for rail in self._desk.rails.all.values():
+            if Capability.SETTLEMENT in rail.capabilities:
+                moved += await self._look_through(rail)
+                async with tx(self._desk.engine) as connection:
+                    unread = await store.unread_settlements(connection, self._desk.book, rail.name, limit=10)
+                for settlement in unread:
+                    await self._read(rail, settlement)
+                moved += len(unread)
+        return moved
+
+    async def hear(self, rail: str, source: str) -> None:
+        """The provider told of a settlement. Raises what the rail does."""
+        truth = await self._desk.rails.get(rail).fetch_settlement(source)
+        if truth is None:
+            raise EffectUnknown(f"{rail} doesn't know settlement {source} yet")
+        await self._take(rail, truth)
+
+    async def match(self, *, key: RequestKey, settlement: str, line: str) -> Settlement:
+        """A bank line that waits in suspense is this settlement's money.
+
+        Raises NotFound, UnknownLine, SettlementNotMatching, RequestConflict.
+        """
+        found = await self.get(settlement)
+        if await decided_before(self._desk.ledger, key) is not None:
+            return replace(found, replayed=True)
+        async with tx(self._desk.engine) as connection:
+            kept = await bank_store.load_line(connection, self._desk.book, line)
+        if kept is None:
+            raise UnknownLine(f"there is no bank line {line[:40]!r}", param="line")
+        _require_its_money(found, kept)
+        change = {
+            "state": advance(found.state, _S.MATCHED).value,
+            "bank_line": kept.id,
+            "revision": found.revision + 1,
+            "updated_at": self._desk.clock.now(),
+        }
+        book = self._desk.book
+        taken = Advance(
+            lines.name,
+            {"book": book, "id": kept.id},
+            {"state": LineState.SUSPENDED.value},
+            {"state": LineState.SETTLED.value, "settlement": found.id},
+        )
+        row = Advance(settlements.name, {"book": book, "id": found.id}, {"revision": found.revision}, change)
+        post = booking.settlement_matched(found, request=key.id)
+        await self._desk.ledger.ensure_open(*booking.settlement_accounts(found.rail, found.asset))
+        try:
+            await decide(self._desk.ledger, Group((post,), (taken, row), content=key.content))
+        except RefusedByBook as refusal:
+            if refusal.code == Refused.STALE_STATE:
+                raise SettlementNotMatching("the line or the settlement was taken meanwhile", param="line") from refusal
+            raise
+        return await self.get(settlement)
+
+    async def get(self, settlement: str) -> Settlement:
+        """The settlement with this id. Raises NotFound."""
+        async with tx(self._desk.engine) as connection:
+            row = await store.load(connection, settlements, self._desk.book, settlement)
+        if row is None:
+            raise NotFound(f"there is no settlement {settlement[:40]!r}", param="settlement")
+        return store.read_settlement(row)
+
+    async def entries(self, settlement: str, *, limit: int = 1000) -> list[KeptEntry]:
+        """What is in it, the entries that need a person first. Raises NotFound."""
+        found = await self.get(settlement)
+        async with tx(self._desk.engine) as connection:
+            return await store.load_entries(connection, self._desk.book, found.id, limit=limit)
+
+    async def candidates(self, settlement: Settlement) -> list[BankLine]:
+        """Bank lines in suspense that may be its money: same asset, same amount, money in."""
+        if settlement.state is not _S.SENT:
+            return []
+        async with tx(self._desk.engine) as connection:
+            return await store.suspended_lines(
+                connection,
+                self._desk.book,
+                asset=settlement.asset,
+                amount=settlement.amount,
+                limit=CANDIDATES_MAX,
+            )
+
+    async def list_all(
+        self, *, before: str | None = None, after: str | None = None, limit: int = 50
+    ) -> list[Settlement]:
+        """Settlements, newest first (oldest first with `after`)."""
+        async with tx(self._desk.engine) as connection:
+            return await store.list_settlements(connection, self._desk.book, before=before, after=after, limit=limit)
+
+    # Inside
+
+    async def _look_through(self, rail: Rail) -> int:
+        desk, now, taken = self._desk, self._desk.clock.now(), 0
+        async with tx(desk.engine) as connection:
+            kept = await store.load_cursor(connection, desk.book, rail.name, "settlements")
+        if kept is not None and now - kept[1] < LOOK_EVERY:
+            return 0
+        async with tx(desk.engine) as connection:
+            recent = await store.list_settlements(connection, desk.book, before=None, after=None, limit=RECENT_MAX)
+        for settlement in recent:
+            if settlement.rail == rail.name and settlement.state is not _S.FAILED:
+                await self.hear(rail.name, settlement.source)  # it may have failed, and its webhook may be lost
+        cursor = None if kept is None else kept[0]
+        for _ in range(PAGES_MAX):
+            listed = await rail.list_settlements(cursor)
+            for truth in listed.items:
+                await self._take(rail.name, truth)
+            taken, cursor = taken + len(listed.items), listed.cursor
+            async with tx(desk.engine) as connection:
+                await store.keep_cursor(connection, desk.book, rail.name, "settlements", cursor, now)
+            if not listed.more:
+                break
+        return taken
+
+    async def _take(self, rail: str, truth: SettlementTruth) -> None:
+        async with tx(self._desk.engine) as connection:
+            row = await store.load_by_source(connection, settlements, self._desk.book, rail, truth.id)
+        if row is None:
+            await self._begin(rail, truth)
+            return
+        known = store.read_settlement(row)
+        if (known.asset, known.amount) != (truth.asset, truth.amount):
+            raise RailCorrupt(f"{rail} has settlement {truth.id} of {truth.amount} {truth.asset}, not {known.amount}")
+        if truth.status is SettlementStatus.FAILED and known.state is not _S.FAILED:
+            await self._fail(known)
+
+    async def _begin(self, rail: str, truth: SettlementTruth) -> None:
+        now = self._desk.clock.now()
+        made = Settlement(
+            id=new_id("stl", self._desk.clock, self._desk.entropy),
+            rail=rail,
+            source=truth.id,
+            asset=truth.asset,
+            amount=truth.amount,
+            state=_S.SENT,
+            arrives_on=None if truth.arrives_on is None else truth.arrives_on.isoformat(),
+            descriptor=truth.descriptor,
+            bank_line=None,
+            entries=None,
+            differences=0,
+            unexplained=0,
+            created_at=now,
+            updated_at=now,
+        )
+        await self._desk.ledger.ensure_open(*booking.settlement_accounts(rail, truth.asset))
+        names = ("rail", "source", "asset", "amount", "arrives_on", "descriptor", "created_at", "updated_at")
+        values = {name: getattr(made, name) for name in names} | {"state": made.state.value}
+        row = Insert(settlements.name, {"book": self._desk.book, "id": made.id}, values)
+
+        def make(attempt: int) -> Group:
+            post = booking.settlement_sent(made, attempt=attempt)
+            return Group((post,), (row,), content=content_hash(f"settlement:{rail}:{truth.id}:sent"))
+
+        await work(self._desk.ledger, make)
+        if truth.status is SettlementStatus.FAILED:
+            await self._take(rail, truth)
+
+    async def _fail(self, known: Settlement) -> None:
+        change = {
+            "state": advance(known.state, _S.FAILED).value,
+            "revision": known.revision + 1,
+            "updated_at": self._desk.clock.now(),
+        }
+        key = {"book": self._desk.book, "id": known.id}
+        row = Advance(settlements.name, key, {"revision": known.revision}, change)
+
+        def make(attempt: int) -> Group:
+            post = booking.settlement_failed(known, attempt=attempt)
+            return Group((post,), (row,), content=content_hash(f"settlement:{known.rail}:{known.source}:failed"))
+
+        await work(self._desk.ledger, make)
+
+    async def _read(self, rail: Rail, settlement: Settlement) -> None:
+        """Keep all its entries, each with what doesn't fit about it."""
+        told: list[SettlementEntry] = []
+        cursor: str | None = None
+        while True:
+            listed = await rail.settlement_entries(settlement.source, cursor)
+            told += listed.items
+            if not listed.more:
+                break
+            if len(told) > ENTRIES_MAX:
+                raise RailCorrupt(f"settlement {settlement.source} of {rail.name} has more than {ENTRIES_MAX} entries")
+            cursor = listed.cursor
+        desk = self._desk
+        async with tx(desk.engine) as connection:
+            kept = []
+            for entry in told:
+                known = await self._known(connection, rail.name, entry)
+                names = ("id", "kind", "object", "gross", "fee", "net", "at")
+                kept.append(
+                    KeptEntry(
+                        **{name: getattr(entry, name) for name in names},
+                        subject=None if known is None else known.subject,
+                        difference=difference(entry, known),
+                    )
+                )
+            await store.keep_entries(connection, desk.book, settlement.id, kept)
+            values = {
+                "entries": len(kept),
+                "differences": sum(entry.difference is not None for entry in kept),
+                "unexplained": unexplained(settlement.amount, told),
+                "updated_at": desk.clock.now(),
+            }
+            await store.change(connection, settlements, desk.book, settlement.id, settlement.revision, values)
+
+    async def _known(self, connection: AsyncConnection, rail: str, entry: SettlementEntry) -> Known | None:
+        """What our book has for the object of an entry."""
+        if entry.object is None:
+            return None
+        book = self._desk.book
+        match entry.kind:
+            case EntryKind.PAYMENT:
+                top_up = await store.find_top_up(connection, book, rail, entry.object)
+                return None if top_up is None else Known(top_up.id, top_up.captured, top_up.fee or 0)
+            case EntryKind.REFUND | EntryKind.REFUND_FAILURE:
+                row = await store.load_by_source(connection, refunds, book, rail, entry.object)
+                if row is None:
+                    return None
+                gone = entry.kind is EntryKind.REFUND
+                return Known(row.id, -row.amount if gone else row.amount, row.fee if gone else None)
+            case EntryKind.DISPUTE | EntryKind.DISPUTE_REVERSAL:
+                row = await store.load_by_source(connection, disputes, book, rail, entry.object)
+                if row is None:
+                    return None
+                return Known(row.id, -row.amount if entry.kind is EntryKind.DISPUTE else row.amount, None)
+            case _:
+                return None
+
+
+def _require_its_money(settlement: Settlement, line: BankLine) -> None:
+    if settlement.state is not _S.SENT:
+        raise SettlementNotMatching(f"the settlement is {settlement.state} already", state=settlement.state.value)
+    if line.direction is not Direction.CREDIT or line.state is not LineState.SUSPENDED:
+        raise SettlementNotMatching("only money in that waits in suspense can be a settlement", param="line")
+    if (line.asset, line.amount) != (settlement.asset, settlement.amount):
+        raise SettlementNotMatching(
+            "the line's amount isn't the settlement's",
+            param="line",
+            required=settlement.amount,
+            available=line.amount,
+            asset=settlement.asset,
+        )

@@ -1,0 +1,293 @@
+"""Top-ups on their way: asked for at the provider, looked at again until they end, and credited once.
+
+Every look has the same shape: read our row, ask the provider, and write what follows only if the row is still as it was
+(its `revision`). So looks may overlap, come late or twice. Whatever the provider says that it took is credited by one
+command per top-up, whose id the book knows for ever.
+"""
+
+from datetime import timedelta
+
+import structlog
+
+from base.errors import OnebookError, Unavailable
+from db.engine import tx
+from fiat.rails import booking, store
+from fiat.rails.desk import BATCH, Desk
+from fiat.rails.errors import AmountNotPayable, Declined, EffectUnknown, RailCorrupt, RateLimited, RefusedByProvider
+from fiat.rails.protocol import Capturing, Payment, PaymentStatus
+from fiat.rails.top_up_states import TopUpState, advance, follow
+from fiat.tables import top_ups
+from fiat.top_ups import TopUp
+from ledger.asking import work
+from ledger.commands import Group, Post
+from ledger.outcomes import Refused
+from ledger.requests import content_hash
+from ledger.riders import Advance
+
+ABANDONED_AFTER = timedelta(hours=24)
+"""After so long without the payer's doing, the payment is cancelled at its provider."""
+
+FEE_LOOKS_MAX = 30
+"""Looks for a fee that the provider hasn't told; then a settlement's difference tells it."""
+
+_S = TopUpState
+_CREDIT_REFUSALS = (Refused.ACCOUNT_CLOSED, Refused.AMOUNT_OVERFLOW)
+
+log = structlog.get_logger()
+
+
+class TopUpSteps:
+    """Moves top-ups on."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def step(self) -> int:
+        """Look at those that are due; how many were looked at."""
+        desk = self._desk
+        async with tx(desk.engine) as connection:
+            rows = await store.claim(
+                connection, top_ups, desk.book, now=desk.clock.now(), until=desk.leased(), limit=BATCH
+            )
+        for row in rows:
+            await self.look(store.read_top_up(row))
+        return len(rows)
+
+    async def look(self, top_up: TopUp) -> None:
+        """Take it one look further; what its provider can't say now is asked later. Never raises for the provider."""
+        try:
+            await self.follow(top_up)
+        except Unavailable as error:
+            await self._put_off(top_up, error)
+        except OnebookError as error:
+            log.error("top-up not followed", top_up=top_up.id, rail=top_up.rail, code=error.code, reason=error.message)
+            await self._put_off(top_up, error)
+
+    async def hear(self, rail: str, source: str, reference: str | None) -> None:
+        """The provider told of a payment: read it there, and take it. Raises what the rail does.
+
+        It may be known by our id alone, when its webhook overtook the answer to the call.
+        """
+        desk = self._desk
+        async with tx(desk.engine) as connection:
+            found = await store.find_top_up(connection, desk.book, rail, source)
+            if found is None and reference is not None:
+                found = await store.load_top_up(connection, desk.book, reference)
+        if found is None:
+            payment = await desk.rails.get(rail).fetch_payment(source)
+            if payment is None or payment.reference is None:
+                return  # not of our making
+            async with tx(desk.engine) as connection:
+                found = await store.load_top_up(connection, desk.book, payment.reference)
+        if found is not None and found.rail == rail and found.state is not _S.REQUESTED:
+            await self.follow(found, source=source)
+
+    async def submit(self, top_up: TopUp) -> None:
+        """Ask the provider for it, once: the row says so before the provider hears of it."""
+        desk = self._desk
+        desk.rails.get(top_up.rail)
+        if not await self._set(top_up, _S.SUBMITTED, submitted_at=desk.clock.now(), due_at=desk.leased()):
+            return  # somebody else does
+        await self._order(await self._again(top_up))
+
+    async def follow(self, top_up: TopUp, *, source: str | None = None) -> None:
+        """What the provider says of it now, and what follows from that. Raises what the rail does.
+
+        `source`: the payment that a webhook named, for one that ended before we knew its name.
+        """
+        rail = self._desk.rails.get(top_up.rail)
+        match top_up.state:
+            case _S.REQUESTED:
+                await (self._set(top_up, _S.CANCELLED) if top_up.cancelling else self.submit(top_up))
+                return
+            case _S.SUBMITTED | _S.UNKNOWN:
+                payment = await rail.recover_payment(top_up.order)
+                if payment is None:
+                    await self._never_arrived(top_up)
+                    return
+            case _:
+                named = top_up.source or source
+                assert named is not None
+                payment = await rail.fetch_payment(named)
+                if payment is None:
+                    raise RailCorrupt(f"{top_up.rail} doesn't know payment {named} of {top_up.id} any more")
+        await self.take(top_up, payment)
+
+    async def take(self, top_up: TopUp, payment: Payment) -> None:
+        """Write down what the provider said of the payment after `top_up` was read."""
+        _require_same(top_up, payment)
+        payment = await self._act(top_up, payment)
+        if payment.status is PaymentStatus.CAPTURED:
+            await self._take_captured(top_up, payment)
+            return
+        to = follow(top_up.state, payment.status)
+        columns = self._columns(top_up, payment)
+        if to is not None:
+            await self._set(top_up, to, **columns)
+        elif not top_up.ended:
+            await self._write(top_up, columns)
+
+    # What we do at the provider
+
+    async def _order(self, top_up: TopUp) -> None:
+        rail = self._desk.rails.get(top_up.rail)
+        try:
+            payment = await rail.create_payment(top_up.order)
+        except (Declined, AmountNotPayable) as refusal:
+            code = refusal.reason_code if isinstance(refusal, Declined) else refusal.code
+            await self._set(top_up, _S.FAILED, code=code, reason=refusal.message)
+        except RefusedByProvider as fault:
+            log.error("refused by provider", rail=top_up.rail, top_up=top_up.id, reason=fault.message)
+            await self._set(top_up, _S.FAILED, code=fault.code, reason="the provider refused it; the operator was told")
+        except EffectUnknown:
+            await self._set(top_up, _S.UNKNOWN, due_at=self._desk.later(top_up.attempts))
+        except RateLimited as limit:
+            await self._put_off(top_up, limit)
+        else:
+            await self.take(top_up, payment)
+
+    async def _never_arrived(self, top_up: TopUp) -> None:
+        """The provider is certain that it never got the order."""
+        desk = self._desk
+        assert top_up.submitted_at is not None
+        key_ends = top_up.submitted_at + timedelta(seconds=desk.rails.get(top_up.rail).key_seconds)
+        if top_up.cancelling:
+            await self._set(top_up, _S.CANCELLED, code="cancelled")
+        elif desk.clock.now() >= key_ends:
+            await self._set(top_up, _S.FAILED, code="never_arrived", reason="the provider never got it; try anew")
+        elif top_up.state is _S.SUBMITTED:
+            await self._order(top_up)
+        elif await self._set(top_up, _S.SUBMITTED, due_at=desk.leased()):
+            await self._order(await self._again(top_up))
+
+    async def _act(self, top_up: TopUp, payment: Payment) -> Payment:
+        """Do at the provider what is ours to do now, and return what the payment is then."""
+        rail, order = self._desk.rails.get(top_up.rail), top_up.order
+        status, since = payment.status, top_up.submitted_at or top_up.created_at
+        abandoned = (
+            status in (PaymentStatus.REQUIRES_ACTION, PaymentStatus.APPROVED)
+            and self._desk.clock.now() - since >= ABANDONED_AFTER
+        )
+        try:
+            if status is PaymentStatus.APPROVED and not top_up.cancelling and not abandoned:
+                payment = await rail.proceed(order, payment.id)
+                status = payment.status
+            if (top_up.cancelling or abandoned) and status in _CANCELLABLE:
+                return await rail.cancel(order, payment.id)
+            if status is PaymentStatus.AUTHORISED:
+                amount = top_up.capture_amount
+                if amount is None and top_up.capturing is Capturing.AUTOMATIC:
+                    amount = top_up.amount
+                if amount is not None:
+                    return await rail.capture(order, payment.id, amount)
+        except Declined as refusal:
+            log.info("declined", rail=top_up.rail, top_up=top_up.id, code=refusal.reason_code)
+            current = await rail.fetch_payment(payment.id)
+            return payment if current is None else current
+        return payment
+
+    # What is written
+
+    async def _take_captured(self, top_up: TopUp, payment: Payment) -> None:
+        if top_up.state is not _S.FINAL:
+            await self._credit(top_up, payment)
+        elif top_up.fee is None and payment.fee is not None:
+            await self._late_fee(top_up, payment.fee)
+        elif top_up.fee is None:
+            more = top_up.attempts < FEE_LOOKS_MAX
+            due_at = self._desk.later(top_up.attempts) if more else None
+            await self._write(top_up, {"due_at": due_at, "attempts": top_up.attempts + 1})
+
+    async def _credit(self, top_up: TopUp, payment: Payment) -> None:
+        desk = self._desk
+        advance(top_up.state, _S.FINAL)
+        if not 0 < payment.captured <= top_up.amount:
+            raise RailCorrupt(f"{top_up.rail} captured {payment.captured} of {top_up.amount} ordered by {top_up.id}")
+        await desk.ledger.ensure_open(*booking.accounts(top_up.rail, top_up.owner, top_up.asset))
+        columns = self._columns(top_up, payment) | {
+            "captured": payment.captured,
+            "fee": payment.fee,
+            "due_at": desk.later(0) if payment.fee is None else None,
+            "attempts": 0,
+        }
+        fee = payment.fee or 0
+
+        def credit(attempt: int) -> Group:
+            return self._group(
+                booking.credit(top_up, payment, fee=fee, bearer=desk.bearer, attempt=attempt), top_up, columns
+            )
+
+        def suspend(attempt: int) -> Group:
+            aside = columns | {"code": "account_refused"}
+            return self._group(booking.suspend(top_up, payment, fee=fee, attempt=attempt), top_up, aside)
+
+        (refusal,) = await work(desk.ledger, credit)
+        if refusal is not None and refusal.code in _CREDIT_REFUSALS:
+            await work(desk.ledger, suspend)
+
+    async def _late_fee(self, top_up: TopUp, fee: int) -> None:
+        columns: dict[str, object] = {"fee": fee, "due_at": None, "state": _S.FINAL.value}
+        if not fee:
+            await self._write(top_up, columns)
+            return
+
+        def make(attempt: int) -> Group:
+            post = booking.late_fee(top_up, fee=fee, bearer=self._desk.bearer, attempt=attempt)
+            return self._group(post, top_up, columns)
+
+        await work(self._desk.ledger, make)
+
+    def _group(self, post: Post, top_up: TopUp, columns: dict[str, object]) -> Group:
+        change = {"state": _S.FINAL.value, "revision": top_up.revision + 1, "updated_at": self._desk.clock.now()}
+        key = {"book": self._desk.book, "id": top_up.id}
+        row = Advance(top_ups.name, key, {"revision": top_up.revision}, change | columns)
+        return Group((post,), (row,), content=content_hash(post.id.rpartition(":")[0]))
+
+    def _columns(self, top_up: TopUp, payment: Payment) -> dict[str, object]:
+        """What the provider's word changes besides the state."""
+        action = payment.action if payment.status is PaymentStatus.REQUIRES_ACTION else None
+        return {
+            "source": payment.id,
+            "capture_source": payment.capture_id,
+            "action_kind": None if action is None else action.kind.value,
+            "action_value": None if action is None else action.value,
+            "code": payment.code,
+            "reason": payment.reason,
+            "due_at": self._desk.later(top_up.attempts),
+            "attempts": top_up.attempts + 1,
+        }
+
+    async def _set(self, top_up: TopUp, to: TopUpState, **columns: object) -> bool:
+        """Change the state; False if somebody else changed the row meanwhile."""
+        ended = to in (_S.FAILED, _S.CANCELLED)
+        cleared: dict[str, object] = {"due_at": None, "action_kind": None, "action_value": None} if ended else {}
+        return await self._write(top_up, {"state": advance(top_up.state, to).value, **columns, **cleared})
+
+    async def _write(self, top_up: TopUp, columns: dict[str, object]) -> bool:
+        values = columns | {"updated_at": self._desk.clock.now()}
+        async with tx(self._desk.engine) as connection:
+            return await store.change(connection, top_ups, self._desk.book, top_up.id, top_up.revision, values)
+
+    async def _put_off(self, top_up: TopUp, error: OnebookError) -> None:
+        due_at = self._desk.later(top_up.attempts, error)
+        async with tx(self._desk.engine) as connection:
+            await store.put_off(connection, top_ups, self._desk.book, top_up.id, due_at)
+
+    async def _again(self, top_up: TopUp) -> TopUp:
+        async with tx(self._desk.engine) as connection:
+            found = await store.load_top_up(connection, self._desk.book, top_up.id)
+        assert found is not None
+        return found
+
+
+_CANCELLABLE = (PaymentStatus.REQUIRES_ACTION, PaymentStatus.APPROVED, PaymentStatus.AUTHORISED)
+
+
+def _require_same(top_up: TopUp, payment: Payment) -> None:
+    """Raises RailCorrupt where the provider's payment isn't the one that was ordered."""
+    ordered = (top_up.id, top_up.asset, top_up.amount)
+    told = (payment.reference or top_up.id, payment.asset, payment.amount)
+    if told != ordered:
+        raise RailCorrupt(
+            f"{top_up.rail} has payment {payment.id} of {told[2]} {told[1]} for {told[0]}, not {ordered[2]}"
+        )

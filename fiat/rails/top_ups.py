@@ -1,0 +1,165 @@
+"""Top-ups as their users ask for them: stored first, asked for at the provider within the request.
+
+The row, and the request's own command that it rides with, are durable before the provider hears of it. If the process
+ends in between, or the answer is lost, the worker's step goes on from the row: it asks by our id, never anew.
+"""
+
+from dataclasses import replace
+
+from base.errors import NotFound
+from base.ids import is_id, new_id
+from db.engine import tx
+from fiat.rails import store
+from fiat.rails.desk import Desk
+from fiat.rails.errors import NotInState
+from fiat.rails.protocol import Capability, Capturing
+from fiat.rails.top_up_states import TopUpState
+from fiat.rails.top_up_steps import TopUpSteps
+from fiat.tables import top_ups
+from fiat.top_ups import BANK, TopUp
+from ledger.accounts import user_account
+from ledger.asking import decide, decided_before
+from ledger.commands import Group, OpenAccount
+from ledger.errors import RefusedByBook
+from ledger.outcomes import Refused
+from ledger.requests import RequestKey
+from ledger.riders import Advance, Insert
+
+_S = TopUpState
+_GIVABLE_UP = (_S.REQUESTED, _S.SUBMITTED, _S.UNKNOWN, _S.REQUIRES_ACTION, _S.APPROVED, _S.AUTHORISED)
+
+
+class TopUps:
+    """Takes requests for top-ups over payment providers; reads those of all rails."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.steps = TopUpSteps(desk)
+
+    async def request(
+        self,
+        *,
+        key: RequestKey,
+        owner: str,
+        rail: str,
+        asset: str,
+        amount: int,
+        method: str | None = None,
+        capturing: Capturing = Capturing.AUTOMATIC,
+        return_url: str | None = None,
+    ) -> TopUp:
+        """Ask the provider for a payment of `amount`, and return what its owner has to do for it.
+
+        `method`: a saved method's id, a provider's token, or None where the payer chooses at the provider. Raises
+        UnknownRail, NotCapable, UnknownAsset, NotFound, RequestConflict, RefusedByBook. What the provider says, a
+        decline too, is the top-up's state.
+        """
+        if (first := await decided_before(self._desk.ledger, key)) is not None:
+            return replace(await self.get(owner, first.subject or ""), replayed=True)
+        needed = (Capability.AUTHORISE,) if capturing is Capturing.MANUAL else ()
+        self._desk.rails.able(rail, Capability.TOP_UP, *needed)
+        await self._desk.ledger.asset(asset)
+        token, customer = await self._method(owner, rail, method)
+        now = self._desk.clock.now()
+        values = {
+            "owner": owner,
+            "rail": rail,
+            "asset": asset,
+            "amount": amount,
+            "state": _S.REQUESTED.value,
+            "capturing": capturing.value,
+            "method": token,
+            "customer": customer,
+            "return_url": return_url,
+            "due_at": self._desk.leased(),
+            "created_at": now,
+            "updated_at": now,
+        }
+        id = new_id("top", self._desk.clock, self._desk.entropy)
+        row = Insert(top_ups.name, {"book": self._desk.book, "id": id}, values)
+        # Nothing is booked yet. The command that opens the user's account keeps the request, and its row rides with it.
+        command = OpenAccount(id=key.id, subject=id, account=user_account(owner, asset))
+        (outcome,) = await decide(self._desk.ledger, Group((command,), (row,), content=key.content))
+        top_up = await self.get(owner, outcome.subject or "")
+        if outcome.replayed:
+            return replace(top_up, replayed=True)
+        await self.steps.look(top_up)
+        return await self.get(owner, id)
+
+    async def capture(self, *, key: RequestKey, owner: str, top_up: str, amount: int | None = None) -> TopUp:
+        """Take `amount`, or all, of an authorised payment; the rest is released. Raises NotInState, NotFound."""
+        found = await self.get(owner, top_up)
+        amount = found.amount if amount is None else amount
+        if amount > found.amount:
+            raise NotInState(
+                "more than was authorised", code="above_authorised", param="amount", required=amount, asset=found.asset
+            )
+        expect: dict[str, object] = {"state": _S.AUTHORISED.value, "capture_amount": None, "cancelling": False}
+        return await self._wish(key, found, expect, {"capture_amount": amount}, "captured")
+
+    async def cancel(self, *, key: RequestKey, owner: str, top_up: str) -> TopUp:
+        """Give it up before it's captured. What the provider says decides: it may be captured meanwhile.
+
+        Raises NotInState, NotFound.
+        """
+        found = await self.get(owner, top_up)
+        if found.state not in _GIVABLE_UP and await decided_before(self._desk.ledger, key) is None:
+            raise _not_in_state(found, "cancelled")
+        expect: dict[str, object] = {"state": found.state.value, "cancelling": False, "capture_amount": None}
+        return await self._wish(key, found, expect, {"cancelling": True}, "cancelled")
+
+    async def get(self, owner: str, top_up: str) -> TopUp:
+        """The owner's top-up with this id. Raises NotFound, also for somebody else's."""
+        async with tx(self._desk.engine) as connection:
+            found = await store.load_top_up(connection, self._desk.book, top_up)
+        if found is None or found.owner != owner:
+            raise NotFound(f"there is no top-up {top_up[:40]!r}", param="top_up")
+        return found
+
+    async def list_for(
+        self, owner: str, *, before: str | None = None, after: str | None = None, limit: int = 50
+    ) -> list[TopUp]:
+        """The owner's top-ups over all rails, newest first (oldest first with `after`)."""
+        async with tx(self._desk.engine) as connection:
+            return await store.list_top_ups(connection, self._desk.book, owner, before=before, after=after, limit=limit)
+
+    async def _wish(
+        self, key: RequestKey, found: TopUp, expect: dict[str, object], change: dict[str, object], word: str
+    ) -> TopUp:
+        """Keep what its owner wants with the request's command, then see it done at the provider."""
+        if await decided_before(self._desk.ledger, key) is not None:
+            return replace(found, replayed=True)
+        if found.rail == BANK:
+            raise _not_in_state(found, word)
+        now = self._desk.clock.now()
+        row = Advance(
+            top_ups.name,
+            {"book": self._desk.book, "id": found.id},
+            expect | {"revision": found.revision},
+            change | {"revision": found.revision + 1, "updated_at": now, "due_at": self._desk.leased()},
+        )
+        command = OpenAccount(id=key.id, subject=found.id, account=user_account(found.owner, found.asset))
+        try:
+            await decide(self._desk.ledger, Group((command,), (row,), content=key.content))
+        except RefusedByBook as refusal:
+            if refusal.code == Refused.STALE_STATE:
+                raise _not_in_state(await self.get(found.owner, found.id), word) from refusal
+            raise
+        await self.steps.look(await self.get(found.owner, found.id))
+        return await self.get(found.owner, found.id)
+
+    async def _method(self, owner: str, rail: str, method: str | None) -> tuple[str | None, str | None]:
+        """The provider's token and its customer for what the user named."""
+        if method is None or not is_id("pm", method):
+            return method, None
+        async with tx(self._desk.engine) as connection:
+            saved = await store.load_method(connection, self._desk.book, owner, method)
+        if saved is None or saved.rail != rail:
+            raise NotFound(f"there is no saved method {method[:40]!r} of rail {rail}", param="method")
+        return saved.token, saved.customer
+
+
+def _not_in_state(top_up: TopUp, word: str) -> NotInState:
+    return NotInState(
+        f"the top-up is {top_up.state}, so it can't be {word} any more", param="top_up", state=top_up.state.value
+    )
