@@ -163,7 +163,7 @@ class StripeRail:
                 raise Declined(REASONS["refund_too_large"], reason_code="refund_too_large") from None
             raise
         made = self._read_refund(answer.body)
-        return await self._fresh_refund(made) if answer.replayed else made
+        return (await self.fetch_refund(made.id) or made) if answer.replayed else made
 
     async def fetch_refund(self, refund: str) -> RefundTruth | None:
         told = await self._client.find(self._sdk.refunds.retrieve_async(refund, {"expand": WITH_FEES}))
@@ -346,10 +346,6 @@ class StripeRail:
         if told["status"] == "requires_payment_method" and told.get("last_payment_error"):
             await self._give_up(reference, told["id"])
         return await self._payment(told["id"])
-
-    async def _fresh_refund(self, made: RefundTruth) -> RefundTruth:
-        found = await self.fetch_refund(made.id)
-        return made if found is None else found
 
     async def _customer(self, order: MethodOrder) -> str:
         params: Any = {"metadata": {"owner": order.owner}}
