@@ -33,13 +33,13 @@ from chain.payout import LEGS_MAX
 from chain.tokens import Quirk
 from custody.errors import IntentInvalid
 from custody.intents import keys_named
-from fiat.rails.booking import FeeBearer
 from identity.keys import RATE_PER_MINUTE_MAX
 from ledger.errors import InvalidAmount
 from ledger.money import SCALE_MAX, Asset, AssetKind, parse_amount
 from wallet.batch_rules import LEGS_MIN, WAIT_SECONDS, Terms
 from wiring.places import Path as Place
 from wiring.places import line_of
+from wiring.rail_settings import RailsSettings
 
 HOT_SENDERS_MAX = 64
 """Hot addresses that may pay: each may have 16 transactions in flight."""
@@ -205,19 +205,6 @@ class Environment(StrEnum):
 
     LIVE = "live"
     TEST = "test"
-
-
-class SandboxSettings(_Table):
-    """The sandbox rail. `webhook_secret` signs its webhooks; it protects nothing of value."""
-
-    webhook_secret: SecretStr = Field(min_length=8)
-
-
-class RailsSettings(_Table):
-    """Payment providers, a table each; none is there unless it's told. `fee_bearer`: who bears their fees."""
-
-    fee_bearer: FeeBearer = FeeBearer.HOUSE
-    sandbox: SandboxSettings | None = None
 
 
 class Settings(BaseSettings):
