@@ -49,14 +49,14 @@ def payout(number, amount, name="Ada"):
     )
 
 
-def batch_of(payouts, **changes):
+def batch_of(of, **changes):
     told = {
         "id": "pyb_01jd0000000000000000000000",
         "rail": Rail.BANK,
         "account": "mock",
         "asset": "EUR",
-        "payouts": len(payouts),
-        "total": sum(one.amount for one in payouts),
+        "payouts": len(of),
+        "total": sum(one.amount for one in of),
         "state": BatchState.PREPARED,
         "reason": None,
         "created_at": NOW,
@@ -81,7 +81,7 @@ def test_a_file_adds_up_and_is_the_same_bytes_each_time(rows):
         assert found.findtext(f"{NS}NbOfTxs") == str(len(rows))
         assert found.findtext(f"{NS}CtrlSum") == f"{total // 100}.{total % 100:02}"
     ids = [found.text for found in root.iter(f"{NS}EndToEndId")]
-    assert [min(named_payouts((text,))) for text in ids] == [one.id for one in payouts]
+    assert [min(named_payouts((text or "",))) for text in ids] == [one.id for one in payouts]
 
 
 @pytest.mark.parametrize("changes", [{"payouts": 2}, {"total": 99}])
@@ -115,7 +115,7 @@ async def test_killed_at_any_instant_no_payout_is_sent_twice_and_none_is_lost(
     points = [*POINTS, *draw.choices(POINTS, k=3)]
     draw.shuffle(points)
     await fund(rail, 1_000_00)
-    sent = Counter()
+    sent: Counter[str] = Counter()
     asked = []
     for number, point in enumerate(points):
         asked += [(await ask(desk, 1_00 + number, f"{number}-{n}")).id for n in range(draw.randint(1, 3))]
@@ -139,9 +139,9 @@ async def _run(url, folder, key, point):
 
 
 def _carry_off(folder):
-    found = Counter()
+    found: Counter[str] = Counter()
     for path in (folder / "out").iterdir() if (folder / "out").exists() else ():
         root = etree.fromstring(path.read_bytes())
-        found.update(min(named_payouts((one.text,))) for one in root.iter(f"{NS}EndToEndId"))
+        found.update(min(named_payouts((one.text or "",))) for one in root.iter(f"{NS}EndToEndId"))
         path.unlink()
     return found
