@@ -18,7 +18,7 @@ from base.errors import BrokenInvariant
 from fiat.bank.outgoing import BankFiles
 from fiat.bank.pain001 import write_pain001
 from fiat.payouts import BatchState, Payout, PayoutBatch, PayoutState, Recipient, named_payouts
-from fiat.top_ups import BANK
+from fiat.top_ups import Rail
 from ledger.accounts import house_account
 from tests.fiat.conftest import MOCK
 from tests.fiat.test_payouts import ADA, ask, available, balance, fund
@@ -32,7 +32,7 @@ def payout(number, amount, name="Ada"):
     return Payout(
         id=f"pyo_{number:026}",
         owner=ADA,
-        rail=BANK,
+        rail=Rail.BANK,
         account="mock",
         asset="EUR",
         amount=amount,
@@ -49,14 +49,14 @@ def payout(number, amount, name="Ada"):
     )
 
 
-def batch_of(payouts, **changes):
+def batch_of(of, **changes):
     told = {
         "id": "pyb_01jd0000000000000000000000",
-        "rail": BANK,
+        "rail": Rail.BANK,
         "account": "mock",
         "asset": "EUR",
-        "payouts": len(payouts),
-        "total": sum(one.amount for one in payouts),
+        "payouts": len(of),
+        "total": sum(one.amount for one in of),
         "state": BatchState.PREPARED,
         "reason": None,
         "created_at": NOW,
@@ -80,8 +80,8 @@ def test_a_file_adds_up_and_is_the_same_bytes_each_time(rows):
         found = next(root.iter(part))
         assert found.findtext(f"{NS}NbOfTxs") == str(len(rows))
         assert found.findtext(f"{NS}CtrlSum") == f"{total // 100}.{total % 100:02}"
-    ids = [found.text or "" for found in root.iter(f"{NS}EndToEndId")]
-    assert [min(named_payouts((text,))) for text in ids] == [one.id for one in payouts]
+    ids = [found.text for found in root.iter(f"{NS}EndToEndId")]
+    assert [min(named_payouts((text or "",))) for text in ids] == [one.id for one in payouts]
 
 
 @pytest.mark.parametrize("changes", [{"payouts": 2}, {"total": 99}])
