@@ -79,7 +79,7 @@ class Effects:
         return len(rows)
 
     async def look_through(self) -> int:
-        """Take disputes and refunds from the providers' own lists, where it's time to; how many were read.
+        """Take disputes and refunds from the providers' own lists, where it's time to; how many were new in them.
 
         Disputes of the last months are read again too: a decision may have been turned, and its webhook lost.
         """
@@ -88,7 +88,7 @@ class Effects:
             if Capability.DISPUTE in rail.capabilities and await self._is_time(rail.name, "disputes"):
                 for dispute in await self._disputes.list_all(limit=RECENT_MAX):
                     if dispute.rail == rail.name and self._desk.clock.now() - dispute.created_at < WATCHED:
-                        taken += await self._take(ObjectKind.DISPUTE, rail.name, dispute.source)
+                        await self._take(ObjectKind.DISPUTE, rail.name, dispute.source)
                 taken += await self._look_through(rail.name, "disputes", ObjectKind.DISPUTE, rail.list_disputes)
             if Capability.REFUND in rail.capabilities and await self._is_time(rail.name, "refunds"):
                 taken += await self._look_through(rail.name, "refunds", ObjectKind.REFUND, rail.list_refunds)
