@@ -67,11 +67,13 @@ COMMANDS = {
     ),
     "verify": Command("cli.commands.verify:app", "Check a proof, offline."),
     "import": Command("cli.commands.imports:app", "Take a bank statement, or a file of entries, into the book."),
+    "bank": Command("cli.commands.bank:app", "Files of our banks, and the key of personal data."),
     "export": Command("cli.commands.exports:export", "Write the book, or a part of it, as it is at one instant."),
     "chain": Command(
         "cli.commands.chain:app",
         "The developer's local chain: up, mine, time, snapshot, reorg, faucet, scenario, status, reanchor.",
     ),
+    "rails": Command("cli.commands.rails:app", "Payment providers' simulators for developers: sim."),
     "payout": Command(
         "cli.commands.payout:app", "The contract that pays many withdrawals in one transaction: deploy, status."
     ),

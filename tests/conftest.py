@@ -6,12 +6,14 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
+import hypothesis
 import pytest
 import structlog
 
 from base.clock import ManualClock
 from base.entropy import SeededEntropy
 from db.server import Running
+from tests.rails import counting
 from tests.support.postgres import Database, fresh_database, throwaway_server
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -29,6 +31,11 @@ structlog.configure(  # plain tracebacks: coloured ones take a tenth of the time
 gc.set_threshold(
     50_000, 20, 100
 )  # a test process holds hundreds of modules, which the collector need not walk so often
+
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile("onebook", deadline=None)
+hypothesis.settings.load_profile("onebook")
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +64,16 @@ def entropy() -> SeededEntropy:
     seed = secrets.randbits(64)
     print(f"entropy seed: {seed}")
     return SeededEntropy(seed)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    counting.hand_up(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    counting.take_from(node)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    counting.summarise(terminalreporter)

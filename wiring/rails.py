@@ -21,6 +21,8 @@ from fiat.rails.sandbox_record import Record
 from fiat.rails.settlements import Settlements
 from fiat.rails.top_ups import TopUps
 from ledger.engine import Ledger
+from ledger.money import Asset
+from wiring.banking import build_vault
 from wiring.settings import Environment, Settings
 
 
@@ -49,8 +51,17 @@ def build_rails(
     sandbox = _sandbox(settings, record, clock)
     if sandbox is not None:
         rails.append(sandbox)
+    rails += _cards(settings, clock)
     bearer = FeeBearer(settings.rails.fee_bearer)
-    desk = Desk(engine=engine, ledger=ledger, rails=Rails(rails), clock=clock, entropy=entropy, bearer=bearer)
+    desk = Desk(
+        engine=engine,
+        ledger=ledger,
+        rails=Rails(rails),
+        vault=build_vault(settings),
+        clock=clock,
+        entropy=entropy,
+        bearer=bearer,
+    )
     inbox, acts, delivery = Inbox(desk), None, None
     if sandbox is not None:
         acts = SandboxActs(sandbox, record, clock=clock)
@@ -76,6 +87,49 @@ def services_of(
         acts=acts,
         delivery=delivery,
     )
+
+
+def _cards(settings: Settings, clock: Clock) -> list[Rail]:
+    """Stripe and Square, where they're told. Imported here: most commands need neither."""
+    from fiat.rails.square.settings import SquareSettings
+    from fiat.rails.square.settings import build as build_square
+    from fiat.rails.stripe.settings import TEST_PREFIXES, StripeSettings
+    from fiat.rails.stripe.settings import build as build_stripe
+
+    assets = [Asset(one.code, one.kind, one.scale) for one in settings.assets]
+    stripe, square, found = settings.rails.stripe, settings.rails.square, list[Rail]()
+    if stripe is not None:
+        key = stripe.api_key.get_secret_value()
+        _require_real(settings, "stripe", play=key.startswith(TEST_PREFIXES) or stripe.base_url is not None)
+        told = StripeSettings(
+            api_key=key, webhook_secret=stripe.webhook_secret.get_secret_value(), base_url=stripe.base_url
+        )
+        found.append(build_stripe(told, assets=assets, clock=clock))
+    if square is not None:
+        play = square.environment == "sandbox" or square.base_url is not None
+        _require_real(settings, "square", play=play)
+        given = SquareSettings(
+            access_token=square.access_token.get_secret_value(),
+            webhook_signature_key=square.webhook_signature_key.get_secret_value(),
+            location_id=square.location_id,
+            notification_url=square.notification_url,
+            merchant_id=square.merchant_id,
+            environment=square.environment,
+            base_url=square.base_url,
+        )
+        found.append(build_square(given, assets=assets, clock=clock))
+    return found
+
+
+def _require_real(settings: Settings, rail: str, *, play: bool) -> None:
+    """A provider's test mode takes test cards: what it says that it captured is no money."""
+    if play and settings.environment is not Environment.TEST:
+        raise ConfigError(
+            f"{settings.where('rails', rail)}: these are settings of {rail}'s test mode or of a simulator, which credit"
+            ' users money that nobody paid: give those of the live mode, or set environment = "test"',
+            code="play_rail_in_live_book",
+            param=f"rails.{rail}",
+        )
 
 
 def _sandbox(settings: Settings, record: Record, clock: Clock) -> Sandbox | None:

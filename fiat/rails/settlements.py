@@ -10,7 +10,7 @@ from base.errors import NotFound, OnebookError
 from base.ids import new_id
 from db.engine import tx
 from fiat import store as bank_store
-from fiat.bank.camt053 import Direction
+from fiat.bank.lines import Direction
 from fiat.bank.records import BankLine, LineState
 from fiat.errors import UnknownLine
 from fiat.rails import booking, store
@@ -84,7 +84,7 @@ class Settlements:
         if await decided_before(self._desk.ledger, key) is not None:
             return replace(found, replayed=True)
         async with tx(self._desk.engine) as connection:
-            kept = await bank_store.load_line(connection, self._desk.book, line)
+            kept = await bank_store.load_line(connection, self._desk.vault, self._desk.book, line)
         if kept is None:
             raise UnknownLine(f"there is no bank line {line[:40]!r}", param="line")
         _require_its_money(found, kept)
@@ -133,6 +133,7 @@ class Settlements:
         async with tx(self._desk.engine) as connection:
             return await store.suspended_lines(
                 connection,
+                self._desk.vault,
                 self._desk.book,
                 asset=settlement.asset,
                 amount=settlement.amount,
