@@ -22,6 +22,7 @@ from fiat.rails.settlements import Settlements
 from fiat.rails.top_ups import TopUps
 from ledger.engine import Ledger
 from ledger.money import Asset
+from wiring.banking import build_vault
 from wiring.settings import Environment, Settings
 
 
@@ -52,7 +53,15 @@ def build_rails(
         rails.append(sandbox)
     rails += _cards(settings, clock)
     bearer = FeeBearer(settings.rails.fee_bearer)
-    desk = Desk(engine=engine, ledger=ledger, rails=Rails(rails), clock=clock, entropy=entropy, bearer=bearer)
+    desk = Desk(
+        engine=engine,
+        ledger=ledger,
+        rails=Rails(rails),
+        vault=build_vault(settings),
+        clock=clock,
+        entropy=entropy,
+        bearer=bearer,
+    )
     inbox, acts, delivery = Inbox(desk), None, None
     if sandbox is not None:
         acts = SandboxActs(sandbox, record, clock=clock)

@@ -235,3 +235,10 @@ async def test_a_secret_and_a_body_are_in_no_answer_no_log_and_no_row(stage: Sta
     for hidden in (SECRET, "Ada Lovelace"):
         assert not [place for place in said if hidden in place]
     assert any(event.id in row for row in rows)  # the tables were looked at
+
+
+def test_a_secret_is_hidden_wherever_settings_are_shown(tmp_path):
+    settings = settings_for(tmp_path, environment="test", rails={"sandbox": {"webhook_secret": SECRET}})
+    shown = repr(settings) + str(settings) + json.dumps(settings.model_dump(mode="json"))
+    assert "webhook_secret" in shown
+    assert SECRET not in shown

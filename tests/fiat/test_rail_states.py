@@ -1,6 +1,7 @@
 """Every state of a rail's objects has its row, every provider's outcome its state; amounts convert exactly."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -40,7 +41,8 @@ FOLLOWED = [
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.__name__.rpartition(".")[2])
 def test_every_state_has_its_row_and_every_row_its_states(machine):
-    states = list(type(next(iter(machine.TRANSITIONS))))
+    kind: Any = type(next(iter(machine.TRANSITIONS)))
+    states = list(kind)
     assert set(machine.TRANSITIONS) == set(states)
     for state, following in machine.TRANSITIONS.items():
         assert state not in following

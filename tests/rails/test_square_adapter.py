@@ -267,7 +267,7 @@ async def test_a_rail_of_good_settings_works_and_bad_ones_are_refused_without_be
         "location_id": square.store.location,
         "notification_url": "https://example.com/v1/rails/square/webhooks",
     }
-    settings = SquareSettings(**told, base_url=square.url)  # type: ignore[arg-type]
+    settings = SquareSettings(**told, base_url=square.url)
     rail = build(settings, assets=ASSETS, clock=sim.house.world.timeline)
     assert (await rail.create_payment(ordered(ids))).status is NOW
     await rail.aclose()
@@ -275,5 +275,5 @@ async def test_a_rail_of_good_settings_works_and_bad_ones_are_refused_without_be
     assert square.signature_key not in repr(settings)
     for bad in ({"location_id": ""}, {"environment": "moon"}):
         with pytest.raises(RailMisconfigured) as refused:
-            build(SquareSettings(**(told | bad)), assets=ASSETS, clock=sim.house.world.timeline)  # type: ignore[arg-type]
+            build(SquareSettings(**(told | bad)), assets=ASSETS, clock=sim.house.world.timeline)
         assert square.access_token not in f"{refused.value!r}"

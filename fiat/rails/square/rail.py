@@ -115,7 +115,7 @@ class SquareRail:
             call = self._sdk.payments.update(
                 payment_id=payment,
                 idempotency_key=f"{order.reference}-capture",
-                payment={"amount_money": money, "version_token": found.version_token},  # type: ignore[typeddict-item]
+                payment={"amount_money": money, "version_token": found.version_token},
                 request_options=ONCE,
             )
             found = self._inner((await self._client.ask(call)).payment)
@@ -146,7 +146,7 @@ class SquareRail:
     async def refund(self, order: RefundOrder) -> RefundTruth:
         call = self._sdk.refunds.refund_payment(
             idempotency_key=order.reference,
-            amount_money=self._money(order.amount, order.asset),  # type: ignore[arg-type]
+            amount_money=self._money(order.amount, order.asset),
             payment_id=order.payment,
             reason=order.reference,
             request_options=ONCE,
@@ -154,7 +154,7 @@ class SquareRail:
         answer = await self._client.ask(call, later=frozenset({"INSUFFICIENT_FUNDS"}))
         with self._client.reading():
             made = reading.refund(self._inner(answer.refund), self._currencies)
-            old = self._clock.now() - datetime.fromisoformat(str(answer.refund.created_at))  # type: ignore[union-attr]
+            old = self._clock.now() - datetime.fromisoformat(str(answer.refund.created_at))
         if old <= timedelta(seconds=CALL_SECONDS):
             return made
         return await self.fetch_refund(made.id) or made
@@ -275,7 +275,7 @@ class SquareRail:
         call = self._sdk.payments.create(
             source_id=order.method,
             idempotency_key=order.reference,
-            amount_money=self._money(order.amount, order.asset),  # type: ignore[arg-type]
+            amount_money=self._money(order.amount, order.asset),
             autocomplete=order.capturing is Capturing.AUTOMATIC,
             location_id=self._location,
             reference_id=order.reference,
