@@ -72,6 +72,7 @@ COMMANDS = {
         "cli.commands.chain:app",
         "The developer's local chain: up, mine, time, snapshot, reorg, faucet, scenario, status, reanchor.",
     ),
+    "rails": Command("cli.commands.rails:app", "Payment providers' simulators for developers: sim."),
     "payout": Command(
         "cli.commands.payout:app", "The contract that pays many withdrawals in one transaction: deploy, status."
     ),

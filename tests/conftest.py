@@ -12,6 +12,7 @@ import structlog
 from base.clock import ManualClock
 from base.entropy import SeededEntropy
 from db.server import Running
+from tests.rails import counting
 from tests.support.postgres import Database, fresh_database, throwaway_server
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -57,3 +58,16 @@ def entropy() -> SeededEntropy:
     seed = secrets.randbits(64)
     print(f"entropy seed: {seed}")
     return SeededEntropy(seed)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    counting.hand_up(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    counting.take_from(node)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    counting.summarise(terminalreporter)

@@ -16,7 +16,7 @@ from cli.main import COMMANDS
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
     *("base", "db", "ledger", "fiat", "custody", "chain", "wallet", "treasury", "identity"),
-    *("wiring", "api", "worker", "bench", "cli"),
+    *("wiring", "api", "worker", "bench", "railsim", "cli"),
 )
 MONEY_PACKAGES = ("ledger", "fiat", "custody", "chain", "wallet", "treasury", "api")
 ENTRY_POINTS = {"cli.__main__", "cli.bench_house", "custody.signer", "worker.run", "api.serve"}

@@ -1,0 +1,1 @@
+"""Square's API: payments, refunds, disputes, payouts, locations, customers, cards."""
