@@ -21,6 +21,9 @@ REACH = timedelta(days=179)
 OVERLAP = timedelta(minutes=10)
 """What consecutive sweeps share: more than two clocks may differ."""
 
+TOKEN_LIFE = timedelta(hours=1)
+"""A sweep that was broken off for longer begins anew: PayPal doesn't say how long its pages can be turned."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
@@ -50,7 +53,9 @@ def read_cursor(cursor: str | None, now: datetime) -> Sweep:
     except (ValueError, KeyError, TypeError):
         raise RailCorrupt("what was kept as the place in PayPal's list of disputes isn't one") from None
     if sweep.token is not None:
-        return sweep
+        if now - sweep.begun < TOKEN_LIFE:
+            return sweep
+        return Sweep(since=max(sweep.since, now - REACH), begun=now)
     return Sweep(since=max(sweep.begun - OVERLAP, now - REACH), begun=now)
 
 

@@ -1,4 +1,4 @@
-"""What PayPal's refusals (HTTP 4xx) mean, by their `issue`. Pure. PayPal's texts, which may name a person, are left out."""
+"""What PayPal's refusals (HTTP 4xx) mean, by their `issue`. Pure. PayPal's texts are left out: they may name people."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
