@@ -3,7 +3,8 @@
 from base.entropy import SeededEntropy
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-_CAPITALS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+_ACCOUNT = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
+_CAPITALS = "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789"
 
 
 class Chance:
@@ -22,6 +23,10 @@ class Chance:
 
     def capitals(self, count: int) -> str:
         return "".join(_CAPITALS[byte % len(_CAPITALS)] for byte in self._entropy.draw(count))
+
+    def payer_id(self) -> str:
+        """An id of a PayPal account: without the digits and letters that look alike."""
+        return "".join(_ACCOUNT[byte % len(_ACCOUNT)] for byte in self._entropy.draw(13))
 
     def hexadecimal(self, count: int) -> str:
         return self._entropy.draw((count + 1) // 2).hex()[:count]

@@ -60,7 +60,8 @@ ISSUES = {
     "AUTH_CAPTURE_CURRENCY_MISMATCH": "Currency of capture must be the same as currency of authorization.",
     "MAX_CAPTURE_AMOUNT_EXCEEDED": "Capture amount exceeds allowable limit. Please contact customer service or your"
     " account manager to request the change to your overage limit. The default overage limit is 115%, which allows the"
-    " sum of all captures to be up to 115% ",
+    " sum of all captures to be up to 115% "
+    "of the order amount. The ability to over capture is subjected to regulatory approvals.",
     "PREVIOUSLY_CAPTURED": "Authorization has been previously captured and hence cannot be voided.",
     "PREVIOUSLY_VOIDED": "Authorization has been previously voided and hence cannot be voided again.",
     "CAPTURE_FULLY_REFUNDED": "The capture has already been fully refunded",

@@ -93,7 +93,7 @@ class Orders:
             raise ValueError(f"order {id} is {order['status']}: only a new one can be approved")
         payer = {
             "name": {"given_name": "Pat", "surname": "Payer"}, "email_address": "payer@example.com",
-            "payer_id": self.store.new(13), "address": {"country_code": "US"},
+            "payer_id": self.store.chance.payer_id(), "address": {"country_code": "US"},
         }  # fmt: skip
         wallet = {
             "email_address": payer["email_address"],

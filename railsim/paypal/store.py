@@ -28,7 +28,7 @@ class Store:
         self.items: dict[str, Json] = {}
         self.disputes: dict[str, Json] = {}
         self.events: dict[str, Json] = {}
-        self.merchant = self.chance.capitals(13)
+        self.merchant = self.chance.payer_id()
 
     def new(self, count: int = 17) -> str:
         return self.chance.capitals(count)
