@@ -150,7 +150,7 @@ class Disputes:
         links = [self.store.link(f"/v1/customer/disputes?page_size={size}&next_page_token={token}", "self")]
         if last < len(found):
             links.append(self.store.link(f"/v1/customer/disputes?page_size={size}&next_page_token={last}", "next"))
-        return Answer(200, {"items": items, "links": links})
+        return Answer(200, ({"items": items} if items else {}) | {"links": links})
 
     def accept(self, call: Call) -> Answer:
         """Accept liability: the buyer gets the money. The claim's note comes as JSON or in a multipart form."""

@@ -44,8 +44,8 @@ ISSUES = {
     " recipient of the funds is a verified business account.",
     "REFUND_NOT_ALLOWED": "Capture cannot be refunded.",
     "REFUND_FAILED_INSUFFICIENT_FUNDS": "Capture could not be refunded due to insufficient funds. Please check to see"
-    " if you have sufficient funds in your PayPal account or if the bank account linked to your PayPal account is verified"
-    " and has sufficient funds.",
+    " if you have sufficient funds in your PayPal account or if the bank account linked to your PayPal account is"
+    " verified and has sufficient funds.",
     "PENDING_CAPTURE": "Cannot initiate a refund as the capture is pending. Capture is typically pending when the payer"
     " has funded the transaction using e-check/bank funded.",
     "ORDER_ALREADY_CAPTURED": "Order already captured.If 'intent=CAPTURE' only one capture per order is allowed.",

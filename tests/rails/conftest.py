@@ -26,7 +26,7 @@ class Sim:
     control: httpx.Client
     inbox: Inbox
 
-    def tell(self, path: str, method: str = "POST", **told: Any) -> Any:
+    def tell(self, path: str, method: str = "POST", /, **told: Any) -> Any:
         """Ask the control API; its refusals are failures of the test."""
         answer = self.control.request(method, path, json=told)
         assert answer.status_code == 200, answer.text
