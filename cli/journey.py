@@ -143,7 +143,7 @@ def _house_is_funded(treasurer: Person, stage: Stage) -> None:
 
 def _alice_pays_in_by_bank(alice: Person, treasurer: Person, stage: Stage) -> None:
     _title("Alice pays in 500.00 EUR by bank transfer")
-    instructions = alice.post("/v1/top-ups")
+    instructions = alice.post("/v1/top-ups/instructions")
     say(f"  her reference: {instructions['reference_shown']}")
     stage.bank.receive(stage.bank_iban, 500_00, note=f"Top-up {instructions['reference_shown']}", payer="Alice A.")
     stage.bank.receive(stage.bank_iban, 12_34, note="thanks for lunch", payer="Stranger")

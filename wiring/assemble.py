@@ -88,6 +88,7 @@ from wiring.chains import Chains
 from wiring.checks import book_check, database_check, recovery_check
 from wiring.payout_contracts import contract_on, known_contracts, read_policy_copy
 from wiring.payouts import Payouts
+from wiring.rails import RailServices, build_rails
 from wiring.reanchoring import Reanchoring
 from wiring.recovering import Recovering
 from wiring.recovery_looking import Looking
@@ -257,6 +258,7 @@ def build_services(parts: Parts) -> Services:
         sweeps=build_sweeps(parts),
         refills=build_refills(parts, _withdrawals(parts)),
         bank=build_bank(parts),
+        rails=_rails(parts),
         recovery=parts.gate,
         checks={"database": database_check(engine), "book": book_check(ledger), "recovery": recovery_check(parts.gate)},
         public_books=settings.public_books,
@@ -294,6 +296,26 @@ def build_bank(parts: Parts) -> BankRail:
     """The bank rail over our configured accounts."""
     accounts = [BankAccount(name=bank.name, iban=bank.iban, asset=bank.asset) for bank in parts.settings.bank_accounts]
     return BankRail(parts.engine, parts.ledger, clock=parts.clock, entropy=parts.entropy, accounts=accounts)
+
+
+def _rails(parts: Parts) -> RailServices:
+    """The payment providers' rails, and all that follows what happens there."""
+    return build_rails(parts.settings, parts.engine, parts.ledger, clock=parts.clock, entropy=parts.entropy)
+
+
+def _rail_steps(parts: Parts) -> dict[str, Step]:
+    """Nothing where no provider is configured."""
+    rails = _rails(parts)
+    if not rails.rails.all:
+        return {}
+    steps: dict[str, Step] = {} if rails.delivery is None else {"sandbox": rails.delivery.step}
+    return steps | {
+        "webhooks": rails.effects.step,
+        "top-ups": rails.top_ups.steps.step,
+        "refunds": rails.refunds.step,
+        "disputes": rails.effects.look_through,
+        "settlements": rails.settlements.step,
+    }
 
 
 def build_reconciler(parts: Parts) -> Reconciler:
@@ -468,11 +490,12 @@ async def open_steps(
             if network.name in parts.screening:
                 steps[f"screening:{network.name}"] = _sender_screening(parts, network).step
         steps["holds"] = HoldExpiry(parts.ledger).step
+        steps |= _rail_steps(parts)
+        steps["receivables"] = Receivables(parts.ledger).step
         if parts.registry.networks:
             steps["deposits"] = _deposits(parts).step
             steps["inflows"] = _inflows(parts).step
             steps["outflows"] = _outflows(parts).step
-            steps["receivables"] = Receivables(parts.ledger).step
             steps["batches"] = batches.step
             steps["withdrawals"] = _withdrawals(parts, checkpoint, gathering=batches).step
             steps["batch-ends"] = _batch_ends(parts, checkpoint).step

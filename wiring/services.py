@@ -39,6 +39,7 @@ from wallet.transfers import Transfers
 from wallet.withdrawal_reviews import WithdrawalReviews
 from wallet.withdrawals import Withdrawals
 from wiring.chains import Chains
+from wiring.rails import RailServices
 
 Check = Callable[[], Awaitable[str | None]]
 """Looks at one thing that the service needs: None when it's well, else a sentence. It may also raise or hang."""
@@ -54,6 +55,7 @@ class Services:
     identity: Identity
     chains: Chains
     bank: BankRail
+    rails: RailServices
     accounts: Accounts
     transfers: Transfers
     bulk_transfers: BulkTransfers

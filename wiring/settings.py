@@ -7,6 +7,7 @@ import os
 import tomllib
 from collections.abc import Iterator
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,7 @@ from chain.payout import LEGS_MAX
 from chain.tokens import Quirk
 from custody.errors import IntentInvalid
 from custody.intents import keys_named
+from fiat.rails.booking import FeeBearer
 from identity.keys import RATE_PER_MINUTE_MAX
 from ledger.errors import InvalidAmount
 from ledger.money import SCALE_MAX, Asset, AssetKind, parse_amount
@@ -175,6 +177,26 @@ class BankAccountSettings(_Table):
     asset: Code
 
 
+class Environment(StrEnum):
+    """LIVE: real value. TEST: a book of its own without any, in which the sandbox may credit users."""
+
+    LIVE = "live"
+    TEST = "test"
+
+
+class SandboxSettings(_Table):
+    """The sandbox rail. `webhook_secret` signs its webhooks; it protects nothing of value."""
+
+    webhook_secret: SecretStr = Field(min_length=8)
+
+
+class RailsSettings(_Table):
+    """Payment providers, a table each; none is there unless it's told. `fee_bearer`: who bears their fees."""
+
+    fee_bearer: FeeBearer = FeeBearer.HOUSE
+    sandbox: SandboxSettings | None = None
+
+
 class Settings(BaseSettings):
     """All settings of one installation. `home` is the folder that the file stands in."""
 
@@ -210,6 +232,8 @@ class Settings(BaseSettings):
     payouts: tuple[PayoutSettings, ...] = ()
     bank_accounts: tuple[BankAccountSettings, ...] = ()
     sweeps: SweepSettings = SweepSettings()
+    environment: Environment = Environment.LIVE
+    rails: RailsSettings = RailsSettings()
     _file: Path | None = PrivateAttr(None)
     _text: str = PrivateAttr("")
 

@@ -17,6 +17,7 @@ AREAS = {
     "audit": "bench.audit",
     "custody": "bench.custody",
     "chain": "bench.chain",
+    "webhooks": "bench.webhooks",
 }
 """Each area's module, which offers `async def measure(options, progress) -> Report`."""
 
@@ -113,6 +114,22 @@ def chain(
     Example: onebook bench chain --json
     """
     _bench(["chain"], _options(seconds, seed, quick, only), json=json, keep=record)
+
+
+@app.command()
+def webhooks(
+    json: Json = False,
+    seconds: Seconds = 5,
+    seed: Seed = 1,
+    quick: Quick = False,
+    only: Only = None,
+    record: Record = False,
+) -> None:
+    """Providers' webhooks verified and kept, each durable before it's answered.
+
+    Example: onebook bench webhooks --json
+    """
+    _bench(["webhooks"], _options(seconds, seed, quick, only), json=json, keep=record)
 
 
 @app.command(name="all")

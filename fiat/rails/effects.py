@@ -6,6 +6,7 @@ further and further apart; after TRIES_MAX it's a dead letter, which a person lo
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import timedelta
 
 import structlog
 
@@ -14,7 +15,7 @@ from db.engine import tx
 from fiat.rails import store
 from fiat.rails.desk import Desk
 from fiat.rails.disputes import Disputes
-from fiat.rails.protocol import Capability, ObjectKind, Rail
+from fiat.rails.protocol import Capability, DisputeTruth, Listed, ObjectKind, RefundTruth
 from fiat.rails.records import Webhook, WebhookState
 from fiat.rails.refunds import Refunds
 from fiat.rails.settlements import LOOK_EVERY, PAGES_MAX, Settlements
@@ -25,6 +26,15 @@ TRIES_MAX = 12
 """Tries of an effect: the last one is more than an hour after the first."""
 
 EVENTS_PER_STEP = 200
+
+WATCHED = timedelta(days=120)
+"""How long a dispute is read again, whatever was decided."""
+
+RECENT_MAX = 500
+"""Disputes that are read again in one look."""
+
+Pages = Callable[[str | None], Awaitable[Listed[DisputeTruth] | Listed[RefundTruth]]]
+"""A provider's list, from behind a cursor."""
 
 Hear = Callable[[str, str, str | None], Awaitable[None]]
 """Takes what is told of an object: rail, the provider's id, our id if it's known."""
@@ -69,11 +79,19 @@ class Effects:
         return len(rows)
 
     async def look_through(self) -> int:
-        """Take disputes from the providers' own lists, where it's time to; how many were read."""
+        """Take disputes and refunds from the providers' own lists, where it's time to; how many were new in them.
+
+        Disputes of the last months are read again too: a decision may have been turned, and its webhook lost.
+        """
         taken = 0
         for rail in self._desk.rails.all.values():
-            if Capability.DISPUTE in rail.capabilities:
-                taken += await self._list_disputes(rail)
+            if Capability.DISPUTE in rail.capabilities and await self._is_time(rail.name, "disputes"):
+                for dispute in await self._disputes.list_all(limit=RECENT_MAX):
+                    if dispute.rail == rail.name and self._desk.clock.now() - dispute.created_at < WATCHED:
+                        await self._take(ObjectKind.DISPUTE, rail.name, dispute.source)
+                taken += await self._look_through(rail.name, "disputes", ObjectKind.DISPUTE, rail.list_disputes)
+            if Capability.REFUND in rail.capabilities and await self._is_time(rail.name, "refunds"):
+                taken += await self._look_through(rail.name, "refunds", ObjectKind.REFUND, rail.list_refunds)
         return taken
 
     async def _hear(self, rail: str, kind: ObjectKind, object: str, told: list[Webhook]) -> None:
@@ -106,26 +124,36 @@ class Effects:
                     due_at=None if dead else desk.later(webhook.attempts, error),
                 )
 
-    async def _list_disputes(self, rail: Rail) -> int:
-        desk, now, taken = self._desk, self._desk.clock.now(), 0
+    async def _is_time(self, rail: str, name: str) -> bool:
+        async with tx(self._desk.engine) as connection:
+            kept = await store.load_cursor(connection, self._desk.book, rail, name)
+        return kept is None or self._desk.clock.now() - kept[1] >= LOOK_EVERY
+
+    async def _look_through(self, rail: str, name: str, kind: ObjectKind, pages: Pages) -> int:
+        """Take what is new in a list. The cursor passes only what was taken; the rest is read again."""
+        desk, taken = self._desk, 0
         async with tx(desk.engine) as connection:
-            kept = await store.load_cursor(connection, desk.book, rail.name, "disputes")
-        if kept is not None and now - kept[1] < LOOK_EVERY:
-            return 0
+            kept = await store.load_cursor(connection, desk.book, rail, name)
         cursor = None if kept is None else kept[0]
         for _ in range(PAGES_MAX):
-            listed = await rail.list_disputes(cursor)
-            for truth in listed.items:
-                try:
-                    await self._disputes.hear(rail.name, truth.id)
-                except OnebookError as error:
-                    log.warning("dispute not taken", rail=rail.name, dispute=truth.id, code=error.code)
-            taken, cursor = taken + len(listed.items), listed.cursor
+            listed = await pages(cursor)
+            done = [await self._take(kind, rail, truth.id) for truth in listed.items]
+            taken += sum(done)
+            whole = all(done)
+            cursor = listed.cursor if whole else cursor
             async with tx(desk.engine) as connection:
-                await store.keep_cursor(connection, desk.book, rail.name, "disputes", cursor, now)
-            if not listed.more:
+                await store.keep_cursor(connection, desk.book, rail, name, cursor, desk.clock.now())
+            if not listed.more or not whole:
                 break
         return taken
+
+    async def _take(self, kind: ObjectKind, rail: str, source: str) -> bool:
+        try:
+            await self._hears[kind](rail, source, None)
+        except OnebookError as error:
+            log.warning("not taken from the provider's list", rail=rail, object=source, code=error.code)
+            return False
+        return True
 
 
 def _by_object(told: Iterable[Webhook]) -> Mapping[tuple[str, ObjectKind, str], list[Webhook]]:

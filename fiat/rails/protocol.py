@@ -529,6 +529,13 @@ class Rail(Protocol):
         """As `recover_payment`."""
         ...
 
+    async def list_refunds(self, cursor: str | None) -> Listed[RefundTruth]:
+        """Refunds from behind `cursor`, those made at the provider's own pages among them.
+
+        It's for what no webhook told. A provider without such a list gives an empty page.
+        """
+        ...
+
     # Paying out
 
     async def pay_out(self, order: PayoutOrder) -> PayoutTruth:

@@ -5,6 +5,7 @@ has and the rest from a receivable.
 """
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -31,6 +32,9 @@ from ledger.requests import RequestKey, content_hash
 from ledger.riders import Advance, Insert, Rider
 
 _S = RefundState
+
+LATE_LOOKS = (timedelta(hours=1), timedelta(days=1), timedelta(days=7), timedelta(days=30))
+"""When a final refund is looked at again: a bank may have sent it back, and its webhook may be lost."""
 
 log = structlog.get_logger()
 
@@ -64,10 +68,7 @@ class Refunds:
 
         Raises NotFound, NotRefundable, NotCapable, RequestConflict.
         """
-        async with tx(self._desk.engine) as connection:
-            found = await store.load_top_up(connection, self._desk.book, top_up)
-        if found is None:
-            raise NotFound(f"there is no top-up {top_up[:40]!r}", param="top_up")
+        found = await self._any(top_up)
         if (first := await decided_before(self._desk.ledger, key)) is not None:
             return replace(await self.get(found.owner, first.subject or ""), replayed=True)
         refund = self._new(found, amount, RefundOrigin.HOUSE, hold=None)
@@ -82,6 +83,10 @@ class Refunds:
         if row is None or row.owner != owner:
             raise NotFound(f"there is no refund {refund[:40]!r}", param="refund")
         return store.read_refund(row)
+
+    async def asset_of(self, top_up: str) -> str:
+        """The asset of any user's top-up. Raises NotFound."""
+        return (await self._any(top_up)).asset
 
     async def list_for(
         self, owner: str, top_up: str, *, before: str | None = None, after: str | None = None, limit: int = 50
@@ -136,6 +141,13 @@ class Refunds:
             await self._adopt(top_up, truth)
 
     # Inside
+
+    async def _any(self, top_up: str) -> TopUp:
+        async with tx(self._desk.engine) as connection:
+            found = await store.load_top_up(connection, self._desk.book, top_up)
+        if found is None:
+            raise NotFound(f"there is no top-up {top_up[:40]!r}", param="top_up")
+        return found
 
     def _new(self, top_up: TopUp, amount: int | None, origin: RefundOrigin, *, hold: str | None) -> Refund:
         left = top_up.captured - top_up.refunded
@@ -245,13 +257,16 @@ class Refunds:
             await self._finish(refund, truth)
         elif to is _S.FAILED:
             await self._fail(refund, source=truth.id, code=truth.code or "failed", reason=truth.reason)
-        elif refund.state is not _S.FINAL and refund.state is not _S.FAILED:
+        elif refund.state is _S.FINAL:
+            await self._write(refund, {"due_at": self._late(refund, self._desk.clock.now())})
+        elif refund.state is not _S.FAILED:
             columns: dict[str, object] = {"source": truth.id, "due_at": self._desk.later(refund.attempts)}
             state = {} if to is None else {"state": to.value}
             await self._write(refund, columns | state | {"attempts": refund.attempts + 1})
 
     async def _finish(self, refund: Refund, truth: RefundTruth) -> None:
-        change = self._change(refund, _S.FINAL, source=truth.id, fee=truth.fee)
+        now = self._desk.clock.now()
+        change = self._change(refund, _S.FINAL, source=truth.id, fee=truth.fee, due_at=now + LATE_LOOKS[0])
 
         def make(attempt: int) -> Group:
             commands = booking.refunded(refund, source=truth.id, fee=truth.fee, attempt=attempt)
@@ -302,6 +317,11 @@ class Refunds:
             row = await store.load_by_source(connection, refunds, self._desk.book, top_up.rail, truth.id)
         if row is not None:
             await self.look(store.read_refund(row))
+
+    def _late(self, refund: Refund, now: datetime) -> datetime | None:
+        """The next late look, by its age; None after the last."""
+        looks = (refund.created_at + after for after in LATE_LOOKS)
+        return next((at for at in looks if at > now), None)
 
     def _reserve(self, top_up: TopUp, amount: int) -> Rider:
         """So much more of the top-up is given back, if nobody else changed that meanwhile."""

@@ -180,6 +180,12 @@ class Sandbox:
             found = await self._seen(session, await session.by_reference("refund", order.reference))
             return None if found is None else _refund(found)
 
+    async def list_refunds(self, cursor: str | None) -> Listed[RefundTruth]:
+        async with self._record.session() as session:
+            found = await session.all("refund", after=int(cursor or "0"), limit=PAGE)
+            last = str(found[-1]["seq"]) if found else cursor or "0"
+            return Listed(tuple(_refund(one) for one in found), last, len(found) == PAGE)
+
     async def new_refund(
         self, session: Session, paid: Document, amount: int, *, reference: str | None = None
     ) -> Document:

@@ -33,6 +33,9 @@ LOOK_EVERY = timedelta(hours=1)
 PAGES_MAX, ENTRIES_MAX = 20, 200_000
 """Pages of a list that one step reads; entries that a settlement may have."""
 
+RECENT_MAX = 50
+"""The newest settlements, which are read again at each look."""
+
 CANDIDATES_MAX = 20
 """Bank lines that are shown as what a settlement may be."""
 
@@ -144,6 +147,11 @@ class Settlements:
             kept = await store.load_cursor(connection, desk.book, rail.name, "settlements")
         if kept is not None and now - kept[1] < LOOK_EVERY:
             return 0
+        async with tx(desk.engine) as connection:
+            recent = await store.list_settlements(connection, desk.book, before=None, after=None, limit=RECENT_MAX)
+        for settlement in recent:
+            if settlement.rail == rail.name and settlement.state is not _S.FAILED:
+                await self.hear(rail.name, settlement.source)  # it may have failed, and its webhook may be lost
         cursor = None if kept is None else kept[0]
         for _ in range(PAGES_MAX):
             listed = await rail.list_settlements(cursor)

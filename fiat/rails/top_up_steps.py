@@ -80,7 +80,7 @@ class TopUpSteps:
             async with tx(desk.engine) as connection:
                 found = await store.load_top_up(connection, desk.book, payment.reference)
         if found is not None and found.rail == rail and found.state is not _S.REQUESTED:
-            await self.follow(found)
+            await self.follow(found, source=source)
 
     async def submit(self, top_up: TopUp) -> None:
         """Ask the provider for it, once: the row says so before the provider hears of it."""
@@ -90,8 +90,11 @@ class TopUpSteps:
             return  # somebody else does
         await self._order(await self._again(top_up))
 
-    async def follow(self, top_up: TopUp) -> None:
-        """What the provider says of it now, and what follows from that. Raises what the rail does."""
+    async def follow(self, top_up: TopUp, *, source: str | None = None) -> None:
+        """What the provider says of it now, and what follows from that. Raises what the rail does.
+
+        `source`: the payment that a webhook named, for one that ended before we knew its name.
+        """
         rail = self._desk.rails.get(top_up.rail)
         match top_up.state:
             case _S.REQUESTED:
@@ -103,10 +106,11 @@ class TopUpSteps:
                     await self._never_arrived(top_up)
                     return
             case _:
-                assert top_up.source is not None
-                payment = await rail.fetch_payment(top_up.source)
+                named = top_up.source or source
+                assert named is not None
+                payment = await rail.fetch_payment(named)
                 if payment is None:
-                    raise RailCorrupt(f"{top_up.rail} doesn't know payment {top_up.source} of {top_up.id} any more")
+                    raise RailCorrupt(f"{top_up.rail} doesn't know payment {named} of {top_up.id} any more")
         await self.take(top_up, payment)
 
     async def take(self, top_up: TopUp, payment: Payment) -> None:

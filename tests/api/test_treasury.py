@@ -21,7 +21,7 @@ async def _upload(stage: Stage, text: str | bytes, name: str = "day.xml"):
 
 
 async def test_statement_credits_by_reference_and_suspends_the_rest(stage: Stage):
-    told = (await stage.alice.post("/v1/top-ups")).json()
+    told = (await stage.alice.post("/v1/top-ups/instructions")).json()
     text = camt053(Entry(50_000, f"rent {told['reference_shown']}"), Entry(1_234, "thanks for lunch"))
     receipt = (await _upload(stage, text)).json()
     assert (receipt["credited"], receipt["suspended"], receipt["replayed"]) == (1, 1, False)

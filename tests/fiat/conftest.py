@@ -6,6 +6,7 @@ from fiat.bank.records import BankAccount
 from fiat.bank.service import BankRail
 from ledger.money import Asset, AssetKind
 from ledger.service import PostgresLedger
+from tests.fiat.rail_world import make_world
 from tests.fiat.statements import IBAN
 from tests.support.bank import OUR_IBAN
 
@@ -27,3 +28,10 @@ def rail(database, ledger, clock, entropy):
         BankAccount(name="mock", iban=OUR_IBAN, asset="EUR"),
     ]
     return BankRail(database.engine(), ledger, clock=clock, entropy=entropy, accounts=accounts)
+
+
+@pytest.fixture
+async def world(database, ledger, clock, entropy):
+    world = make_world(database.engine(), ledger, clock, entropy)
+    yield world
+    await world.rails.inbox.aclose()

@@ -1,0 +1,72 @@
+"""`onebook webhooks`: what payment providers sent, and dead letters tried again, over the API."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.api_client import KEY_VARIABLE, api_client, get, post
+from cli.output import say, show_json, show_table
+from wiring.settings import Settings, find_config, load_settings
+
+app = typer.Typer(
+    help=f"What payment providers sent: list, retry. Needs a treasury key in {KEY_VARIABLE}.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Api = Annotated[str | None, typer.Option("--api", help="The API's address; else that of the running installation.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@app.command("list")
+def list_(
+    everything: Annotated[bool, typer.Option("--all", help="Also those whose effect has come or is to come.")] = False,
+    api: Api = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """List dead letters: webhooks whose effect failed too often, the newest first, at most a hundred.
+
+    Exit code 2 without a key, 3 if the API doesn't answer.
+
+    Example: onebook webhooks list --json
+    """
+    with api_client(api, _settings(api, config)) as client:
+        found = get(client, f"/v1/treasury/webhooks?limit=100{'' if everything else '&state=dead'}")
+    if json:
+        show_json(found)
+        return
+    if not found["items"]:
+        say("None.")
+        return
+    columns = ("id", "rail", "kind", "object", "state", "attempts", "code", "received_at")
+    show_table("Webhooks", columns, [tuple(str(item[name] or "") for name in columns) for item in found["items"]])
+
+
+@app.command()
+def retry(
+    webhook: Annotated[str, typer.Argument(help="Its id, whk_...")],
+    api: Api = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Have a dead letter's effect tried again, from the first try on.
+
+    Exit code 1 if there is none such, or its effect has come already.
+
+    Example: onebook webhooks retry whk_01jd3v
+    """
+    with api_client(api, _settings(api, config)) as client:
+        told = post(client, f"/v1/treasury/webhooks/{webhook}/retry", {})
+    if json:
+        show_json(told)
+    else:
+        say(f"{told['id']}: {told['state']}; the worker tries it now")
+
+
+def _settings(api: str | None, config: Path | None) -> Settings | None:
+    return None if api is not None else load_settings(find_config(config))
