@@ -190,11 +190,36 @@ class SandboxSettings(_Table):
     webhook_secret: SecretStr = Field(min_length=8)
 
 
+class PayPalMode(StrEnum):
+    """Which of PayPal's two worlds: that with money, or its sandbox."""
+
+    LIVE = "live"
+    SANDBOX = "sandbox"
+
+
+class PayPalSettings(_Table):
+    """A PayPal account. See `fiat.rails.paypal.account.PayPalAccount`; `certificate_roots` names a file of PEM.
+
+    `base_url`: another address than PayPal's own of this mode: a simulator's. Then `certificate_hosts` must be told.
+    """
+
+    mode: PayPalMode = PayPalMode.LIVE
+    client_id: str
+    client_secret: SecretStr
+    webhook_id: str
+    base_url: str | None = None
+    certificate_hosts: tuple[str, ...] = ()
+    certificate_roots: Path | None = None
+    cancel_url: str | None = None
+    brand_name: str | None = Field(default=None, min_length=1, max_length=127)
+
+
 class RailsSettings(_Table):
     """Payment providers, a table each; none is there unless it's told. `fee_bearer`: who bears their fees."""
 
     fee_bearer: FeeBearer = FeeBearer.HOUSE
     sandbox: SandboxSettings | None = None
+    paypal: PayPalSettings | None = None
 
 
 class Settings(BaseSettings):

@@ -31,7 +31,7 @@ async def paypal(sim: Sim) -> AsyncIterator[PayPal]:
 
 async def lose(sim: Sim, fault: str, path: str, call: Callable[[PayPal], Awaitable[object]]) -> None:
     """The call at `path` gets no answer; its token it gets."""
-    hasty = rail(sim, **({"call_seconds": IN_TIME} if fault.startswith("timeout") else {}))
+    hasty = rail(sim, call_seconds=IN_TIME) if fault.startswith("timeout") else rail(sim)
     await rail(sim).fetch_payment("WARMUP")
     hasty._client._token = await hasty._client._new_token()
     sim.tell("/switches", provider="paypal", kind=fault, method="POST", path=path)

@@ -13,9 +13,9 @@ What differs from the protocol's general picture, and why it's safe:
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
-from typing import Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -75,8 +75,8 @@ T = TypeVar("T")
 
 
 def _one_call(
-    method: Callable[Concatenate["PayPal", P], Awaitable[T]],
-) -> Callable[Concatenate["PayPal", P], Awaitable[T]]:
+    method: Callable[Concatenate["PayPal", P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate["PayPal", P], Coroutine[Any, Any, T]]:
     """A call of the protocol: it ends in time, and what PayPal refuses becomes one of the protocol's errors."""
 
     @functools.wraps(method)
@@ -292,6 +292,9 @@ class PayPal:
         }
         told = await self._client.post(f"{PAYMENTS}/captures/{_part(capture)}/refund", body, key=order.reference)
         return self._read.refund(told, capture=capture)
+
+    async def list_refunds(self, cursor: str | None) -> Listed[RefundTruth]:
+        return Listed((), cursor or "", more=False)  # PayPal has no such list
 
     # Paying out
 
