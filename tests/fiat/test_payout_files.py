@@ -18,7 +18,7 @@ from base.errors import BrokenInvariant
 from fiat.bank.outgoing import BankFiles
 from fiat.bank.pain001 import write_pain001
 from fiat.payouts import BatchState, Payout, PayoutBatch, PayoutState, Recipient, named_payouts
-from fiat.top_ups import Rail
+from fiat.top_ups import BANK
 from ledger.accounts import house_account
 from tests.fiat.conftest import MOCK
 from tests.fiat.test_payouts import ADA, ask, available, balance, fund
@@ -32,7 +32,7 @@ def payout(number, amount, name="Ada"):
     return Payout(
         id=f"pyo_{number:026}",
         owner=ADA,
-        rail=Rail.BANK,
+        rail=BANK,
         account="mock",
         asset="EUR",
         amount=amount,
@@ -52,7 +52,7 @@ def payout(number, amount, name="Ada"):
 def batch_of(of, **changes):
     told = {
         "id": "pyb_01jd0000000000000000000000",
-        "rail": Rail.BANK,
+        "rail": BANK,
         "account": "mock",
         "asset": "EUR",
         "payouts": len(of),
