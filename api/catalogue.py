@@ -627,11 +627,11 @@ _ROWS = (
         "statement_unknown_format",
         422,
         "Unknown format",
-        "Only camt.053 in the versions that `known` lists is read.",
-        "Ask the bank for camt.053.",
+        "What is read: the messages and versions that `known` lists, and MT940.",
+        "Ask the bank for one of those.",
     ),
     Problem(
-        "statement_malformed", 422, "Not valid camt.053", "It breaks its schema.", "Ask the bank for another file."
+        "statement_malformed", 422, "Not a valid file", "It breaks its format's rules.", "Ask the bank for another."
     ),
     Problem(
         "statement_disagrees",
@@ -740,6 +740,56 @@ _ROWS = (
         "Line not waiting",
         "It isn't in suspense any more.",
         "GET /v1/treasury/statement-lines lists those that are.",
+    ),
+    Problem(
+        "invalid_recipient",
+        422,
+        "Not a bank account",
+        "The name or the IBAN isn't one that a bank would take. `param` names which.",
+        "Compare it with what the bank writes: a typing mistake fails the IBAN's check digits.",
+    ),
+    Problem(
+        "no_payout_rail",
+        422,
+        "Not paid out here",
+        "No bank account of the house pays this asset out.",
+        "Choose one of the assets that the detail names, or convert first.",
+    ),
+    Problem(
+        "amount_out_of_bounds",
+        422,
+        "Too little or too much",
+        "A payout is at least `minimum` and at most `maximum`.",
+        "Ask for another amount, or for several payouts.",
+    ),
+    Problem(
+        "payout_not_cancellable",
+        409,
+        "Too late to cancel",
+        "The payout is on its way to the bank, or has ended.",
+        "Read it again: what the bank rejects comes back by itself.",
+    ),
+    Problem(
+        "payout_not_in_doubt",
+        409,
+        "Not in doubt",
+        "Only a payout that is `unknown` is ended by hand; of any other the bank's own answer decides.",
+        "Wait for the bank's file, or ask the bank.",
+    ),
+    Problem(
+        "payouts_halted",
+        503,
+        "Payouts are halted",
+        "The folder knows files that this database doesn't: it was put back from a backup.",
+        "An operator compares the folder's records with the bank: docs/bank.md.",
+    ),
+    Problem(
+        "personal_key_missing",
+        500,
+        "Personal data can't be opened",
+        "The key file that opens it isn't there.",
+        "An operator puts it back from its backup.",
+        private=True,
     ),
     Problem("unknown_line", 404, "Unknown bank line", "No bank line has this id.", "Compare the id."),
     # Payment providers

@@ -24,12 +24,13 @@ class ProblemView(TypedDict, total=False):
 
 
 _PROBLEM = {"model": ProblemView, "content": {"application/problem+json": {}}}
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
+PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "Refused: `code` and `detail` say what, why and what to do.", **_PROBLEM},
     "5XX": {"description": "Not possible now; try again after `Retry-After`.", **_PROBLEM},
 }
+"""What every resource may answer instead."""
 
 
 def resource(tag: str, *, door: type[Door] = Door) -> APIRouter:
     """An empty router for resources under `/v1`: a key is needed, errors are problems."""
-    return APIRouter(prefix="/v1", tags=[tag], route_class=door, dependencies=[Security(bearer)], responses=_PROBLEMS)
+    return APIRouter(prefix="/v1", tags=[tag], route_class=door, dependencies=[Security(bearer)], responses=PROBLEMS)

@@ -3,7 +3,7 @@
 The text after the prefix is a ULID (48 bits of milliseconds, 80 random bits) in lower-case Crockford base 32.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from base.clock import Clock
@@ -12,6 +12,8 @@ from base.entropy import Entropy
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH = 26
 """Characters after the prefix: 128 bits at five bits each, rounded up."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 """Ten bits as two characters."""
@@ -32,6 +34,17 @@ def is_id(prefix: str, text: str) -> bool:
     """Whether `text` has the form of an id with this prefix."""
     head, _, tail = text.partition("_")
     return head == prefix and len(tail) == _LENGTH and all(c in _ALPHABET for c in tail)
+
+
+def made_at(text: str) -> datetime:
+    """When an id was made, to the millisecond, in UTC. Raises ValueError for what has no such form."""
+    head, _, tail = text.rpartition("_")
+    if not is_id(head, text):
+        raise ValueError(f"{text[:40]!r} isn't an id of ours: a prefix, `_` and {_LENGTH} characters")
+    milliseconds = 0
+    for character in tail[:10]:
+        milliseconds = milliseconds << 5 | _ALPHABET.index(character)
+    return _EPOCH + timedelta(milliseconds=milliseconds)
 
 
 def _ulid(instant: datetime, tail: bytes) -> str:

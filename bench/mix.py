@@ -26,8 +26,8 @@ from ledger.requests import request_key, worker_id
 from ledger.riders import Insert
 from wallet.rates import Ratio
 from wallet.resources import Withdrawal
-from wallet.store import withdrawal_values
 from wallet.withdrawal_states import WithdrawalState
+from wallet.withdrawal_store import withdrawal_values
 
 USDC = Asset("USDC", AssetKind.STABLECOIN, 6)
 FEES = house_account("fees", USDC.code)

@@ -14,6 +14,7 @@ from base.progress import Progress
 from bench.frame import Figure, Options, Report, median, number
 from bench.machine import describe_machine, describe_server
 from bench.stage import Place, prepare, server
+from fiat.personal import NoVault
 from fiat.rails.desk import Desk, Rails
 from fiat.rails.inbox import Inbox
 from fiat.rails.protocol import ObjectKind, RawWebhook
@@ -55,7 +56,14 @@ async def _kept(place: Place, count: int) -> tuple[float, float]:
     clock = SystemClock()
     record = Record(place.engine, book=place.ledger.book, clock=clock)
     sandbox = Sandbox(record, clock=clock, secret="bench-webhooks")  # noqa: S106 - signs nothing of value
-    desk = Desk(engine=place.engine, ledger=place.ledger, rails=Rails([sandbox]), clock=clock, entropy=SystemEntropy())
+    desk = Desk(
+        engine=place.engine,
+        ledger=place.ledger,
+        rails=Rails([sandbox]),
+        vault=NoVault("no bank here"),
+        clock=clock,
+        entropy=SystemEntropy(),
+    )
     inbox = Inbox(desk)
     waiting = [sandbox.sign(_event(number, clock.now() - _LATE)) for number in range(count)]
     began, cpu = time.perf_counter(), time.process_time()

@@ -35,6 +35,7 @@ from base.children import free_port, start_child, stop_child
 from base.entropy import Entropy, SystemEntropy
 from base.errors import ConfigError, NotFound, Rejected, Unavailable
 from base.files import write_atomically
+from base.tls import trusted_roots
 from chain.evm.addresses import created_address
 from chain.payout import payout_code
 
@@ -490,7 +491,8 @@ def rpc(url: str, method: str, *params: object) -> Any:
 
 
 _request_ids = itertools.count(1)
-_http = httpx.Client(trust_env=False, timeout=30)  # straight to loopback, past any proxy the environment names
+# straight to loopback, past any proxy the environment names
+_http = httpx.Client(trust_env=False, timeout=30, verify=trusted_roots())
 
 
 def hardhat_project() -> Path:

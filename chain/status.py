@@ -72,3 +72,11 @@ async def network_status(connection: AsyncConnection, network: Network) -> Netwo
         late=at.late,
         updated_at=at.updated_at,
     )
+
+
+async def status_if_followed(connection: AsyncConnection, network: Network) -> NetworkStatus | None:
+    """How far `network` was taken in; None before its follower's first step."""
+    try:
+        return await network_status(connection, network)
+    except NotYetFollowed:
+        return None

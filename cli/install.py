@@ -6,7 +6,8 @@ from datetime import UTC
 from pathlib import Path
 
 from eth_hash.auto import keccak
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment as Templates
+from jinja2 import FileSystemLoader, StrictUndefined
 
 from base.clock import Clock
 from base.entropy import Entropy
@@ -22,8 +23,10 @@ from custody.intents import NATIVE
 from custody.keystore import Argon2Cost
 from custody.policy_file import parse
 from custody.policy_starter import Limits, PayoutContract, starter_policy
+from fiat.personal import KEY_NAME as PERSONAL_KEY_NAME
+from fiat.personal import make_key_file
 from ledger.seals import KEY_NAME, make_seal_key
-from wiring.settings import CONFIG_NAME
+from wiring.settings import CONFIG_NAME, Environment
 
 ASSETS = (
     {"code": "USD", "kind": "fiat", "scale": 2},
@@ -35,7 +38,7 @@ ASSETS = (
 
 _MILLION_USDC = 10**6 * 10**6
 _ETHER = 10**18
-_templates = Environment(
+_templates = Templates(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     undefined=StrictUndefined,
     keep_trailing_newline=True,
@@ -91,8 +94,14 @@ def install(
     cost: Argon2Cost | None = None,
     logs: Path = Path("logs"),
     public_books: bool = False,
+    bank_folder: Path | None = None,
+    environment: Environment = Environment.LIVE,
+    rails: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Installed:
-    """Write a new installation into `home`. Raises ConfigError when one is there already: nothing is overwritten."""
+    """Write a new installation into `home`. Raises ConfigError when one is there already: nothing is overwritten.
+
+    `rails`: each payment provider's settings by its name, as in the file.
+    """
     config = home / CONFIG_NAME
     if config.exists():
         raise ConfigError(f"{config} is there already: an installation is never written over", code="already_installed")
@@ -100,6 +109,7 @@ def install(
     created = create_keys(home / "keys", passphrase=passphrase, entropy=entropy, cost=cost)
     fingerprints = {role: key.fingerprint for role, key in created.items()}
     make_seal_key(home / KEY_NAME)
+    make_key_file(home / PERSONAL_KEY_NAME)
     if chain is not None:
         text = _policy(chain, fingerprints, hot_senders)
         write_atomically(home / "policy.toml", text.encode())
@@ -120,6 +130,9 @@ def install(
         networks=[chain] if chain else [],
         deployments=_deployments(chain) if chain else [],
         bank_accounts=banks,
+        bank_folder=bank_folder,
+        environment=environment.value,
+        rails=rails or {},
     )
     return Installed(
         config=config,

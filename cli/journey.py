@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from base.errors import OnebookError, Unavailable
+from base.tls import trusted_roots
 from chain import local, local_blocks
 from cli.demo_bank import DemoBank
 from cli.output import say, show_table
@@ -95,7 +96,7 @@ class Ending:
 
 def play(stage: Stage) -> Ending:
     """Play the whole story. Raises StoryStopped, Unavailable."""
-    with httpx.Client(base_url=stage.api_url, timeout=30, trust_env=False) as api:
+    with httpx.Client(base_url=stage.api_url, timeout=30, trust_env=False, verify=trusted_roots()) as api:
         people = _cast(api, stage)
         _house_is_funded(people["treasurer"], stage)
         _alice_pays_in_by_bank(people["alice"], people["treasurer"], stage)

@@ -24,6 +24,7 @@ from pydantic import SecretStr
 
 from base.children import listen, start_child, stop_child
 from base.errors import ConfigError, Unavailable
+from base.tls import trusted_roots
 from custody.launcher import launch_signer
 from db.server import PostgresServer
 from wiring.running import Running, forget_running, own_start, read_running, write_running
@@ -264,7 +265,7 @@ class _stop_on_signals:  # noqa: N801 - reads as a phrase at its only use
 def _answers(url: str) -> bool:
     """Whether all is well there, or nothing but that somebody has to run `onebook recover`."""
     try:
-        return httpx.get(url, timeout=2).status_code == httpx.codes.OK or _halted(url)
+        return httpx.get(url, timeout=2, verify=trusted_roots()).status_code == httpx.codes.OK or _halted(url)
     except httpx.HTTPError:
         return False
 
@@ -272,7 +273,7 @@ def _answers(url: str) -> bool:
 def _halted(url: str) -> bool:
     """Whether a database that must be recovered is all that isn't well."""
     try:
-        checks = httpx.get(url, timeout=2).json()["checks"]
+        checks = httpx.get(url, timeout=2, verify=trusted_roots()).json()["checks"]
     except (httpx.HTTPError, ValueError, KeyError):
         return False
     return [name for name, fault in checks.items() if fault != "ok"] == ["recovery"]

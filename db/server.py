@@ -370,7 +370,7 @@ async def _make_roles(admin_url: str, passwords: Mapping[str, str]) -> None:
         try:
             for role in (OWNER, APP):
                 if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
-                    await connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{_scram(passwords[role])}'")
+                    await connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{scram_verifier(passwords[role])}'")
         finally:
             await connection.close()
         await create_database(admin, DATABASE)
@@ -378,9 +378,9 @@ async def _make_roles(admin_url: str, passwords: Mapping[str, str]) -> None:
         raise (translate(error, connecting=True) or error) from error
 
 
-def _scram(password: str) -> str:
+def scram_verifier(password: str, *, rounds: int = 4096) -> str:
     """The SCRAM-SHA-256 verifier that PostgreSQL stores (RFC 5803), so that no statement carries the password."""
-    salt, rounds = os.urandom(16), 4096
+    salt = os.urandom(16)
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, rounds)
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
     server = hmac.digest(salted, b"Server Key", "sha256")

@@ -9,13 +9,21 @@ OnebookError
 │   │   ├── StatementDisagrees  its balances, entries and totals contradict each other
 │   │   └── ForeignAccount      a statement of an account or in a currency that isn't configured
 │   ├── LineNotWaiting          a bank line that isn't an incoming payment waiting in suspense
+│   ├── InvalidRecipient        a name or an account number that no bank would take
+│   ├── NoPayoutRail            an asset that no rail pays out
+│   ├── AmountOutOfBounds       less or more than a payout may be
+│   ├── PayoutNotCancellable    it's on its way, or has ended
+│   ├── PayoutNotInDoubt        a payout that isn't unknown, so not a person's to end
 │   └── NotFound
 │       └── UnknownLine         no bank line has this id
+├── Unavailable
+│   └── PayoutsHalted           the folder knows files that this database doesn't: nothing is paid
 └── ConfigError
-    └── BankMisconfigured       our own bank accounts are described wrongly
+    ├── BankMisconfigured       our own bank accounts are described wrongly
+    └── PersonalKeyMissing      the key that opens personal data isn't there
 """
 
-from base.errors import ConfigError, NotFound, Rejected
+from base.errors import ConfigError, NotFound, Rejected, Unavailable
 
 
 class StatementRefused(Rejected):
@@ -55,9 +63,39 @@ class LineNotWaiting(Rejected):
     default_code = "line_not_waiting"
 
 
+class InvalidRecipient(Rejected):
+    default_code = "invalid_recipient"
+
+
+class NoPayoutRail(Rejected):
+    default_code = "no_payout_rail"
+
+
+class AmountOutOfBounds(Rejected):
+    """Carries `amount` and the `minimum` or `maximum`, in smallest units."""
+
+    default_code = "amount_out_of_bounds"
+
+
+class PayoutNotCancellable(Rejected):
+    default_code = "payout_not_cancellable"
+
+
+class PayoutNotInDoubt(Rejected):
+    default_code = "payout_not_in_doubt"
+
+
+class PayoutsHalted(Unavailable):
+    default_code = "payouts_halted"
+
+
 class UnknownLine(NotFound):
     default_code = "unknown_line"
 
 
 class BankMisconfigured(ConfigError):
     default_code = "bank_misconfigured"
+
+
+class PersonalKeyMissing(ConfigError):
+    default_code = "personal_key_missing"

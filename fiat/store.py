@@ -1,32 +1,41 @@
 """The rails' SQL. Rows that commit with an entry are written by the ledger as riders, not here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, case, func, literal, or_, select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Row, Select, Text, bindparam, case, func, literal, or_, select, tuple_, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fiat.bank.camt053 import Direction
+from fiat.bank.lines import Direction, Kind
 from fiat.bank.matching import Reason
 from fiat.bank.records import BankLine, ClosingBalance, LineState
-from fiat.tables import lines, references, statements
+from fiat.personal import Vault
+from fiat.tables import bank_messages, lines, references, statements, virtual_ibans
+
+PERSONAL = ("end_to_end_id", "remittance", "counterparty", "counterparty_account")
+"""What is sealed of a line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementRow:
-    """A statement as it's kept; `gap` and `imported_at` are known once all its lines are in the book."""
+    """A statement as it's kept; `gap` and `imported_at` are known once all its lines are in the book.
+
+    A notification has neither balances nor a gap.
+    """
 
     id: str
+    kind: Kind
+    format: str
     account: str
     asset: str
     bank_id: str
     sequence: int | None
-    opening: int
-    closing: int
-    closing_on: date
+    opening: int | None
+    closing: int | None
+    closing_on: date | None
     lines: int
     pending: int
     file: str
@@ -63,7 +72,7 @@ async def owners_of(connection: AsyncConnection, book: str, wanted: Iterable[str
 
 async def add_statement(connection: AsyncConnection, book: str, row: StatementRow) -> StatementRow:
     """Keep the statement if it's new; return it as it's kept."""
-    values = {field.name: getattr(row, field.name) for field in fields(row)}
+    values = {field.name: getattr(row, field.name) for field in fields(row)} | {"kind": row.kind.value}
     await connection.execute(insert(statements).values(book=book, **values).on_conflict_do_nothing())
     query = select(statements).where(statements.c.book == book, statements.c.id == row.id)
     return _statement((await connection.execute(query)).one())
@@ -82,8 +91,25 @@ async def told_before(connection: AsyncConnection, book: str, row: StatementRow)
     return (await connection.execute(query.limit(1))).first() is not None
 
 
-async def finish_statement(connection: AsyncConnection, book: str, row: StatementRow, now: datetime) -> int:
-    """Note that all its lines are in the book, and return its gap."""
+async def told_otherwise(connection: AsyncConnection, book: str, row: StatementRow) -> str | None:
+    """The other format in which the account's statements already came up to this one's day or later, if they did."""
+    query = select(statements.c.format).where(
+        statements.c.book == book,
+        statements.c.account == row.account,
+        statements.c.kind == Kind.STATEMENT.value,
+        statements.c.format != row.format,
+        statements.c.closing_on >= row.closing_on,
+        statements.c.imported_at.is_not(None),
+    )
+    return (await connection.execute(query.limit(1))).scalar_one_or_none()
+
+
+async def finish_statement(connection: AsyncConnection, book: str, row: StatementRow, now: datetime) -> int | None:
+    """Note that all its lines are in the book, and return its gap; None for a notification, which has none."""
+    is_it = (statements.c.book == book) & (statements.c.id == row.id) & statements.c.imported_at.is_(None)
+    if row.closing is None:
+        await connection.execute(update(statements).where(is_it).values(imported_at=now))
+        return None
     came_in = case((lines.c.direction == Direction.CREDIT.value, lines.c.amount), else_=-lines.c.amount)
     brought = select(func.coalesce(func.sum(came_in), 0)).where(lines.c.book == book, lines.c.statement == row.id)
     earlier = (
@@ -97,25 +123,44 @@ async def finish_statement(connection: AsyncConnection, book: str, row: Statemen
     previous = (await connection.execute(earlier.limit(1))).one_or_none()
     moved = int((await connection.execute(brought)).scalar_one())
     gap = row.closing - (previous.closing if previous else 0) - moved
-    is_it = (statements.c.book == book) & (statements.c.id == row.id) & statements.c.imported_at.is_(None)
     await connection.execute(update(statements).where(is_it).values(imported_at=now, gap=gap))
     return gap
 
 
 async def latest_statement(connection: AsyncConnection, book: str, account: str) -> ClosingBalance | None:
-    """The closing balance of the account's latest wholly imported statement."""
+    """The closing balance of the account's latest wholly imported statement, with what was notified since.
+
+    Notified lines are in the book though no statement has brought them yet, so that both agree in between too.
+    """
     row = (await connection.execute(_latest_first(book, account).limit(1))).one_or_none()
     if row is None:
         return None
+    came_in = case((lines.c.direction == Direction.CREDIT.value, lines.c.amount), else_=-lines.c.amount)
+    notified = (
+        select(func.coalesce(func.sum(came_in), 0))
+        .join(statements, (statements.c.book == lines.c.book) & (statements.c.id == lines.c.statement))
+        .where(
+            lines.c.book == book,
+            statements.c.kind == Kind.NOTIFICATION.value,
+            statements.c.account == account,
+            lines.c.booked_on > row.closing_on,
+        )
+    )
+    since = int((await connection.execute(notified)).scalar_one())
     return ClosingBalance(
-        account=row.account, asset=row.asset, balance=row.closing, as_of=row.closing_on, statement=row.bank_id
+        account=row.account, asset=row.asset, balance=row.closing + since, as_of=row.closing_on, statement=row.bank_id
     )
 
 
 def _latest_first(book: str, account: str) -> Select[Any]:
     return (
         select(statements)
-        .where(statements.c.book == book, statements.c.account == account, statements.c.imported_at.is_not(None))
+        .where(
+            statements.c.book == book,
+            statements.c.account == account,
+            statements.c.kind == Kind.STATEMENT.value,
+            statements.c.imported_at.is_not(None),
+        )
         .order_by(
             statements.c.closing_on.desc(),
             func.coalesce(statements.c.sequence, 0).desc(),
@@ -128,9 +173,23 @@ def _latest_first(book: str, account: str) -> Select[Any]:
 # Lines
 
 
-async def known_lines(connection: AsyncConnection, book: str, ids: Sequence[str]) -> set[str]:
-    query = select(lines.c.id).where(lines.c.book == book, lines.c.id.in_(ids))
-    return set((await connection.execute(query)).scalars())
+async def known_lines(connection: AsyncConnection, book: str, ids: Sequence[str]) -> dict[str, Kind]:
+    """Those of these lines that are kept, and what told of them last."""
+    query = (
+        select(lines.c.id, statements.c.kind)
+        .join(statements, (statements.c.book == lines.c.book) & (statements.c.id == lines.c.statement))
+        .where(lines.c.book == book, lines.c.id == func.any(bindparam("ids", list(ids), ARRAY(Text))))
+    )
+    return {row.id: Kind(row.kind) for row in await connection.execute(query)}
+
+
+async def adopt_lines(connection: AsyncConnection, book: str, statement: str, numbers: Mapping[str, int]) -> None:
+    """Lines that a notification told ahead become the statement's that brought them again; `numbers` there, by id."""
+    if not numbers:
+        return
+    change = update(lines).where(lines.c.book == book, lines.c.id == bindparam("line"))
+    rows = [{"line": line, "place": number} for line, number in numbers.items()]
+    await connection.execute(change.values(statement=statement, number=bindparam("place")), rows)
 
 
 async def add_lines(connection: AsyncConnection, book: str, rows: Sequence[dict[str, object]]) -> None:
@@ -139,13 +198,13 @@ async def add_lines(connection: AsyncConnection, book: str, rows: Sequence[dict[
         await connection.execute(insert(lines).values([{"book": book, **row} for row in rows]).on_conflict_do_nothing())
 
 
-async def load_line(connection: AsyncConnection, book: str, line: str) -> BankLine | None:
+async def load_line(connection: AsyncConnection, vault: Vault, book: str, line: str) -> BankLine | None:
     row = (await connection.execute(select(lines).where(lines.c.book == book, lines.c.id == line))).one_or_none()
-    return read_line(row) if row else None
+    return read_line(row, vault) if row else None
 
 
 async def list_lines(
-    connection: AsyncConnection, book: str, *, states: Sequence[LineState], after: str | None, limit: int
+    connection: AsyncConnection, vault: Vault, book: str, *, states: Sequence[LineState], after: str | None, limit: int
 ) -> list[BankLine]:
     """Lines in these states (all if none are named), oldest record first, from behind the line `after`."""
     query = select(lines).where(lines.c.book == book).order_by(lines.c.recorded_at, lines.c.id).limit(limit)
@@ -154,15 +213,89 @@ async def list_lines(
     if after is not None:
         place = select(lines.c.recorded_at).where(lines.c.book == book, lines.c.id == after).scalar_subquery()
         query = query.where(or_(lines.c.recorded_at > place, (lines.c.recorded_at == place) & (lines.c.id > after)))
-    return [read_line(row) for row in await connection.execute(query)]
+    return [read_line(row, vault) for row in await connection.execute(query)]
+
+
+# Sealing anew
+
+
+async def lines_in_clear(connection: AsyncConnection, book: str, *, limit: int) -> list[tuple[str, dict[str, str]]]:
+    """(id, what is personal) of lines that an older version kept in clear; their rows are locked."""
+    query = select(lines).where(lines.c.book == book, lines.c.remittance.is_not(None)).limit(limit).with_for_update()
+    rows = await connection.execute(query)
+    return [(row.id, {name: row._mapping[name] or "" for name in PERSONAL}) for row in rows]
+
+
+async def lines_sealed_by_others(
+    connection: AsyncConnection, book: str, head: bytes, *, limit: int
+) -> list[tuple[str, bytes]]:
+    """(id, sealed) of lines that don't begin as the newest key's do; their rows are locked."""
+    query = (
+        select(lines.c.id, lines.c.personal)
+        .where(lines.c.book == book, func.substring(lines.c.personal, 1, len(head)) != head)
+        .limit(limit)
+        .with_for_update()
+    )
+    return [(row.id, bytes(row.personal)) for row in await connection.execute(query)]
+
+
+async def reseal_line(connection: AsyncConnection, book: str, line: str, personal: bytes) -> None:
+    """Keep what is personal sealed so, and nothing of it in clear."""
+    change = update(lines).where(lines.c.book == book, lines.c.id == line)
+    await connection.execute(change.values(personal=personal, **dict.fromkeys(PERSONAL)))
+
+
+# Messages about payouts
+
+
+async def message_known(connection: AsyncConnection, book: str, message: str) -> bool:
+    query = select(bank_messages.c.id).where(bank_messages.c.book == book, bank_messages.c.id == message)
+    return (await connection.execute(query)).first() is not None
+
+
+async def keep_message(connection: AsyncConnection, book: str, row: Mapping[str, object]) -> None:
+    """Note that all it told has had its effect."""
+    await connection.execute(insert(bank_messages).values(book=book, **row).on_conflict_do_nothing())
+
+
+# Virtual IBANs
+
+
+async def virtual_number_of(connection: AsyncConnection, book: str, account: str, owner: str) -> int | None:
+    query = select(virtual_ibans.c.number).where(
+        virtual_ibans.c.book == book, virtual_ibans.c.account == account, virtual_ibans.c.owner == owner
+    )
+    return (await connection.execute(query)).scalar_one_or_none()
+
+
+async def add_virtual_number(connection: AsyncConnection, book: str, account: str, owner: str, now: datetime) -> None:
+    """Give the owner the account's next number, unless they have one, or another is given it in this instant."""
+    there = (virtual_ibans.c.book == book) & (virtual_ibans.c.account == account)
+    next_one = select(func.coalesce(func.max(virtual_ibans.c.number), 0) + 1).where(there).scalar_subquery()
+    row = {"book": book, "account": account, "number": next_one, "owner": owner, "issued_at": now}
+    await connection.execute(insert(virtual_ibans).values(row).on_conflict_do_nothing())
+
+
+async def owners_of_numbers(
+    connection: AsyncConnection, book: str, account: str, wanted: Iterable[int]
+) -> dict[int, str]:
+    """Owner by number, for those of `wanted` that were given."""
+    query = select(virtual_ibans.c.number, virtual_ibans.c.owner).where(
+        virtual_ibans.c.book == book, virtual_ibans.c.account == account, virtual_ibans.c.number.in_(list(wanted))
+    )
+    return {row.number: row.owner for row in await connection.execute(query)}
 
 
 def _statement(row: Row[Any]) -> StatementRow:
-    return StatementRow(**{field.name: row._mapping[field.name] for field in fields(StatementRow)})
+    values = {field.name: row._mapping[field.name] for field in fields(StatementRow)}
+    return StatementRow(**values | {"kind": Kind(row.kind)})
 
 
-def read_line(row: Row[Any]) -> BankLine:
+def read_line(row: Row[Any], vault: Vault) -> BankLine:
     values = {field.name: row._mapping[field.name] for field in fields(BankLine)}
+    if row.personal is not None:
+        opened = vault.open(bytes(row.personal), book=row.book, table=lines.name, row=row.id)
+        values |= {name: opened.get(name, "") for name in PERSONAL}
     values["direction"] = Direction(row.direction)
     values["state"] = LineState(row.state)
     values["reason"] = Reason(row.reason) if row.reason else None

@@ -110,7 +110,7 @@ class _Control:
 
     async def add_switch(self, request: Request, told: Json) -> Json:
         _known(told, {one.name for one in fields(Switch)} - {"id", "used"})
-        kind = told.get("kind")
+        kind = str(told.get("kind"))
         if kind not in KINDS:
             raise Unfit(f"kind is one of {', '.join(KINDS)}, not {kind!r}")
         outcome = told.get("outcome", "")

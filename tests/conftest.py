@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
+import hypothesis
 import pytest
 import structlog
 
@@ -30,6 +31,11 @@ structlog.configure(  # plain tracebacks: coloured ones take a tenth of the time
 gc.set_threshold(
     50_000, 20, 100
 )  # a test process holds hundreds of modules, which the collector need not walk so often
+
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile("onebook", deadline=None)
+hypothesis.settings.load_profile("onebook")
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from ledger.errors import RefusedByBook
 from ledger.outcomes import Refused
 from ledger.requests import RequestKey
 from ledger.riders import Insert
-from treasury import outflow_store, store
+from treasury import adjustment_store, outflow_store
 from treasury.errors import NotAdjustable, ReasonMissing, SuspenseShort
 from treasury.notes import TEXT_LENGTH_MAX
 from treasury.records import Adjustment, Outflow, OutflowState
@@ -132,7 +132,7 @@ class Adjustments:
     async def get(self, adjustment: str) -> Adjustment:
         """The adjustment with this id. Raises NotFound."""
         async with tx(self._engine) as connection:
-            found = await store.load_adjustment(connection, self._ledger.book, adjustment)
+            found = await adjustment_store.load_adjustment(connection, self._ledger.book, adjustment)
         if found is None:
             raise NotFound(f"there is no adjustment {adjustment[:40]!r}", param="adjustment")
         return found
@@ -140,7 +140,7 @@ class Adjustments:
     async def recent(self, *, before: str | None = None, limit: int = 50) -> list[Adjustment]:
         """Adjustments, newest first, those older than the id `before`."""
         async with tx(self._engine) as connection:
-            return await store.list_adjustments(connection, self._ledger.book, before=before, limit=limit)
+            return await adjustment_store.list_adjustments(connection, self._ledger.book, before=before, limit=limit)
 
     async def _outflow(self, adjustment: Adjustment) -> Outflow | None:
         """The outflow that it accounts for, where its evidence names one: that is done once, and for all of it."""

@@ -18,13 +18,12 @@ from chain.address_check import open_findings
 from chain.foreign import OpenFinding
 from chain.networks import Network, Registry
 from chain.payments import OwnTransaction, Stalled
-from chain.status import NODES_DISAGREE, NetworkStatus
+from chain.status import NODES_DISAGREE, NetworkStatus, status_if_followed
 from chain.transaction_states import Kind, WaitingFor
 from db.engine import tx
 from ledger.accounts import HOUSE, Account
 from ledger.engine import Ledger
 from ledger.money import Asset, format_amount
-from treasury import store
 from treasury.approval_store import OpenRequest, load_open
 from treasury.refill_store import load_all_standing
 from treasury.sweep_records import Refill
@@ -118,7 +117,7 @@ class Alerts:
         found: list[Alert] = []
         async with tx(self._engine) as connection:
             for network in self._registry.networks.values():
-                at = await store.load_status(connection, network)
+                at = await status_if_followed(connection, network)
                 found += [] if at is None else _of_network(network, at)
                 tokens = self._registry.tokens(network.name)
                 known = await token_store.load_tokens(connection, network.name, list(tokens))

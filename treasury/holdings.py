@@ -11,7 +11,7 @@ from chain.networks import Network
 from chain.observations import BlockRef
 from chain.status import NetworkStatus
 from db.engine import tx
-from treasury import store, sweep_store
+from treasury import comparison_store, sweep_store
 from treasury.sweep_policy import Holding
 from treasury.sweep_store import Place, Recorded
 
@@ -56,7 +56,7 @@ class Holdings:
         """
         kept = await self._kept_back.kept_back(network.name)
         async with tx(self._engine) as connection:
-            block = await store.load_block_hash(connection, network.name, at.final_height)
+            block = await comparison_store.load_block_hash(connection, network.name, at.final_height)
             addresses = sorted({address for address, _ in places})
             recorded = await sweep_store.load_recorded(
                 connection, network.name, addresses=addresses, through=at.final_height

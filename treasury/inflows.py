@@ -16,6 +16,7 @@ from base.entropy import Entropy
 from base.ids import new_id
 from chain.networks import Network, Registry, to_ledger_units
 from chain.signing import Role
+from chain.status import status_if_followed
 from db.engine import tx
 from ledger.accounts import house_account
 from ledger.asking import work
@@ -23,10 +24,10 @@ from ledger.commands import Group, Post, Posting, alone
 from ledger.engine import Ledger
 from ledger.requests import content_hash, worker_id
 from ledger.riders import Advance, Insert
-from treasury import store
+from treasury import inflow_store
 from treasury.errors import TreasuryCorrupt
+from treasury.inflow_store import HouseArrival
 from treasury.records import Inflow, InflowState
-from treasury.store import HouseArrival
 from treasury.tables import inflows
 
 BATCH = 200
@@ -63,17 +64,17 @@ class Inflows:
     async def recent(self, *, before: str | None = None, limit: int = 50) -> list[Inflow]:
         """Inflows, newest first, those older than the id `before`."""
         async with tx(self._engine) as connection:
-            return await store.list_inflows(connection, self._ledger.book, before=before, limit=limit)
+            return await inflow_store.list_inflows(connection, self._ledger.book, before=before, limit=limit)
 
     async def open_surpluses(self) -> list[Inflow]:
         """Surpluses at the house's addresses that no adjustment names as its evidence, oldest first."""
         async with tx(self._engine) as connection:
-            return await store.load_open_surpluses(connection, self._ledger.book, limit=BATCH)
+            return await inflow_store.load_open_surpluses(connection, self._ledger.book, limit=BATCH)
 
     async def take_back(self, network: Network) -> int:
         """Reverse up to BATCH booked inflows whose transfer has left the chain; returns how many."""
         async with tx(self._engine) as connection:
-            gone = await store.load_vanished_inflows(connection, self._ledger.book, network.name, limit=BATCH)
+            gone = await inflow_store.load_vanished_inflows(connection, self._ledger.book, network.name, limit=BATCH)
         return (await work(self._ledger, *(partial(self._reverse, inflow) for inflow in gone))).count(None)
 
     async def _network(self, network: Network) -> int:
@@ -81,10 +82,10 @@ class Inflows:
         book = self._ledger.book
         contracts = [deployment.contract for deployment in self._registry.on(network.name)]
         async with tx(self._engine) as connection:
-            at = await store.load_status(connection, network)
+            at = await status_if_followed(connection, network)
             if at is None or not contracts:
                 return taken_back
-            arrivals = await store.load_house_arrivals(
+            arrivals = await inflow_store.load_house_arrivals(
                 connection, book, network.name, contracts=contracts, through=at.final_height, limit=BATCH
             )
         found = [] if at.halted else [await self._inflow(arrival) for arrival in arrivals]
@@ -126,7 +127,9 @@ class Inflows:
             evidence=inflow.evidence,
             postings=(Posting(custody, source, inflow.asset, inflow.amount),),
         )
-        row = Insert(inflows.name, store.inflow_key(self._ledger.book, inflow), store.inflow_values(inflow))
+        row = Insert(
+            inflows.name, inflow_store.inflow_key(self._ledger.book, inflow), inflow_store.inflow_values(inflow)
+        )
         # Content of the evidence only: a second worker gives the same inflow another id, and that is no conflict.
         evidence = msgspec.structs.astuple(inflow.evidence)
         return alone(post, row, content=content_hash(["inflow", *evidence, inflow.version]))
@@ -140,7 +143,7 @@ class Inflows:
             postings=(Posting(source, custody, inflow.asset, inflow.amount),),
         )
         booked, reversed_ = {"state": InflowState.BOOKED.value}, {"state": InflowState.REVERSED.value}
-        return alone(post, Advance(inflows.name, store.inflow_key(self._ledger.book, inflow), booked, reversed_))
+        return alone(post, Advance(inflows.name, inflow_store.inflow_key(self._ledger.book, inflow), booked, reversed_))
 
 
 def _sides(inflow: Inflow) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from ledger.asking import work
 from ledger.commands import Group, Post, Posting, alone
 from ledger.engine import Ledger
 from ledger.requests import worker_id
-from treasury import store
+from treasury import comparison_store
 from treasury.lost_store import LostSum, load_lost_sums
 
 SUSPENSE = "suspense"
@@ -34,7 +34,7 @@ class Left:
 async def in_custody(engine: AsyncEngine, ledger: Ledger, network: str) -> list[Left]:
     """Every custody account of `network` that isn't at zero, whichever asset or role."""
     async with tx(engine) as connection:
-        counters = await store.load_counters(connection, ledger.book)
+        counters = await comparison_store.load_counters(connection, ledger.book)
     beginning = f"house/custody:{network}:"
     return [
         Left(entry.account, entry.asset, -entry.balance)

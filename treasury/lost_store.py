@@ -29,7 +29,7 @@ class LostSum:
 async def load_lost_sums(connection: AsyncConnection, book: str, network: str) -> list[LostSum]:
     """What doesn't come to zero in `network`'s custody of entries whose block isn't live, and of those without one.
 
-    It's what `treasury.store.sum_through` leaves out for good, and what it counts for ever.
+    It's what `treasury.comparison_store.sum_through` leaves out for good, and what it counts for ever.
     """
     said, line, own = ledger.evidences.c, ledger.lines.c, ledger.accounts.c
     number = select(ledger.books.c.number).where(ledger.books.c.book == book).scalar_subquery()

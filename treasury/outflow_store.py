@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chain import coin_store, foreign_store, token_store
 from chain import tables as chain
 from ledger.riders import Advance
+from treasury.comparison_store import GAS
 from treasury.records import Outflow, OutflowState
-from treasury.store import GAS
 from treasury.tables import outflows
 
 

@@ -15,6 +15,7 @@ from base.clock import Clock
 from base.entropy import Entropy
 from base.ids import new_id
 from chain.networks import Network, Registry, to_ledger_units
+from chain.status import status_if_followed
 from db.engine import tx
 from ledger.accounts import house_account
 from ledger.asking import work
@@ -23,7 +24,6 @@ from ledger.engine import Ledger
 from ledger.requests import content_hash, worker_id
 from ledger.riders import Advance, Insert
 from treasury import outflow_store as rows
-from treasury import store
 from treasury.errors import TreasuryCorrupt
 from treasury.outflow_store import Departed
 from treasury.records import Outflow, OutflowState
@@ -90,7 +90,7 @@ class Outflows:
         book = self._ledger.book
         contracts = [deployment.contract for deployment in self._registry.on(network.name)]
         async with tx(self._engine) as connection:
-            at = await store.load_status(connection, network)
+            at = await status_if_followed(connection, network)
             if at is None or at.halted or not contracts:
                 return taken_back
             left = await rows.load_departed(

@@ -17,13 +17,14 @@ from base.entropy import Entropy
 from base.errors import Unavailable
 from base.ids import new_id
 from chain.networks import Deployment, Network, Registry, to_ledger_units
+from chain.status import status_if_followed
 from db.engine import tx
 from ledger.accounts import house_account
 from ledger.engine import Ledger
-from treasury import comparison, store
+from treasury import comparison, comparison_store, reconciliation_store
 from treasury.comparison import ClosingBalance, Counters, OpenOutflow, OpenSurplus
+from treasury.comparison_store import OwnedBy
 from treasury.records import Break, BreakReason, Finding, InFlight, JudgedNetwork, Reconciliation
-from treasury.store import OwnedBy
 
 ROLES = ("deposit", "hot", "gas")
 """Roles of own addresses; each has a custody account per network and asset."""
@@ -153,12 +154,14 @@ class Reconciler:
     async def recent(self, *, before: str | None = None, limit: int = 50) -> list[Reconciliation]:
         """Runs, newest first, those older than the id `before`."""
         async with tx(self._engine) as connection:
-            return await store.load_runs(connection, self._ledger.book, before=before, limit=limit)
+            return await reconciliation_store.load_runs(connection, self._ledger.book, before=before, limit=limit)
 
     async def breaks(self, *, open_only: bool = True, limit: int = BREAKS_MAX) -> list[Break]:
         """Breaks, the oldest open ones first, then (if asked for) the resolved ones."""
         async with tx(self._engine) as connection:
-            return await store.load_breaks(connection, self._ledger.book, open_only=open_only, limit=limit)
+            return await reconciliation_store.load_breaks(
+                connection, self._ledger.book, open_only=open_only, limit=limit
+            )
 
     # Reading
 
@@ -167,7 +170,7 @@ class Reconciler:
         snapshots, skipped = [], []
         async with tx(self._engine) as connection:
             await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            counters = await store.load_counters(connection, self._ledger.book)
+            counters = await comparison_store.load_counters(connection, self._ledger.book)
             for network in self._registry.networks.values():
                 snapshot = await self._snapshot(connection, network, scales)
                 if isinstance(snapshot, str):
@@ -179,22 +182,24 @@ class Reconciler:
     async def _snapshot(
         self, connection: AsyncConnection, network: Network, scales: Mapping[str, int]
     ) -> _Snapshot | str:
-        at = await store.load_status(connection, network)
+        at = await status_if_followed(connection, network)
         if at is None:
             return "it was never followed"
-        block_hash = await store.load_block_hash(connection, network.name, at.final_height)
+        block_hash = await comparison_store.load_block_hash(connection, network.name, at.final_height)
         if block_hash is None:
             return f"halted: {at.halted}" if at.halted else "no block is final yet"
         deployments = self._registry.on(network.name)
         accounts = [_custody(deployment, role) for deployment in deployments for role in ROLES]
-        booked = await store.sum_through(connection, network.name, accounts=accounts, through=at.final_height)
+        booked = await comparison_store.sum_through(
+            connection, network.name, accounts=accounts, through=at.final_height
+        )
         in_flight = []
         for deployment in deployments:
-            moving = await store.load_in_flight(connection, deployment, through=at.final_height)
+            moving = await comparison_store.load_in_flight(connection, deployment, through=at.final_height)
             if deployment.contract is None:
-                moving += await store.load_unbooked_gas(connection, deployment, through=at.final_height)
+                moving += await comparison_store.load_unbooked_gas(connection, deployment, through=at.final_height)
             in_flight += [_in_ledger_units(item, deployment, scales) for item in moving]
-        addresses = await store.load_own_addresses(connection, network)
+        addresses = await comparison_store.load_own_addresses(connection, network)
         return _Snapshot(network, at.final_height, block_hash, addresses, booked, in_flight)
 
     async def _ask(self, snapshot: _Snapshot, scales: Mapping[str, int]) -> tuple[JudgedNetwork, dict[str, int] | None]:
@@ -225,29 +230,33 @@ class Reconciler:
         book, now = self._ledger.book, run.finished_at
         unjudged = {network.network for network in run.networks if network.skipped is not None}
         async with tx(self._engine) as connection:
-            await store.lock_runs(connection, book)
+            await reconciliation_store.lock_runs(connection, book)
             known = {entry.key: entry for entry in await self._open(connection)}
             for finding in findings:
                 before = known.pop(finding.key, None)
                 if before is None:
                     id = new_id("brk", self._clock, self._entropy)
-                    await store.insert_break(connection, book, id=id, finding=finding, run=run.id, now=now)
+                    await reconciliation_store.insert_break(
+                        connection, book, id=id, finding=finding, run=run.id, now=now
+                    )
                 else:
-                    await store.see_break_again(connection, book, id=before.id, finding=finding, run=run.id, now=now)
+                    await reconciliation_store.see_break_again(
+                        connection, book, id=before.id, finding=finding, run=run.id, now=now
+                    )
             ended = [
                 entry.id
                 for entry in known.values()
                 if entry.network not in unjudged or entry.reason in TOLD_BY_THE_BOOK
             ]
             if ended:
-                await store.resolve_breaks(connection, book, ended, now=now)
+                await reconciliation_store.resolve_breaks(connection, book, ended, now=now)
             remaining = await self._open(connection)
             run = replace(run, breaks=tuple(remaining), open_breaks=len(remaining))
-            await store.insert_run(connection, book, run)
+            await reconciliation_store.insert_run(connection, book, run)
         return run
 
     async def _open(self, connection: AsyncConnection) -> list[Break]:
-        return await store.load_breaks(connection, self._ledger.book, open_only=True, limit=BREAKS_MAX)
+        return await reconciliation_store.load_breaks(connection, self._ledger.book, open_only=True, limit=BREAKS_MAX)
 
 
 def _custody(deployment: Deployment, role: str) -> str:

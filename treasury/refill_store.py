@@ -12,8 +12,8 @@ from chain import tables as chain
 from chain.signing import Role
 from chain.transaction_states import OPEN, WaitingFor
 from db.types import Amount
+from treasury.inflow_store import inflow_of
 from treasury.records import Inflow, InflowState
-from treasury.store import inflow_of
 from treasury.sweep_records import Refill, RefillState
 from treasury.tables import adjustments, inflows, refills
 

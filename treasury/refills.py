@@ -19,10 +19,10 @@ from chain import addresses, foreign_store
 from chain.networks import Deployment, Registry, to_ledger_units
 from chain.payments import Lack
 from chain.signing import OwnKey, Role
-from chain.status import NetworkStatus
+from chain.status import NetworkStatus, status_if_followed
 from db.engine import tx
 from ledger.engine import Ledger
-from treasury import refill_store, store
+from treasury import refill_store
 from treasury import sweep_entries as entries
 from treasury.errors import RefillUnfit
 from treasury.records import Inflow
@@ -75,7 +75,7 @@ class Refills:
         changed, lacking = 0, await self._payments.lacking()
         for deployment in self._registry.deployments:
             async with tx(self._engine) as connection:
-                at = await store.load_status(connection, self._registry.network(deployment.network))
+                at = await status_if_followed(connection, self._registry.network(deployment.network))
             if at is not None and not at.halted:
                 changed += await self._look(deployment, at, lacking)
         return changed

@@ -140,7 +140,7 @@ class SweepBeginning:
     async def _begin_token(self, sweep: Sweep, begun: Sweep, coins: Holding, cost: FeeEstimate, house: House) -> bool:
         """By the address's own transaction; what it lacks for gas is brought first, once."""
         begun = replace(begun, gas_limit=cost.gas_limit, fee_wei_max=cost.highest_wei)
-        lacking = top_up(fee_wei=cost.highest_wei, held=min(coins.at_final, coins.now), kept_back=coins.kept_back)
+        lacking = top_up(coins, fee_wei=cost.highest_wei)
         if not lacking:
             return await self._reserve_sweep(sweep, begun, house)
         gas = await self._fees.estimate(

@@ -68,14 +68,17 @@ def is_due(amount: int, rule: SweepRule, *, oldest_at: datetime | None, gas_cost
 
 
 def native_amount(holding: Holding, *, fee_wei: int) -> int:
-    """Of the network's own coin: what may leave beside its own gas. The part that the gas doesn't use stays as dust."""
-    spare = holding.now - holding.kept_back - fee_wei
-    return max(0, min(sweepable(holding), spare))
+    """Of the network's own coin: what may leave beside its own gas. The part that the gas doesn't use stays as dust.
+
+    The gas comes out of what may leave, never out of what only a node says is there beyond it: it may be taken back by
+    a reorganisation, or never have been, and what was signed by then could never be sent.
+    """
+    return max(0, sweepable(holding) - fee_wei)
 
 
-def top_up(*, fee_wei: int, held: int, kept_back: int) -> int:
-    """What an address lacks to pay a fee. What must stay there pays none."""
-    return max(0, fee_wei - max(0, held - kept_back))
+def top_up(coins: Holding, *, fee_wei: int) -> int:
+    """What an address lacks to pay a fee. What must stay there pays none, nor does what isn't on record."""
+    return max(0, fee_wei - sweepable(coins))
 
 
 def retry_after(tries: int) -> timedelta:

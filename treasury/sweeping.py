@@ -31,7 +31,7 @@ from chain.evm.authorisations import using
 from chain.networks import Network, Registry, to_ledger_units
 from chain.orders import authorisation_nonce
 from chain.signing import OwnKey, Role
-from chain.status import NetworkStatus
+from chain.status import NetworkStatus, status_if_followed
 from chain.tokens import Quirk
 from chain.transaction_states import State
 from chain.transactions import Mined, OwnTransaction
@@ -42,8 +42,8 @@ from ledger.commands import ChainEvidence, Group, Post, Posting
 from ledger.engine import Ledger
 from ledger.requests import worker_id
 from ledger.riders import Advance
-from treasury import store, sweep_store
 from treasury import sweep_entries as entries
+from treasury import sweep_store
 from treasury.holdings import Holdings, SweepNode
 from treasury.sweep_beginning import Fees, House, SweepBeginning
 from treasury.sweep_moves import GAS, SweepMoves, proof
@@ -133,7 +133,7 @@ class Sweeping:
 
     async def _work(self) -> int:
         async with tx(self._engine) as connection:
-            at = await store.load_status(connection, self._network)
+            at = await status_if_followed(connection, self._network)
             hot, gas = [await addresses.house(connection, key=key) for key in (HOT, GAS_KEY)]
         if at is None or at.halted or hot is None or gas is None:
             return 0

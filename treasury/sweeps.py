@@ -12,10 +12,11 @@ from chain.errors import NotYetFollowed
 from chain.evm.addresses import parse_address
 from chain.networks import Deployment, Registry
 from chain.signing import OwnAddress
+from chain.status import status_if_followed
 from db.engine import tx
 from ledger.errors import RequestConflict
 from ledger.requests import RequestKey
-from treasury import store, sweep_store
+from treasury import sweep_store
 from treasury.errors import SweepUnfit
 from treasury.holdings import Holdings
 from treasury.sweep_policy import sweepable
@@ -123,7 +124,7 @@ class Sweeps:
     async def _require_something(self, own: OwnAddress, deployment: Deployment) -> None:
         network, place = self._registry.network(deployment.network), (own.address, deployment.contract)
         async with tx(self._engine) as connection:
-            at = await store.load_status(connection, network)
+            at = await status_if_followed(connection, network)
         if at is None:
             raise NotYetFollowed(f"network {network.name} wasn't followed yet")
         holding = (await self._holdings.measure(network, at, [place])).get(place)

@@ -25,7 +25,7 @@ from ledger.asking import work
 from ledger.commands import Group
 from ledger.engine import Ledger
 from ledger.riders import Advance
-from wallet import batch_entries, batch_store, store
+from wallet import batch_entries, batch_store, withdrawal_store
 from wallet import withdrawal_entries as entries
 from wallet.batch_entries import NobodysLeg
 from wallet.batch_evidence import BatchEvidence, proof, signed_legs
@@ -113,8 +113,8 @@ class BatchEnds:
         book = self._ledger.book
         async with tx(self._engine) as connection:
             own = await transactions.find(connection, book=book, subject=batch.id)
-            past = {} if own else await store.load_past(connection, book, [batch.id])
-            sent = (await store.load_sent(connection, book, [batch.id])).get(batch.id)
+            past = {} if own else await withdrawal_store.load_past(connection, book, [batch.id])
+            sent = (await withdrawal_store.load_sent(connection, book, [batch.id])).get(batch.id)
             legs = await batch_store.load_legs(connection, book, batch.id)
         waiting = [leg for leg in legs if leg.result is LegResult.OPEN]
         if lost := [leg for leg in waiting if leg.withdrawal.state in ENDED]:
@@ -149,7 +149,9 @@ class BatchEnds:
             for state, ids in behind.items():
                 change = self._change(state if state is to else catch_up(state, to), **columns)
                 moved += len(
-                    await store.change_withdrawals(connection, self._ledger.book, ids, expect=state, change=change)
+                    await withdrawal_store.change_withdrawals(
+                        connection, self._ledger.book, ids, expect=state, change=change
+                    )
                 )
         return moved
 
@@ -169,7 +171,7 @@ class BatchEnds:
             await batch_store.pay_alone(
                 connection, self._ledger.book, dict.fromkeys(ids, reason), now=self._clock.now()
             )
-            moved = await store.change_withdrawals(
+            moved = await withdrawal_store.change_withdrawals(
                 connection, self._ledger.book, ids, expect=_S.NONCE_RESERVED, change=change
             )
             if len(moved) != len(ids):
@@ -343,7 +345,7 @@ class BatchEnds:
                     connection, self._ledger.book, batch.id, [leg.position], LegResult.UNCLEAR
                 )
                 moved += len(
-                    await store.change_withdrawals(
+                    await withdrawal_store.change_withdrawals(
                         connection, self._ledger.book, [leg.withdrawal.id], expect=state, change=change
                     )
                 )

@@ -21,7 +21,7 @@ from chain.transaction_states import Kind, State
 from db.engine import tx
 from ledger.engine import Ledger
 from ledger.riders import Insert
-from wallet import batch_store, store
+from wallet import batch_store, withdrawal_store
 from wallet.batch_results import LegResult
 from wallet.errors import CannotRebuild
 from wallet.rebuilding import Fate, Outlook, Rebuilding
@@ -142,7 +142,7 @@ class BatchRebuilding:
             return
         change = self._withdrawals.moved_on(withdrawal)
         async with tx(self._engine) as connection:
-            moved = await store.change_withdrawals(
+            moved = await withdrawal_store.change_withdrawals(
                 connection, book, [withdrawal.id], expect=withdrawal.state, change=change
             )
             if not moved:

@@ -16,9 +16,9 @@ from chain.status import NetworkStatus
 from chain.transaction_states import Kind, State
 from wallet.batch_results import LegResult
 from wallet.resources import Batch, BatchOutcome, BatchState, Withdrawal
-from wallet.store import read_withdrawal
 from wallet.tables import batch_legs, batches, own_gas, paid_alone, withdrawals
 from wallet.withdrawal_states import WithdrawalState
+from wallet.withdrawal_store import read_withdrawal
 
 _UNMINED = (State.RESERVED, State.SIGNED, State.BROADCAST)
 

@@ -23,13 +23,14 @@ from chain.payout import ALLOWANCE_GAS
 from chain.payout_contract import PayoutContract
 from chain.senders import Lacking, Senders, Wanted
 from chain.signing import Allow
+from chain.status import status_if_followed
 from chain.transaction_states import Kind
 from chain.transactions import Payment
 from db.engine import tx
 from ledger.asking import contents_of, stopping
 from ledger.engine import Ledger
 from wallet import batch_rules as rules
-from wallet import batch_store, store
+from wallet import batch_store, withdrawal_store
 from wallet import withdrawal_entries as entries
 from wallet.batch_rules import Terms
 from wallet.batch_store import Waiting
@@ -142,7 +143,7 @@ class Batches:
 
     async def _stands(self, connection: AsyncConnection, network: str) -> bool | None:
         """Whether batches can be made there now; None if that isn't known yet."""
-        at = await store.load_status(connection, self._registry.network(network))
+        at = await status_if_followed(connection, self._registry.network(network))
         if at is None or at.halted:
             return False
         epoch, stands = self._found.get(network, (None, False))
@@ -156,7 +157,7 @@ class Batches:
 
     async def _on(self, network: str, gatherer: Gatherer) -> int:
         async with tx(self._engine) as connection:
-            at = await store.load_status(connection, self._registry.network(network))
+            at = await status_if_followed(connection, self._registry.network(network))
             final = None if at is None else await batch_store.load_final_hash(connection, at)
             waiting = await batch_store.load_waiting(connection, self._ledger.book, network)
         if at is None or at.halted or final is None:
@@ -283,7 +284,7 @@ class Batches:
                 return 0
             batch, ids = self._batch(deployment, via, legs), [one.id for one in legs]
             await batch_store.insert_batch(connection, self._ledger.book, batch, ids)
-            await store.change_withdrawals(
+            await withdrawal_store.change_withdrawals(
                 connection, self._ledger.book, ids, expect=WithdrawalState.APPROVED, change=self._reserved()
             )
             payments = _payments(

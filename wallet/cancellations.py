@@ -23,13 +23,13 @@ from ledger.errors import RequestConflict
 from ledger.outcomes import Refused
 from ledger.requests import RequestKey
 from ledger.riders import Advance, Insert
-from wallet import store
 from wallet import withdrawal_entries as entries
+from wallet import withdrawal_store
 from wallet.errors import AlreadyCancelling, CancelReasonMissing, NotCancellable
 from wallet.resources import Withdrawal
 from wallet.tables import cancellations, withdrawals
+from wallet.withdrawal_moves import BY_THE_HOUSE
 from wallet.withdrawal_states import WithdrawalState
-from wallet.withdrawal_steps import BY_THE_HOUSE
 
 _TRIES = 3
 """So often it may have been moved on between reading it and cancelling it."""
@@ -71,15 +71,15 @@ class Cancellations:
     async def get(self, withdrawal: str) -> Withdrawal:
         """Anybody's withdrawal. Raises NotFound."""
         async with tx(self._engine) as connection:
-            found = await store.load_withdrawal(connection, self._ledger.book, withdrawal)
+            found = await withdrawal_store.load_withdrawal(connection, self._ledger.book, withdrawal)
         if found is None:
             raise NotFound(f"there is no withdrawal {withdrawal[:40]!r}", param="withdrawal")
         return found
 
     async def _asked_before(self, key: RequestKey, withdrawal: str) -> bool:
         async with tx(self._engine) as connection:
-            same = await store.load_cancellation(connection, self._ledger.book, key=key.id)
-            other = await store.cancellation_of(connection, self._ledger.book, withdrawal)
+            same = await withdrawal_store.load_cancellation(connection, self._ledger.book, key=key.id)
+            other = await withdrawal_store.cancellation_of(connection, self._ledger.book, withdrawal)
         if same is not None and bytes(same.content) != key.content:
             raise RequestConflict(
                 "this idempotency key was used for another request",
@@ -119,7 +119,7 @@ class Cancellations:
         """Its payment is prepared: write down that it's unwanted. False if it has moved on meanwhile."""
         book = self._ledger.book
         async with tx(self._engine) as connection:
-            now = await store.lock_withdrawal(connection, book, found.id)
+            now = await withdrawal_store.lock_withdrawal(connection, book, found.id)
             own = await transactions.find(connection, book=book, subject=found.id)
             if now is None or now.state not in _PREPARED:
                 return False
@@ -127,13 +127,13 @@ class Cancellations:
                 raise _too_late(replace(now, state=_S.MINED))
             if now.cancelling is not None:
                 return False
-            if own is None and await store.is_in_a_batch(connection, book, found.id):
+            if own is None and await withdrawal_store.is_in_a_batch(connection, book, found.id):
                 raise NotCancellable(
                     "the withdrawal shares its transaction with others (docs/batches.md), and isn't cancelled alone",
                     param="withdrawal",
                     state=now.state.value,
                 )
-            await store.want_given_up(
+            await withdrawal_store.want_given_up(
                 connection,
                 book,
                 found.id,

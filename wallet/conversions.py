@@ -17,7 +17,7 @@ from ledger.errors import RefusedByBook
 from ledger.outcomes import Outcome, Refused
 from ledger.requests import RequestKey
 from ledger.riders import Advance, Insert
-from wallet import store
+from wallet import conversion_store
 from wallet.errors import ExchangeShort, QuoteExpired, QuoteUsed
 from wallet.quotes import Quotes
 from wallet.resources import Conversion, QuoteState
@@ -75,7 +75,7 @@ class Conversions:
     async def get(self, owner: str, conversion: str) -> Conversion:
         """The owner's conversion with this id. Raises NotFound, also for somebody else's."""
         async with tx(self._engine) as connection:
-            found = await store.load_conversion(connection, self._ledger.book, conversion)
+            found = await conversion_store.load_conversion(connection, self._ledger.book, conversion)
         if found is None or found.owner != owner:
             raise NotFound(f"there is no conversion {conversion[:40]!r}", param="conversion")
         return found
@@ -85,7 +85,7 @@ class Conversions:
     ) -> list[Conversion]:
         """The owner's conversions, newest first (oldest first with `after`); `before` and `after` are ids."""
         async with tx(self._engine) as connection:
-            return await store.list_conversions(
+            return await conversion_store.list_conversions(
                 connection, self._ledger.book, owner, before=before, after=after, limit=limit
             )
 

@@ -11,7 +11,7 @@ from chain import addresses
 from chain.networks import Family, Registry
 from chain.signing import AddressSource, OwnAddress
 from db.engine import tx
-from wallet import store
+from wallet import deposit_store
 from wallet.resources import DepositAddress
 
 
@@ -34,7 +34,7 @@ class DepositAddresses:
         """
         family = self._registry.network(network).family
         async with tx(self._engine) as connection:
-            await store.lock_owner(connection, self._book, owner)
+            await deposit_store.lock_owner(connection, self._book, owner)
             known = await addresses.of_owner(connection, book=self._book, owner=owner, family=family)
             in_force = await addresses.in_force(connection, family)
             own = (

@@ -14,6 +14,7 @@ from base.clock import Clock
 from base.errors import NotFound
 from chain import token_store
 from chain.networks import Registry, to_ledger_units
+from chain.status import status_if_followed
 from db.engine import tx
 from ledger.accounts import house_account, user_account
 from ledger.asking import decide, decided_before
@@ -24,7 +25,7 @@ from ledger.money import Asset
 from ledger.outcomes import Refused
 from ledger.requests import RequestKey
 from ledger.riders import Advance
-from wallet import store
+from wallet import arrival_store, deposit_store
 from wallet.deposits import set_aside_account
 from wallet.errors import DepositNotCreditable
 from wallet.resources import DOUBTFUL, SET_ASIDE, Deposit, DepositState
@@ -56,7 +57,7 @@ class DepositReviews:
     async def recent(self, *, before: str | None = None, limit: int = 50) -> list[Deposit]:
         """Deposits of all users that aren't credited by themselves, newest first, those older than the id `before`."""
         async with tx(self._engine) as connection:
-            return await store.list_doubtful(connection, self._ledger.book, before=before, limit=limit)
+            return await deposit_store.list_doubtful(connection, self._ledger.book, before=before, limit=limit)
 
     async def kept_back(self, network: str) -> dict[tuple[str, str | None], int]:
         """What must stay at deposit addresses: chain units by (address, contract; None: the native coin).
@@ -65,7 +66,7 @@ class DepositReviews:
         comes into the common address. Crediting it by hand lets it go.
         """
         async with tx(self._engine) as connection:
-            return await store.load_kept_back(connection, self._ledger.book, network)
+            return await arrival_store.load_kept_back(connection, self._ledger.book, network)
 
     async def credit(
         self,
@@ -115,7 +116,7 @@ class DepositReviews:
             "updated_at": self._clock.now(),
         }
         before = {"state": found.state.value, "entry": found.entry}
-        row = Advance(deposits.name, store.deposit_key(self._ledger.book, found), before, change)
+        row = Advance(deposits.name, deposit_store.deposit_key(self._ledger.book, found), before, change)
         try:
             (outcome,) = await decide(self._ledger, Group((post,), (row,), content=key.content))
         except RefusedByBook as refusal:
@@ -127,7 +128,7 @@ class DepositReviews:
     async def open_surpluses(self) -> list[Deposit]:
         """Surpluses that are nobody's yet, oldest first."""
         async with tx(self._engine) as connection:
-            return await store.list_surpluses(connection, self._ledger.book)
+            return await deposit_store.list_surpluses(connection, self._ledger.book)
 
     async def asset(self, deposit: str) -> Asset:
         """The asset that this deposit would be credited in. Raises NotFound, DepositNotCreditable."""
@@ -139,7 +140,7 @@ class DepositReviews:
 
     async def _load(self, deposit: str) -> Deposit:
         async with tx(self._engine) as connection:
-            found = await store.load_doubtful(connection, self._ledger.book, deposit)
+            found = await deposit_store.load_doubtful(connection, self._ledger.book, deposit)
         if found is None:
             raise NotFound(f"there is no deposit {deposit[:40]!r}", param="deposit")
         return found
@@ -152,9 +153,9 @@ class DepositReviews:
         if deployment is None:
             raise _refused(found, "no [[deployments]] names its token; configure it first")
         async with tx(self._engine) as connection:
-            at = await store.load_status(connection, self._registry.network(found.network))
+            at = await status_if_followed(connection, self._registry.network(found.network))
             doubt = await token_store.doubt(connection, found.network, found.contract)
-            arrival = await store.load_arrival(connection, found, screened=found.network in self._screened)
+            arrival = await arrival_store.load_arrival(connection, found, screened=found.network in self._screened)
         if at is None or at.halted or found.block_number > at.final_height:
             raise _refused(found, "its block isn't final")
         if doubt is not None:

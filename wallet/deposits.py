@@ -22,7 +22,7 @@ from base.errors import NotFound
 from base.ids import new_id
 from chain.coins import SURPLUS as SURPLUS_PLACE
 from chain.networks import Deployment, Network, Registry, to_ledger_units
-from chain.status import NetworkStatus
+from chain.status import NetworkStatus, status_if_followed
 from chain.tokens import Verdict, judge
 from db.engine import tx
 from ledger.accounts import house_account, user_account
@@ -32,10 +32,10 @@ from ledger.engine import Ledger
 from ledger.owing import receivable_account
 from ledger.requests import content_hash, worker_id
 from ledger.riders import Advance, Insert
-from wallet import store
+from wallet import arrival_store, deposit_store
+from wallet.arrival_store import Arrival
 from wallet.errors import WalletCorrupt
 from wallet.resources import SET_ASIDE, Deposit, DepositState
-from wallet.store import Arrival
 from wallet.tables import deposits
 
 BATCH = 200
@@ -71,7 +71,7 @@ class Deposits:
     async def get(self, owner: str, deposit: str) -> Deposit:
         """The user's deposit with this id. Raises NotFound, also for somebody else's."""
         async with tx(self._engine) as connection:
-            found = await store.load_deposit(connection, self._ledger.book, deposit)
+            found = await deposit_store.load_deposit(connection, self._ledger.book, deposit)
         if found is None or found.owner != owner:
             raise NotFound(f"there is no deposit {deposit[:40]!r}", param="deposit")
         return found
@@ -81,7 +81,7 @@ class Deposits:
     ) -> list[Deposit]:
         """The user's deposits, newest first (oldest first with `after`); `before` and `after` are ids."""
         async with tx(self._engine) as connection:
-            return await store.list_deposits(
+            return await deposit_store.list_deposits(
                 connection, self._ledger.book, owner, before=before, after=after, limit=limit
             )
 
@@ -93,7 +93,7 @@ class Deposits:
         moved = 0
         for network in self._registry.networks.values():
             async with tx(self._engine) as connection:
-                at = await store.load_status(connection, network)
+                at = await status_if_followed(connection, network)
             if at is not None:
                 moved += await self.take_back(network)
                 moved += await self._record(network, at)
@@ -109,9 +109,9 @@ class Deposits:
         """Void or reverse up to BATCH deposits whose transfer has left the chain; returns how many."""
         book, now = self._ledger.book, self._clock.now()
         async with tx(self._engine) as connection:
-            gone = await store.load_vanished(connection, book, network.name, limit=BATCH)
+            gone = await deposit_store.load_vanished(connection, book, network.name, limit=BATCH)
             unbooked = [deposit for deposit in gone if deposit.entry is None]
-            await store.mark_orphaned(connection, book, unbooked, now=now)
+            await deposit_store.mark_orphaned(connection, book, unbooked, now=now)
         booked = [deposit for deposit in gone if deposit.entry is not None]
         owing = {receivable_account(deposit.owner, deposit.asset) for deposit in booked if deposit.asset}
         await self._ledger.ensure_open(*sorted(owing))
@@ -124,8 +124,8 @@ class Deposits:
         above, late_above = self._done_through.get((network.name, at.epoch), (-1, 0))
         async with tx(self._engine) as connection:
             # Asked first: another worker may end a ghost in between, and what it hid would seem recorded.
-            ghosts = await store.load_vanished(connection, book, network.name, limit=1)
-            arrivals = await store.load_arrivals(
+            ghosts = await deposit_store.load_vanished(connection, book, network.name, limit=1)
+            arrivals = await arrival_store.load_arrivals(
                 connection,
                 book,
                 network.name,
@@ -136,7 +136,7 @@ class Deposits:
             )
             seen = [await self._deposit(arrival) for arrival in arrivals]
             unbooked = [deposit for deposit in seen if deposit.state is not _S.PENDING]
-            await store.insert_deposits(connection, book, unbooked)
+            await deposit_store.insert_deposits(connection, book, unbooked)
         pending = [deposit for deposit in seen if deposit.state is _S.PENDING]
         await self._ledger.ensure_open(*sorted({account for deposit in pending for account in _accounts(deposit)}))
         moved = len(unbooked) + await self._submit([partial(self._hold, deposit) for deposit in pending])
@@ -150,7 +150,7 @@ class Deposits:
         book, tokens = self._ledger.book, self._registry.tokens(network.name)
         unsaid = [contract for contract, entry in tokens.items() if _needs_measure(entry)]
         async with tx(self._engine) as connection:
-            reviewed = await store.load_reviewed(
+            reviewed = await arrival_store.load_reviewed(
                 connection,
                 book,
                 network.name,
@@ -161,7 +161,7 @@ class Deposits:
             )
             judged = [replace(await self._deposit(arrival), id=before.id) for before, arrival in reviewed]
             unbooked = [deposit for deposit in judged if deposit.state is not _S.PENDING]
-            await store.judge_deposits(connection, book, unbooked)
+            await deposit_store.judge_deposits(connection, book, unbooked)
         pending = [deposit for deposit in judged if deposit.state is _S.PENDING]
         await self._ledger.ensure_open(*sorted({account for deposit in pending for account in _accounts(deposit)}))
         return len(unbooked) + await self._submit([partial(self._hold_reviewed, deposit) for deposit in pending])
@@ -170,7 +170,7 @@ class Deposits:
         if at.halted:
             return 0
         async with tx(self._engine) as connection:
-            ripe = await store.load_ripe(
+            ripe = await deposit_store.load_ripe(
                 connection,
                 self._ledger.book,
                 network.name,
@@ -188,7 +188,7 @@ class Deposits:
         if at.halted or network.name in self._screened:
             return 0
         async with tx(self._engine) as connection:
-            told = await store.load_explained(connection, self._ledger.book, network.name, limit=BATCH)
+            told = await deposit_store.load_explained(connection, self._ledger.book, network.name, limit=BATCH)
         needed = {account for deposit in told for account in (*_accounts(deposit), _posting(deposit).credit)}
         await self._ledger.ensure_open(*sorted(needed))
         return await self._submit([partial(self._out_of_suspense, deposit) for deposit in told])
@@ -196,8 +196,8 @@ class Deposits:
     async def _finish(self, network: Network, at: NetworkStatus) -> int:
         book, now = self._ledger.book, self._clock.now()
         async with tx(self._engine) as connection:
-            finished = await store.mark_final(connection, book, network.name, through=at.final_height, now=now)
-            aside = await store.load_ripe(
+            finished = await deposit_store.mark_final(connection, book, network.name, through=at.final_height, now=now)
+            aside = await deposit_store.load_ripe(
                 connection, book, network.name, states=SET_ASIDE, through=at.final_height, limit=BATCH
             )
         await self._ledger.ensure_open(*sorted({account for deposit in aside for account in _accounts(deposit)}))
@@ -246,10 +246,10 @@ class Deposits:
 
     def _hold(self, deposit: Deposit, attempt: int) -> Group:
         name = _command(deposit, "seen", attempt)
-        row = store.deposit_values(replace(deposit, entry=name))
+        row = deposit_store.deposit_values(replace(deposit, entry=name))
         return alone(
             Hold(id=name, subject=deposit.id, evidence=deposit.evidence, postings=(_posting(deposit),)),
-            Insert(deposits.name, store.deposit_key(self._ledger.book, deposit), row),
+            Insert(deposits.name, deposit_store.deposit_key(self._ledger.book, deposit), row),
             content=_content(deposit, "seen"),
         )
 
@@ -258,7 +258,7 @@ class Deposits:
         hold = Hold(id=name, subject=deposit.id, evidence=deposit.evidence, postings=(_posting(deposit),))
         before = {"state": _S.UNDER_REVIEW.value, "entry": None}
         change = {"state": _S.PENDING.value, "entry": name, "asset": deposit.asset, "amount": deposit.amount}
-        row = Advance(deposits.name, store.deposit_key(self._ledger.book, deposit), before, change)
+        row = Advance(deposits.name, deposit_store.deposit_key(self._ledger.book, deposit), before, change)
         return alone(hold, row, content=_content(deposit, "seen"))
 
     def _settle(self, deposit: Deposit, attempt: int) -> Group:
@@ -296,7 +296,7 @@ class Deposits:
         change: dict[str, object] = {"state": state.value, "updated_at": self._clock.now()}
         if entry is not None:
             change["entry"] = entry
-        key = store.deposit_key(self._ledger.book, deposit)
+        key = deposit_store.deposit_key(self._ledger.book, deposit)
         return Advance(deposits.name, key, {"state": deposit.state.value, "entry": deposit.entry}, change)
 
 

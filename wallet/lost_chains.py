@@ -17,7 +17,7 @@ from ledger.asking import work
 from ledger.commands import Group
 from ledger.engine import Ledger
 from ledger.riders import Advance
-from wallet import store
+from wallet import deposit_store, withdrawal_store
 from wallet import withdrawal_entries as entries
 from wallet.deposits import Deposits
 from wallet.resources import Withdrawal
@@ -43,7 +43,7 @@ class LostChains:
     async def give_up(self, network: Network) -> int:
         """Cancel up to BATCH withdrawals under way, each with its hold; returns how many. Call until it's 0."""
         async with tx(self._engine) as connection:
-            found = await store.load_open_on(connection, self._ledger.book, network.name, limit=BATCH)
+            found = await withdrawal_store.load_open_on(connection, self._ledger.book, network.name, limit=BATCH)
         return (await work(self._ledger, *(partial(self._given_up, one) for one in found))).count(None)
 
     async def take_back(self, network: Network) -> int:
@@ -54,8 +54,8 @@ class LostChains:
         """How many withdrawals are under way and how many live deposits are gone: (0, 0) when all is taken back."""
         book = self._ledger.book
         async with tx(self._engine) as connection:
-            under_way = await store.load_open_on(connection, book, network.name, limit=BATCH)
-            gone = await store.load_vanished(connection, book, network.name, limit=BATCH)
+            under_way = await withdrawal_store.load_open_on(connection, book, network.name, limit=BATCH)
+            gone = await deposit_store.load_vanished(connection, book, network.name, limit=BATCH)
         return {"withdrawals": len(under_way), "deposits": len(gone)}
 
     def _given_up(self, withdrawal: Withdrawal, attempt: int) -> Group:

@@ -11,7 +11,7 @@ from base.errors import NotFound, Rejected
 from base.ids import new_id
 from db.engine import tx
 from ledger.engine import Ledger
-from wallet import pricing, store
+from wallet import conversion_store, pricing
 from wallet.rates import Rates
 from wallet.resources import Quote, QuoteState
 
@@ -80,13 +80,13 @@ class Quotes:
             expires_at=now + timedelta(seconds=self._seconds),
         )
         async with tx(self._engine) as connection:
-            await store.insert_quote(connection, self._ledger.book, quote)
+            await conversion_store.insert_quote(connection, self._ledger.book, quote)
         return quote
 
     async def get(self, owner: str, quote: str) -> Quote:
         """The owner's quote with this id. Raises NotFound, also for somebody else's."""
         async with tx(self._engine) as connection:
-            found = await store.load_quote(connection, self._ledger.book, quote)
+            found = await conversion_store.load_quote(connection, self._ledger.book, quote)
         if found is None or found.owner != owner:
             raise NotFound(f"there is no quote {quote[:40]!r}", param="quote")
         return found

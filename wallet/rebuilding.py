@@ -28,8 +28,8 @@ from ledger.money import format_amount
 from ledger.owing import receivable_account
 from ledger.requests import content_hash, request_id, worker_id
 from ledger.riders import Insert
-from wallet import store
 from wallet import withdrawal_entries as entries
+from wallet import withdrawal_store
 from wallet.errors import CannotRebuild
 from wallet.network_fees import highest_fee, wei_price
 from wallet.quotes import RateSource
@@ -103,7 +103,7 @@ class Rebuilding:
 
     async def _known(self, signed: JournalPayment) -> Withdrawal | None:
         async with tx(self._engine) as connection:
-            known = await store.load_withdrawal(connection, self._ledger.book, signed.subject)
+            known = await withdrawal_store.load_withdrawal(connection, self._ledger.book, signed.subject)
         if known is None:
             return None
         payment = signed.payment
@@ -117,7 +117,7 @@ class Rebuilding:
 
     async def _move_on(self, known: Withdrawal) -> bool:
         async with tx(self._engine) as connection:
-            moved = await store.change_withdrawals(
+            moved = await withdrawal_store.change_withdrawals(
                 connection, self._ledger.book, [known.id], expect=known.state, change=self.moved_on(known)
             )
         return bool(moved)
@@ -135,13 +135,13 @@ class Rebuilding:
         moved, now = 0, self._clock.now()
         for id in withdrawals:
             async with tx(self._engine) as connection:
-                known = await store.load_withdrawal(connection, self._ledger.book, id)
+                known = await withdrawal_store.load_withdrawal(connection, self._ledger.book, id)
                 if known is None or known.state not in (*CANCELLABLE, _S.NONCE_RESERVED):
                     continue
                 change = {"state": catch_up(known.state, _S.NEEDS_REVIEW), "cancellable": False, "waiting_for": None}
                 change |= {"reason": IN_A_BATCH, "updated_at": now}
                 moved += len(
-                    await store.change_withdrawals(
+                    await withdrawal_store.change_withdrawals(
                         connection, self._ledger.book, [id], expect=known.state, change=change
                     )
                 )
@@ -188,7 +188,7 @@ class Rebuilding:
         hold = entries.hold(withdrawal, owing_nothing=())
         held = Hold(id=hold.id, subject=hold.subject, postings=hold.postings, evidence=evidence)
         key = {"book": self._ledger.book, "id": withdrawal.id}
-        row = Insert(withdrawals.name, key, store.withdrawal_values(withdrawal))
+        row = Insert(withdrawals.name, key, withdrawal_store.withdrawal_values(withdrawal))
         lent = _lending(withdrawal, evidence, source, attempt) if short else ()
         return Group((*lent, held), (row, *rows), content=content)
 

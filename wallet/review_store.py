@@ -12,9 +12,9 @@ from chain.signing import Batch as BatchOrder
 from wallet import batch_store
 from wallet.resolutions import InBatch, OnChainFindings, SeenPayment, UsedUp
 from wallet.resources import BatchState, Withdrawal
-from wallet.store import read_withdrawal
 from wallet.tables import resolutions, withdrawals
 from wallet.withdrawal_states import WithdrawalState
+from wallet.withdrawal_store import read_withdrawal
 
 PAYMENTS_MAX = 50
 """Payments to one recipient that are looked at, the newest first."""

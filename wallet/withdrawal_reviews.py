@@ -15,6 +15,7 @@ from base.errors import NotFound
 from chain.evm.node import Node
 from chain.networks import Registry, to_ledger_units
 from chain.payments import Mined, OwnTransaction
+from chain.status import status_if_followed
 from db.engine import tx
 from ledger.asking import decide, decided_before
 from ledger.commands import Group, Posting
@@ -24,7 +25,7 @@ from ledger.outcomes import Refused
 from ledger.requests import RequestKey
 from ledger.riders import Advance, Insert
 from wallet import resolutions as rules
-from wallet import review_store, store
+from wallet import review_store, withdrawal_store
 from wallet import withdrawal_entries as entries
 from wallet.errors import ResolutionRefused
 from wallet.leg_reviews import LegReviews
@@ -293,7 +294,7 @@ class WithdrawalReviews:
         book = self._ledger.book
         contract = self._registry.by_asset(withdrawal.network, withdrawal.asset).contract
         async with tx(self._engine) as connection:
-            at = await store.load_status(connection, self._registry.network(withdrawal.network))
+            at = await status_if_followed(connection, self._registry.network(withdrawal.network))
             halted = "it was never followed" if at is None else at.halted
             if must_be_whole and halted is not None:
                 raise ResolutionRefused(f"network {withdrawal.network} is halted: {halted}. Put that right first")
@@ -321,7 +322,7 @@ class WithdrawalReviews:
 
     async def _load(self, withdrawal: str) -> Withdrawal:
         async with tx(self._engine) as connection:
-            found = await store.load_withdrawal(connection, self._ledger.book, withdrawal)
+            found = await withdrawal_store.load_withdrawal(connection, self._ledger.book, withdrawal)
         if found is None:
             raise NotFound(f"there is no withdrawal {withdrawal[:40]!r}", param="withdrawal")
         return found

@@ -28,8 +28,8 @@ from ledger.outcomes import Refused
 from ledger.owing import receivable_accounts
 from ledger.requests import RequestKey
 from ledger.riders import Advance, Insert
-from wallet import store
 from wallet import withdrawal_entries as entries
+from wallet import withdrawal_store
 from wallet.errors import NotCancellable, RecipientListed
 from wallet.network_fees import require_accepted_fee
 from wallet.quotes import RateSource
@@ -40,8 +40,10 @@ from wallet.tables import withdrawals
 from wallet.transfers import Fees
 from wallet.withdrawal_approvals import Approving
 from wallet.withdrawal_estimates import NetworkFees, WithdrawalEstimates
+from wallet.withdrawal_moves import LISTED
+from wallet.withdrawal_paying import Gathering, HotSenders
 from wallet.withdrawal_states import CANCELLABLE, WithdrawalState, advance
-from wallet.withdrawal_steps import LISTED, Gathering, HotSenders, WithdrawalSteps
+from wallet.withdrawal_steps import WithdrawalSteps
 
 _S = WithdrawalState
 
@@ -148,7 +150,7 @@ class Withdrawals:
             require_accepted_fee(estimate.fee_highest, fee_accepted)
             withdrawal = await self._new(key, owner, estimate, estimate.recipient, accepted)
             command = await (self._pay_inside if withdrawal.internal else self._hold)(withdrawal)
-            row = Insert(withdrawals.name, self._key(withdrawal), store.withdrawal_values(withdrawal))
+            row = Insert(withdrawals.name, self._key(withdrawal), withdrawal_store.withdrawal_values(withdrawal))
             (outcome,) = await decide(self._ledger, Group((command,), (row,), content=key.content))
             if outcome.replayed:
                 return replace(await self.get(owner, outcome.subject or ""), replayed=True)
@@ -178,7 +180,7 @@ class Withdrawals:
     async def get(self, owner: str, withdrawal: str) -> Withdrawal:
         """The owner's withdrawal with this id. Raises NotFound, also for somebody else's."""
         async with tx(self._engine) as connection:
-            found = await store.load_withdrawal(connection, self._ledger.book, withdrawal)
+            found = await withdrawal_store.load_withdrawal(connection, self._ledger.book, withdrawal)
         if found is None or found.owner != owner:
             raise NotFound(f"there is no withdrawal {withdrawal[:40]!r}", param="withdrawal")
         return found
@@ -188,19 +190,19 @@ class Withdrawals:
     ) -> list[Withdrawal]:
         """The owner's withdrawals, newest first (oldest first with `after`); `before` and `after` are ids."""
         async with tx(self._engine) as connection:
-            return await store.list_withdrawals(
+            return await withdrawal_store.list_withdrawals(
                 connection, self._ledger.book, owner, before=before, after=after, limit=limit
             )
 
     async def unassigned(self) -> list[Stalled]:
         """What those wait for that have no nonce yet because no sender can pay them."""
         async with tx(self._engine) as connection:
-            return await store.load_unassigned(connection, self._ledger.book)
+            return await withdrawal_store.load_unassigned(connection, self._ledger.book)
 
     async def lacking(self) -> list[Lack]:
         """How much those lack."""
         async with tx(self._engine) as connection:
-            return await store.load_lacking(connection, self._ledger.book)
+            return await withdrawal_store.load_lacking(connection, self._ledger.book)
 
     # What the worker does
 

@@ -39,8 +39,6 @@ from chain.status import network_status
 from chain.token_watch import TokenWatch
 from custody.client import SignerClient
 from db.engine import create_engine, tx
-from fiat.bank.records import BankAccount
-from fiat.bank.service import BankRail
 from identity.service import Identity
 from ledger.expiry import HoldExpiry
 from ledger.money import Asset, parse_amount
@@ -80,10 +78,11 @@ from wallet.rebuilding import Rebuilding
 from wallet.receipts import Receipts
 from wallet.receivables import Receivables
 from wallet.transfers import Fees, Transfers
+from wallet.withdrawal_paying import Gathering
 from wallet.withdrawal_reviews import WithdrawalReviews
-from wallet.withdrawal_steps import Gathering
 from wallet.withdrawals import Withdrawals
 from wiring.approving import WithdrawalApprovals
+from wiring.banking import bank_steps, build_bank, build_payout_desk, build_sealing
 from wiring.chains import Chains
 from wiring.checks import book_check, database_check, recovery_check
 from wiring.payout_contracts import contract_on, known_contracts, read_policy_copy
@@ -259,6 +258,7 @@ def build_services(parts: Parts) -> Services:
         refills=build_refills(parts, _withdrawals(parts)),
         bank=build_bank(parts),
         rails=_rails(parts),
+        payouts=build_payout_desk(parts),
         recovery=parts.gate,
         checks={"database": database_check(engine), "book": book_check(ledger), "recovery": recovery_check(parts.gate)},
         public_books=settings.public_books,
@@ -290,12 +290,6 @@ def build_approvals(parts: Parts) -> Approvals:
 def build_approving(parts: Parts) -> WithdrawalApprovals:
     """Who asks them for withdrawals, and hands what they signed to the signer."""
     return WithdrawalApprovals(build_approvals(parts), registry=parts.registry, clock=parts.clock)
-
-
-def build_bank(parts: Parts) -> BankRail:
-    """The bank rail over our configured accounts."""
-    accounts = [BankAccount(name=bank.name, iban=bank.iban, asset=bank.asset) for bank in parts.settings.bank_accounts]
-    return BankRail(parts.engine, parts.ledger, clock=parts.clock, entropy=parts.entropy, accounts=accounts)
 
 
 def _rails(parts: Parts) -> RailServices:
@@ -490,6 +484,7 @@ async def open_steps(
             if network.name in parts.screening:
                 steps[f"screening:{network.name}"] = _sender_screening(parts, network).step
         steps["holds"] = HoldExpiry(parts.ledger).step
+        steps |= bank_steps(parts)
         steps |= _rail_steps(parts)
         steps["receivables"] = Receivables(parts.ledger).step
         if parts.registry.networks:
@@ -539,6 +534,8 @@ async def prepare_book(settings: Settings, *, report: Callable[[str], None]) -> 
         await parts.ledger.create_book()
         for asset in settings.assets:
             await parts.ledger.register_asset(Asset(asset.code, asset.kind, asset.scale))
+        if settings.bank_accounts:
+            await build_sealing(parts).seal_in_clear()
         if settings.networks and settings.xpubs:
             async with tx(parts.engine) as connection:
                 for key in house_keys(settings):

@@ -21,7 +21,7 @@ from chain.transactions import OwnTransaction, Payment
 from db.engine import tx
 from wallet import batch_store
 from wallet.batch_rules import Terms
-from wallet.store import load_past
+from wallet.withdrawal_store import load_past
 
 
 @dataclass(frozen=True, slots=True)

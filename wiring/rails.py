@@ -23,7 +23,8 @@ from fiat.rails.settlements import Settlements
 from fiat.rails.top_ups import TopUps
 from ledger.engine import Ledger
 from ledger.money import Asset
-from wiring.settings import Environment, PayPalMode, PayPalSettings, Settings
+from wiring.banking import build_vault
+from wiring.settings import Environment, Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +52,17 @@ def build_rails(
     sandbox = _sandbox(settings, record, clock)
     if sandbox is not None:
         rails.append(sandbox)
-    if settings.rails.paypal is not None:
-        rails.append(_paypal(settings, settings.rails.paypal, clock))
+    rails += _cards(settings, clock) + _paypal(settings, clock)
     bearer = FeeBearer(settings.rails.fee_bearer)
-    desk = Desk(engine=engine, ledger=ledger, rails=Rails(rails), clock=clock, entropy=entropy, bearer=bearer)
+    desk = Desk(
+        engine=engine,
+        ledger=ledger,
+        rails=Rails(rails),
+        vault=build_vault(settings),
+        clock=clock,
+        entropy=entropy,
+        bearer=bearer,
+    )
     inbox, acts, delivery = Inbox(desk), None, None
     if sandbox is not None:
         acts = SandboxActs(sandbox, record, clock=clock)
@@ -82,6 +90,49 @@ def services_of(
     )
 
 
+def _cards(settings: Settings, clock: Clock) -> list[Rail]:
+    """Stripe and Square, where they're told. Imported here: most commands need neither."""
+    from fiat.rails.square.settings import SquareSettings
+    from fiat.rails.square.settings import build as build_square
+    from fiat.rails.stripe.settings import TEST_PREFIXES, StripeSettings
+    from fiat.rails.stripe.settings import build as build_stripe
+
+    assets = [Asset(one.code, one.kind, one.scale) for one in settings.assets]
+    stripe, square, found = settings.rails.stripe, settings.rails.square, list[Rail]()
+    if stripe is not None:
+        key = stripe.api_key.get_secret_value()
+        _require_real(settings, "stripe", play=key.startswith(TEST_PREFIXES) or stripe.base_url is not None)
+        told = StripeSettings(
+            api_key=key, webhook_secret=stripe.webhook_secret.get_secret_value(), base_url=stripe.base_url
+        )
+        found.append(build_stripe(told, assets=assets, clock=clock))
+    if square is not None:
+        play = square.environment == "sandbox" or square.base_url is not None
+        _require_real(settings, "square", play=play)
+        given = SquareSettings(
+            access_token=square.access_token.get_secret_value(),
+            webhook_signature_key=square.webhook_signature_key.get_secret_value(),
+            location_id=square.location_id,
+            notification_url=square.notification_url,
+            merchant_id=square.merchant_id,
+            environment=square.environment,
+            base_url=square.base_url,
+        )
+        found.append(build_square(given, assets=assets, clock=clock))
+    return found
+
+
+def _require_real(settings: Settings, rail: str, *, play: bool) -> None:
+    """A provider's test mode takes test cards: what it says that it captured is no money."""
+    if play and settings.environment is not Environment.TEST:
+        raise ConfigError(
+            f"{settings.where('rails', rail)}: these are settings of {rail}'s test mode or of a simulator, which credit"
+            ' users money that nobody paid: give those of the live mode, or set environment = "test"',
+            code="play_rail_in_live_book",
+            param=f"rails.{rail}",
+        )
+
+
 def _sandbox(settings: Settings, record: Record, clock: Clock) -> Sandbox | None:
     told = settings.rails.sandbox
     if told is None:
@@ -96,37 +147,26 @@ def _sandbox(settings: Settings, record: Record, clock: Clock) -> Sandbox | None
     return Sandbox(record, clock=clock, secret=told.webhook_secret.get_secret_value())
 
 
-def _paypal(settings: Settings, told: PayPalSettings, clock: Clock) -> Rail:
-    """PayPal's account. Raises ConfigError."""
+def _paypal(settings: Settings, clock: Clock) -> list[Rail]:
     from fiat.rails.paypal.account import LIVE_URL, SANDBOX_URL, PayPalAccount
     from fiat.rails.paypal.rail import PayPal
 
-    if told.mode is PayPalMode.SANDBOX and settings.environment is not Environment.TEST:
-        raise ConfigError(
-            f"{settings.where('rails', 'paypal')}: PayPal's sandbox has no real money, so it runs only in a test book:"
-            ' set mode = "live" with the keys of a live app, or environment = "test" for an installation without real'
-            " value",
-            code="sandbox_in_live_book",
-            param="rails.paypal.mode",
-        )
-    if told.base_url is not None and told.mode is PayPalMode.LIVE:
-        raise ConfigError(
-            f"{settings.where('rails', 'paypal', 'base_url')}: live PayPal has one address: take base_url out, or set"
-            ' mode = "sandbox" for a simulator',
-            param="rails.paypal.base_url",
-        )
+    told = settings.rails.paypal
+    if told is None:
+        return []
+    _require_real(settings, "paypal", play=told.environment == "sandbox" or told.base_url is not None)
     account = PayPalAccount(
         client_id=told.client_id,
         client_secret=told.client_secret.get_secret_value(),
         webhook_id=told.webhook_id,
-        base_url=told.base_url or (LIVE_URL if told.mode is PayPalMode.LIVE else SANDBOX_URL),
+        base_url=told.base_url or (LIVE_URL if told.environment == "live" else SANDBOX_URL),
         certificate_hosts=told.certificate_hosts,
         certificate_roots=_roots(settings, told.certificate_roots),
         cancel_url=told.cancel_url,
         brand_name=told.brand_name,
     )
     assets = {one.code: Asset(code=one.code, kind=one.kind, scale=one.scale) for one in settings.assets}
-    return PayPal(account, assets=assets, clock=clock)
+    return [PayPal(account, assets=assets, clock=clock)]
 
 
 def _roots(settings: Settings, named: Path | None) -> bytes | None:

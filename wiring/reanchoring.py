@@ -26,15 +26,15 @@ from chain.reanchor import Reset
 from chain.signing import OwnKey, Role
 from db.engine import tx
 from ledger.engine import Ledger
+from treasury.inflow_store import count_booked_inflows
 from treasury.inflows import Inflows
 from treasury.lost_custody import Left, clear_custody, in_custody
 from treasury.outflow_store import count_booked_outflows
 from treasury.outflows import Outflows
-from treasury.store import count_booked_inflows
 from treasury.sweep_store import give_up as give_up_sweeps
+from wallet.deposit_store import Standing, load_standing
 from wallet.deposits import Deposits
 from wallet.lost_chains import LostChains
-from wallet.store import Standing, load_standing
 
 ROUNDS_MAX = 100_000
 """Batches of one part; more than any local chain has."""

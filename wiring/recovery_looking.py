@@ -23,7 +23,7 @@ from wallet.batch_store import leg_positions
 from wallet.errors import CannotRebuild
 from wallet.rebuilding import Fate, Rebuilding
 from wallet.rebuilding import Outlook as WithdrawalOutlook
-from wallet.store import load_early, load_withdrawal_ids
+from wallet.withdrawal_store import load_early, load_withdrawal_ids
 from wiring.journal_payments import WITHDRAWAL, OutOfReach, journal_attempts, journal_payment, own_key
 from wiring.recovery_items import About, Item, Outlook, Part
 from wiring.signing import XpubAddresses

@@ -8,6 +8,7 @@ from base.entropy import Entropy
 from chain.restores import Gate
 from chain.senders import Senders
 from fiat.bank.service import BankRail
+from fiat.payout_desk import PayoutDesk
 from identity.service import Identity
 from ledger.engine import Ledger
 from treasury.adjustments import Adjustments
@@ -56,6 +57,7 @@ class Services:
     chains: Chains
     bank: BankRail
     rails: RailServices
+    payouts: PayoutDesk
     accounts: Accounts
     transfers: Transfers
     bulk_transfers: BulkTransfers

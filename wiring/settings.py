@@ -33,13 +33,13 @@ from chain.payout import LEGS_MAX
 from chain.tokens import Quirk
 from custody.errors import IntentInvalid
 from custody.intents import keys_named
-from fiat.rails.booking import FeeBearer
 from identity.keys import RATE_PER_MINUTE_MAX
 from ledger.errors import InvalidAmount
 from ledger.money import SCALE_MAX, Asset, AssetKind, parse_amount
 from wallet.batch_rules import LEGS_MIN, WAIT_SECONDS, Terms
 from wiring.places import Path as Place
 from wiring.places import line_of
+from wiring.rail_settings import RailsSettings
 
 HOT_SENDERS_MAX = 64
 """Hot addresses that may pay: each may have 16 transactions in flight."""
@@ -170,11 +170,34 @@ class PayoutSettings(_Table):
 
 
 class BankAccountSettings(_Table):
-    """One of our bank accounts: its short name in the book, its IBAN, the asset it holds."""
+    """One of our bank accounts: its short name in the book, its IBAN, the asset it holds, and how it pays out.
+
+    `holder` is our name there. `virtual_prefix`: see `fiat.bank.virtual`. `payouts`: whether it pays them; their fee
+    and bounds are decimal strings of its asset.
+    """
 
     name: Name
     iban: str
     asset: Code
+    holder: str = Field(default="Onebook", min_length=1, max_length=70)
+    bic: str | None = Field(default=None, pattern=r"^[A-Z0-9]{8}([A-Z0-9]{3})?$")
+    virtual_prefix: str | None = Field(default=None, pattern=r"^[0-9]{1,20}$")
+    payouts: bool = True
+    payout_fee: str | None = None
+    payout_minimum: str | None = None
+    payout_maximum: str | None = None
+
+
+class BankSettings(_Table):
+    """The folder through which files come from banks and go there, and how payouts are put into files.
+
+    Without a folder nothing is paid out, and files come in by upload and command alone.
+    """
+
+    folder: Path | None = None
+    payouts_per_file: int = Field(default=500, ge=1, le=10_000)
+    payout_wait_seconds: int = Field(default=60, ge=0, le=86_400)
+    payout_silent_days: int = Field(default=5, ge=1, le=90)
 
 
 class Environment(StrEnum):
@@ -182,44 +205,6 @@ class Environment(StrEnum):
 
     LIVE = "live"
     TEST = "test"
-
-
-class SandboxSettings(_Table):
-    """The sandbox rail. `webhook_secret` signs its webhooks; it protects nothing of value."""
-
-    webhook_secret: SecretStr = Field(min_length=8)
-
-
-class PayPalMode(StrEnum):
-    """Which of PayPal's two worlds: that with money, or its sandbox."""
-
-    LIVE = "live"
-    SANDBOX = "sandbox"
-
-
-class PayPalSettings(_Table):
-    """A PayPal account. See `fiat.rails.paypal.account.PayPalAccount`; `certificate_roots` names a file of PEM.
-
-    `base_url`: another address than PayPal's own of this mode: a simulator's. Then `certificate_hosts` must be told.
-    """
-
-    mode: PayPalMode = PayPalMode.LIVE
-    client_id: str
-    client_secret: SecretStr
-    webhook_id: str
-    base_url: str | None = None
-    certificate_hosts: tuple[str, ...] = ()
-    certificate_roots: Path | None = None
-    cancel_url: str | None = None
-    brand_name: str | None = Field(default=None, min_length=1, max_length=127)
-
-
-class RailsSettings(_Table):
-    """Payment providers, a table each; none is there unless it's told. `fee_bearer`: who bears their fees."""
-
-    fee_bearer: FeeBearer = FeeBearer.HOUSE
-    sandbox: SandboxSettings | None = None
-    paypal: PayPalSettings | None = None
 
 
 class Settings(BaseSettings):
@@ -245,6 +230,8 @@ class Settings(BaseSettings):
     logs: Path = Path("logs")
     seals: Path = Path("seals")
     seal_key: Path = Path("seal.key")
+    personal_key: Path = Path("personal.key")
+    personal_keys: SecretStr | None = None
     rates: Path = Path("rates.toml")
     screening_list: Path | None = None
     hot_senders: int = Field(default=1, ge=1, le=HOT_SENDERS_MAX)
@@ -256,6 +243,7 @@ class Settings(BaseSettings):
     deployments: tuple[DeploymentSettings, ...] = ()
     payouts: tuple[PayoutSettings, ...] = ()
     bank_accounts: tuple[BankAccountSettings, ...] = ()
+    bank: BankSettings = BankSettings()
     sweeps: SweepSettings = SweepSettings()
     environment: Environment = Environment.LIVE
     rails: RailsSettings = RailsSettings()

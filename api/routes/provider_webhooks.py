@@ -1,17 +1,27 @@
 """Where payment providers send their webhooks: their signature stands for a key. Kept at once, worked off later."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Security
+from fastapi.security import APIKeyHeader
 from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from api.answers import answer
 from api.bodies import read_body
+from api.door import PROBLEMS
 from api.parts import Parts
 from fiat.rails.inbox import BODY_BYTES_MAX
 from fiat.rails.protocol import RawWebhook
 
-router = APIRouter(prefix="/v1", tags=["rails"])
+signed = APIKeyHeader(
+    name="signature",
+    auto_error=False,
+    scheme_name="Provider's signature",
+    description="Each provider's own header over the very bytes of the body; the rail checks it.",
+)
+"""Declares it in the OpenAPI document."""
+
+router = APIRouter(prefix="/v1", tags=["rails"], dependencies=[Security(signed)], responses=PROBLEMS)
 
 
 class ReceivedView(TypedDict):
@@ -25,7 +35,6 @@ class ReceivedView(TypedDict):
     summary="Called by a payment provider",
     openapi_extra={
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
-        "security": [],
     },
 )
 async def receive_webhook(request: Request, parts: Parts, rail: str) -> Response:

@@ -30,6 +30,7 @@ RailName = Annotated[str, Field(max_length=31, examples=["sandbox"], description
 class BankAccountView(TypedDict):
     iban: str
     asset: str
+    virtual_iban: str | None
 
 
 class InstructionsView(TypedDict):
@@ -159,9 +160,15 @@ def refund_view(refund: Refund, assets: Assets) -> RefundView:
 
 @router.post("/top-ups/instructions", response_model=InstructionsView, summary="How to pay in by bank transfer")
 async def create_top_up_instructions(parts: Parts, user: Annotated[str, owner(Scope.DEPOSITS_WRITE)]) -> Response:
-    """Gives our bank accounts and your payment reference (ISO 11649), the same each time: write it in the transfer."""
+    """Gives our bank accounts and your payment reference (ISO 11649), the same each time: write it in the transfer.
+
+    Where there is a `virtual_iban`, it's yours alone: what is paid to it needs no reference.
+    """
     reference = await parts.bank.reference_for(user)
-    accounts: list[BankAccountView] = [{"iban": own.iban, "asset": own.asset} for own in parts.bank.accounts]
+    accounts: list[BankAccountView] = [
+        {"iban": own.iban, "asset": own.asset, "virtual_iban": await parts.bank.virtual_iban_for(user, own)}
+        for own in parts.bank.accounts
+    ]
     view: InstructionsView = {"reference": reference, "reference_shown": show(reference), "accounts": accounts}
     return answer(view)
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 import httpx
 import msgspec
 
+from base.tls import trusted_roots
 from chain.errors import NodeBusy, NodeMisbehaved, NodeRefused, NodeUnavailable, from_node
 
 Json: TypeAlias = Any
@@ -49,7 +50,7 @@ class HttpRpc:
         self.url = url
         self._seconds = seconds
         self._ids = itertools.count(1)
-        self._http = httpx.AsyncClient(timeout=seconds, trust_env=False)
+        self._http = httpx.AsyncClient(timeout=seconds, trust_env=False, verify=trusted_roots())
 
     async def call(self, method: str, *params: object) -> Json:
         """The result. Raises NodeRefused (typed), NodeUnavailable, NodeMisbehaved."""

@@ -35,38 +35,33 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 @app.command()
 def bank(
-    file: Annotated[Path, typer.Argument(help="A bank statement: camt.053, version 02 or 08.")],
+    file: Annotated[Path, typer.Argument(help="camt.053, camt.054, MT940, pain.002 or pacs.004.")],
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Take in a bank statement: credit what carries a user's reference, put the rest into suspense.
+    """Take in a bank's file, as `onebook bank import` does with several.
 
     The same file, or overlapping ones, again: nothing is booked twice.
 
     Example: onebook import bank statement-2026-11-20.xml
     """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{file} can't be read: {error.strerror}") from error
-    receipt = asyncio.run(_bank(_settings(config), content, file.name))
+    from cli.commands.bank import told
+
+    receipt = asyncio.run(_bank(_settings(config), file))
     if json:
         show_json(asdict(receipt))
         return
-    if receipt.replayed:
-        say(f"{file.name} was taken in before; nothing was done")
-        return
-    known = sum(statement.known for statement in receipt.statements)
-    say(f"{file.name}: {receipt.credited} credited, {receipt.suspended} to suspense, {known} known already")
+    say(told(receipt))
     for warning in receipt.warnings:
         say(f"  mind: {warning}")
 
 
-async def _bank(settings: Settings, content: bytes, filename: str) -> "StatementReceipt":
-    from wiring.assemble import build_bank, open_parts
+async def _bank(settings: Settings, file: Path) -> "StatementReceipt":
+    from wiring.assemble import open_parts
+    from wiring.banking import build_bank
 
     async with open_parts(settings, name="onebook import") as parts:
-        return await build_bank(parts).import_statement(content, filename=filename)
+        return await build_bank(parts).import_path(file)
 
 
 @app.command()

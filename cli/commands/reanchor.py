@@ -16,7 +16,7 @@ from wiring.settings import Settings, find_config, load_settings
 if TYPE_CHECKING:
     from ledger.money import Asset
     from treasury.lost_custody import Left
-    from wallet.store import Standing
+    from wallet.deposit_store import Standing
     from wiring.reanchoring import Done, Outlook, Reanchoring
 
 

@@ -1,6 +1,7 @@
 """What a bank line becomes in the book: commands, with the rows that commit with them. Pure.
 
-Money in: Dr bank / Cr the user or suspense. Money out: Dr suspense / Cr bank. Matched later: Dr suspense / Cr user.
+Money in: Dr bank / Cr the user or suspense. Money out: a payout's hold is settled and Dr in-transit / Cr bank; else Dr
+suspense / Cr bank. A payout that came back: Dr bank / Cr user. Matched later: Dr suspense / Cr user, or the payout's.
 """
 
 import hashlib
@@ -8,13 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
 
-from fiat.bank.camt053 import Direction, StatementLine
-from fiat.bank.matching import Matched, Reason, Unmatched
+import msgspec
+
+from fiat.bank.lines import Direction, StatementLine
+from fiat.bank.matching import CameBack, Matched, PaidOut, Reason, Unmatched
 from fiat.bank.records import BankLine, LineState
+from fiat.payout_entries import moved, returned, settled
+from fiat.payouts import Payout, PayoutState
+from fiat.personal import Vault
 from fiat.rails.top_up_states import TopUpState
 from fiat.top_ups import BANK
 from ledger.accounts import house_account, user_account
-from ledger.commands import BankEvidence, Group, Post, Posting
+from ledger.commands import BankEvidence, Command, Group, Post, Posting
 from ledger.requests import RequestKey, worker_id
 from ledger.riders import Advance, Insert
 
@@ -27,8 +33,12 @@ _TOP_UPS = "fiat_top_ups"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a line was read: our book and bank account, the statement by our id and the bank's, and when."""
+    """Where a line was read: our book and bank account, the statement by our id and the bank's, and when.
 
+    `vault` seals what is personal in it.
+    """
+
+    vault: Vault
     book: str
     account: str
     asset: str
@@ -51,12 +61,23 @@ def suspense_account(asset: str) -> str:
     return house_account(SUSPENSE, asset)
 
 
-def credit(place: Place, line_id: str, line: StatementLine, matched: Matched, *, top_up: str) -> Group:
+def credit(
+    place: Place, line_id: str, line: StatementLine, matched: Matched, *, top_up: str, attempt: int = 1
+) -> Group:
     """Credit the user whom the line names, and keep the line and its top-up."""
     user = user_account(matched.owner, place.asset)
-    row = line_values(place, line, LineState.CREDITED, reason=None, owner=matched.owner, top_up=top_up)
+    row = line_values(place, line_id, line, LineState.CREDITED, reason=None, owner=matched.owner, top_up=top_up)
     return Group(
-        commands=(_post(place, line_id, line, Posting(place.bank, user, place.asset, line.amount), subject=top_up),),
+        commands=(
+            _post(
+                place,
+                line_id,
+                line,
+                Posting(place.bank, user, place.asset, line.amount),
+                subject=top_up,
+                attempt=attempt,
+            ),
+        ),
         riders=(
             Insert(_LINES, {"book": place.book, "id": line_id}, row),
             _top_up(place.book, top_up, place.asset, line.amount, owner=matched.owner, source=line_id, now=place.now),
@@ -75,12 +96,76 @@ def suspend(
         if line.direction is Direction.CREDIT
         else Posting(suspense, place.bank, place.asset, line.amount)
     )
-    row = line_values(place, line, LineState.SUSPENDED, reason=unmatched.reason, owner=owner)
+    row = line_values(place, line_id, line, LineState.SUSPENDED, reason=unmatched.reason, owner=owner)
     metadata = {"reason": unmatched.reason.value}
     return Group(
         commands=(_post(place, line_id, line, posting, subject=line_id, attempt=attempt, metadata=metadata),),
         riders=(Insert(_LINES, {"book": place.book, "id": line_id}, row),),
         content=_content(line_id),
+    )
+
+
+def pay_out(place: Place, line_id: str, line: StatementLine, paid: PaidOut, *, attempt: int = 1) -> Group:
+    """Payouts left by the line: their holds are settled and the bank has so much less."""
+    act = f"{line_id}:{attempt}"
+    commands: list[Command] = []
+    for payout in paid.payouts:
+        evidence = _evidence(place, line)
+        commands += settled(payout, place.bank, act=act, evidence=evidence, effective_at=_effective_at(place, line))
+    row = line_values(place, line_id, line, LineState.PAID, reason=None, owner=_owner_of(paid), payout=paid.name)
+    moves = [moved(place.book, payout, PayoutState.PAID, now=place.now) for payout in paid.payouts]
+    return Group(
+        commands=tuple(commands),
+        riders=(Insert(_LINES, {"book": place.book, "id": line_id}, row), *moves),
+        content=_content(line_id),
+    )
+
+
+def come_back(place: Place, line_id: str, line: StatementLine, back: CameBack, *, attempt: int = 1) -> Group:
+    """A payout came back by the line: its owner has the amount again."""
+    payout = back.payout
+    post = returned(
+        payout,
+        place.bank,
+        act=f"{line_id}:{attempt}",
+        evidence=_evidence(place, line),
+        effective_at=_effective_at(place, line),
+    )
+    row = line_values(place, line_id, line, LineState.RETURNED, reason=None, owner=payout.owner, payout=payout.id)
+    reason = line.return_reason or payout.reason
+    move = moved(place.book, payout, PayoutState.RETURNED, now=place.now, reason=reason)
+    return Group(
+        commands=(post,),
+        riders=(Insert(_LINES, {"book": place.book, "id": line_id}, row), move),
+        content=_content(line_id),
+    )
+
+
+def settle_later(book: str, line: BankLine, payout: Payout, *, key: RequestKey, now: datetime) -> Group:
+    """A line in suspense was this payout's, as a treasurer says: money out settles it, money in brings it back."""
+    suspense, out = suspense_account(line.asset), line.direction is Direction.DEBIT
+    to = PayoutState.PAID if out else PayoutState.RETURNED
+    said = {"bank_line": line.id}
+    act = f"match:{key.id}"
+    commands: tuple[Command, ...] = (
+        settled(payout, suspense, act=act, evidence=None)
+        if out
+        else (returned(payout, suspense, act=act, evidence=None),)
+    )
+    # The first command carries the request's id, so that a repeat of it is known.
+    first = msgspec.structs.replace(commands[0], id=key.id, metadata=said)
+    return Group(
+        commands=(first, *commands[1:]),
+        riders=(
+            Advance(
+                _LINES,
+                key={"book": book, "id": line.id},
+                expect={"state": LineState.SUSPENDED.value},
+                change={"state": LineState.MATCHED.value, "owner": payout.owner, "payout": payout.id},
+            ),
+            moved(book, payout, to, now=now),
+        ),
+        content=key.content,
     )
 
 
@@ -104,14 +189,22 @@ def match_later(book: str, line: BankLine, *, owner: str, top_up: str, key: Requ
 
 def line_values(
     place: Place,
+    line_id: str,
     line: StatementLine,
     state: LineState,
     *,
     reason: Reason | None,
     owner: str | None = None,
     top_up: str | None = None,
+    payout: str | None = None,
 ) -> dict[str, object]:
-    """The line as it's kept, but for its key."""
+    """The line as it's kept, but for its key; what is personal in it, sealed."""
+    personal = {
+        "end_to_end_id": line.end_to_end_id,
+        "remittance": line.remittance,
+        "counterparty": line.counterparty,
+        "counterparty_account": line.counterparty_account,
+    }
     return {
         "account": place.account,
         "statement": place.statement,
@@ -122,14 +215,12 @@ def line_values(
         "booked_on": line.booked_on,
         "value_on": line.value_on,
         "bank_reference": line.bank_reference,
-        "end_to_end_id": line.end_to_end_id,
-        "remittance": line.remittance,
-        "counterparty": line.counterparty,
-        "counterparty_account": line.counterparty_account,
+        "personal": place.vault.seal(personal, book=place.book, table=_LINES, row=line_id),
         "state": state.value,
         "reason": reason.value if reason else None,
         "owner": owner,
         "top_up": top_up,
+        "payout": payout,
         "recorded_at": place.now,
     }
 
@@ -144,15 +235,29 @@ def _post(
     attempt: int = 1,
     metadata: Mapping[str, str] | None = None,
 ) -> Post:
-    booked_at = datetime.combine(line.booked_on, time(), UTC)
     return Post(
         id=worker_id(f"bank-line:{line_id}", attempt),
         subject=subject,
-        evidence=BankEvidence(account=place.account, statement=place.bank_id, line=line.number),
-        effective_at=booked_at if booked_at <= place.now else None,  # banks may post ahead; the book never does
+        evidence=_evidence(place, line),
+        effective_at=_effective_at(place, line),
         metadata=metadata or {},
         postings=(posting,),
     )
+
+
+def _evidence(place: Place, line: StatementLine) -> BankEvidence:
+    return BankEvidence(account=place.account, statement=place.bank_id, line=line.number)
+
+
+def _effective_at(place: Place, line: StatementLine) -> datetime | None:
+    booked_at = datetime.combine(line.booked_on, time(), UTC)
+    return booked_at if booked_at <= place.now else None  # banks may post ahead; the book never does
+
+
+def _owner_of(paid: PaidOut) -> str | None:
+    """Whose payout it was; nobody's alone where the bank booked a whole file."""
+    owners = {payout.owner for payout in paid.payouts}
+    return min(owners) if len(owners) == 1 else None
 
 
 def _top_up(book: str, top_up: str, asset: str, amount: int, *, owner: str, source: str, now: datetime) -> Insert:

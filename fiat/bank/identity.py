@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from fiat.bank.camt053 import StatementLine
+from fiat.bank.lines import StatementLine
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH = 26
@@ -18,11 +18,14 @@ _LENGTH = 26
 
 def with_ids(account: str, lines: Iterable[StatementLine]) -> Iterator[tuple[str, StatementLine]]:
     """Each line with its id (`lin_...`), the same in every file that holds it. `account` is our bank account's name."""
-    seen: Counter[str] = Counter()
+    seen: Counter[bytes] = Counter()
     for line in lines:
         told = json.dumps([account, *_terms(line)], ensure_ascii=False)
-        seen[told] += 1
-        yield named("lin", told, str(seen[told])), line
+        short = hashlib.blake2b(
+            told.encode(), digest_size=16
+        ).digest()  # of a hundred thousand lines nothing else is kept
+        seen[short] += 1
+        yield named("lin", told, str(seen[short])), line
 
 
 def named(prefix: str, *terms: str) -> str:

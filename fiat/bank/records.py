@@ -1,7 +1,7 @@
 """What the bank rail keeps of lines and statements, and the states of a line. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -9,18 +9,25 @@ from types import MappingProxyType
 from schwifty import IBAN
 from schwifty.exceptions import SchwiftyException
 
-from fiat.bank.camt053 import Direction
+from fiat.bank.lines import Direction
 from fiat.bank.matching import Reason
 from fiat.errors import BankMisconfigured, LineNotWaiting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BankAccount:
-    """An account of ours at a bank. `name` is its name in the book (`bank:<name>`), `asset` its currency's code."""
+    """An account of ours at a bank. `name` is its name in the book (`bank:<name>`), `asset` its currency's code.
+
+    `holder` is our own name there, `bic` the bank's (may be left out). `virtual_prefix`: the first digits of the
+    account numbers that the bank lets us give to users, None where it has no virtual IBANs.
+    """
 
     name: str
     iban: str
     asset: str
+    holder: str = "Onebook"
+    bic: str | None = None
+    virtual_prefix: str | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -33,12 +40,13 @@ class BankAccount:
 
 
 class LineState(StrEnum):
-    """CREDITED: to the user it names. SUSPENDED: nobody's yet. MATCHED: given to a user later. NOTED: over nothing.
-
-    SETTLED: a payment provider's settlement, whose money it is.
-    """
+    """CREDITED: to the user it names. PAID: a payout left by it. RETURNED: a payout came back by it. SUSPENDED:
+    nobody's yet. MATCHED: given to a user or a payout later. SETTLED: a payment provider's settlement, whose money it
+    is. NOTED: over nothing."""
 
     CREDITED = "credited"
+    PAID = "paid"
+    RETURNED = "returned"
     SUSPENDED = "suspended"
     MATCHED = "matched"
     SETTLED = "settled"
@@ -48,6 +56,8 @@ class LineState(StrEnum):
 TRANSITIONS: Mapping[LineState, frozenset[LineState]] = MappingProxyType(
     {
         LineState.CREDITED: frozenset(),
+        LineState.PAID: frozenset(),
+        LineState.RETURNED: frozenset(),
         LineState.SUSPENDED: frozenset({LineState.MATCHED, LineState.SETTLED}),
         LineState.MATCHED: frozenset(),
         LineState.SETTLED: frozenset(),
@@ -70,14 +80,15 @@ class BankLine:
     booked_on: date
     value_on: date
     bank_reference: str
-    end_to_end_id: str
-    remittance: str
-    counterparty: str
-    counterparty_account: str
+    end_to_end_id: str = field(repr=False)
+    remittance: str = field(repr=False)
+    counterparty: str = field(repr=False)
+    counterparty_account: str = field(repr=False)
     state: LineState
     reason: Reason | None
     owner: str | None
     top_up: str | None
+    payout: str | None
     recorded_at: datetime
 
 
@@ -90,6 +101,12 @@ def advance(line: BankLine, state: LineState) -> LineState:
             direction=line.direction.value,
         )
     return state
+
+
+def require_suspended(line: BankLine) -> None:
+    """Raises LineNotWaiting unless the line waits in suspense."""
+    if line.state is not LineState.SUSPENDED:
+        raise LineNotWaiting(f"line {line.id} is {line.state}; it doesn't wait in suspense", state=line.state.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,38 +122,59 @@ class ClosingBalance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedStatement:
-    """What became of a statement's lines: each is credited, suspended, noted, or was known already.
+    """What became of a statement's lines: each is credited, paid or returned (a payout), suspended, noted, or known.
 
+    A notification has no balances (None), and `ahead` counts those of its lines that wait for their statement.
     `gap` is what the bank's closing balance holds beyond the closing balance before it and the new lines: not zero
     when a statement is missing between the two, or at the first one, when the account wasn't empty.
     """
 
     id: str
+    kind: str
     account: str
     bank_id: str
     asset: str
-    opening: int
-    closing: int
-    closing_on: date
+    opening: int | None
+    closing: int | None
+    closing_on: date | None
     lines: int
     pending: int
     credited: int
+    paid: int
+    returned: int
     suspended: int
     noted: int
     known: int
+    ahead: int
     gap: int
     reasons: Mapping[Reason, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MessageResult:
+    """What a pain.002 or pacs.004 told of payouts. `told`: transactions in it; `moved`: payouts that it moved on."""
+
+    id: str
+    kind: str
+    bank_id: str
+    told: int
+    accepted: int
+    rejected: int
+    moved: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatementReceipt:
-    """What an import did. `replayed`: this very file was imported before, and nothing was done."""
+    """What an import did. `format` is the file's; `replayed`: this very file was imported before, nothing was done."""
 
     file: str
     sha256: str
+    format: str
     replayed: bool
     statements: tuple[ImportedStatement, ...]
     warnings: tuple[str, ...]
+    messages: tuple[MessageResult, ...] = ()
 
     @property
     def credited(self) -> int:

@@ -1,27 +1,33 @@
-"""The bank rail's shell: statements in, entries out. What a file says is `camt053`'s, whose a line is `matching`'s.
+"""The bank rail's shell: files in, entries out. What a file says is its reader's, whose a line is `matching`'s.
 
-A file is checked whole before anything of it is booked. A line is booked once however often and in whatever file it
-comes, so an import that was cut off is simply done again.
+A file is checked whole before anything of it is booked: its lines are spooled while it's read, and booked from there.
+A line is booked once however often and in whatever file it comes, so an import that was cut off is simply done again.
 """
 
 import asyncio
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.clock import Clock
 from base.entropy import Entropy
-from base.errors import BrokenInvariant
+from base.errors import BrokenInvariant, ConfigError
 from base.ids import new_id
 from db.engine import tx
-from fiat import store
-from fiat.bank.camt053 import Statement, StatementLine, read_statements
-from fiat.bank.entries import Place, credit, line_values, match_later, suspend, suspense_account
+from fiat import payout_store, store
+from fiat.bank.booking import AHEAD, KNOWN, LINES_PER_SUBMIT, Booking, in_batches
+from fiat.bank.camt import read_camt
+from fiat.bank.entries import match_later, settle_later, suspense_account
 from fiat.bank.identity import named, with_ids
-from fiat.bank.matching import Matched, Named, Reason, Unmatched, match_line, read_line
+from fiat.bank.lines import Kind, Statement
+from fiat.bank.matching import Reason
+from fiat.bank.mt940 import FORMAT, account_names, is_mt940, read_mt940
 from fiat.bank.records import (
     BankAccount,
     BankLine,
@@ -30,20 +36,32 @@ from fiat.bank.records import (
     LineState,
     StatementReceipt,
     advance,
+    require_suspended,
 )
-from fiat.errors import BankMisconfigured, ForeignAccount, LineNotWaiting, StatementDisagrees, UnknownLine
+from fiat.bank.reporting import Reporting
+from fiat.bank.reports import ReturnReport, StatusReport, read_returns, read_status
+from fiat.bank.spool import LineSpool
+from fiat.bank.virtual import number_digits, virtual_iban
+from fiat.bank.xml import MESSAGE_BYTES_MAX, GuardedStream, read_whole, version_of
+from fiat.errors import (
+    BankMisconfigured,
+    ForeignAccount,
+    LineNotWaiting,
+    StatementDisagrees,
+    UnknownLine,
+    UnsafeFile,
+)
+from fiat.payouts import OUTSIDE, Payout, PayoutState
+from fiat.personal import Vault
 from fiat.rails import store as rail_store
 from fiat.references import new_reference
 from fiat.top_ups import TopUp
 from ledger.accounts import user_account
-from ledger.commands import Group
+from ledger.asking import decided_before
 from ledger.engine import Ledger
 from ledger.money import Asset, format_amount
-from ledger.outcomes import Outcome, Refused, require_accepted
+from ledger.outcomes import Refused, require_accepted
 from ledger.requests import RequestKey
-
-LINES_PER_SUBMIT = 500
-"""Lines booked in one go: few round trips, and the book's lock is soon free for others."""
 
 REFERENCE_TRIES = 5
 """Draws of a reference before giving up: each collides with one chance in 10^10 per reference issued."""
@@ -51,10 +69,33 @@ REFERENCE_TRIES = 5
 LIST_MAX = 200
 """Rows that a list returns at most."""
 
-_CREDIT_REFUSALS = frozenset({Refused.ACCOUNT_CLOSED, Refused.UNKNOWN_ACCOUNT, Refused.AMOUNT_OVERFLOW})
-"""The user's account can't take the money; the bank has it all the same, so it goes to suspense."""
 
-Reading = tuple[str, StatementLine, Matched | Unmatched]
+class Bars(Protocol):
+    """Shows how far it is (`base.progress.Progress`)."""
+
+    def bar(self, what: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+        """A bar to `total`; the function given moves it on by so many."""
+        ...
+
+
+class NoBars:
+    """Shows nothing."""
+
+    @contextmanager
+    def bar(self, what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        """Nothing to move."""
+        yield lambda step: None
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a file turned out to be: statements, whose lines are in the spool, or a report."""
+
+    format: str
+    digest: bytes
+    statements: tuple[Statement, ...] = ()
+    status: StatusReport | None = None
+    returns: ReturnReport | None = None
 
 
 class BankRail:
@@ -68,48 +109,70 @@ class BankRail:
         clock: Clock,
         entropy: Entropy,
         accounts: Iterable[BankAccount],
+        vault: Vault,
     ) -> None:
         self.accounts = tuple(accounts)
         self._engine = engine
         self._ledger = ledger
         self._clock = clock
         self._entropy = entropy
+        self._vault = vault
+        self._booking = Booking(engine, ledger, vault, clock=clock, entropy=entropy)
+        self._reporting = Reporting(engine, ledger, vault, clock=clock)
         names = {account.name for account in self.accounts}
         numbers = {(account.iban, account.asset) for account in self.accounts}
         if not len(names) == len(numbers) == len(self.accounts):
             raise BankMisconfigured("two bank accounts share a name, or an IBAN and asset; each needs its own")
+        for account in self.accounts:
+            if account.virtual_prefix is not None:
+                number_digits(account)
+                virtual_iban(account, 1)
 
-    # Statements
+    # Files
 
-    async def import_statement(self, content: bytes, *, filename: str) -> StatementReceipt:
-        """Book a camt.053 file: each new line credits the user it names, or waits in suspense with a reason.
+    async def import_statement(
+        self, content: bytes, *, filename: str, progress: Bars | None = None
+    ) -> StatementReceipt:
+        """As `import_stream`, of a file that is in memory."""
+        return await self.import_stream(BytesIO(content), filename=filename, progress=progress)
 
-        The same file again does nothing; overlapping files book each line once. Raises a StatementRefused, with
-        nothing booked, for a file that is broken or not of our accounts.
+    async def import_path(self, path: Path, *, progress: Bars | None = None) -> StatementReceipt:
+        """As `import_stream`, of a file on disk. Raises ConfigError if it can't be read."""
+        try:
+            with path.open("rb") as stream:
+                return await self.import_stream(stream, filename=path.name, progress=progress)
+        except OSError as error:
+            raise ConfigError(f"{path} can't be read: {error.strerror}") from error
+
+    async def import_stream(self, stream: BinaryIO, *, filename: str, progress: Bars | None = None) -> StatementReceipt:
+        """Take in a file: camt.053, camt.054, MT940, pain.002 or pacs.004.
+
+        Each new line credits the user it names, settles or brings back a payout, or waits in suspense with a reason.
+        The same file again does nothing; overlapping files book each line once. Raises a StatementRefused, with nothing
+        booked, for a file that is broken or not of our accounts.
         """
         assets = await self._ledger.assets()
         scales = {account.asset: _known(assets, account).scale for account in self.accounts}
-        found = await asyncio.to_thread(read_statements, content, file=filename, scales=scales)
-        sources = [(self._account_of(statement, filename), statement) for statement in found]
-        digest = hashlib.sha256(content).digest()
-        rows = [
-            self._row(account, statement, digest=digest, ordinal=ordinal, file=filename)
-            for ordinal, (account, statement) in enumerate(sources)
-        ]
-        for row, (account, statement) in zip(rows, sources, strict=True):
-            await self._check_told_alike(row, account, statement)
-        imported: list[ImportedStatement] = []
-        replays = 0
-        for row, (account, statement) in zip(rows, sources, strict=True):
-            done, replayed = await self._import(row, account, statement)
-            imported.append(done)
-            replays += replayed
+        bars = progress or NoBars()
+        with LineSpool() as spool:
+            with bars.bar("reading", None) as read_on:
+                found = await asyncio.to_thread(
+                    _read, stream, filename, scales, _Counted(spool, read_on), self._account_names()
+                )
+            if found.status is not None:
+                done, again = await self._reporting.take_status(found.status, file=filename, digest=found.digest)
+            elif found.returns is not None:
+                done, again = await self._reporting.take_returns(found.returns, file=filename, digest=found.digest)
+            else:
+                return await self._take_statements(found, spool, filename, assets, bars)
         return StatementReceipt(
             file=filename,
-            sha256=digest.hex(),
-            replayed=replays == len(sources),
-            statements=tuple(imported),
-            warnings=tuple(_warning(done, assets[done.asset]) for done in imported if done.gap),
+            sha256=found.digest.hex(),
+            format=found.format,
+            replayed=again,
+            statements=(),
+            warnings=done.notes,
+            messages=(done,),
         )
 
     async def closing_balances(self) -> list[ClosingBalance]:
@@ -120,24 +183,56 @@ class BankRail:
             ]
         return [balance for balance in latest if balance is not None]
 
+    # Statements
+
+    async def _take_statements(
+        self, found: _Read, spool: LineSpool, filename: str, assets: Mapping[str, Asset], bars: Bars
+    ) -> StatementReceipt:
+        sources = [(self._account_of(statement, filename), statement) for statement in found.statements]
+        rows = [
+            self._row(account, statement, digest=found.digest, ordinal=ordinal, file=filename)
+            for ordinal, (account, statement) in enumerate(sources)
+        ]
+        for ordinal, (row, (account, _)) in enumerate(zip(rows, sources, strict=True)):
+            await self._check_told_alike(row, account, spool, ordinal)
+        imported: list[ImportedStatement] = []
+        replays = 0
+        with bars.bar("booking", sum(statement.lines for statement in found.statements)) as book_on:
+            for ordinal, (row, (account, _)) in enumerate(zip(rows, sources, strict=True)):
+                done, replayed = await self._import(row, account, spool, ordinal, book_on)
+                imported.append(done)
+                replays += replayed
+        return StatementReceipt(
+            file=filename,
+            sha256=found.digest.hex(),
+            format=found.format,
+            replayed=replays == len(sources),
+            statements=tuple(imported),
+            warnings=tuple(_warning(done, assets[done.asset]) for done in imported if done.gap),
+        )
+
     def _account_of(self, statement: Statement, filename: str) -> BankAccount:
         for account in self.accounts:
             if account.iban == statement.account and account.asset == statement.currency:
                 return account
-        known = ", ".join(f"{account.iban} in {account.asset}" for account in self.accounts) or "none"
+        known = ", ".join(f"{account.name} in {account.asset}" for account in self.accounts) or "none"
         raise ForeignAccount(
-            f"a statement of account {statement.account} in {statement.currency}; ours are {known}",
+            f"a statement in {statement.currency} of an account that isn't configured here; ours are {known}",
             file=filename,
             line=statement.file_line,
-            account=statement.account,
             currency=statement.currency,
         )
+
+    def _account_names(self) -> dict[str, str]:
+        return {name: account.iban for account in self.accounts for name in account_names(account.iban)}
 
     def _row(
         self, account: BankAccount, statement: Statement, *, digest: bytes, ordinal: int, file: str
     ) -> store.StatementRow:
         return store.StatementRow(
             id=named("stm", account.name, statement.id, digest.hex(), str(ordinal)),
+            kind=statement.kind,
+            format=statement.format,
             account=account.name,
             asset=account.asset,
             bank_id=statement.id,
@@ -145,114 +240,75 @@ class BankRail:
             opening=statement.opening,
             closing=statement.closing,
             closing_on=statement.closing_on,
-            lines=len(statement.lines),
+            lines=statement.lines,
             pending=statement.pending,
             file=file,
             file_sha256=digest,
             received_at=self._clock.now(),
         )
 
-    async def _check_told_alike(self, row: store.StatementRow, account: BankAccount, statement: Statement) -> None:
+    async def _check_told_alike(
+        self, row: store.StatementRow, account: BankAccount, spool: LineSpool, ordinal: int
+    ) -> None:
         """Refuse a statement imported before from another file that now tells its lines in other words.
 
-        Its balances are the same, so what seems a new line is a known one: booking it would credit it twice.
+        Its balances are the same, so what seems a new line is a known one: booking it would credit it twice. So it is
+        with a statement of days that came in another format.
         """
-        book, lines = self._ledger.book, dict(with_ids(account.name, statement.lines))
+        if row.kind is not Kind.STATEMENT:
+            return
+        book = self._ledger.book
         async with tx(self._engine) as connection:
-            if not lines or not await store.told_before(connection, book, row):
-                return
-            known = await store.known_lines(connection, book, list(lines))
-        altered = next((line for line_id, line in lines.items() if line_id not in known), None)
-        if altered is not None:
+            other = await store.told_otherwise(connection, book, row)
+            told_before = await store.told_before(connection, book, row)
+        if other is not None:
             raise StatementDisagrees(
-                f"statement {statement.id} was imported before, with the same balances but without this line",
+                f"this account's statements came as {other} up to this day or later; the same days as {row.format}"
+                " would be booked twice",
                 file=row.file,
-                line=altered.file_line,
+                line=1,
             )
+        if not told_before:
+            return
+        for batch in in_batches(with_ids(account.name, spool.lines(ordinal)), LINES_PER_SUBMIT):
+            async with tx(self._engine) as connection:
+                known = await store.known_lines(connection, book, [line_id for line_id, _ in batch])
+            altered = next((line for line_id, line in batch if line_id not in known), None)
+            if altered is not None:
+                raise StatementDisagrees(
+                    f"statement {row.bank_id} was imported before, with the same balances but without this line",
+                    file=row.file,
+                    line=altered.file_line,
+                )
 
     async def _import(
-        self, row: store.StatementRow, account: BankAccount, statement: Statement
+        self,
+        row: store.StatementRow,
+        account: BankAccount,
+        spool: LineSpool,
+        ordinal: int,
+        book_on: Callable[[int], None],
     ) -> tuple[ImportedStatement, bool]:
         """What became of the statement, and whether it had been imported from this file before."""
         book = self._ledger.book
         async with tx(self._engine) as connection:
             row = await store.add_statement(connection, book, row)
         if row.imported_at is not None:
-            return _result(row, Counter({_KNOWN: row.lines})), True
-
+            return _result(row, Counter({KNOWN: row.lines})), True
         tally: Counter[str] = Counter()
-        lines = list(with_ids(account.name, statement.lines))
-        for start in range(0, len(lines), LINES_PER_SUBMIT):
-            tally += await self._book(row, lines[start : start + LINES_PER_SUBMIT])
+        for batch in in_batches(with_ids(account.name, spool.lines(ordinal)), LINES_PER_SUBMIT):
+            tally += await self._booking.book(row, account, batch)
+            book_on(len(batch))
         async with tx(self._engine) as connection:
             gap = await store.finish_statement(connection, book, row, self._clock.now())
         return _result(replace(row, gap=gap), tally), False
 
     # Lines
 
-    async def _book(self, statement: store.StatementRow, lines: Sequence[tuple[str, StatementLine]]) -> Counter[str]:
-        """Book those of these lines that the book doesn't have; count what became of each."""
-        place = Place(
-            book=self._ledger.book,
-            account=statement.account,
-            asset=statement.asset,
-            statement=statement.id,
-            bank_id=statement.bank_id,
-            now=self._clock.now(),
-        )
-        fresh = await self._read(place, lines)
-        noted = [reading for reading in fresh if _is_over_nothing(reading)]
-        moving = [reading for reading in fresh if not _is_over_nothing(reading)]
-        tally: Counter[str] = Counter({_KNOWN: len(lines) - len(fresh)})
-        tally += await self._note(place, noted)
-        owners = {match.owner for _, _, match in moving if isinstance(match, Matched)}
-        users = [user_account(owner, place.asset) for owner in sorted(owners)]
-        await self._ledger.ensure_open(place.bank, suspense_account(place.asset), *users)
-        tally += await self._submit(place, moving)
-        return tally
-
-    async def _submit(self, place: Place, moving: Sequence[Reading]) -> Counter[str]:
-        """Book the lines; what a user's account can't take goes to suspense after all."""
-        tally: Counter[str] = Counter()
-        instead: list[Group] = []
-        outcomes = await self._ledger.submit(*(self._group(place, reading) for reading in moving))
-        for reading, decided in zip(moving, outcomes, strict=True):
-            if isinstance(reading[2], Matched) and _credit_refused(decided):
-                instead.append(_instead(place, reading))
-            else:
-                tally += _count(reading[2], require_accepted(decided))
-        for decided in await self._ledger.submit(*instead):
-            tally += _count(Unmatched(Reason.ACCOUNT_REFUSED), require_accepted(decided))
-        return tally
-
-    async def _read(self, place: Place, lines: Sequence[tuple[str, StatementLine]]) -> list[Reading]:
-        """The lines that aren't kept yet, with whose they are."""
-        async with tx(self._engine) as connection:
-            known = await store.known_lines(connection, place.book, [line_id for line_id, _ in lines])
-            fresh = [(line_id, line, read_line(line)) for line_id, line in lines if line_id not in known]
-            wanted = {reading.reference for _, _, reading in fresh if isinstance(reading, Named)}
-            owners = await store.owners_of(connection, place.book, wanted)
-        return [(line_id, line, match_line(reading, owners)) for line_id, line, reading in fresh]
-
-    async def _note(self, place: Place, noted: Sequence[Reading]) -> Counter[str]:
-        rows = [
-            {"id": line_id, **line_values(place, line, LineState.NOTED, reason=Reason.ZERO_AMOUNT)}
-            for line_id, line, _ in noted
-        ]
-        async with tx(self._engine) as connection:
-            await store.add_lines(connection, place.book, rows)
-        return Counter({LineState.NOTED: len(rows), Reason.ZERO_AMOUNT: len(rows)})
-
-    def _group(self, place: Place, reading: Reading) -> Group:
-        line_id, line, match = reading
-        if isinstance(match, Matched):
-            return credit(place, line_id, line, match, top_up=new_id("top", self._clock, self._entropy))
-        return suspend(place, line_id, line, match)
-
     async def line(self, line: str) -> BankLine:
         """The bank line with this id. Raises UnknownLine."""
         async with tx(self._engine) as connection:
-            found = await store.load_line(connection, self._ledger.book, line)
+            found = await store.load_line(connection, self._vault, self._ledger.book, line)
         if found is None:
             raise UnknownLine(f"there is no bank line {line[:40]!r}", param="line")
         return found
@@ -261,7 +317,7 @@ class BankRail:
         """Lines in any of these states (all if none is named), oldest record first, from behind the line `after`."""
         async with tx(self._engine) as connection:
             return await store.list_lines(
-                connection, self._ledger.book, states=states, after=after, limit=min(limit, LIST_MAX)
+                connection, self._vault, self._ledger.book, states=states, after=after, limit=min(limit, LIST_MAX)
             )
 
     async def match(self, line: str, *, owner: str, key: RequestKey) -> TopUp:
@@ -284,6 +340,25 @@ class BankRail:
         assert booked.subject is not None
         return replace(await self._top_up(booked.subject), replayed=booked.replayed)
 
+    async def match_payout(self, line: str, *, payout: str, key: RequestKey) -> Payout:
+        """Say that a line in suspense was this payout: money out settles it, money in brings it back to its owner.
+
+        Raises UnknownLine, LineNotWaiting (also for another amount, or a payout that doesn't wait for such a line, or
+        if another was faster) and RefusedByBook.
+        """
+        waiting, found = await self.line(line), await self._payout(payout)
+        if await decided_before(self._ledger, key) is not None:
+            return replace(found, replayed=True)
+        _require_fit(waiting, found)
+        await self._ledger.ensure_open(suspense_account(waiting.asset), user_account(found.owner, waiting.asset))
+        group = settle_later(self._ledger.book, waiting, found, key=key, now=self._clock.now())
+        (outcomes,) = await self._ledger.submit(group)
+        refusal = outcomes[0].refusal or outcomes[-1].refusal
+        if refusal is not None and refusal.code is Refused.STALE_STATE:
+            raise LineNotWaiting(f"line {line} or payout {payout} doesn't wait any more")
+        booked = require_accepted(outcomes)[0]
+        return replace(await self._payout(payout), replayed=booked.replayed)
+
     # Users
 
     async def reference_for(self, owner: str) -> str:
@@ -296,6 +371,19 @@ class BankRail:
                 fresh = new_reference(self._entropy)
                 await store.add_reference(connection, self._ledger.book, owner, fresh, self._clock.now())
         raise BrokenInvariant(f"{REFERENCE_TRIES} payment references in a row were taken: the entropy source repeats")
+
+    async def virtual_iban_for(self, owner: str, account: BankAccount) -> str | None:
+        """The user's own IBAN at our bank, given when first asked for; None where the bank has none to give."""
+        if account.virtual_prefix is None:
+            return None
+        book = self._ledger.book
+        for _ in range(LIST_MAX):  # each round somebody gets a number, so the wait is bounded by who asks at once
+            async with tx(self._engine) as connection:
+                found = await store.virtual_number_of(connection, book, account.name, owner)
+                if found is not None:
+                    return virtual_iban(account, found)
+                await store.add_virtual_number(connection, book, account.name, owner, self._clock.now())
+        raise BrokenInvariant("no number for a virtual IBAN could be taken")
 
     async def top_ups(self, owner: str, *, before: str | None = None, limit: int = 50) -> list[TopUp]:
         """The user's top-ups, newest first, from behind the top-up `before`."""
@@ -311,8 +399,58 @@ class BankRail:
             raise BrokenInvariant(f"the book knows top-up {top_up}, its table doesn't")
         return found
 
+    async def _payout(self, payout: str) -> Payout:
+        async with tx(self._engine) as connection:
+            found = await payout_store.load(connection, self._vault, self._ledger.book, payout)
+        if found is None:
+            raise LineNotWaiting(f"there is no payout {payout[:40]!r}", param="payout")
+        return found
 
-_KNOWN = "known"
+
+class _Counted:
+    """Hands lines on and says how many, a thousand at a time."""
+
+    def __init__(self, spool: LineSpool, read_on: Callable[[int], None]) -> None:
+        self._add = spool.add
+        self._read_on = read_on
+        self._since = 0
+
+    def add(self, ordinal: int, line: object) -> None:
+        self._add(ordinal, line)  # type: ignore[arg-type]
+        self._since += 1
+        if self._since == LINES_PER_SUBMIT:
+            self._read_on(self._since)
+            self._since = 0
+
+
+def _read(stream: BinaryIO, file: str, scales: Mapping[str, int], sink: _Counted, accounts: Mapping[str, str]) -> _Read:
+    """All that a file says, its lines given to `sink`. Raises StatementRefused."""
+    start = stream.read(64)
+    stream.seek(0)
+    if is_mt940(start.removeprefix(b"\xef\xbb\xbf")):
+        return _read_mt940(stream, file, scales, sink, accounts)
+    guarded = GuardedStream(stream, file)
+    version = version_of(guarded)
+    format = version[:8]
+    if format.startswith("camt."):
+        statements = read_camt(guarded, version, file=file, scales=scales, sink=sink)
+        return _Read(format, guarded.sha256(), statements)
+    root = read_whole(guarded, version, file)
+    if format == "pain.002":
+        return _Read(format, guarded.sha256(), status=read_status(root, version, file=file))
+    return _Read(format, guarded.sha256(), returns=read_returns(root, version, file=file, scales=scales))
+
+
+def _read_mt940(
+    stream: BinaryIO, file: str, scales: Mapping[str, int], sink: _Counted, accounts: Mapping[str, str]
+) -> _Read:
+    import hashlib
+
+    content = stream.read(MESSAGE_BYTES_MAX + 1)
+    if len(content) > MESSAGE_BYTES_MAX:
+        raise UnsafeFile(f"more than the {MESSAGE_BYTES_MAX} bytes that are read of MT940", file=file)
+    statements = read_mt940(content, file=file, scales=scales, accounts=accounts, sink=sink)
+    return _Read(FORMAT, hashlib.sha256(content).digest(), statements)
 
 
 def _known(assets: Mapping[str, Asset], account: BankAccount) -> Asset:
@@ -323,32 +461,24 @@ def _known(assets: Mapping[str, Asset], account: BankAccount) -> Asset:
     return assets[account.asset]
 
 
-def _is_over_nothing(reading: Reading) -> bool:
-    return reading[2] == Unmatched(Reason.ZERO_AMOUNT)
-
-
-def _credit_refused(outcomes: tuple[Outcome, ...]) -> bool:
-    refusal = outcomes[0].refusal
-    return refusal is not None and refusal.code in _CREDIT_REFUSALS
-
-
-def _instead(place: Place, reading: Reading) -> Group:
-    line_id, line, match = reading
-    assert isinstance(match, Matched)
-    return suspend(place, line_id, line, Unmatched(Reason.ACCOUNT_REFUSED), owner=match.owner, attempt=2)
-
-
-def _count(match: Matched | Unmatched, outcomes: tuple[Outcome, ...]) -> Counter[str]:
-    if outcomes[0].replayed:
-        return Counter({_KNOWN: 1})
-    if isinstance(match, Matched):
-        return Counter({LineState.CREDITED: 1})
-    return Counter({LineState.SUSPENDED: 1, match.reason: 1})
+def _require_fit(line: BankLine, payout: Payout) -> None:
+    """Raises LineNotWaiting unless this line can be this payout's."""
+    require_suspended(line)
+    out = line.direction.name == "DEBIT"
+    if (line.account, line.asset, line.amount) != (payout.account, payout.asset, payout.amount):
+        raise LineNotWaiting(f"payout {payout.id} is of another account or amount than line {line.id}", param="payout")
+    if not (payout.state in OUTSIDE if out else payout.state is PayoutState.PAID):
+        raise LineNotWaiting(
+            f"payout {payout.id} is {payout.state}: it doesn't wait for such a line",
+            param="payout",
+            state=payout.state.value,
+        )
 
 
 def _result(row: store.StatementRow, tally: Counter[str]) -> ImportedStatement:
     return ImportedStatement(
         id=row.id,
+        kind=row.kind.value,
         account=row.account,
         bank_id=row.bank_id,
         asset=row.asset,
@@ -358,9 +488,12 @@ def _result(row: store.StatementRow, tally: Counter[str]) -> ImportedStatement:
         lines=row.lines,
         pending=row.pending,
         credited=tally[LineState.CREDITED],
+        paid=tally[LineState.PAID],
+        returned=tally[LineState.RETURNED],
         suspended=tally[LineState.SUSPENDED],
         noted=tally[LineState.NOTED],
-        known=tally[_KNOWN],
+        known=tally[KNOWN],
+        ahead=tally[AHEAD],
         gap=row.gap or 0,
         reasons={reason: tally[reason] for reason in Reason if tally[reason]},
     )

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from base.clock import Clock
 from base.entropy import Entropy
 from base.errors import OnebookError
+from fiat.personal import Vault
 from fiat.rails.booking import FeeBearer
 from fiat.rails.errors import NotCapable, RailMisconfigured, RateLimited, UnknownRail
 from fiat.rails.protocol import CALL_SECONDS, Capability, Rail
@@ -59,11 +60,15 @@ class Rails:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
-    """One book's rails and what they're worked with. `bearer`: who pays the providers' fees."""
+    """One book's rails and what they're worked with.
+
+    `vault` opens what is personal in bank lines. `bearer`: who pays the providers' fees.
+    """
 
     engine: AsyncEngine
     ledger: Ledger
     rails: Rails
+    vault: Vault
     clock: Clock
     entropy: Entropy
     bearer: FeeBearer = FeeBearer.HOUSE

@@ -15,7 +15,7 @@ from db.engine import tx
 from fiat.rails import store
 from fiat.rails.desk import Desk
 from fiat.rails.disputes import Disputes
-from fiat.rails.protocol import Capability, DisputeTruth, Listed, ObjectKind, RefundTruth
+from fiat.rails.protocol import Capability, DisputeTruth, Listed, ObjectKind, Rail, RefundTruth
 from fiat.rails.records import Webhook, WebhookState
 from fiat.rails.refunds import Refunds
 from fiat.rails.settlements import LOOK_EVERY, PAGES_MAX, Settlements
@@ -85,13 +85,21 @@ class Effects:
         """
         taken = 0
         for rail in self._desk.rails.all.values():
-            if Capability.DISPUTE in rail.capabilities and await self._is_time(rail.name, "disputes"):
-                for dispute in await self._disputes.list_all(limit=RECENT_MAX):
-                    if dispute.rail == rail.name and self._desk.clock.now() - dispute.created_at < WATCHED:
-                        await self._take(ObjectKind.DISPUTE, rail.name, dispute.source)
-                taken += await self._look_through(rail.name, "disputes", ObjectKind.DISPUTE, rail.list_disputes)
-            if Capability.REFUND in rail.capabilities and await self._is_time(rail.name, "refunds"):
-                taken += await self._look_through(rail.name, "refunds", ObjectKind.REFUND, rail.list_refunds)
+            try:
+                taken += await self._look_at(rail)
+            except OnebookError as error:  # one that is away keeps nobody from the others
+                log.warning("lists not read", rail=rail.name, code=error.code, reason=error.message)
+        return taken
+
+    async def _look_at(self, rail: Rail) -> int:
+        taken = 0
+        if Capability.DISPUTE in rail.capabilities and await self._is_time(rail.name, "disputes"):
+            for dispute in await self._disputes.list_all(limit=RECENT_MAX):
+                if dispute.rail == rail.name and self._desk.clock.now() - dispute.created_at < WATCHED:
+                    await self._take(ObjectKind.DISPUTE, rail.name, dispute.source)
+            taken += await self._look_through(rail.name, "disputes", ObjectKind.DISPUTE, rail.list_disputes)
+        if Capability.REFUND in rail.capabilities and await self._is_time(rail.name, "refunds"):
+            taken += await self._look_through(rail.name, "refunds", ObjectKind.REFUND, rail.list_refunds)
         return taken
 
     async def _hear(self, rail: str, kind: ObjectKind, object: str, told: list[Webhook]) -> None:

@@ -3,13 +3,14 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from base.errors import NotFound
+from base.errors import NotFound, OnebookError
 from base.ids import new_id
 from db.engine import tx
 from fiat import store as bank_store
-from fiat.bank.camt053 import Direction
+from fiat.bank.lines import Direction
 from fiat.bank.records import BankLine, LineState
 from fiat.errors import UnknownLine
 from fiat.rails import booking, store
@@ -41,6 +42,8 @@ CANDIDATES_MAX = 20
 
 _S = SettlementState
 
+log = structlog.get_logger()
+
 
 class Settlements:
     """Follows settlements, and matches them to bank lines."""
@@ -52,13 +55,17 @@ class Settlements:
         """Read what was settled where it's time to, and what is in it; how many settlements were read."""
         moved = 0
         for rail in self._desk.rails.all.values():
-            if Capability.SETTLEMENT in rail.capabilities:
+            if Capability.SETTLEMENT not in rail.capabilities:
+                continue
+            try:
                 moved += await self._look_through(rail)
                 async with tx(self._desk.engine) as connection:
                     unread = await store.unread_settlements(connection, self._desk.book, rail.name, limit=10)
                 for settlement in unread:
                     await self._read(rail, settlement)
                 moved += len(unread)
+            except OnebookError as error:  # one that is away keeps nobody from the others
+                log.warning("settlements not read", rail=rail.name, code=error.code, reason=error.message)
         return moved
 
     async def hear(self, rail: str, source: str) -> None:
@@ -77,7 +84,7 @@ class Settlements:
         if await decided_before(self._desk.ledger, key) is not None:
             return replace(found, replayed=True)
         async with tx(self._desk.engine) as connection:
-            kept = await bank_store.load_line(connection, self._desk.book, line)
+            kept = await bank_store.load_line(connection, self._desk.vault, self._desk.book, line)
         if kept is None:
             raise UnknownLine(f"there is no bank line {line[:40]!r}", param="line")
         _require_its_money(found, kept)
@@ -126,6 +133,7 @@ class Settlements:
         async with tx(self._desk.engine) as connection:
             return await store.suspended_lines(
                 connection,
+                self._desk.vault,
                 self._desk.book,
                 asset=settlement.asset,
                 amount=settlement.amount,

@@ -9,8 +9,9 @@ from sqlalchemy import Row, Select, Table, and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fiat.bank.camt053 import Direction
+from fiat.bank.lines import Direction
 from fiat.bank.records import BankLine, LineState
+from fiat.personal import Vault
 from fiat.rails.dispute_states import DisputeState
 from fiat.rails.protocol import Action, ActionKind, Capturing, EntryKind, ObjectKind
 from fiat.rails.records import Dispute, KeptEntry, PaymentMethod, Refund, Settlement, Webhook, WebhookState
@@ -209,7 +210,7 @@ async def load_entries(connection: AsyncConnection, book: str, settlement: str, 
 
 
 async def suspended_lines(
-    connection: AsyncConnection, book: str, *, asset: str, amount: int, limit: int
+    connection: AsyncConnection, vault: Vault, book: str, *, asset: str, amount: int, limit: int
 ) -> list[BankLine]:
     """Money in of this amount that waits in suspense, the oldest first."""
     c = lines.c
@@ -221,7 +222,7 @@ async def suspended_lines(
         c.amount == amount,
     )
     found = await connection.execute(query.order_by(c.recorded_at, c.id).limit(limit))
-    return [read_line(row) for row in found]
+    return [read_line(row, vault) for row in found]
 
 
 # Saved methods

@@ -154,7 +154,9 @@ class Orders:
         full = self.full(order)
         if "representation" in (call.header("prefer") or ""):
             return Answer(status, full)
-        short = {name: full[name] for name in ("id", "status", "payment_source", "payer", "links") if name in full}
+        short: Json = {
+            name: full[name] for name in ("id", "status", "payment_source", "payer", "links") if name in full
+        }
         unit = full["purchase_units"][0]
         if "payments" in unit:
             short["purchase_units"] = [{"reference_id": unit["reference_id"], "payments": unit["payments"]}]

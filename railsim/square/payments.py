@@ -27,6 +27,7 @@ class Payments:
             Operation("GET", "/v2/payments", self.listed),
             Operation("POST", "/v2/payments/cancel", self.cancel_by_key),
             Operation("GET", "/v2/payments/{id}", self.get),
+            Operation("PUT", "/v2/payments/{id}", self.update),
             Operation("POST", "/v2/payments/{id}/complete", self.complete),
             Operation("POST", "/v2/payments/{id}/cancel", self.cancel),
             Operation("POST", "/v2/refunds", self.refund),
@@ -124,11 +125,25 @@ class Payments:
         found = [one for one in self.store.payments.values() if begin <= one["created_at"] < end]
         return self.store.listed(call, found, field="payments")
 
+    def update(self, call: Call) -> Answer:
+        """Another amount for what isn't completed yet: never more than was approved."""
+        made = find(self.store.payments, call.path["id"], "payment")
+        told = call.body.get("payment")
+        if not isinstance(told, dict):
+            raise refused(400, "MISSING_REQUIRED_PARAMETER", "Field must be set", field="payment")
+        self._check_version(made, told)
+        self._check_approved(made)
+        amount = amount_of(told, "amount_money")
+        assert amount is not None
+        if amount > made["approved_money"]["amount"]:
+            raise refused(400, "AMOUNT_TOO_HIGH", "The amount is more than was approved.", field="payment.amount_money")
+        made |= {"amount_money": money(amount), "total_money": money(amount), "_amount": amount}
+        self._changed(made)
+        return Answer(200, {"payment": shown(made)})
+
     def complete(self, call: Call) -> Answer:
         made = find(self.store.payments, call.path["id"], "payment")
-        token = call.body.get("version_token")
-        if token is not None and token != made["version_token"]:
-            raise refused(409, "CONFLICT", "The version token doesn't match the payment's.", field="version_token")
+        self._check_version(made, call.body)
         self._check_approved(made)
         self._complete(made)
         return Answer(200, {"payment": shown(made)})
@@ -146,6 +161,11 @@ class Payments:
             if key is not None and made["_key"] == key and made["status"] == "APPROVED":
                 self._cancel(made)
         return Answer(200, {})
+
+    def _check_version(self, made: Json, told: Json) -> None:
+        token = told.get("version_token")
+        if token is not None and token != made["version_token"]:
+            raise refused(409, "CONFLICT", "The version token doesn't match the payment's.", field="version_token")
 
     def _check_approved(self, made: Json) -> None:
         if made["status"] != "APPROVED":

@@ -16,9 +16,9 @@ from railsim.square.saved import Saved
 from railsim.square.settlement import Disputes, Settlement
 from railsim.square.store import Store, error, refused
 
-KEYED = ("/v2/payments", "/v2/refunds", "/v2/cards", "/v2/customers")
-KEY_REQUIRED = ("/v2/payments", "/v2/refunds", "/v2/cards")
-KEY_LENGTH_MAX = {"/v2/payments": 45}
+KEYED = ("/v2/payments", "/v2/refunds", "/v2/cards", "/v2/customers", "/v2/payments/{id}")
+KEY_REQUIRED = ("/v2/payments", "/v2/refunds", "/v2/cards", "/v2/payments/{id}")
+KEY_LENGTH_MAX = {"/v2/payments": 45, "/v2/payments/{id}": 45}
 
 
 class Square(Provider):
@@ -84,7 +84,7 @@ class Square(Provider):
             return refusal.answer.copied(), refusal.remembered
 
     def _key(self, call: Call, operation: Operation) -> str | None:
-        if call.method != "POST" or operation.path not in KEYED:
+        if call.method not in ("POST", "PUT") or operation.path not in KEYED:
             return None
         key = call.body.get("idempotency_key")
         if key is None and operation.path not in KEY_REQUIRED:

@@ -20,6 +20,9 @@ TABLES = {
 }  # fmt: skip
 """Ids' prefixes and what they name."""
 
+ABSENT_AT_FIRST = frozenset({"failure_balance_transaction"})
+"""What can be expanded although an object doesn't have it yet."""
+
 Keep = Callable[[Json], bool]
 
 
@@ -145,6 +148,8 @@ class Store:
         if not isinstance(place, dict) or not keys:
             return
         if keys[0] not in place:
+            if keys[0] in ABSENT_AT_FIRST:
+                return
             raise invalid(f"This property cannot be expanded ({path}).", param="expand")
         value = place[keys[0]]
         if isinstance(value, str):

@@ -34,7 +34,7 @@ time.sleep(100)
 
 @pytest.fixture(scope="module", params=list(NodeKind))
 def chain(request, tmp_path_factory) -> Iterator[RunningChain]:
-    with start_local_chain(tmp_path_factory.mktemp("chain"), request.param) as running:
+    with start_local_chain(tmp_path_factory.mktemp("chain"), request.param, afresh=True) as running:
         yield running
 
 

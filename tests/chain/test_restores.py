@@ -36,6 +36,7 @@ async def test_f47_a_copy_of_a_database_is_halted_until_it_was_recovered(
     await begin(engine, clock)
     assert await halt(engine) is None
     await engine.dispose()
+    await database.leave()
     copy = f"{database.name}_copy"
     await create_database(postgres.admin_url, copy, template=database.name)
     restored = create_engine(at_database(postgres.app_url, copy))

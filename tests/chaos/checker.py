@@ -10,25 +10,15 @@ on chain decides whether a withdrawal was paid: each pays an address that nobody
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeAlias, TypeVar
 
-import asyncpg
 import httpx
 
+from tests.chaos.book_view import Book, Connection, Row, read_book
+from tests.chaos.chain_view import Chain, Json
 from tests.chaos.records import Asked, Facts
-
-TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
-"""keccak("Transfer(address,address,uint256)")."""
-
-BALANCE_OF = "0x70a08231"
-"""The selector of balanceOf(address)."""
-
-CALLS_AT_ONCE = 100
-"""Questions in one request to the node."""
 
 PAID, UNPAID = frozenset({"final"}), frozenset({"rejected", "cancelled", "reverted"})
 """How a withdrawal may end."""
@@ -41,11 +31,6 @@ GONE = frozenset({"orphaned", "reversed"})
 
 INTERNAL = frozenset({"sweep", "gas_topup", "refill"})
 """Kinds of own transactions that move the house's own from one of its addresses to another."""
-
-Json: TypeAlias = Any
-Row: TypeAlias = Any
-Connection: TypeAlias = "asyncpg.Connection[Any]"
-One = TypeVar("One")
 
 
 class Kind(StrEnum):
@@ -75,110 +60,9 @@ class Difference:
         return f"{self.kind}: {self.what}"
 
 
-@dataclass(slots=True)
-class Chain:
-    """The whole chain as one node tells it, read once. Hashes and addresses are lower-case hex."""
-
-    http: httpx.AsyncClient
-    url: str
-    hashes: dict[int, str] = field(default_factory=dict)
-    sent: dict[str, Json] = field(default_factory=dict)
-    """Every transaction, by its hash."""
-
-    async def ask(self, calls: Sequence[tuple[str, Sequence[object]]]) -> list[Json]:
-        results: list[Json] = []
-        for part in _parts(calls):
-            asked = [
-                {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
-                for number, (method, params) in enumerate(part)
-            ]
-            replies = (await self.http.post(self.url, json=asked)).json()
-            by_id = {reply["id"]: reply for reply in replies}
-            for number, (method, params) in enumerate(part):
-                reply = by_id[number]
-                assert "result" in reply, f"{method} {params}: {reply}"
-                results.append(reply["result"])
-        return results
-
-    async def read(self) -> None:
-        [head] = await self.ask([("eth_blockNumber", [])])
-        for block in await self.ask(
-            [("eth_getBlockByNumber", [hex(height), True]) for height in range(int(head, 16) + 1)]
-        ):
-            self.hashes[int(block["number"], 16)] = block["hash"]
-            for one in block["transactions"]:
-                self.sent[one["hash"]] = one
-
-    async def receipts(self, hashes: Iterable[str]) -> dict[str, Json]:
-        wanted = sorted(set(hashes))
-        found = await self.ask([("eth_getTransactionReceipt", [one]) for one in wanted])
-        return dict(zip(wanted, found, strict=True))
-
-    async def balances(self, asked: Sequence[tuple[str | None, str]]) -> list[int]:
-        """Of (contract or None, address), at the newest block."""
-        calls: list[tuple[str, Sequence[object]]] = [
-            ("eth_getBalance", [address, "latest"])
-            if contract is None
-            else ("eth_call", [{"to": contract, "data": BALANCE_OF + _padded(address)[2:]}, "latest"])
-            for contract, address in asked
-        ]
-        return [int(told, 16) for told in await self.ask(calls)]
-
-    async def transfers_to(self, addresses: Sequence[str]) -> list[Json]:
-        """The logs of all token transfers to these, each with its place in its receipt as `place`."""
-        logs: list[Json] = []
-        for part in _parts(addresses):
-            where = {"fromBlock": "0x0", "toBlock": "latest"}
-            [found] = await self.ask(
-                [("eth_getLogs", [{**where, "topics": [TRANSFER, None, [_padded(one) for one in part]]}])]
-            )
-            logs += found
-        receipts = await self.receipts(log["transactionHash"] for log in logs)
-        for log in logs:
-            here = [one["logIndex"] for one in receipts[log["transactionHash"]]["logs"]]
-            log["place"] = f"log:{here.index(log['logIndex'])}"
-        return logs
-
-
-@dataclass(slots=True)
-class Book:
-    """What the database says, read in one snapshot."""
-
-    number: int
-    accounts: list[Row]
-    lines: dict[int, Row]
-    """By account: the four counters that its lines add up to."""
-    open_holds: list[Row]
-    withdrawals: dict[str, Row]
-    conversions: dict[str, Row]
-    deposits: list[Row]
-    commands: Counter[str]
-    """How many commands have this id, of those that users asked for."""
-    subjects: dict[str, tuple[str, str]]
-    """By command: its subject, and its refusal if it was refused."""
-    sweeps: list[Row]
-    transactions: list[Row]
-    attempts: set[str]
-    addresses: list[Row]
-
-    def balance(self, name: str) -> int:
-        """Credits less debits of the account with this name; 0 where there is none."""
-        found = [one for one in self.accounts if one["name"] == name]
-        return int(found[0]["credits_posted"] - found[0]["debits_posted"]) if found else 0
-
-
-@asynccontextmanager
-async def connected(database_url: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(database_url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
 async def check(facts: Facts, connection: Connection) -> list[Difference]:
     """Every difference that there is. `connection` may be inside a transaction of its own."""
-    book = await _read_book(facts, connection)
+    book = await read_book(facts, connection)
     async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
         chain = Chain(http, facts.node_url)
         await chain.read()
@@ -191,9 +75,6 @@ async def check(facts: Facts, connection: Connection) -> list[Difference]:
             *await _deposits(facts, book, chain),
             *_users(facts, book),
         ]
-
-
-# The book by itself
 
 
 def _books_own(book: Book) -> Iterator[Difference]:
@@ -217,9 +98,6 @@ def _books_own(book: Book) -> Iterator[Difference]:
         for name in ("debits_pending", "credits_pending"):
             if int(account[name]) != held[account["account"], name]:
                 yield Difference(Kind.HOLD, f"{account['name']} {name} {account[name]}, but no hold explains it")
-
-
-# What was asked, and what became of it
 
 
 def _requests(facts: Facts, book: Book) -> Iterator[Difference]:
@@ -367,9 +245,6 @@ async def _custody(facts: Facts, book: Book, chain: Chain) -> list[Difference]:
     return found
 
 
-# What came in
-
-
 async def _deposits(facts: Facts, book: Book, chain: Chain) -> list[Difference]:
     """Each transfer to a user's address is one deposit that counts, and each deposit that counts is on the chain."""
     found: list[Difference] = []
@@ -478,9 +353,6 @@ async def _inner(owners: dict[str, str], chain: Chain) -> dict[str, int]:
     return has
 
 
-# What each user has
-
-
 def _users(facts: Facts, book: Book) -> Iterator[Difference]:
     """Deposits that count, less and plus what moved: that is what a user has, less what they owe."""
     due: Counter[tuple[str, str]] = Counter()
@@ -502,76 +374,6 @@ def _users(facts: Facts, book: Book) -> Iterator[Difference]:
             has = book.balance(f"{user}/wallet/{asset}") + book.balance(f"house/receivable:{user}/{asset}")
             if has != due[user, asset]:
                 yield Difference(Kind.USER, f"{user} has {has} {asset}, moved were {due[user, asset]}")
-
-
-# Reading the database
-
-
-async def _read_book(facts: Facts, connection: Connection) -> Book:
-    async with AsyncExitStack() as stack:
-        if not connection.is_in_transaction():
-            await stack.enter_async_context(connection.transaction(isolation="repeatable_read"))
-        number = await connection.fetchval("SELECT number FROM ledger_books WHERE book = $1", facts.book)
-        assert number is not None, f"there is no book {facts.book}"
-        commands = await connection.fetch(_COMMANDS, number)
-        return Book(
-            number=number,
-            accounts=await connection.fetch("SELECT * FROM ledger_accounts WHERE book = $1", number),
-            lines={row["account"]: row for row in await connection.fetch(_SUMS, number)},
-            open_holds=await connection.fetch(_OPEN_HOLDS, number),
-            withdrawals=_by_id(await connection.fetch("SELECT * FROM wallet_withdrawals WHERE book = $1", facts.book)),
-            conversions=_by_id(await connection.fetch("SELECT * FROM wallet_conversions WHERE book = $1", facts.book)),
-            deposits=await connection.fetch("SELECT * FROM wallet_deposits WHERE book = $1", facts.book),
-            commands=Counter(row["id"] for row in commands),
-            subjects={row["id"]: (row["subject"] or "", row["refusal"] or "") for row in commands},
-            sweeps=await connection.fetch("SELECT * FROM treasury_sweeps WHERE book = $1", facts.book),
-            transactions=await connection.fetch("SELECT * FROM chain_transactions WHERE book = $1", facts.book),
-            attempts={
-                row["tx_hash"]
-                for row in await connection.fetch("SELECT tx_hash FROM chain_attempts WHERE tx_hash IS NOT NULL")
-            },
-            addresses=await connection.fetch(
-                "SELECT * FROM chain_addresses WHERE book = $1 OR book IS NULL", facts.book
-            ),
-        )
-
-
-_COMMANDS = "SELECT id, subject, refusal FROM ledger_commands WHERE book = $1 AND id LIKE 'req:%'"
-
-_OPEN_HOLDS = """
-    SELECT h.debit, h.credit, h.remaining, d.name AS debit_name, c.subject
-      FROM ledger_holds h JOIN ledger_accounts d ON d.book = h.book AND d.account = h.debit
-      JOIN ledger_commands c ON c.book = h.book AND c.seq = h.hold
-     WHERE h.book = $1 AND h.state = 'open'
-"""
-
-_SUMS = """
-    SELECT account, sum(debits_posted) AS debits_posted, sum(credits_posted) AS credits_posted,
-           sum(debits_pending) AS debits_pending, sum(credits_pending) AS credits_pending
-      FROM (SELECT debit AS account, CASE kind WHEN 'posted' THEN amount ELSE 0 END AS debits_posted,
-                   0 AS credits_posted, pending AS debits_pending, 0 AS credits_pending FROM moved
-            UNION ALL
-            SELECT credit, 0, CASE kind WHEN 'posted' THEN amount ELSE 0 END, 0, pending FROM moved) AS sides
-     GROUP BY account
-"""
-_SUMS = (
-    "WITH moved AS (SELECT debit, credit, kind, amount, CASE WHEN kind = 'held' THEN amount WHEN hold IS NULL THEN 0"
-    " ELSE -amount END AS pending FROM ledger_lines WHERE book = $1)"
-) + _SUMS
-"""A line that is posted out of a hold, or released, lowers what is pending."""
-
-
-def _by_id(rows: Sequence[Row]) -> dict[str, Row]:
-    return {row["id"]: row for row in rows}
-
-
-def _parts(many: Sequence[One]) -> Iterator[Sequence[One]]:
-    for start in range(0, len(many), CALLS_AT_ONCE):
-        yield many[start : start + CALLS_AT_ONCE]
-
-
-def _padded(address: str) -> str:
-    return "0x" + address[2:].rjust(64, "0")
 
 
 def _status(receipt: Json) -> str:

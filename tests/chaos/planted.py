@@ -13,9 +13,10 @@ from chain import transactions
 from chain.transaction_states import State
 from db.engine import tx
 from ledger.commands import Group, Void, alone
-from wallet import store
+from wallet import withdrawal_store
 from wallet.deposits import Deposits
 from wallet.resources import Deposit, DepositState, Withdrawal
+from wallet.withdrawal_following import WithdrawalFollowing
 from wallet.withdrawal_states import WithdrawalState
 from wallet.withdrawal_steps import WithdrawalSteps
 
@@ -45,35 +46,41 @@ def _pay_again() -> None:
             started.append(True)
             async with tx(self._engine) as connection:
                 book = self._ledger.book
-                found = await store.load_open_withdrawals(connection, book, after=None, limit=100)
+                found = await withdrawal_store.load_open_withdrawals(connection, book, after=None, limit=100)
                 under_way = [one.id for one in found if one.state in UNDER_WAY]
                 sent = await transactions.find_all(connection, book=book, subjects=under_way)
                 again = [replace(one.payment, subject=f"{one.payment.subject}again") for one in sent.values()]
-                await transactions.reserve_all(connection, again, clock=self._clock, entropy=self._entropy)
+                await transactions.reserve_all(
+                    connection, again, clock=self._paying._clock, entropy=self._paying._entropy
+                )
         return await step(self)
 
     WithdrawalSteps.step = wrong  # type: ignore[method-assign]
 
 
 def _release_sent() -> None:
-    follow = WithdrawalSteps._follow
+    follow = WithdrawalFollowing.follow
 
-    async def wrong(self: WithdrawalSteps, mine: Sequence[Withdrawal]) -> int:
+    async def wrong(self: WithdrawalFollowing, mine: Sequence[Withdrawal]) -> int:
         book = self._ledger.book
         async with tx(self._engine) as connection:
             own = await transactions.find_all(connection, book=book, subjects=[one.id for one in mine])
             released = [one for one in mine if one.state is WithdrawalState.BROADCAST and _one_in_three(one.id)]
             released = [one for one in released if one.id in own and own[one.id].state is State.BROADCAST]
-            change = self._change(WithdrawalState.MINED)  # from which the table lets it be cancelled
+            change = self._moves.change(WithdrawalState.MINED)  # from which the table lets it be cancelled
             ids = [one.id for one in released]
-            await store.change_withdrawals(connection, book, ids, expect=WithdrawalState.BROADCAST, change=change)
-        moved = await self._end(
-            partial(self._released, replace(one, state=WithdrawalState.MINED), WithdrawalState.CANCELLED, "too late")
+            await withdrawal_store.change_withdrawals(
+                connection, book, ids, expect=WithdrawalState.BROADCAST, change=change
+            )
+        moved = await self._moves.end(
+            partial(
+                self._moves.released, replace(one, state=WithdrawalState.MINED), WithdrawalState.CANCELLED, "too late"
+            )
             for one in released
         )
         return moved + await follow(self, [one for one in mine if one not in released])
 
-    WithdrawalSteps._follow = wrong  # type: ignore[method-assign]
+    WithdrawalFollowing.follow = wrong  # type: ignore[method-assign]
 
 
 def _lose_deposits() -> None:

@@ -16,7 +16,8 @@ from typing import Any
 
 import asyncpg
 
-from tests.chaos.checker import Difference, Kind, check, connected
+from tests.chaos.book_view import connected
+from tests.chaos.checker import Difference, Kind, check
 from tests.chaos.crowd import Crowd, in_time
 from tests.chaos.faults import Striker
 from tests.chaos.house import HOT_SENDERS, NETWORK, House, make_house

@@ -7,34 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import checker, spoiling
-from tests.chaos.checker import check, connected
+from tests.chaos import spoiling
+from tests.chaos.book_view import connected
+from tests.chaos.checker import check
 from tests.chaos.plan import make_plan
 from tests.chaos.run import act, facts_of, finish, opened
 
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS = float(os.environ.get("SECONDS", "60"))
 USERS = 60
 
 
 def test_the_checker_imports_nothing_of_the_service():
     """Else it could be wrong in the same way."""
-    tree = ast.parse(Path(checker.__file__).read_text())
-    imported = {
-        name.partition(".")[0] if not name.startswith("tests") else name
-        for node in ast.walk(tree)
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-    }
-    own = {path.name for path in Path(checker.__file__).parents[2].iterdir() if path.is_dir()}
-    assert {name for name in imported if name in own or name.startswith("tests")} == {"tests.chaos.records"}
-    records = ast.parse((Path(checker.__file__).parent / "records.py").read_text())
-    modules = {node.module for node in ast.walk(records) if isinstance(node, ast.ImportFrom)}
-    assert modules == {"collections.abc", "dataclasses"}
+    own = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    allowed = {"tests.chaos.book_view", "tests.chaos.chain_view", "tests.chaos.records"}
+    for name in ("checker", "book_view", "chain_view", "records"):
+        imported = _imported(ROOT / "tests" / "chaos" / f"{name}.py")
+        assert {one for one in imported if one.partition(".")[0] in own} <= allowed, name
+
+
+def _imported(path: Path) -> set[str]:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    whole = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return whole | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
 
 
 @pytest.mark.slow

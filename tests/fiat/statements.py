@@ -1,7 +1,12 @@
 """Writes camt.053 files as banks write them, in both versions, for tests that bend one thing in them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from io import BytesIO
+
+from fiat.bank.camt import read_camt
+from fiat.bank.lines import Statement, StatementLine
+from fiat.bank.xml import GuardedStream, version_of
 
 IBAN = "DE89370400440532013000"
 DAY = date(2025, 12, 1)
@@ -28,6 +33,35 @@ class Entry:
     @property
     def signed(self):
         return self.cents if self.side == "CRDT" else -self.cents
+
+
+@dataclass(frozen=True)
+class Told:
+    """A statement with its lines, as the reader gave them."""
+
+    statement: Statement
+    lines: list[StatementLine]
+
+    def __getattr__(self, name):
+        return getattr(self.statement, name)
+
+
+@dataclass
+class Lines:
+    """A sink that keeps all lines in memory."""
+
+    by_ordinal: dict[int, list[StatementLine]] = field(default_factory=dict)
+
+    def add(self, ordinal, line):
+        self.by_ordinal.setdefault(ordinal, []).append(line)
+
+
+def read_statements(content, *, file, scales):
+    """All that a camt file says."""
+    lines = Lines()
+    stream = GuardedStream(BytesIO(content), file)
+    found = read_camt(stream, version_of(stream), file=file, scales=scales, sink=lines)
+    return [Told(statement, lines.by_ordinal.get(ordinal, [])) for ordinal, statement in enumerate(found)]
 
 
 def euros(cents):

@@ -21,6 +21,7 @@ from fiat.errors import (
     StatementDisagrees,
     UnknownLine,
 )
+from fiat.personal import Vault
 from fiat.references import new_reference, show
 from ledger.accounts import house_account, user_account
 from ledger.commands import BankEvidence, CloseAccount, Freeze, FreezeScope, alone
@@ -359,17 +360,17 @@ async def test_lists_go_page_by_page(rail, clock):
     assert len(await rail.lines(LineState.SUSPENDED, limit=3)) == 3
 
 
-async def test_a_bank_account_in_an_unknown_asset_is_a_configuration_error(database, ledger, clock, entropy):
+async def test_a_bank_account_in_an_unknown_asset_is_a_configuration_error(database, ledger, clock, entropy, vault):
     accounts = [BankAccount(name="francs", iban=IBAN, asset="CHF")]
-    rail = BankRail(database.engine(), ledger, clock=clock, entropy=entropy, accounts=accounts)
+    rail = BankRail(database.engine(), ledger, clock=clock, entropy=entropy, accounts=accounts, vault=vault)
     with pytest.raises(BankMisconfigured, match="francs"):
         await take(rail, Entry(1))
 
 
-def test_two_bank_accounts_cannot_share_a_name(database, ledger, clock, entropy):
+def test_two_bank_accounts_cannot_share_a_name(database, ledger, clock, entropy, vault):
     account = BankAccount(name="main", iban=IBAN, asset="EUR")
     with pytest.raises(BankMisconfigured):
-        BankRail(database.engine(), ledger, clock=clock, entropy=entropy, accounts=[account, account])
+        BankRail(database.engine(), ledger, clock=clock, entropy=entropy, accounts=[account, account], vault=vault)
 
 
 # Any statements at all
@@ -415,6 +416,7 @@ async def _import_runs(engine, book, days, draw):
         clock=clock,
         entropy=SeededEntropy(1),
         accounts=[BankAccount(name="house-bank", iban=IBAN, asset="EUR")],
+        vault=Vault({b"\1\2\3\4": bytes(32)}),
     )
     names = {"ADA": await rail.reference_for(ADA), "BOB": await rail.reference_for(BOB)}
     dated = [[_named(entry, names, DAY + timedelta(days=n)) for entry in day] for n, day in enumerate(days)]

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fiat.bank import camt053 as reader
-from fiat.bank.camt053 import Direction, read_statements
+from fiat.bank import xml
+from fiat.bank.lines import Direction
 from fiat.errors import ForeignAccount, MalformedFile, StatementDisagrees, UnknownFormat, UnsafeFile
-from tests.fiat.statements import DAY, IBAN, Entry, camt053
+from tests.fiat.statements import DAY, IBAN, Entry, camt053, read_statements
 
 SCALES = {"EUR": 2, "JPY": 0}
 PAID = Entry(1250, "Top-up of Ada", bank_reference="B-1")
@@ -119,7 +119,7 @@ def test_an_undeclared_entity_is_refused():
 
 
 def test_a_file_too_large_is_refused_unread(monkeypatch):
-    monkeypatch.setattr(reader, "FILE_BYTES_MAX", 1000)
+    monkeypatch.setattr(xml, "FILE_BYTES_MAX", 1000)
     assert refused(UnsafeFile, b"x" * 1001).facts["size"] == 1001
 
 
@@ -140,12 +140,12 @@ def test_every_cut_off_file_is_refused():
             read(content[:end])
 
 
-@pytest.mark.parametrize("name", ["camt.054.001.08", "camt.053.001.13", "pain.001.001.09"])
+@pytest.mark.parametrize("name", ["camt.052.001.08", "camt.053.001.13", "pain.001.001.09"])
 def test_another_message_or_version_is_named_with_the_known_ones(name):
     content = camt053(PAID).replace(b"camt.053.001.08", name.encode())
     stop = refused(UnknownFormat, content)
     assert name in str(stop)
-    assert stop.facts["known"] == ["camt.053.001.02", "camt.053.001.08"]
+    assert stop.facts["known"][:2] == ["camt.053.001.02", "camt.053.001.08"]
 
 
 def test_xml_without_a_namespace_is_refused():
@@ -174,8 +174,9 @@ def test_xml_without_a_namespace_is_refused():
 def test_what_breaks_the_schema_is_refused_with_its_line(was, becomes):
     content = camt053(PAID)
     assert was in content
-    at = content.count(b"\n", 0, content.index(was)) + 1
-    assert refused(MalformedFile, content.replace(was, becomes)).line in (at, at + 1)
+    lines = [number for number, line in enumerate(content.splitlines(), start=1) if was in line]
+    at = refused(MalformedFile, content.replace(was, becomes)).line
+    assert at in lines or at - 1 in lines
 
 
 def test_more_decimals_than_the_currency_has_are_refused():

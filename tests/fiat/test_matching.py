@@ -3,13 +3,13 @@ from datetime import UTC, date, datetime
 import pytest
 
 from base.entropy import SeededEntropy
-from fiat.bank.camt053 import Direction, read_statements
 from fiat.bank.identity import with_ids
-from fiat.bank.matching import EXPLANATIONS, Matched, Reason, Unmatched, match_line, read_line
+from fiat.bank.lines import Direction
+from fiat.bank.matching import EXPLANATIONS, Matched, Named, Reason, Unmatched, match_line, read_line
 from fiat.bank.records import BankAccount, BankLine, LineState, advance
 from fiat.errors import BankMisconfigured, LineNotWaiting
 from fiat.references import new_reference, show
-from tests.fiat.statements import Entry, camt053
+from tests.fiat.statements import Entry, camt053, read_statements
 
 ADA = new_reference(SeededEntropy(1))
 BOB = new_reference(SeededEntropy(2))
@@ -47,7 +47,9 @@ def lines_of(*entries, **more):
     ],
 )
 def test_whose_a_line_is(entry, expected):
-    assert match_line(read_line(line_of(entry)), OWNERS) == expected
+    reading = read_line(line_of(entry))
+    assert isinstance(reading, Named | Unmatched)
+    assert match_line(reading, OWNERS) == expected
 
 
 def test_every_reason_is_explained():
@@ -100,6 +102,7 @@ def bank_line(state, direction=Direction.CREDIT):
         reason=None,
         owner=None,
         top_up=None,
+        payout=None,
         recorded_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
 

@@ -92,7 +92,7 @@ async def test_a_settlement_is_matched_to_the_banks_line_and_what_is_in_it_fits(
     assert settlement.amount == 15_000 - FEE - fee_of(5_000)
     assert await world.at_provider() == await world.acts.balance("EUR") == 0
     text = camt053(Entry(settlement.amount, f"SANDBOX {source}"), Entry(settlement.amount + 1, "else"))
-    await rail.import_statement(text.encode(), filename="s.xml")
+    await rail.import_statement(text, filename="s.xml")
     (line,) = await world.rails.settlements.candidates(settlement)
     (other,) = [one for one in await rail.lines() if one.id != line.id]
     with pytest.raises(SettlementNotMatching):

@@ -1,6 +1,6 @@
 """The simulator for the tests of rails: one per module, every exchange checked against the official files."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from base.entropy import SeededEntropy
+from base.ids import new_id
 from railsim.house import House
 from railsim.server import running
 from tests.rails.counting import TOTALS
@@ -26,9 +28,9 @@ class Sim:
     control: httpx.Client
     inbox: Inbox
 
-    def tell(self, path: str, method: str = "POST", /, **told: Any) -> Any:
+    def tell(self, where: str, verb: str = "POST", /, **told: Any) -> Any:
         """Ask the control API; its refusals are failures of the test."""
-        answer = self.control.request(method, path, json=told)
+        answer = self.control.request(verb, where, json=told)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -39,6 +41,12 @@ class Sim:
         """All webhooks of a provider that have arrived, once none is on its way."""
         assert self.tell("/webhooks/wait", seconds=20)["idle"]
         return self.inbox.of(provider)
+
+
+@pytest.fixture
+def ids(sim: "Sim", entropy: SeededEntropy) -> Callable[[str], str]:
+    """Fresh ids of ours, of the simulator's time."""
+    return lambda prefix: new_id(prefix, sim.house.world.timeline, entropy)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from base.errors import ConfigError
+from fiat.personal import NoVault
 from fiat.rails.booking import provider_account
 from fiat.rails.desk import Desk, Rails
 from fiat.rails.inbox import Inbox
@@ -101,7 +102,14 @@ async def house(sim: Sim, database: Any, entropy: Any) -> AsyncIterator[House]:
     await ledger.create_book()
     await ledger.register_asset(EUR)
     paypal = rail(sim, assets={"EUR": EUR})
-    desk = Desk(engine=engine, ledger=ledger, rails=Rails([paypal]), clock=clock, entropy=entropy)
+    desk = Desk(
+        engine=engine,
+        ledger=ledger,
+        rails=Rails([paypal]),
+        vault=NoVault("no line of a bank is read here"),
+        clock=clock,
+        entropy=entropy,
+    )
     made = House(sim, ledger, services_of(desk, Inbox(desk)))
     yield made
     await made.rails.inbox.aclose()
@@ -174,27 +182,27 @@ class Nowhere:
     book = "main"
 
 
-def built(tmp_path: Any, clock: Any, entropy: Any, environment: str = "live", **told: Any) -> RailServices:
-    settings = settings_for(tmp_path, environment=environment, rails={"paypal": LIVE | told})
+def built(tmp_path: Any, clock: Any, entropy: Any, book: str = "live", **told: Any) -> RailServices:
+    settings = settings_for(tmp_path, environment=book, rails={"paypal": LIVE | told})
     assert LIVE["client_secret"] not in f"{settings!r}{settings.model_dump_json()}"
     return build_rails(settings, None, Nowhere(), clock=clock, entropy=entropy)  # type: ignore[arg-type]
 
 
 def test_the_settings_name_a_paypal_account(tmp_path, clock, entropy):
     assert set(built(tmp_path, clock, entropy).rails.all) == {"paypal"}
-    assert set(built(tmp_path, clock, entropy, "test", mode="sandbox").rails.all) == {"paypal"}
+    assert set(built(tmp_path, clock, entropy, "test", environment="sandbox").rails.all) == {"paypal"}
 
 
 @pytest.mark.parametrize(
-    ("environment", "told", "said"),
+    ("book", "told", "said"),
     [
-        ("live", {"mode": "sandbox"}, "only in a test book"),
-        ("live", {"base_url": "http://127.0.0.1:1"}, "live PayPal has one address"),
-        ("test", {"mode": "sandbox", "base_url": "https://elsewhere.example"}, "name the certificate_hosts"),
+        ("live", {"environment": "sandbox"}, "credit users money that nobody paid"),
+        ("live", {"base_url": "http://127.0.0.1:1"}, "credit users money that nobody paid"),
+        ("test", {"base_url": "https://elsewhere.example"}, "name the certificate_hosts"),
         ("live", {"certificate_roots": "nowhere.pem"}, "can't be read"),
         ("live", {"client_id": "?"}, "copy it again"),
     ],
 )
-def test_settings_of_paypal_that_can_t_work_say_what_to_do(tmp_path, clock, entropy, environment, told, said):
+def test_settings_of_paypal_that_can_t_work_say_what_to_do(tmp_path, clock, entropy, book, told, said):
     with pytest.raises(ConfigError, match=said):
-        built(tmp_path, clock, entropy, environment, **told)
+        built(tmp_path, clock, entropy, book, **told)

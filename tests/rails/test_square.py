@@ -30,26 +30,26 @@ def code_of(refused: Any) -> str:
 async def test_a_payment_completes_at_once_and_carries_its_fee(sim: Sim, client: AsyncSquare):
     made = await pay(client)
     assert (made.status, made.processing_fee[0].amount_money.amount) == ("COMPLETED", 320)
-    assert (await client.payments.get(payment_id=made.id)).payment.id == made.id  # type: ignore[union-attr]
+    assert (await client.payments.get(payment_id=made.id)).payment.id == made.id
 
 
 async def test_without_autocomplete_a_payment_waits_to_be_completed_or_cancelled(sim: Sim, client: AsyncSquare):
     first, second, third = [await pay(client, autocomplete=False) for _ in range(3)]
     assert first.status == "APPROVED"
     done = await client.payments.complete(payment_id=first.id, version_token=first.version_token)
-    assert done.payment.status == "COMPLETED"  # type: ignore[union-attr]
+    assert done.payment.status == "COMPLETED"
     with pytest.raises(ApiError) as refused:
         await client.payments.cancel(payment_id=first.id)
     assert code_of(refused) == "BAD_REQUEST"
-    assert (await client.payments.cancel(payment_id=second.id)).payment.status == "CANCELED"  # type: ignore[union-attr]
+    assert (await client.payments.cancel(payment_id=second.id)).payment.status == "CANCELED"
     sim.advance(days=7)
-    assert (await client.payments.get(payment_id=third.id)).payment.status == "CANCELED"  # type: ignore[union-attr]
+    assert (await client.payments.get(payment_id=third.id)).payment.status == "CANCELED"
 
 
 async def test_what_an_unanswered_request_made_is_cancelled_by_its_key(sim: Sim, client: AsyncSquare):
     made = await pay(client, autocomplete=False, idempotency_key="k-unanswered")
     await client.payments.cancel_by_idempotency_key(idempotency_key="k-unanswered")
-    assert (await client.payments.get(payment_id=made.id)).payment.status == "CANCELED"  # type: ignore[union-attr]
+    assert (await client.payments.get(payment_id=made.id)).payment.status == "CANCELED"
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ async def test_refunds_have_limits_and_complete_later(sim: Sim, client: AsyncSqu
     assert first is not None
     assert first.status == "PENDING"
     sim.advance(seconds=60)
-    assert (await client.refunds.get(refund_id=first.id)).refund.status == "COMPLETED"  # type: ignore[union-attr]
+    assert (await client.refunds.get(refund_id=first.id)).refund.status == "COMPLETED"
     more: Any = {"amount": 6_001, "currency": "USD"}
     with pytest.raises(ApiError) as refused:
         await client.refunds.refund_payment(idempotency_key="r-2", payment_id=made.id, amount_money=more)
@@ -97,11 +97,11 @@ async def test_a_refund_can_fail_later_and_may_be_tried_again(sim: Sim, client: 
     first = (await client.refunds.refund_payment(idempotency_key="f-1", payment_id=made.id, amount_money=whole)).refund
     assert first is not None
     sim.advance(seconds=3_600)
-    assert (await client.refunds.get(refund_id=first.id)).refund.status == "FAILED"  # type: ignore[union-attr]
+    assert (await client.refunds.get(refund_id=first.id)).refund.status == "FAILED"
     again = (await client.refunds.refund_payment(idempotency_key="f-2", payment_id=made.id, amount_money=whole)).refund
     assert again is not None
     sim.advance(seconds=60)
-    assert (await client.refunds.get(refund_id=again.id)).refund.status == "COMPLETED"  # type: ignore[union-attr]
+    assert (await client.refunds.get(refund_id=again.id)).refund.status == "COMPLETED"
 
 
 async def test_disputes_are_won_lost_or_accepted(sim: Sim, client: AsyncSquare):
@@ -114,7 +114,7 @@ async def test_disputes_are_won_lost_or_accepted(sim: Sim, client: AsyncSquare):
     sim.tell(f"/disputes/{opened[0]}", provider="square", won=True)
     sim.tell(f"/disputes/{opened[1]}", provider="square", won=False)
     await client.disputes.accept(dispute_id=opened[2])
-    states = [(await client.disputes.get(dispute_id=id)).dispute.state for id in opened]  # type: ignore[union-attr]
+    states = [(await client.disputes.get(dispute_id=id)).dispute.state for id in opened]
     assert states == ["WON", "LOST", "ACCEPTED"]
     listed = [one.id async for one in await client.disputes.list(states="WON")]
     assert listed == [opened[0]]
@@ -127,10 +127,10 @@ async def test_a_payout_lists_its_entries_page_by_page(sim: Sim, client: AsyncSq
     [id] = sim.tell("/settlements", provider="square")["payouts"]
     payout = (await client.payouts.get(payout_id=id)).payout
     assert payout is not None
-    assert (payout.status, payout.amount_money.amount) == ("SENT", 3 * 9_680)  # type: ignore[union-attr]
+    assert (payout.status, payout.amount_money.amount) == ("SENT", 3 * 9_680)
     entries = [one async for one in await client.payouts.list_entries(payout_id=id, limit=2)]
-    assert [one.type_charge_details.payment_id for one in entries] == [one.id for one in made]  # type: ignore[union-attr]
-    assert [one.net_amount_money.amount for one in entries] == [9_680] * 3  # type: ignore[union-attr]
+    assert [one.type_charge_details.payment_id for one in entries] == [one.id for one in made]
+    assert [one.net_amount_money.amount for one in entries] == [9_680] * 3
     sim.advance(days=1)
     assert id in [one.id async for one in await client.payouts.list(status="PAID")]
 
@@ -143,7 +143,7 @@ async def test_a_payout_to_the_bank_can_end_otherwise(sim: Sim, client: AsyncSqu
     states = []
     for _ in range(2):
         sim.advance(days=1)
-        states.append((await client.payouts.get(payout_id=id)).payout.status)  # type: ignore[union-attr]
+        states.append((await client.payouts.get(payout_id=id)).payout.status)
     assert (
         states == {"failed": ["FAILED", "FAILED"], "pending": ["SENT", "SENT"], "returned": ["PAID", "FAILED"]}[outcome]
     )
@@ -173,7 +173,7 @@ async def test_cursors_page_through_and_hold_for_their_question_only(sim: Sim, c
     got = [one.id async for one in first][:5]
     assert got == made
     raw = await client.payments.list(limit=2)
-    cursor = raw.response.cursor  # type: ignore[union-attr]
+    cursor = raw.response.cursor
     with pytest.raises(ApiError) as refused:
         await client.payments.list(limit=2, cursor=cursor, sort_order="ASC")
     assert code_of(refused) == "INVALID_CURSOR"

@@ -98,8 +98,9 @@ async def test_the_same_key_gives_the_first_answer_marked_as_replayed(sim: Sim, 
     assert first.id == again.id
     assert again.last_response is not None
     assert again.last_response.headers["idempotent-replayed"] == "true"
+    other: Any = {**given, "amount": 701}
     with pytest.raises(stripe.IdempotencyError) as refused:
-        await client.v1.payment_intents.create_async({**given, "amount": 701}, {"idempotency_key": "k-same"})
+        await client.v1.payment_intents.create_async(other, {"idempotency_key": "k-same"})
     assert refused.value.http_status == 400
     sim.advance(days=1)
     assert (await client.v1.payment_intents.create_async(given, {"idempotency_key": "k-same"})).id != first.id
@@ -215,9 +216,13 @@ async def test_a_payout_to_the_bank_can_end_otherwise(sim: Sim, client: stripe.S
 
 async def test_cards_are_saved_for_a_customer_and_charged_later(sim: Sim, client: stripe.StripeClient):
     owner = await client.v1.customers.create_async({"email": "ada@example.com", "metadata": {"user": "usr_1"}})
-    setup = await client.v1.setup_intents.create_async(
-        {"customer": owner.id, "payment_method": "pm_card_visa", "confirm": True, "payment_method_types": ["card"]}
-    )
+    asked: Any = {
+        "customer": owner.id,
+        "payment_method": "pm_card_visa",
+        "confirm": True,
+        "payment_method_types": ["card"],
+    }
+    setup = await client.v1.setup_intents.create_async(asked)
     assert setup.status == "succeeded"
     [card] = (await client.v1.customers.payment_methods.list_async(owner.id)).data
     done = await pay(client, payment_method=card.id, customer=owner.id, off_session=True)

@@ -13,9 +13,9 @@ MONDAY = datetime(2025, 12, 1, 9, 0, tzinfo=UTC)
 
 
 @contextmanager
-def bank_with_our_account(*, balance: int = 0) -> Iterator[DemoBank]:
+def bank_with_our_account(*, balance: int = 0, at: datetime = MONDAY) -> Iterator[DemoBank]:
     """A running bank at which we hold one account in euros."""
-    with running_bank(at=MONDAY) as bank:
+    with running_bank(at=at) as bank:
         bank.open_account(OUR_ACCOUNT, iban=OUR_IBAN, balance=balance)
         yield bank
 

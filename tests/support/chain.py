@@ -18,6 +18,7 @@ from typing import Any
 from chain import local
 from chain.local import RECEIPT_SECONDS, LocalChain, NodeKind
 from chain.local_blocks import Snapshot, reorganise, take_snapshot
+from tests.support.lent_hardhat import lent_hardhat
 
 PREPARE = local.hardhat_project() / "prepare.py"
 
@@ -156,12 +157,20 @@ def start_local_chain(
     chain_id: int | None = None,
     block_seconds: int | None = None,
     epoch_slots: int | None = None,
+    afresh: bool = False,
 ) -> Iterator[RunningChain]:
     """A fresh chain on a free port with our tokens on it, ended on leaving. Options as in `LocalChain.start`.
 
     `folder` gets `chain.json` and `node.log`; a second chain in the same test takes a folder of its own.
+    A Hardhat without options is one that an earlier test gave back, if there is one (`tests.support.lent_hardhat`);
+    `afresh`: never.
     """
     prepare_hardhat()
+    options = (port, chain_id, block_seconds, epoch_slots)
+    if NodeKind(kind) is NodeKind.HARDHAT and not afresh and options == (None,) * len(options):
+        with lent_hardhat(folder / "local-chain") as node:
+            yield RunningChain(node)
+        return
     with LocalChain.start(
         kind,
         folder / "local-chain",

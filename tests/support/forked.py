@@ -257,7 +257,8 @@ def grow(descriptor: int) -> None:
     gc.freeze()
     assert threading.active_count() == 1, "what has threads can't be forked"
     begin = _answer_until_forked(socket.socket(fileno=descriptor))
-    begin()
+    status = begin()
+    sys.exit(status if isinstance(status, int) else 0)  # as `python -m` does with what its main returns
 
 
 def _answer_until_forked(asked: socket.socket) -> Callable[[], object]:

@@ -14,15 +14,29 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import asyncpg
+from sqlalchemy.event import listen
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
 from db.engine import create_engine
 from db.errors import ServerInUse
 from db.migrate import migrate
-from db.server import PostgresServer, Running, at_database, clean, create_database, drop_database
-from tests.support.reused import give_back, remember_template, take_spare
+from db.server import (
+    ADMIN,
+    APP,
+    OWNER,
+    PostgresServer,
+    Running,
+    at_database,
+    clean,
+    create_database,
+    drop_database,
+    scram_verifier,
+)
+from tests.support.reused import give_back, leave, remember_template, take_spare
 from tests.support.waiting import eventually
 
 MEMORY = Path("/dev/shm")
@@ -54,17 +68,47 @@ class Database:
     """One test's own database, migrated to head. `owner_url` owns it, `app_url` is the service's role."""
 
     name: str
-    owner_url: str
-    app_url: str
-    admin_url: str
+    _server: Running = field(repr=False)
     _engines: list[AsyncEngine] = field(default_factory=list, repr=False)
+    _reached: list[str] = field(default_factory=list, repr=False)
+    """Roles whose address was told, or that connected."""
+
+    @property
+    def owner_url(self) -> str:
+        return self._tell(OWNER)
+
+    @property
+    def app_url(self) -> str:
+        return self._tell(APP)
+
+    @property
+    def admin_url(self) -> str:
+        return self._tell(ADMIN)
+
+    @property
+    def untouched(self) -> bool:
+        """Nobody connected, nor was told how: it is as it was handed out."""
+        return not self._reached
 
     def engine(self, *, owner: bool = False, admin: bool = False, pool_size: int = 10) -> AsyncEngine:
         """A new engine as the service's role (or the owner, or the superuser); closed when the test ends."""
-        url = self.admin_url if admin else self.owner_url if owner else self.app_url
-        engine = create_engine(url, pool_size=pool_size)
+        role = ADMIN if admin else OWNER if owner else APP
+        engine = create_engine(self._url(role), pool_size=pool_size)
+        listen(engine.sync_engine, "connect", lambda *_: self._reached.append(role))
         self._engines.append(engine)
         return engine
+
+    async def leave(self) -> None:
+        """Nobody but the test is connected any more: for a copy of the database, say."""
+        await leave(self._url(ADMIN))
+
+    def _tell(self, role: str) -> str:
+        self._reached.append(role)
+        return self._url(role)
+
+    def _url(self, role: str) -> str:
+        urls = {OWNER: self._server.owner_url, APP: self._server.app_url, ADMIN: self._server.admin_url}
+        return at_database(urls[role], self.name)
 
 
 @contextmanager
@@ -75,6 +119,7 @@ def throwaway_server(name: str = "postgres", *, prefer: str | None = None) -> It
     clean(folder)
     try:
         with PostgresServer(folder, prefer=prefer, settings=THROWAWAY, outside=_place()) as running:
+            asyncio.run(_ease_passwords(running))
             asyncio.run(_make_template(running))
             yield running
     finally:
@@ -88,15 +133,14 @@ async def fresh_database(server: Running, template: str = TEMPLATE) -> AsyncIter
     if name is None:
         name = f"test_{os.getpid()}_{next(_numbers)}"
         await create_database(server.admin_url, name, template=template)
-    owner, app, admin = (at_database(url, name) for url in (server.owner_url, server.app_url, server.admin_url))
-    database = Database(name, owner, app, admin)
+    database = Database(name, server)
     try:
         yield database
     finally:
         await _let_go(database._engines)
         for engine in database._engines:
             await engine.dispose()
-        if template != TEMPLATE or not await give_back(server.admin_url, name):
+        if template != TEMPLATE or not await give_back(server.admin_url, name, untouched=database.untouched):
             await drop_database(server.admin_url, name)
 
 
@@ -130,6 +174,18 @@ async def _let_go(engines: Sequence[AsyncEngine]) -> None:
         return not any(pool.checkedout() for pool in pools if isinstance(pool, QueuePool))
 
     await eventually("each connection is given back", all_are_back)
+
+
+async def _ease_passwords(server: Running) -> None:
+    """Let each login hash once, not 4,096 times: every test connects several times, and these passwords are random."""
+    connection = await asyncpg.connect(server.admin_url)
+    try:
+        for url in (server.admin_url, server.owner_url, server.app_url):
+            parts = urlsplit(url)
+            verifier = scram_verifier(unquote(parts.password or ""), rounds=1)
+            await connection.execute(f"ALTER ROLE {parts.username} PASSWORD '{verifier}'")
+    finally:
+        await connection.close()
 
 
 async def _make_template(server: Running) -> None:

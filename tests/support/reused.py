@@ -2,9 +2,15 @@
 
 A test that changed tables, triggers, functions or rights, filled more than a few megabytes, or altered what the
 migrations wrote leaves a database that is dropped instead.
+
+Whoever cleans stays connected between the tests, in a thread with a loop of its own, since each test's loop ends with
+it: a new connection has to learn every table first, which took most of the cleaning's time.
 """
 
+import asyncio
 import dataclasses
+import threading
+from functools import cache
 
 import asyncpg
 
@@ -41,6 +47,8 @@ class _Template:
 
 _templates: dict[str, _Template] = {}
 _spare: dict[str, list[str]] = {}
+_cleaners: dict[str, asyncpg.Connection] = {}
+"""By the database's address, as the superuser. Used in the cleaners' own loop only."""
 
 
 async def remember_template(admin_url: str, name: str) -> None:
@@ -64,19 +72,54 @@ async def take_spare(admin_url: str) -> str | None:
     return spare.pop() if spare else None
 
 
-async def give_back(admin_url: str, name: str) -> bool:
-    """Empty the database for the next test; False if it isn't fit for that, and is to be dropped."""
+async def give_back(admin_url: str, name: str, *, untouched: bool = False) -> bool:
+    """Empty the database for the next test; False if it isn't fit for that, and is to be dropped.
+
+    `untouched`: nobody was connected to it since it was taken, so that there is nothing to look at.
+    """
     template = _templates.get(admin_url)
     if template is None:
         return False
-    connection = await asyncpg.connect(at_database(admin_url, name))
-    try:
-        await _end_others(connection)
-        is_fit = await _emptied(connection, template)
-    finally:
-        await connection.close()
+    if untouched:
+        _spare[admin_url].append(name)
+        return True
+    cleaning = asyncio.run_coroutine_threadsafe(_clean(at_database(admin_url, name), template), _cleaning_loop())
+    is_fit = await asyncio.wrap_future(cleaning)
     if is_fit:
         _spare[admin_url].append(name)
+    return is_fit
+
+
+async def leave(url: str) -> None:
+    """Whoever cleaned the database at `url` (the superuser's address) after earlier tests disconnects."""
+    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_leave(url), _cleaning_loop()))
+
+
+async def _leave(url: str) -> None:
+    if cleaner := _cleaners.pop(url, None):
+        await cleaner.close()
+
+
+@cache
+def _cleaning_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="cleaning databases", daemon=True).start()
+    return loop
+
+
+async def _clean(url: str, template: _Template) -> bool:
+    cleaner = _cleaners.pop(url, None)
+    if cleaner is None or cleaner.is_closed():  # a test may have ended everybody's connections
+        cleaner = await asyncpg.connect(url)
+    is_fit = False
+    try:
+        await _end_others(cleaner)
+        is_fit = await _emptied(cleaner, template)
+    finally:
+        if is_fit:
+            _cleaners[url] = cleaner
+        else:
+            await cleaner.close()
     return is_fit
 
 

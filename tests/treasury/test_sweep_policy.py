@@ -45,15 +45,22 @@ def test_what_must_stay_stays_whatever_anybody_says_is_there(held):
 def test_a_coin_s_sweep_leaves_its_gas_and_what_must_stay(held, fee):
     amount = native_amount(held, fee_wei=fee)
     assert 0 <= amount <= sweepable(held)
-    assert amount == 0 or amount + fee + held.kept_back <= held.now
+    assert amount == 0 or amount + fee + held.kept_back <= min(held.recorded, held.at_final, held.now)
 
 
-@given(fee=UNITS, held=UNITS, kept=UNITS)
-def test_a_top_up_brings_exactly_what_is_lacking_and_what_must_stay_pays_no_gas(fee, held, kept):
-    brought = top_up(fee_wei=fee, held=held, kept_back=kept)
-    free = max(0, held - kept)
+@given(HOLDINGS, UNITS)
+def test_a_top_up_brings_exactly_what_is_lacking_and_what_must_stay_pays_no_gas(coins, fee):
+    brought, free = top_up(coins, fee_wei=fee), sweepable(coins)
     assert free + brought >= fee
     assert brought == 0 or free + brought == fee
+
+
+@given(UNITS, UNITS, UNITS, UNITS, UNITS)
+def test_what_a_node_says_is_there_beyond_what_is_on_record_pays_no_gas(amount, kept, fee, final, now):
+    true = holding(amount, kept_back=kept)
+    told = holding(amount, kept_back=kept, at_final=amount + final, now=amount + now)
+    assert native_amount(told, fee_wei=fee) == native_amount(true, fee_wei=fee)
+    assert top_up(told, fee_wei=fee) == top_up(true, fee_wei=fee)
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ from wallet.batch_results import LegResult
 from wallet.batch_store import load_legs
 from wallet.errors import CannotRebuild, NotCancellable
 from wallet.rebuilding import IN_A_BATCH, Fate, Rebuilding
-from wallet.store import change_withdrawals, load_withdrawal
 from wallet.withdrawal_states import WithdrawalState
+from wallet.withdrawal_store import change_withdrawals, load_withdrawal
 
 pytestmark = pytest.mark.slow
 

@@ -32,9 +32,9 @@ from wallet.batches import REFUSES, UNUSED, allowance_subjects
 from wallet.cancellations import Cancellations
 from wallet.errors import NotCancellable
 from wallet.lost_chains import LostChains
-from wallet.store import load_past
+from wallet.withdrawal_moves import NOT_ALLOWED
 from wallet.withdrawal_states import WithdrawalState
-from wallet.withdrawal_steps import NOT_ALLOWED
+from wallet.withdrawal_store import load_past
 from wiring.journal_payments import journal_payment
 from wiring.signing import XpubAddresses
 

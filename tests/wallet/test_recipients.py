@@ -314,12 +314,12 @@ async def test_what_would_not_be_credited_over_the_chain_is_not_credited_inside(
 @pytest.mark.slow
 async def test_f56_a_user_s_address_that_cannot_be_screened_is_not_paid_and_the_request_can_be_repeated(rich, tmp_path):
     to = await bobs(rich)
-    rich.withdrawals.steps.screening = {"local": Away()}
+    rich.withdrawals.steps.screening["local"] = Away()
     with pytest.raises(ScreeningUnavailable):
         await ask(rich, to=to)
     path = tmp_path / "listed.txt"
     path.write_text(f"{to}\n")
-    rich.withdrawals.steps.screening = {"local": ScreeningList(path)}
+    rich.withdrawals.steps.screening["local"] = ScreeningList(path)
     with pytest.raises(RecipientListed):
         await ask(rich, to=to)
     assert (await rich.user(ALICE, "USDC")).available == 100_000_000

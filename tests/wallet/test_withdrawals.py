@@ -12,7 +12,7 @@ from ledger.commands import Freeze, FreezeScope, Post, Posting, Unfreeze, alone
 from ledger.errors import RefusedByBook, RequestConflict
 from tests.wallet.conftest import ALICE, BOB, USDC, FixedRates, OneSender, fund, key
 from tests.wallet.scripted_chain import digest, paid
-from wallet import store
+from wallet import withdrawal_store
 from wallet.errors import BelowMinimum, FeesUnknown, NotCancellable, OwnAddress, TokenContract
 from wallet.withdrawal_states import WaitingFor, WithdrawalState
 
@@ -247,12 +247,12 @@ class Away:
 
 async def test_f56_without_screening_it_waits(rich, tmp_path):
     withdrawal = await ask(rich)
-    rich.withdrawals.steps.screening = {"local": Away()}
+    rich.withdrawals.steps.screening["local"] = Away()
     await rich.withdrawals.step()
     found = await rich.withdrawals.get(ALICE, withdrawal.id)
     assert (found.state, found.waiting_for) == (WithdrawalState.HELD, "screening")
     path = tmp_path / "listed.txt"
-    rich.withdrawals.steps.screening = {"local": ScreeningList(path)}
+    rich.withdrawals.steps.screening["local"] = ScreeningList(path)
     await rich.withdrawals.step()
     assert (await rich.withdrawals.get(ALICE, withdrawal.id)).waiting_for == "screening"  # a list that isn't there
     path.write_text(f"{TO}  # somebody\n")
@@ -265,7 +265,7 @@ async def test_f56_without_screening_it_waits(rich, tmp_path):
 async def test_a_recipient_that_nobody_lists_is_paid(rich, tmp_path):
     path = tmp_path / "listed.txt"
     path.write_text(f"{'0x' + '11' * 20}\n")
-    rich.withdrawals.steps.screening = {"local": ScreeningList(path)}
+    rich.withdrawals.steps.screening["local"] = ScreeningList(path)
     withdrawal = await ask(rich)
     for _ in range(3):
         await rich.withdrawals.step()
@@ -348,7 +348,7 @@ async def test_f46_a_worker_that_read_it_long_ago_does_not_make_it_cancellable_a
     stale = await rich.withdrawals.get(ALICE, withdrawal.id)
     back = {"state": WithdrawalState.APPROVED, "cancellable": True, "updated_at": stale.updated_at}
     async with tx(database.engine()) as connection:
-        assert await store.save_withdrawals(connection, rich.ledger.book, [(stale, back)]) == 0
+        assert await withdrawal_store.save_withdrawals(connection, rich.ledger.book, [(stale, back)]) == 0
     assert await rich.withdrawals.get(ALICE, withdrawal.id) == stale
     with pytest.raises(NotCancellable):
         await rich.withdrawals.cancel(key=key("c", withdrawal.id), owner=ALICE, withdrawal=withdrawal.id)

@@ -5,7 +5,7 @@ from alembic import op
 from db.migrations.ops import grant_app
 
 revision = "0025_rails"
-down_revision = "0023_refusal_codes"
+down_revision = "0024_bank"
 
 TOP_UPS = (
     "ALTER TABLE fiat_top_ups ALTER COLUMN source DROP NOT NULL",
@@ -50,7 +50,7 @@ LINES = (
     """
 ALTER TABLE fiat_bank_lines
     ADD CONSTRAINT ck_fiat_bank_lines_state_known
-        CHECK (state IN ('credited', 'suspended', 'matched', 'settled', 'noted')),
+        CHECK (state IN ('credited', 'paid', 'returned', 'suspended', 'matched', 'settled', 'noted')),
     ADD CONSTRAINT ck_fiat_bank_lines_settlement_when_settled CHECK ((state = 'settled') = (settlement IS NOT NULL))
 """,
 )

@@ -1,0 +1,255 @@
+"""Payouts as people meet them: asking, looking, giving up; and what a treasurer does with one that is in doubt."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from base.clock import Clock
+from base.entropy import Entropy
+from base.errors import NotFound
+from base.ids import new_id
+from db.engine import tx
+from fiat import payout_entries as entries
+from fiat import payout_store as store
+from fiat.errors import AmountOutOfBounds, NoPayoutRail, PayoutNotCancellable, PayoutNotInDoubt
+from fiat.payouts import PREFIX, Payout, PayoutBatch, PayoutState, Recipient, read_recipient
+from fiat.personal import Vault
+from ledger.asking import decide, decided_before
+from ledger.commands import Group, Void
+from ledger.engine import Ledger
+from ledger.errors import RefusedByBook
+from ledger.outcomes import Refused
+from ledger.requests import RequestKey
+
+_S = PayoutState
+
+LIST_MAX = 201
+"""Rows that a list returns at most: a page of 200, and one to know whether there are more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayoutTerms:
+    """How an asset is paid out: over which rail, from which of our accounts (`paying` in the book), and for what fee.
+
+    Amounts are smallest units; `maximum` None: any.
+    """
+
+    rail: str
+    account: str
+    paying: str
+    fee: int = 0
+    minimum: int = 1
+    maximum: int | None = None
+
+
+async def owing_nothing(owner: str) -> tuple[str, ...]:
+    """No account in which the owner could owe something."""
+    return ()
+
+
+class PayoutDesk:
+    """Takes requests for payouts. The worker's part is `fiat.payout_steps`, the evidence comes in by each rail."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        ledger: Ledger,
+        vault: Vault,
+        *,
+        terms: Mapping[str, PayoutTerms],
+        clock: Clock,
+        entropy: Entropy,
+        owing: Callable[[str], Awaitable[tuple[str, ...]]] = owing_nothing,
+    ) -> None:
+        """`terms` by asset. `owing` names the accounts in which an owner must owe the house nothing."""
+        self.terms = terms
+        self._engine = engine
+        self._ledger = ledger
+        self._vault = vault
+        self._clock = clock
+        self._entropy = entropy
+        self._owing = owing
+
+    # What users ask
+
+    async def request(self, *, key: RequestKey, owner: str, asset: str, amount: int, name: str, iban: str) -> Payout:
+        """Hold `amount` and the fee, and queue the payment to the account `iban` of `name`.
+
+        Raises NoPayoutRail, InvalidRecipient, AmountOutOfBounds, RequestConflict, and RefusedByBook
+        (`insufficient_funds`, `frozen`, `receivable_open`).
+        """
+        key = RequestKey(id=key.id, content=self._vault.digest(key.content))
+        if (first := await decided_before(self._ledger, key)) is not None:
+            return replace(await self.get(owner, first.subject or ""), replayed=True)
+        terms = self._terms_of(asset)
+        _require_within(terms, asset, amount)
+        payout = self._new(key, owner, asset, amount, terms, read_recipient(name, iban))
+        await self._ledger.ensure_open(*entries.accounts(payout, terms.paying))
+        hold = entries.hold(payout, owing_nothing=await self._owing(owner))
+        row = entries.kept(self._ledger.book, payout, *self._sealed(payout))
+        (outcome,) = await decide(self._ledger, Group((hold,), (row,), content=key.content))
+        if outcome.replayed:
+            return replace(await self.get(owner, outcome.subject or ""), replayed=True)
+        return payout
+
+    async def cancel(self, *, key: RequestKey, owner: str, payout: str) -> Payout:
+        """Give it up before it's submitted, and release the hold.
+
+        Raises NotFound, PayoutNotCancellable, RequestConflict.
+        """
+        found = await self.get(owner, payout)
+        try:
+            if await decided_before(self._ledger, key) is not None:
+                return replace(found, replayed=True)
+            if found.state is not _S.REQUESTED:
+                raise _too_late(found)
+            row = entries.moved(self._ledger.book, found, _S.CANCELLED, now=self._clock.now())
+            void = Void(id=key.id, subject=found.id, hold=found.hold)
+            (outcome,) = await decide(self._ledger, Group((void,), (row,), content=key.content))
+        except RefusedByBook as refusal:
+            if refusal.code == Refused.STALE_STATE:
+                raise _too_late(await self.get(owner, payout)) from refusal
+            raise
+        return replace(await self.get(owner, payout), replayed=outcome.replayed)
+
+    async def get(self, owner: str, payout: str) -> Payout:
+        """The owner's payout with this id. Raises NotFound, also for somebody else's."""
+        found = await self.find(payout)
+        if found.owner != owner:
+            raise NotFound(f"there is no payout {payout[:40]!r}", param="payout")
+        return found
+
+    async def list_for(
+        self, owner: str, *, before: str | None = None, after: str | None = None, limit: int = 50
+    ) -> list[Payout]:
+        """The owner's payouts, newest first (oldest first with `after`); `before` and `after` are ids."""
+        async with tx(self._engine) as connection:
+            return await store.list_payouts(
+                connection,
+                self._vault,
+                self._ledger.book,
+                owner=owner,
+                before=before,
+                after=after,
+                limit=min(limit, LIST_MAX),
+            )
+
+    # What a treasurer sees and does
+
+    async def find(self, payout: str) -> Payout:
+        """Anybody's payout. Raises NotFound."""
+        async with tx(self._engine) as connection:
+            found = await store.load(connection, self._vault, self._ledger.book, payout)
+        if found is None:
+            raise NotFound(f"there is no payout {payout[:40]!r}", param="payout")
+        return found
+
+    async def all(
+        self, *, state: PayoutState | None = None, before: str | None = None, after: str | None = None, limit: int = 50
+    ) -> list[Payout]:
+        """Everybody's payouts, or those in a state, newest first (oldest first with `after`)."""
+        async with tx(self._engine) as connection:
+            return await store.list_payouts(
+                connection,
+                self._vault,
+                self._ledger.book,
+                state=state,
+                before=before,
+                after=after,
+                limit=min(limit, LIST_MAX),
+            )
+
+    async def batches(
+        self, *, before: str | None = None, after: str | None = None, limit: int = 50
+    ) -> list[PayoutBatch]:
+        """What payouts were submitted with (for a bank: its files), newest first (oldest first with `after`)."""
+        async with tx(self._engine) as connection:
+            return await store.list_batches(
+                connection, self._ledger.book, before=before, after=after, limit=min(limit, LIST_MAX)
+            )
+
+    async def fail(self, *, key: RequestKey, payout: str) -> Payout:
+        """A treasurer says that the rail will never pay it, having asked there: its owner has the money back.
+
+        Only one in doubt (`unknown`): as long as the rail may still answer, its answer is waited for. If it's paid
+        after all, the bank's line waits in suspense. Raises NotFound, PayoutNotInDoubt, RequestConflict.
+        """
+        found = await self.find(payout)
+        try:
+            if await decided_before(self._ledger, key) is not None:
+                return replace(found, replayed=True)
+            if found.state is not _S.UNKNOWN:
+                raise _not_in_doubt(found)
+            row = entries.moved(self._ledger.book, found, _S.FAILED, now=self._clock.now(), reason="treasury")
+            void = Void(id=key.id, subject=found.id, hold=found.hold, metadata={"reason": "treasury"})
+            (outcome,) = await decide(self._ledger, Group((void,), (row,), content=key.content))
+        except RefusedByBook as refusal:
+            if refusal.code == Refused.STALE_STATE:
+                raise _not_in_doubt(await self.find(payout)) from refusal
+            raise
+        return replace(await self.find(payout), replayed=outcome.replayed)
+
+    # What a request becomes
+
+    def _terms_of(self, asset: str) -> PayoutTerms:
+        terms = self.terms.get(asset)
+        if terms is None:
+            known = ", ".join(sorted(self.terms)) or "none"
+            raise NoPayoutRail(
+                f"{asset[:12]!r} can't be paid out to a bank account; what can is {known}", param="asset"
+            )
+        return terms
+
+    def _new(
+        self, key: RequestKey, owner: str, asset: str, amount: int, terms: PayoutTerms, recipient: Recipient
+    ) -> Payout:
+        now: datetime = self._clock.now()
+        return Payout(
+            id=new_id(PREFIX, self._clock, self._entropy),
+            owner=owner,
+            rail=terms.rail,
+            account=terms.account,
+            asset=asset,
+            amount=amount,
+            fee=terms.fee,
+            state=_S.REQUESTED,
+            reason=None,
+            detail=None,
+            recipient=recipient,
+            hold=key.id,
+            batch=None,
+            accepted_at=None,
+            created_at=now,
+            updated_at=now,
+        )
+
+    def _sealed(self, payout: Payout) -> tuple[bytes, str]:
+        sealed = store.seal(self._vault, self._ledger.book, payout.id, payout.recipient)
+        return sealed, self._vault.mark(payout.recipient.iban)
+
+
+def _require_within(terms: PayoutTerms, asset: str, amount: int) -> None:
+    if amount < terms.minimum:
+        raise AmountOutOfBounds(
+            "less than the smallest payout", param="amount", asset=asset, minimum=terms.minimum, amount=amount
+        )
+    if terms.maximum is not None and amount > terms.maximum:
+        raise AmountOutOfBounds(
+            "more than the largest payout", param="amount", asset=asset, maximum=terms.maximum, amount=amount
+        )
+
+
+def _too_late(payout: Payout) -> PayoutNotCancellable:
+    return PayoutNotCancellable(
+        f"the payout is {payout.state}; it can be cancelled only until it's submitted",
+        param="payout",
+        state=payout.state.value,
+    )
+
+
+def _not_in_doubt(payout: Payout) -> PayoutNotInDoubt:
+    return PayoutNotInDoubt(
+        f"the payout is {payout.state}; only one that is unknown is ended by hand", state=payout.state.value
+    )

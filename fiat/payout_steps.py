@@ -1,0 +1,249 @@
+"""What the worker does with payouts: gathers requested ones, submits them by their rail, notes what became of it.
+
+A batch is written down with its payouts before its rail acts, so who dies in between does the same act again, under the
+same ids. A rail's `submit` must bear that: the same batch again has no second effect.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Protocol
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from base.clock import Clock
+from base.entropy import Entropy
+from base.errors import Unavailable
+from base.ids import new_id
+from db.engine import tx
+from fiat import payout_entries as entries
+from fiat import payout_store as store
+from fiat.errors import PayoutsHalted
+from fiat.payouts import BATCH_PREFIX, BatchState, Payout, PayoutBatch, PayoutState
+from fiat.personal import Vault
+from ledger.accounts import HOUSE, split_account_id, user_account
+from ledger.asking import stopping, work
+from ledger.commands import FreezeScope, Group
+from ledger.engine import Ledger
+
+BATCHES_PER_STEP = 20
+"""Batches submitted in one step."""
+
+SILENT_PER_STEP = 500
+
+_LOCK_SPACE = 0x6F62_7079
+"""First half of the advisory lock's key ("obpy"); the second is a hash of what is locked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What became of the act: SUBMITTED, UNKNOWN, or REJECTED with the rail's reason. Never guessed."""
+
+    state: BatchState
+    reason: str | None = None
+
+
+class PayoutRail(Protocol):
+    """A way out: a bank's files, a provider."""
+
+    @property
+    def rail(self) -> str:
+        """Which one."""
+        ...
+
+    def paying(self, account: str, asset: str) -> str:
+        """The house account of our account `account` there."""
+        ...
+
+    def handed_over(self) -> Iterable[str]:
+        """Ids of the batches that the rail's own side remembers; none where it has no memory that can be listed."""
+        ...
+
+    async def submit(self, batch: PayoutBatch, payouts: Sequence[Payout]) -> Submission:
+        """Ask for these payments, under the batch's and the payouts' own names.
+
+        Called again with the same batch after a crash: it must have one effect. Raises Unavailable if it surely had
+        none; an answer that didn't come is UNKNOWN.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathering:
+    """How payouts are put together: so many at most, and none waits longer for others. `silent_after`: then unknown."""
+
+    payouts_max: int = 500
+    wait: timedelta = timedelta(seconds=60)
+    silent_after: timedelta = timedelta(days=5)
+
+
+class PayoutSteps:
+    """Brings payouts of one rail out."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        ledger: Ledger,
+        vault: Vault,
+        rail: PayoutRail,
+        *,
+        gathering: Gathering,
+        clock: Clock,
+        entropy: Entropy,
+        reached: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`reached` is told the instants between durable steps: `prepared`, `submitted`, `noted`."""
+        self._engine = engine
+        self._ledger = ledger
+        self._vault = vault
+        self._rail = rail
+        self._gathering = gathering
+        self._clock = clock
+        self._entropy = entropy
+        self._reached = reached
+        self._remembers = False
+
+    async def step(self) -> int:
+        """Submit what is prepared, then what is to be gathered; returns how many payouts moved.
+
+        Does nothing while another process is at it. Raises what the rail's `submit` does.
+        """
+        async with self._turn() as mine:
+            if not mine:
+                return 0
+            await self._require_memory()
+            moved = await self._resume()
+            for account, asset, count, oldest in await self._waiting():
+                if count >= self._gathering.payouts_max or oldest + self._gathering.wait <= self._clock.now():
+                    batch = await self._gather(account, asset)
+                    if batch is not None:
+                        self._reached("prepared")
+                        moved += await self._submit(batch)
+            return moved + await self._give_up_waiting()
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[bool]:
+        """Whether it's this process's turn; the lock ends with its connection."""
+        name = {"space": _LOCK_SPACE, "name": f"{self._ledger.book}:{self._rail.rail}"}
+        async with self._engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            asked = text("SELECT pg_try_advisory_lock(:space, hashtext(:name))")
+            mine = bool((await connection.execute(asked, name)).scalar_one())
+            try:
+                yield mine
+            finally:
+                if mine:
+                    await connection.execute(text("SELECT pg_advisory_unlock(:space, hashtext(:name))"), name)
+
+    async def _require_memory(self) -> None:
+        """A rail that knows batches that the database doesn't: this is an older database, and would pay them again."""
+        if self._remembers:
+            return
+        ids = list(self._rail.handed_over())
+        async with tx(self._engine) as connection:
+            known = await store.known_batches(connection, self._ledger.book, ids)
+        lost = [id for id in ids if id not in known]
+        if lost:
+            raise PayoutsHalted(
+                f"{len(lost)} files were handed over that this database doesn't know, {lost[0]} first: it was put back"
+                " from a backup, so payouts that were made would be made again. See docs/bank.md",
+                batches=lost[:20],
+            )
+        self._remembers = True
+
+    async def _resume(self) -> int:
+        async with tx(self._engine) as connection:
+            batches = await store.prepared(connection, self._ledger.book, self._rail.rail, limit=BATCHES_PER_STEP)
+        moved = 0
+        for batch in batches:
+            moved += await self._submit(batch)
+        return moved
+
+    async def _waiting(self) -> list[tuple[str, str, int, datetime]]:
+        async with tx(self._engine) as connection:
+            return await store.waiting_with(connection, self._ledger.book, self._rail.rail)
+
+    async def _gather(self, account: str, asset: str) -> PayoutBatch | None:
+        """A batch of what may go out from this account now, written down; None if everything is frozen."""
+        freezes = await self._ledger.freezes()
+        if stopping(freezes, self._rail.paying(account, asset)):
+            return None
+        frozen = _frozen_owners(freezes, asset)
+        async with tx(self._engine) as connection:
+            found = await store.requested(
+                connection,
+                self._vault,
+                self._ledger.book,
+                self._rail.rail,
+                account,
+                asset,
+                besides=frozen,
+                limit=self._gathering.payouts_max,
+            )
+            if not found:
+                return None
+            now = self._clock.now()
+            batch = PayoutBatch(
+                id=new_id(BATCH_PREFIX, self._clock, self._entropy),
+                rail=self._rail.rail,
+                account=account,
+                asset=asset,
+                payouts=len(found),
+                total=sum(payout.amount for payout in found),
+                state=BatchState.PREPARED,
+                reason=None,
+                created_at=now,
+                updated_at=now,
+            )
+            await store.begin_batch(connection, self._ledger.book, batch, found)
+        return batch
+
+    async def _submit(self, batch: PayoutBatch) -> int:
+        async with tx(self._engine) as connection:
+            payouts = await store.members(connection, self._vault, self._ledger.book, [batch.id])
+        done = await self._rail.submit(batch, payouts)
+        self._reached("submitted")
+        if done.state is BatchState.REJECTED:
+            await self._release(payouts, done.reason)
+        async with tx(self._engine) as connection:
+            await store.end_batch(
+                connection, self._ledger.book, batch, done.state, now=self._clock.now(), reason=done.reason
+            )
+        self._reached("noted")
+        return len(payouts)
+
+    async def _release(self, payouts: Sequence[Payout], reason: str | None) -> None:
+        """The rail refused the act itself: every owner has the money back."""
+        now, book = self._clock.now(), self._ledger.book
+        refused = [payout for payout in payouts if payout.state is PayoutState.SUBMITTING]
+
+        def maker(payout: Payout, attempt: int) -> Group:
+            void = entries.released(payout, act=f"batch:{attempt}", said={"reason": reason or "rejected"})
+            row = entries.moved(book, payout, PayoutState.REJECTED, now=now, reason=reason)
+            return Group((void,), (row,))
+
+        refusals = await work(self._ledger, *(partial(maker, payout) for payout in refused))
+        if any(refusals):
+            raise Unavailable("payouts of a rejected batch moved on meanwhile; they are looked at again")
+
+    async def _give_up_waiting(self) -> int:
+        """Nothing was heard of a submitted payout for so long that nobody knows: a person asks the bank."""
+        before = self._clock.now() - self._gathering.silent_after
+        async with tx(self._engine) as connection:
+            return await store.silent_since(
+                connection, self._ledger.book, self._rail.rail, before, limit=SILENT_PER_STEP
+            )
+
+
+def _frozen_owners(freezes: Sequence[tuple[FreezeScope, str]], asset: str) -> list[str]:
+    """Users whose payouts in `asset` a freeze stops."""
+    owners = {target for scope, target in freezes if scope is FreezeScope.OWNER}
+    for scope, target in freezes:
+        if scope is FreezeScope.ACCOUNT:
+            owner, _, _ = split_account_id(target)
+            if owner != HOUSE and target == user_account(owner, asset):
+                owners.add(owner)
+    return sorted(owners)

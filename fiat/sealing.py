@@ -1,0 +1,65 @@
+"""Seals anew what is personal in the database: what older versions kept in clear, and what an older key sealed."""
+
+from collections.abc import Callable
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.engine import tx
+from fiat import payout_store, store
+from fiat.personal import Vault
+from fiat.tables import lines, payouts
+
+ROWS_PER_TX = 500
+"""Rows sealed in one tx, so that none is locked for long."""
+
+
+class Sealing:
+    """Goes through all rows, a part at a time; cut off, it's simply done again."""
+
+    def __init__(self, engine: AsyncEngine, vault: Vault, *, book: str) -> None:
+        self._engine = engine
+        self._vault = vault
+        self._book = book
+
+    async def seal_in_clear(self) -> int:
+        """Seal what an older version kept in clear; how many rows."""
+        total = 0
+        while count := await self._lines_in_clear():
+            total += count
+        return total
+
+    async def seal_all(self, *, sealed: Callable[[int], None] = lambda _: None) -> int:
+        """Seal what stands in clear or is sealed by an older key; how many rows. `sealed` is told of each part."""
+        total = 0
+        for part in (self._lines_in_clear, self._lines, self._payouts):
+            while count := await part():
+                sealed(count)
+                total += count
+        return total
+
+    async def _lines_in_clear(self) -> int:
+        async with tx(self._engine) as connection:
+            found = await store.lines_in_clear(connection, self._book, limit=ROWS_PER_TX)
+            for line, personal in found:
+                secret = self._vault.seal(personal, book=self._book, table=lines.name, row=line)
+                await store.reseal_line(connection, self._book, line, secret)
+        return len(found)
+
+    async def _lines(self) -> int:
+        async with tx(self._engine) as connection:
+            found = await store.lines_sealed_by_others(connection, self._book, self._vault.head, limit=ROWS_PER_TX)
+            for line, old in found:
+                personal = self._vault.open(old, book=self._book, table=lines.name, row=line)
+                secret = self._vault.seal(personal, book=self._book, table=lines.name, row=line)
+                await store.reseal_line(connection, self._book, line, secret)
+        return len(found)
+
+    async def _payouts(self) -> int:
+        async with tx(self._engine) as connection:
+            found = await payout_store.sealed_by_others(connection, self._book, self._vault.head, limit=ROWS_PER_TX)
+            for payout, old in found:
+                personal = self._vault.open(old, book=self._book, table=payouts.name, row=payout)
+                secret = self._vault.seal(personal, book=self._book, table=payouts.name, row=payout)
+                mark = self._vault.mark(personal.get("iban", ""))
+                await payout_store.reseal(connection, self._book, payout, secret, mark)
+        return len(found)

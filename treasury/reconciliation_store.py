@@ -1,0 +1,124 @@
+"""SQL of reconciliations and the breaks that they found."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, bindparam, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from treasury.records import Break, BreakReason, Finding, InFlight, JudgedNetwork, Reconciliation
+from treasury.tables import breaks, reconciliations
+
+
+async def lock_runs(connection: AsyncConnection, book: str) -> None:
+    """Let one run at a time record its findings; until the tx ends."""
+    await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"reconcile:{book}", 0))))
+
+
+async def load_breaks(connection: AsyncConnection, book: str, *, open_only: bool, limit: int) -> list[Break]:
+    """Breaks, the oldest open ones first, then the ended ones."""
+    query = select(breaks).where(breaks.c.book == book)
+    if open_only:
+        query = query.where(breaks.c.resolved_at.is_(None))
+    ordered = query.order_by(breaks.c.resolved_at.is_not(None), breaks.c.id).limit(limit)
+    return [_break(row) for row in await connection.execute(ordered)]
+
+
+async def insert_break(
+    connection: AsyncConnection, book: str, *, id: str, finding: Finding, run: str, now: datetime
+) -> None:
+    await connection.execute(
+        insert(breaks).values(
+            book=book,
+            id=id,
+            reason=finding.reason,
+            network=finding.network,
+            account=finding.account,
+            asset=finding.asset,
+            detail=finding.detail,
+            expected=finding.expected,
+            found=finding.found,
+            first_run=run,
+            last_run=run,
+            first_seen_at=now,
+            last_seen_at=now,
+        )
+    )
+
+
+async def see_break_again(
+    connection: AsyncConnection, book: str, *, id: str, finding: Finding, run: str, now: datetime
+) -> None:
+    await connection.execute(
+        update(breaks)
+        .where(breaks.c.book == book, breaks.c.id == id)
+        .values(expected=finding.expected, found=finding.found, last_run=run, last_seen_at=now)
+    )
+
+
+async def resolve_breaks(connection: AsyncConnection, book: str, ids: Iterable[str], *, now: datetime) -> None:
+    await connection.execute(
+        update(breaks).where(breaks.c.book == book, breaks.c.id == bindparam("ended")).values(resolved_at=now),
+        [{"ended": id} for id in ids],
+    )
+
+
+async def insert_run(connection: AsyncConnection, book: str, run: Reconciliation) -> None:
+    await connection.execute(
+        insert(reconciliations).values(
+            book=book,
+            id=run.id,
+            started_at=run.started_at,
+            finished_at=run.finished_at,
+            checks=run.checks,
+            breaks=run.open_breaks,
+            networks=[asdict(network) for network in run.networks],
+            in_flight=[
+                asdict(item) | {"amount": str(item.amount), "seen_at": item.seen_at.isoformat()}
+                for item in run.in_flight
+            ],
+        )
+    )
+
+
+async def load_runs(connection: AsyncConnection, book: str, *, before: str | None, limit: int) -> list[Reconciliation]:
+    """Runs, newest first. Breaks aren't kept per run, so only the newest one carries those that are open."""
+    query = select(reconciliations).where(reconciliations.c.book == book)
+    if before is not None:
+        query = query.where(reconciliations.c.id < before)
+    rows = await connection.execute(query.order_by(reconciliations.c.id.desc()).limit(limit))
+    return [_run(row) for row in rows]
+
+
+def _break(row: Row[Any]) -> Break:
+    return Break(
+        id=row.id,
+        reason=BreakReason(row.reason),
+        account=row.account,
+        asset=row.asset,
+        expected=row.expected,
+        found=row.found,
+        network=row.network,
+        detail=row.detail,
+        first_seen_at=row.first_seen_at,
+        last_seen_at=row.last_seen_at,
+        resolved_at=row.resolved_at,
+    )
+
+
+def _run(row: Row[Any]) -> Reconciliation:
+    return Reconciliation(
+        id=row.id,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        checks=row.checks,
+        open_breaks=row.breaks,
+        breaks=(),
+        networks=tuple(JudgedNetwork(**network) for network in row.networks),
+        in_flight=tuple(
+            InFlight(**item | {"amount": int(item["amount"]), "seen_at": datetime.fromisoformat(item["seen_at"])})
+            for item in row.in_flight
+        ),
+    )

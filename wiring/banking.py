@@ -1,0 +1,142 @@
+"""The bank rail from the settings: accounts, the vault of personal data, payouts and the folder of files."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from base.errors import ConfigError
+from fiat.bank.drop import DropFolder
+from fiat.bank.entries import bank_account
+from fiat.bank.outgoing import BankFiles
+from fiat.bank.pain001 import SCALE
+from fiat.bank.records import BankAccount
+from fiat.bank.service import BankRail
+from fiat.payout_desk import PayoutDesk, PayoutTerms
+from fiat.payout_steps import Gathering, PayoutSteps
+from fiat.personal import NoVault, Vault, load_vault
+from fiat.sealing import Sealing
+from fiat.top_ups import BANK
+from ledger.money import Asset, parse_amount
+from ledger.owing import receivable_accounts
+from wiring.settings import BankAccountSettings, Settings
+
+if TYPE_CHECKING:
+    from wiring.assemble import Parts
+
+Step = Callable[[], Awaitable[int]]
+
+
+def build_vault(settings: Settings) -> Vault:
+    """What seals and opens personal data. Raises PersonalKeyMissing where bank accounts need it and there's no key."""
+    given = settings.personal_keys
+    path = settings.path(settings.personal_key)
+    if not settings.bank_accounts and given is None and not path.exists():
+        return NoVault(f"personal data needs a key, and there is no {path}: `onebook bank new-key` makes one")
+    return load_vault(path, given=None if given is None else given.get_secret_value())
+
+
+def bank_accounts(settings: Settings) -> list[BankAccount]:
+    """Our accounts as configured."""
+    return [
+        BankAccount(
+            name=told.name,
+            iban=told.iban,
+            asset=told.asset,
+            holder=told.holder,
+            bic=told.bic,
+            virtual_prefix=told.virtual_prefix,
+        )
+        for told in settings.bank_accounts
+    ]
+
+
+def build_bank(parts: "Parts") -> BankRail:
+    """The bank rail over our configured accounts."""
+    return BankRail(
+        parts.engine,
+        parts.ledger,
+        clock=parts.clock,
+        entropy=parts.entropy,
+        accounts=bank_accounts(parts.settings),
+        vault=build_vault(parts.settings),
+    )
+
+
+def build_payout_desk(parts: "Parts") -> PayoutDesk:
+    """Payouts as people ask for them."""
+    return PayoutDesk(
+        parts.engine,
+        parts.ledger,
+        build_vault(parts.settings),
+        terms=payout_terms(parts.settings),
+        clock=parts.clock,
+        entropy=parts.entropy,
+        owing=partial(receivable_accounts, parts.ledger),
+    )
+
+
+def payout_terms(settings: Settings) -> dict[str, PayoutTerms]:
+    """By asset, what pays it out: the first account that may. Raises ConfigError for amounts that can't be read."""
+    terms: dict[str, PayoutTerms] = {}
+    if settings.bank.folder is None:
+        return terms
+    for number, told in enumerate(settings.bank_accounts):
+        if told.payouts and told.asset not in terms:
+            terms[told.asset] = _terms(settings, number, told)
+    return terms
+
+
+def _terms(settings: Settings, number: int, told: BankAccountSettings) -> PayoutTerms:
+    found = next((asset for asset in settings.assets if asset.code == told.asset), None)
+    if found is None or found.scale != SCALE:
+        where = settings.where("bank_accounts", number, "asset")
+        raise ConfigError(
+            f"{where}: payouts by bank need an asset of {SCALE} decimals; else set payouts = false here", param="asset"
+        )
+    asset = Asset(found.code, found.kind, found.scale)
+    maximum = told.payout_maximum
+    return PayoutTerms(
+        rail=BANK,
+        account=told.name,
+        paying=bank_account(told.name, told.asset),
+        fee=parse_amount(told.payout_fee, asset, param="payout_fee", least=0) if told.payout_fee else 0,
+        minimum=parse_amount(told.payout_minimum, asset, param="payout_minimum") if told.payout_minimum else 1,
+        maximum=parse_amount(maximum, asset, param="payout_maximum") if maximum else None,
+    )
+
+
+def bank_folder(settings: Settings) -> Path | None:
+    """The folder of files, absolute; None where there is none."""
+    return None if settings.bank.folder is None else settings.path(settings.bank.folder)
+
+
+def bank_steps(parts: "Parts", *, reached: Callable[[str], None] = lambda _: None) -> dict[str, Step]:
+    """What the worker does for banks: files in, payouts out. Nothing without a folder."""
+    folder = bank_folder(parts.settings)
+    if folder is None or not parts.settings.bank_accounts:
+        return {}
+    told = parts.settings.bank
+    files = BankFiles(folder, {account.name: account for account in bank_accounts(parts.settings)}, reached=reached)
+    payouts = PayoutSteps(
+        parts.engine,
+        parts.ledger,
+        build_vault(parts.settings),
+        files,
+        gathering=Gathering(
+            payouts_max=told.payouts_per_file,
+            wait=timedelta(seconds=told.payout_wait_seconds),
+            silent_after=timedelta(days=told.payout_silent_days),
+        ),
+        clock=parts.clock,
+        entropy=parts.entropy,
+        reached=reached,
+    )
+    drop = DropFolder(folder, build_bank(parts), clock=parts.clock)
+    return {"bank-files": drop.step, "payouts": payouts.step}
+
+
+def build_sealing(parts: "Parts") -> Sealing:
+    """What seals anew what is personal in the database."""
+    return Sealing(parts.engine, build_vault(parts.settings), book=parts.settings.book)
