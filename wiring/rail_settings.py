@@ -1,6 +1,5 @@
 """The settings of payment providers: `[rails]`, a table each. Secrets are in no repr."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
@@ -42,23 +41,16 @@ class SquareRailSettings(_Table):
     base_url: str | None = None
 
 
-class PayPalMode(StrEnum):
-    """Which of PayPal's two worlds: that with money, or its sandbox."""
+class PayPalRailSettings(_Table):
+    """A PayPal account (`fiat.rails.paypal.account.PayPalAccount`). `base_url`: a simulator's, only in a test book.
 
-    LIVE = "live"
-    SANDBOX = "sandbox"
-
-
-class PayPalSettings(_Table):
-    """A PayPal account. See `fiat.rails.paypal.account.PayPalAccount`; `certificate_roots` names a file of PEM.
-
-    `base_url`: another address than PayPal's own of this mode: a simulator's. Then `certificate_hosts` must be told.
+    `certificate_roots`: a file of PEM, instead of the public authorities, that webhooks' certificates come from.
     """
 
-    mode: PayPalMode = PayPalMode.LIVE
     client_id: str
     client_secret: SecretStr
     webhook_id: str
+    environment: Literal["live", "sandbox"] = "live"
     base_url: str | None = None
     certificate_hosts: tuple[str, ...] = ()
     certificate_roots: Path | None = None
@@ -73,4 +65,4 @@ class RailsSettings(_Table):
     sandbox: SandboxSettings | None = None
     stripe: StripeRailSettings | None = None
     square: SquareRailSettings | None = None
-    paypal: PayPalSettings | None = None
+    paypal: PayPalRailSettings | None = None

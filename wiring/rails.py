@@ -24,7 +24,6 @@ from fiat.rails.top_ups import TopUps
 from ledger.engine import Ledger
 from ledger.money import Asset
 from wiring.banking import build_vault
-from wiring.rail_settings import PayPalMode, PayPalSettings
 from wiring.settings import Environment, Settings
 
 
@@ -53,9 +52,7 @@ def build_rails(
     sandbox = _sandbox(settings, record, clock)
     if sandbox is not None:
         rails.append(sandbox)
-    rails += _cards(settings, clock)
-    if settings.rails.paypal is not None:
-        rails.append(_paypal(settings, settings.rails.paypal, clock))
+    rails += _cards(settings, clock) + _paypal(settings, clock)
     bearer = FeeBearer(settings.rails.fee_bearer)
     desk = Desk(
         engine=engine,
@@ -151,37 +148,26 @@ def _sandbox(settings: Settings, record: Record, clock: Clock) -> Sandbox | None
     return Sandbox(record, clock=clock, secret=told.webhook_secret.get_secret_value())
 
 
-def _paypal(settings: Settings, told: PayPalSettings, clock: Clock) -> Rail:
-    """PayPal's account. Raises ConfigError."""
+def _paypal(settings: Settings, clock: Clock) -> list[Rail]:
+    told = settings.rails.paypal
+    if told is None:
+        return []
     from fiat.rails.paypal.account import LIVE_URL, SANDBOX_URL, PayPalAccount
     from fiat.rails.paypal.rail import PayPal
 
-    if told.mode is PayPalMode.SANDBOX and settings.environment is not Environment.TEST:
-        raise ConfigError(
-            f"{settings.where('rails', 'paypal')}: PayPal's sandbox has no real money, so it runs only in a test book:"
-            ' set mode = "live" with the keys of a live app, or environment = "test" for an installation without real'
-            " value",
-            code="sandbox_in_live_book",
-            param="rails.paypal.mode",
-        )
-    if told.base_url is not None and told.mode is PayPalMode.LIVE:
-        raise ConfigError(
-            f"{settings.where('rails', 'paypal', 'base_url')}: live PayPal has one address: take base_url out, or set"
-            ' mode = "sandbox" for a simulator',
-            param="rails.paypal.base_url",
-        )
+    _require_real(settings, "paypal", play=told.environment == "sandbox" or told.base_url is not None)
     account = PayPalAccount(
         client_id=told.client_id,
         client_secret=told.client_secret.get_secret_value(),
         webhook_id=told.webhook_id,
-        base_url=told.base_url or (LIVE_URL if told.mode is PayPalMode.LIVE else SANDBOX_URL),
+        base_url=told.base_url or (LIVE_URL if told.environment == "live" else SANDBOX_URL),
         certificate_hosts=told.certificate_hosts,
         certificate_roots=_roots(settings, told.certificate_roots),
         cancel_url=told.cancel_url,
         brand_name=told.brand_name,
     )
     assets = {one.code: Asset(code=one.code, kind=one.kind, scale=one.scale) for one in settings.assets}
-    return PayPal(account, assets=assets, clock=clock)
+    return [PayPal(account, assets=assets, clock=clock)]
 
 
 def _roots(settings: Settings, named: Path | None) -> bytes | None:

@@ -67,13 +67,15 @@ def account(sim: Sim, **changes: Any) -> PayPalAccount:
     return PayPalAccount(**settings | changes)
 
 
-def rail(sim: Sim, *, refusing: tuple[str, str] | None = None, **changes: Any) -> PayPal:
+def rail(
+    sim: Sim, *, refusing: tuple[str, str] | None = None, assets: Mapping[str, Asset] = ASSETS, **changes: Any
+) -> PayPal:
     """The rail. `refusing`: an issue, and where a path must end to get it."""
     inner = httpx.AsyncHTTPTransport(verify=_NO_NEED)
     transport: httpx.AsyncBaseTransport = CheckingTransport(sim.checker, "paypal", inner)
     if refusing is not None:
         transport = Negative(*refusing, transport)
-    return PayPal(account(sim, **changes), assets=ASSETS, clock=SimulatedClock(sim), transport=transport)
+    return PayPal(account(sim, **changes), assets=assets, clock=SimulatedClock(sim), transport=transport)
 
 
 def fresh(sim: Sim, prefix: str = "top") -> str:

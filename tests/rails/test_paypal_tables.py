@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from fiat.rails.paypal.account import API_VERSIONS
 from fiat.rails.paypal.keys import still_known
 from fiat.rails.paypal.reading import Reader, our_reference
 from fiat.rails.paypal.refusals import DECLINES, read_refusal
+from fiat.rails.paypal.webhooks import KINDS
 from fiat.rails.protocol import DisputeStatus, PaymentStatus, PayoutStatus, RefundStatus
 from tests.rails.paypal_house import ASSETS
 from tests.rails.schemas import folder
@@ -143,6 +145,12 @@ def test_a_person_in_a_refusal_isn_t_repeated():
     refusal = read_refusal(400, {"name": "VALIDATION_ERROR", "message": "pat@example.com", "details": [detail]}, "d1")
     assert "pat" not in f"{refusal}{refusal!r}{refusal.as_error().message}{refusal.__dict__}"
     assert isinstance(refusal.as_error(), Declined)
+
+
+def test_the_page_for_operators_names_every_event_to_subscribe_to():
+    page = (Path(__file__).parents[2] / "docs" / "rails-paypal.md").read_text(encoding="utf-8")
+    for event in KINDS:
+        assert f"`{event}`" in page or f"`.{event.rpartition('.')[2]}`" in page, event
 
 
 # Money of disputes, by what moved

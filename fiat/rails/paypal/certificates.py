@@ -5,7 +5,9 @@ A webhook names its certificate by an address. Without these checks whoever send
 
 import asyncio
 import re
+import warnings
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -13,6 +15,7 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from fiat.rails.errors import EffectUnknown, RailMisconfigured, RefusalReason, WebhookRefused
@@ -25,6 +28,7 @@ CACHED_MAX = 16
 
 FILE_BYTES_MAX = 64 * 1024
 _KEY_BITS_MIN = 2048
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\n.+?\n-----END CERTIFICATE-----", re.DOTALL)
 _PATH = re.compile(r"/v1/notifications/certs/[A-Za-z0-9_-]{1,128}", re.ASCII)
 
 
@@ -111,16 +115,25 @@ class Certificates:
     @cached_property
     def _roots(self) -> Store:
         told = self._account.certificate_roots
-        if told is None:
-            import certifi
-
-            told = certifi.contents().encode()
         try:
-            return Store(x509.load_pem_x509_certificates(told))
+            return Store(_public_roots() if told is None else x509.load_pem_x509_certificates(told))
         except ValueError:
             raise RailMisconfigured(
                 f"rail {self._account.name}: certificate_roots holds no certificate in PEM", param="certificate_roots"
             ) from None
+
+
+def _public_roots() -> list[x509.Certificate]:
+    """The authorities that browsers trust; without the few whose certificates break RFC 5280, which may not be read."""
+    import certifi
+
+    roots = []
+    for block in _CERTIFICATE.findall(certifi.contents()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", CryptographyDeprecationWarning)
+            with suppress(ValueError, CryptographyDeprecationWarning):
+                roots.append(x509.load_pem_x509_certificate(block.encode()))
+    return roots
 
 
 def _refused(why: str) -> WebhookRefused:

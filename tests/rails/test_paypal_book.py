@@ -1,0 +1,208 @@
+"""PayPal and the book: real PostgreSQL, the provider over the wire; at the end both have the same to the cent."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from base.errors import ConfigError
+from fiat.personal import NoVault
+from fiat.rails.booking import provider_account
+from fiat.rails.desk import Desk, Rails
+from fiat.rails.inbox import Inbox
+from fiat.rails.protocol import RawWebhook
+from fiat.rails.refund_states import RefundState
+from fiat.rails.top_up_states import TopUpState
+from fiat.top_ups import TopUp
+from ledger.accounts import house_account, user_account
+from ledger.money import Asset, AssetKind
+from ledger.requests import RequestKey, request_key
+from ledger.service import PostgresLedger
+from railsim.money import from_text
+from tests.api.conftest import settings_for
+from tests.rails.conftest import Sim
+from tests.rails.paypal_house import SimulatedClock, rail
+from wiring.rails import RailServices, build_rails, services_of
+
+ADA = "usr_ada"
+EUR = Asset("EUR", AssetKind.FIAT, 2)
+MINUTE = 60
+
+
+@dataclass
+class House:
+    sim: Sim
+    ledger: PostgresLedger
+    rails: RailServices
+    numbers: int = 0
+
+    def key(self) -> RequestKey:
+        self.numbers += 1
+        return request_key(owner=ADA, route="POST /test", key=str(self.numbers), body={"n": self.numbers})
+
+    async def top_up(self, amount: int = 100_00) -> TopUp:
+        return await self.rails.top_ups.request(
+            key=self.key(), owner=ADA, rail="paypal", asset="EUR", amount=amount, return_url="https://us.example/back"
+        )
+
+    async def again(self, top_up: TopUp) -> TopUp:
+        return await self.rails.top_ups.get(ADA, top_up.id)
+
+    def approve(self, top_up: TopUp) -> None:
+        self.sim.tell("/customers/acts", provider="paypal", act="approve", id=top_up.source)
+
+    async def hear(self) -> None:
+        """Every webhook that PayPal has sent, the last one first, and each of them twice; then what follows."""
+        for got in [*reversed(self.sim.webhooks("paypal")), *self.sim.webhooks("paypal")]:
+            await self.rails.inbox.receive("paypal", RawWebhook(body=got.body, headers=got.headers))
+        await self.rails.effects.step()
+
+    async def work(self, *, seconds: int) -> None:
+        """Time passes and the worker works, without any webhook."""
+        self.sim.advance(seconds=seconds)
+        await self.rails.top_ups.steps.step()
+        await self.rails.refunds.step()
+        await self.rails.effects.look_through()
+
+    async def balance(self, account: str) -> int:
+        found = await self.ledger.account(account)
+        return 0 if found is None else found.balance
+
+    async def books_agree(self) -> None:
+        """What the book says that PayPal owes us is what PayPal has for us."""
+        assert -await self.balance(provider_account("paypal", "EUR")) == at_paypal(self.sim)
+
+
+def at_paypal(sim: Sim) -> int:
+    """The merchant's balance, by PayPal's own objects."""
+    store, total = sim.house.paypal.store, 0
+    for capture in store.captures.values():
+        if capture["status"] not in ("PENDING", "DECLINED", "FAILED"):
+            total += cents(capture["seller_receivable_breakdown"]["net_amount"])
+    total -= sum(one["_amount"] for one in store.refunds.values() if one["status"] == "COMPLETED")
+    for dispute in store.disputes.values():
+        for moved in dispute["money_movements"]:
+            total += cents(moved["amount"]) * (1 if moved["type"] == "CREDIT" else -1)
+    return total
+
+
+def cents(told: dict[str, str]) -> int:
+    found = from_text(told["value"], told["currency_code"])
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+async def house(sim: Sim, database: Any, entropy: Any) -> AsyncIterator[House]:
+    for table in ("orders", "captures", "refunds", "disputes"):
+        getattr(sim.house.paypal.store, table).clear()
+    clock, engine = SimulatedClock(sim), database.engine()
+    ledger = PostgresLedger(engine, clock=clock)
+    await ledger.create_book()
+    await ledger.register_asset(EUR)
+    paypal = rail(sim, assets={"EUR": EUR})
+    desk = Desk(
+        engine=engine,
+        ledger=ledger,
+        rails=Rails([paypal]),
+        vault=NoVault("no line of a bank is read here"),
+        clock=clock,
+        entropy=entropy,
+    )
+    made = House(sim, ledger, services_of(desk, Inbox(desk)))
+    yield made
+    await made.rails.inbox.aclose()
+    await paypal.aclose()
+
+
+async def test_a_top_up_its_refund_and_its_dispute_leave_book_and_paypal_equal(house: House):
+    asked = await house.top_up()
+    assert (asked.state, asked.source is None) == (TopUpState.REQUIRES_ACTION, False)
+    house.approve(asked)
+    await house.hear()
+    paid = await house.again(asked)
+    assert (paid.state, paid.captured, paid.fee) == (TopUpState.FINAL, 100_00, 3_98)
+    assert await house.balance(user_account(ADA, "EUR")) == 100_00
+    assert await house.balance(house_account("rail-fees", "EUR")) == -3_98
+    await house.hear()
+    await house.books_agree()
+
+    refund = await house.rails.refunds.request(key=house.key(), owner=ADA, top_up=asked.id, amount=30_00)
+    assert refund.state is RefundState.FINAL
+    await house.hear()
+    assert await house.balance(user_account(ADA, "EUR")) == 70_00
+    await house.books_agree()
+
+    dispute = house.sim.tell("/disputes", provider="paypal", payment=paid.capture_source)
+    await house.hear()
+    assert await house.balance(user_account(ADA, "EUR")) == 0
+    await house.books_agree()
+    house.sim.tell(f"/disputes/{dispute['dispute_id']}", provider="paypal", won=True)
+    await house.hear()
+    assert await house.balance(user_account(ADA, "EUR")) == 70_00
+    await house.books_agree()
+
+
+@pytest.mark.parametrize("fault", ["error_before", "error_after", "closed_after", "rate_limited"])
+@pytest.mark.parametrize("path", ["checkout/orders$", "/capture$"])
+async def test_without_answers_and_webhooks_a_payer_is_charged_and_credited_once(house: House, fault: str, path: str):
+    house.sim.tell("/switches", "POST", provider="paypal", kind=fault, method="POST", path=path)
+    asked = await house.top_up(40_00)
+    for _ in range(3):
+        await house.work(seconds=2 * MINUTE)
+    asked = await house.again(asked)
+    assert asked.state is TopUpState.REQUIRES_ACTION
+    house.approve(asked)
+    for _ in range(6):
+        await house.work(seconds=70 * MINUTE)
+    assert (await house.again(asked)).state is TopUpState.FINAL
+    assert await house.balance(user_account(ADA, "EUR")) == 40_00
+    assert [one["_amount"] for one in house.sim.house.paypal.store.captures.values()] == [40_00]
+    await house.books_agree()
+    if fault == "rate_limited":
+        house.sim.checker.problems[:] = [one for one in house.sim.checker.problems if "answer 429" not in one]
+
+
+async def test_who_never_approves_is_cancelled_after_a_day_and_pays_nothing(house: House):
+    asked = await house.top_up()
+    for _ in range(27):
+        await house.work(seconds=60 * MINUTE)
+    assert (await house.again(asked)).state is TopUpState.CANCELLED
+    await house.books_agree()
+    assert at_paypal(house.sim) == 0
+
+
+# Settings
+
+LIVE = {"client_id": "A" * 80, "client_secret": "E" * 80, "webhook_id": "9XL90610J3647323C"}
+
+
+class Nowhere:
+    book = "main"
+
+
+def built(tmp_path: Any, clock: Any, entropy: Any, book: str = "live", **told: Any) -> RailServices:
+    settings = settings_for(tmp_path, environment=book, rails={"paypal": LIVE | told})
+    assert LIVE["client_secret"] not in f"{settings!r}{settings.model_dump_json()}"
+    return build_rails(settings, None, Nowhere(), clock=clock, entropy=entropy)  # type: ignore[arg-type]
+
+
+def test_the_settings_name_a_paypal_account(tmp_path, clock, entropy):
+    assert set(built(tmp_path, clock, entropy).rails.all) == {"paypal"}
+    assert set(built(tmp_path, clock, entropy, "test", environment="sandbox").rails.all) == {"paypal"}
+
+
+@pytest.mark.parametrize(
+    ("book", "told", "said"),
+    [
+        ("live", {"environment": "sandbox"}, "credit users money that nobody paid"),
+        ("live", {"base_url": "http://127.0.0.1:1"}, "credit users money that nobody paid"),
+        ("test", {"base_url": "https://elsewhere.example"}, "name the certificate_hosts"),
+        ("live", {"certificate_roots": "nowhere.pem"}, "can't be read"),
+        ("live", {"client_id": "?"}, "copy it again"),
+    ],
+)
+def test_settings_of_paypal_that_can_t_work_say_what_to_do(tmp_path, clock, entropy, book, told, said):
+    with pytest.raises(ConfigError, match=said):
+        built(tmp_path, clock, entropy, book, **told)
