@@ -15,6 +15,8 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from base.errors import BrokenInvariant, ConfigError
 from base.files import write_atomically
 from fiat.errors import PersonalKeyMissing
@@ -59,7 +61,7 @@ class Vault:
 
     def seal(self, personal: Personal, *, book: str, table: str, row: str) -> bytes:
         """`personal`, sealed for this row alone. Empty texts aren't kept."""
-        plain = json.dumps({name: text for name, text in personal.items() if text}, ensure_ascii=False).encode()
+        plain = msgspec.json.encode({name: text for name, text in personal.items() if text})
         nonce = os.urandom(_NONCE_BYTES)
         sealed = self._ciphers[self._newest].encrypt(nonce, plain, _place(book, table, row))
         return _FORM + self._newest + nonce + sealed

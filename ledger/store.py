@@ -5,7 +5,7 @@ Amounts travel as decimal text: exact, and cheaper than Decimal. What answers pe
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from itertools import groupby
 from typing import Any
@@ -281,6 +281,8 @@ def _json_value(value: object) -> object:
         return "\\x" + value.hex()
     if isinstance(value, datetime):
         return instant_text(value)
+    if isinstance(value, date):  # without a time of day: a bank's booking day
+        return value.isoformat()
     if isinstance(value, Mapping):
         return {str(key): _nested(item) for key, item in value.items()}
     if isinstance(value, Sequence):

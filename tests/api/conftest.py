@@ -28,6 +28,7 @@ from chain.signing import OwnKey, Role
 from custody.derivation import AccountKeys
 from custody.derivation import Role as CustodyRole
 from db.engine import tx
+from fiat.personal import make_key_file
 from ledger.accounts import house_account, user_account
 from ledger.commands import Post, Posting, alone
 from ledger.money import Asset, parse_amount
@@ -95,6 +96,7 @@ def settings_for(home: Path, **more: Any) -> Settings:
             {"asset": "ETH", "network": "local", "decimals": 18},
         ],
         "bank_accounts": [{"name": "main", "iban": "DE89370400440532013000", "asset": "EUR"}],
+        "bank": {"folder": "bank"},
     }
     return Settings(**told | more)
 
@@ -206,6 +208,8 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 async def services(database: Database, settings: Settings, clock: ManualClock, entropy: SeededEntropy) -> Services:
     engine = database.engine()
+    if not settings.path(settings.personal_key).exists():
+        make_key_file(settings.path(settings.personal_key))
     ledger = PostgresLedger(engine, clock=clock, book=settings.book, entropy=entropy)
     await ledger.create_book()
     for asset in settings.assets:

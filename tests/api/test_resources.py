@@ -162,7 +162,7 @@ async def test_top_up_instructions_name_account_and_reference(stage: Stage):
     told = [(await stage.alice.post("/v1/top-ups/instructions")).json() for _ in range(2)]
     assert told[0] == told[1]
     assert told[0]["reference_shown"].replace(" ", "") == told[0]["reference"]
-    assert told[0]["accounts"] == [{"iban": "DE89370400440532013000", "asset": "EUR"}]
+    assert told[0]["accounts"] == [{"iban": "DE89370400440532013000", "asset": "EUR", "virtual_iban": None}]
     assert (await stage.alice.get("/v1/top-ups")).json() == {"items": [], "has_more": False}
 
 
