@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from base.entropy import SeededEntropy
+from fiat.personal import NoVault
 from fiat.rails.booking import provider_account
 from fiat.rails.desk import Desk, Rails
 from fiat.rails.dispute_states import DisputeState
@@ -128,14 +129,21 @@ async def house(
     await ledger.create_book()
     await ledger.register_asset(next(one for one in ASSETS if one.code == "USD"))
     rail: Rail = stripe_rail.rail_of(sim) if request.param == "stripe" else square_rail.rail_of(sim)
-    desk = Desk(engine=database.engine(), ledger=ledger, rails=Rails([rail]), clock=clock, entropy=entropy)
+    desk = Desk(
+        engine=database.engine(),
+        ledger=ledger,
+        rails=Rails([rail]),
+        vault=NoVault("no bank lines are read here"),
+        clock=clock,
+        entropy=entropy,
+    )
     services = services_of(desk, Inbox(desk))
     yield House(sim, request.param, ledger, services)
     await services.inbox.aclose()
     await rail.aclose()
 
 
-async def test_f71_f72_what_the_provider_owes_us_is_what_our_book_says(house: House):
+async def test_f71_what_the_provider_owes_us_is_what_our_book_says(house: House):
     sim, name = house.sim, house.name
     paid, declined = await house.top_up(), await house.top_up(method=BAD[name])
     sim.tell("/switches", provider=name, kind=Fault.CLOSED_AFTER, method="POST", path=CREATED[name])
