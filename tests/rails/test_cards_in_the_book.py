@@ -143,7 +143,7 @@ async def house(
     await rail.aclose()
 
 
-async def test_f71_f72_what_the_provider_owes_us_is_what_our_book_says(house: House):
+async def test_f71_what_the_provider_owes_us_is_what_our_book_says(house: House):
     sim, name = house.sim, house.name
     paid, declined = await house.top_up(), await house.top_up(method=BAD[name])
     sim.tell("/switches", provider=name, kind=Fault.CLOSED_AFTER, method="POST", path=CREATED[name])

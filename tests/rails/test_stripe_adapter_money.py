@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from fiat.rails.errors import Declined, EffectUnknown, RefusedByProvider
+from fiat.rails.errors import Declined, EffectUnknown, RailMisconfigured, RateLimited, RefusedByProvider
 from fiat.rails.protocol import (
     DisputeStatus,
     EntryKind,
@@ -14,9 +14,11 @@ from fiat.rails.protocol import (
     RefundStatus,
     SettlementStatus,
 )
-from fiat.rails.stripe.rail import StripeRail
+from fiat.rails.stripe import reading
+from fiat.rails.stripe.rail import WITH_FEE, StripeRail
 from railsim.switches import Fault
 from tests.rails.conftest import Sim
+from tests.rails.garbage import answering
 from tests.rails.orders import Ids, refund_of, whole
 from tests.rails.stripe_rail import ordered, rail_of
 
@@ -228,3 +230,37 @@ async def test_a_card_is_saved_paid_with_and_forgotten(sim: Sim, rail: StripeRai
 async def test_a_card_that_declines_is_not_saved(sim: Sim, rail: StripeRail, ids: Ids):
     with pytest.raises(Declined):
         await rail.save_method(MethodOrder(reference=ids("pm"), owner="usr_1", token="pm_card_chargeDeclined"))
+
+
+async def test_a_card_whose_bank_wants_a_confirmation_is_not_saved(sim: Sim, ids: Ids):
+    """The simulator asks for none when a card is saved: an answer as Stripe gives it then."""
+    with answering(200, b'{"id": "seti_1", "object": "setup_intent", "status": "requires_action"}') as url:
+        rail = rail_of(sim, base_url=url)
+        with pytest.raises(Declined) as declined:
+            await rail.save_method(MethodOrder(reference=ids("pm"), owner="usr_1", token="pm_1"))
+        await rail.aclose()
+    assert declined.value.reason_code == "authentication_required"
+
+
+async def test_what_is_in_a_payout_is_asked_later_while_stripe_reconciles_it(sim: Sim):
+    with answering(200, b'{"id": "po_1", "object": "payout", "reconciliation_status": "in_progress"}') as url:
+        rail = rail_of(sim, base_url=url)
+        with pytest.raises(RateLimited) as later:
+            await rail.settlement_entries("po_1", None)
+        await rail.aclose()
+    assert later.value.retry_after == 3600
+
+
+async def test_an_account_that_converts_is_told_to_whoever_can_change_it(sim: Sim, rail: StripeRail, ids: Ids):
+    """Nobody's money is booked by an amount in another currency."""
+    paid = await rail.create_payment(ordered(ids, method="pm_card_createDispute"))
+    told = await rail._client.find(rail._sdk.payment_intents.retrieve_async(paid.id, {"expand": WITH_FEE}))
+    assert told is not None
+    told["latest_charge"]["balance_transaction"]["currency"] = "eur"
+    assert reading.payment(told, rail._currencies).fee is None
+    [dispute] = [one for one in sim.house.stripe.store.tables["du"].values() if one["payment_intent"] == paid.id]
+    moved = [one | {"currency": "eur"} for one in dispute["balance_transactions"]]
+    with pytest.raises(RailMisconfigured, match="the account converts"):
+        reading.dispute(dispute | {"balance_transactions": moved}, rail._currencies)
+    with pytest.raises(RailMisconfigured, match="no asset here"):
+        reading.dispute(dispute | {"currency": "sek", "balance_transactions": []}, rail._currencies)

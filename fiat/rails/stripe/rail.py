@@ -304,7 +304,7 @@ class StripeRail:
 
     async def _give_up(self, reference: str, intent: str) -> None:
         """Cancel what declined. Raises EffectUnknown where that isn't certain, then all is asked again."""
-        options = _keyed(f"{reference}-cancel")
+        options = _keyed(f"{reference}-declined")
         try:
             await self._client.ask(self._sdk.payment_intents.cancel_async(intent, None, options))
         except MovedOn:
