@@ -22,6 +22,7 @@ from base.files import write_atomically
 from chain.local import LocalChain, NodeKind
 from chain.signing import OwnKey, Role
 from cli.demo_bank import DemoBank, last_business_day, running_bank
+from cli.demo_rails import DemoRails, running_rails
 from cli.install import BankChoice, ChainChoice, install
 from cli.journey import BANK_ACCOUNT, Ending, Person, Stage, play
 from cli.output import Exit, say
@@ -30,7 +31,7 @@ from custody.keystore import Argon2Cost
 from db.server import clean
 from wiring.assemble import first_operator_key, prepare_book
 from wiring.running import read_running
-from wiring.settings import load_settings
+from wiring.settings import Environment, load_settings
 from wiring.signing import XpubAddresses
 
 HOME = Path(".onebook/demo")
@@ -39,6 +40,7 @@ LOCK = Path(".onebook/demo.lock")
 """Outside of HOME, which each demo makes anew."""
 
 BANK_IBAN = "NL30MOCK0000000005"
+BANK_FOLDER = "bank"
 BLOCK_SECONDS = 1
 """The demo chain makes a block every second."""
 
@@ -77,10 +79,12 @@ def _run(*, exit_after: bool, kind: NodeKind) -> Exit:
     with (
         LocalChain.start(kind, home / "chain", block_seconds=BLOCK_SECONDS) as chain,
         running_bank(at=_morning(), log=LOGS / "bank.log") as bank,
-        _service(home, chain) as (supervisor, operator_key),
+        running_rails(log=LOGS / "rails.log") as rails,
+        _service(home, chain, rails) as (supervisor, operator_key),
     ):
         say(f"  chain: {chain.kind} on {chain.url}, chain id {chain.chain_id}, a block every {BLOCK_SECONDS} s")
         say(f"  bank: mock-bank on {bank.url}")
+        say(f"  Stripe and PayPal: simulated, told what to do at {rails.control_url}")
         bank.open_account(BANK_ACCOUNT, iban=BANK_IBAN)
         settings = supervisor.settings
         addresses = XpubAddresses(settings.xpubs)
@@ -93,9 +97,12 @@ def _run(*, exit_after: bool, kind: NodeKind) -> Exit:
             hot_address=hot,
             bank=bank,
             bank_iban=BANK_IBAN,
+            bank_folder=home / BANK_FOLDER,
+            rails=rails,
         )
+        rails.send_webhooks_to(supervisor.api_url)
         ending = play(stage)
-        _write_env(home / "env", ending.people, supervisor, chain, bank)
+        _write_env(home / "env", ending.people, supervisor, chain, bank, rails)
         _say_where(supervisor, chain)
         say(_verdict(ending))
         if not exit_after:
@@ -138,7 +145,7 @@ def _where_it_runs() -> str:
 
 
 @contextmanager
-def _service(home: Path, chain: LocalChain) -> Iterator[tuple[Supervisor, str]]:
+def _service(home: Path, chain: LocalChain, rails: DemoRails) -> Iterator[tuple[Supervisor, str]]:
     passphrase = SystemEntropy().draw(32).hex().encode()
     token = chain.tokens["USDC"]
     made = install(
@@ -162,6 +169,9 @@ def _service(home: Path, chain: LocalChain) -> Iterator[tuple[Supervisor, str]]:
         cost=QUICK_KEYS,
         logs=LOGS.resolve(),
         public_books=True,
+        bank_folder=Path(BANK_FOLDER),
+        environment=Environment.TEST,
+        rails=rails.settings(home),
     )
     settings = load_settings(made.config)
     with Supervisor(settings, config=made.config, passphrase=passphrase, say=lambda t: say(f"  {t}")) as supervisor:
@@ -181,7 +191,12 @@ def _morning() -> datetime:
 
 
 def _write_env(
-    path: Path, people: Mapping[str, Person], supervisor: Supervisor, chain: LocalChain, bank: DemoBank
+    path: Path,
+    people: Mapping[str, Person],
+    supervisor: Supervisor,
+    chain: LocalChain,
+    bank: DemoBank,
+    rails: DemoRails,
 ) -> None:
     told = {
         "ONEBOOK_URL": supervisor.api_url,
@@ -189,6 +204,7 @@ def _write_env(
         "ONEBOOK_RPC": chain.url,
         "ONEBOOK_USDC": chain.tokens["USDC"].address,
         "ONEBOOK_BANK": bank.url,
+        "ONEBOOK_RAILS_SIM": rails.control_url,
         **{f"{name.upper()}_KEY": person.key for name, person in people.items()},
     }
     text = "# Addresses and keys of the running demo. Worth nothing elsewhere, and nothing once it has ended.\n"

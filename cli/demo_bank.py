@@ -69,6 +69,14 @@ class DemoBank:
         numbers = sorted((one["number"], one["message_id"]) for one in issued)
         return [self.call("GET", f"/_mock/mailbox/{message}").content for _, message in numbers]
 
+    def carry(self, folder: Path) -> int:
+        """Bring the payment files that were put into `folder` to the bank, as SFTP would; returns how many."""
+        files = sorted(folder.glob("*.xml"))
+        for file in files:
+            self.call("POST", "/payments", content=file.read_bytes())
+            file.unlink()
+        return len(files)
+
     def call(self, method: str, path: str, **request: Any) -> httpx.Response:
         """Ask the bank's HTTP interface. Raises Unavailable with what the bank said if it refused."""
         answer = self.call_any(method, path, **request)

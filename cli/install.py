@@ -96,7 +96,7 @@ def install(
     public_books: bool = False,
     bank_folder: Path | None = None,
     environment: Environment = Environment.LIVE,
-    rails: Mapping[str, Mapping[str, str]] | None = None,
+    rails: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Installed:
     """Write a new installation into `home`. Raises ConfigError when one is there already: nothing is overwritten.
 

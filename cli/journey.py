@@ -7,14 +7,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from base.errors import OnebookError, Unavailable
+from base.files import write_atomically
 from base.tls import trusted_roots
 from chain import local, local_blocks
-from cli.demo_bank import DemoBank
+from cli.demo_bank import PAYER_IBAN, DemoBank
+from cli.demo_rails import DemoRails
 from cli.output import say, show_table
 
 WAIT_SECONDS = 90.0
@@ -29,6 +32,11 @@ JUMP_PERCENT = 130
 """What a block's base fee becomes, of all that the first attempt offers: too much for it, less than it may cost."""
 
 GWEI = 10**9
+
+DAYS_MAX = 7
+"""Days of the bank within which it carries out a payment, over any weekend."""
+
+_CARD = {"rail": "stripe", "asset": "EUR", "amount": "60.00"}
 
 
 class StoryStopped(OnebookError):
@@ -82,6 +90,8 @@ class Stage:
     hot_address: str
     bank: DemoBank
     bank_iban: str
+    bank_folder: Path
+    rails: DemoRails
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +110,14 @@ def play(stage: Stage) -> Ending:
         people = _cast(api, stage)
         _house_is_funded(people["treasurer"], stage)
         _alice_pays_in_by_bank(people["alice"], people["treasurer"], stage)
+        _alice_pays_in_by_card(people["alice"])
+        _bob_pays_in_by_paypal(people["bob"], stage)
         _alice_deposits(people["alice"], stage)
         _alice_converts(people["alice"])
         _alice_pays_bob(people["alice"], people["bob"])
         _bob_withdraws(people["bob"], stage)
         _a_withdrawal_is_stuck(people["alice"], stage)
+        _alice_is_paid_out_by_bank(people["alice"], stage)
         return _reckoning(people)
 
 
@@ -155,6 +168,58 @@ def _alice_pays_in_by_bank(alice: Person, treasurer: Person, stage: Stage) -> No
     for line in treasurer.get("/v1/treasury/statement-lines", state="suspended")["items"]:
         say(f"  in suspense: {line['amount']} {line['asset']}, because {line['reason']}")
     say(f"  Alice has {_have(alice, 'EUR')} EUR")
+
+
+def _alice_pays_in_by_card(alice: Person) -> None:
+    _title("Alice tops up 60.00 EUR by card, at a simulated Stripe; another card of hers is declined")
+    declined = alice.post("/v1/top-ups", {**_CARD, "method": "pm_card_visa_chargeDeclinedInsufficientFunds"})
+    say(f"  {declined['id']}: {declined['state']}, {declined['code']}: {declined['reason']}")
+    if declined["state"] != "failed":
+        raise StoryStopped(f"a declined card left a top-up that is {declined['state']}")
+    before = _have(alice, "EUR")
+    paid = alice.post("/v1/top-ups", {**_CARD, "method": "pm_card_visa"})
+    _until("the card is charged", lambda: _top_up(alice, paid["id"])["state"] == "final")
+    done = _top_up(alice, paid["id"])
+    say(f"  {done['id']}: {done['state']}, {done['captured']} EUR; she had {before}, and has {_have(alice, 'EUR')} EUR")
+
+
+def _bob_pays_in_by_paypal(bob: Person, stage: Stage) -> None:
+    _title("Bob tops up 35.00 EUR by PayPal, on PayPal's own page")
+    asked = bob.post(
+        "/v1/top-ups",
+        {"rail": "paypal", "asset": "EUR", "amount": "35.00", "return_url": "https://shop.example/thanks"},
+    )
+    say(f"  {asked['id']}: {asked['state']}; he is sent to {asked['action']['value']}")
+    stage.rails.approve(asked["source"])
+    _until("PayPal has paid", lambda: _top_up(bob, asked["id"])["state"] == "final")
+    say(f"  approved there; a webhook said where to look, and PayPal that it's paid; Bob has {_have(bob, 'EUR')} EUR")
+
+
+def _alice_is_paid_out_by_bank(alice: Person, stage: Stage) -> None:
+    _title("Alice has 120.00 EUR paid out to her bank account")
+    recipient = {"name": "Alice Anders", "iban": PAYER_IBAN}
+    asked = alice.post("/v1/payouts", {"asset": "EUR", "amount": "120.00", "recipient": recipient})
+    say(f"  {asked['id']}: {asked['state']}, held on her account")
+    _until("the payment file is written", lambda: list((stage.bank_folder / "out").glob("*.xml")))
+    stage.bank.carry(stage.bank_folder / "out")
+    say("  a payment file (pain.001) went to the bank")
+    told = len(stage.bank.statements(BANK_ACCOUNT))
+    for _ in range(DAYS_MAX):
+        stage.bank.end_day()
+        fresh = stage.bank.statements(BANK_ACCOUNT)[told:]
+        for number, content in enumerate(fresh, start=told + 1):
+            write_atomically(stage.bank_folder / "in" / f"camt053-{number}.xml", content)
+        told += len(fresh)
+        if any(asked["end_to_end_id"].encode() in content for content in fresh):
+            break
+    else:
+        raise StoryStopped(f"after {DAYS_MAX} days the bank hasn't paid {asked['end_to_end_id']}")
+    _until("the payout is paid", lambda: alice.get(f"/v1/payouts/{asked['id']}")["state"] == "paid")
+    say(f"  the bank's statement shows it: paid, once; Alice has {_have(alice, 'EUR')} EUR")
+
+
+def _top_up(person: Person, id: str) -> Any:
+    return person.get(f"/v1/top-ups/{id}")
 
 
 def _alice_deposits(alice: Person, stage: Stage) -> None:
@@ -240,6 +305,8 @@ def _a_withdrawal_is_stuck(alice: Person, stage: Stage) -> None:
     _title("Alice withdraws 25.00 USDC, and the price of gas jumps before it's mined")
     before = local.balance(stage.chain_url, "USDC", OUTSIDER)
     with _blocks_by_hand(stage):
+        local_blocks.set_next_base_fee(stage.chain_url, GWEI)  # a quiet chain's would have fallen to nearly nothing
+        local.mine(stage.chain_url)
         asked = _ask_for_withdrawal(alice, "25.00")
         _until("the withdrawal is sent", lambda: _withdrawal(alice, asked["id"])["state"] == "broadcast")
         first = local.rpc(stage.chain_url, "eth_getTransactionByHash", _withdrawal(alice, asked["id"])["tx_hash"])

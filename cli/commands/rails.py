@@ -1,5 +1,6 @@
 """`onebook rails`: what a developer needs of payment providers, without one. Play money only."""
 
+import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
@@ -60,6 +61,7 @@ def sim(
                     say(f"  {secret:22} {value}")
         say(f"control  {shown['control_url']}  (all of this as JSON, with PayPal's certificate authority)")
         say("Ctrl-C ends it")
+    sys.stdout.flush()  # who reads it from a pipe or a file waits for just that
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         asyncio.run(running.serve())
