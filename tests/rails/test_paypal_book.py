@@ -76,7 +76,8 @@ class House:
 
 def at_paypal(sim: Sim) -> int:
     """The merchant's balance, by PayPal's own objects."""
-    store, total = sim.house.paypal.store, 0
+    store = sim.house.paypal.store
+    total: int = 0
     for capture in store.captures.values():
         if capture["status"] not in ("PENDING", "DECLINED", "FAILED"):
             total += cents(capture["seller_receivable_breakdown"]["net_amount"])

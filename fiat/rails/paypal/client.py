@@ -146,7 +146,7 @@ class Client:
         if not isinstance(value, str) or not value.isascii() or not isinstance(seconds, int):
             raise EffectUnknown("PayPal's answer to a request for a token has none in it")
         life = timedelta(seconds=seconds)
-        return Token(value, asked_at + max(life - TOKEN_MARGIN, life / 2))
+        return Token(value, asked_at + max(life - TOKEN_MARGIN, life // 2))
 
     async def _send(self, request: httpx.Request, bytes_max: int) -> Answer:
         answer = await self._http.send(request, stream=True)

@@ -33,6 +33,6 @@ def _made_at(reference: str) -> datetime | None:
     for letter in ulid[:_TIME_LENGTH]:
         milliseconds = milliseconds * 32 + _ALPHABET.index(letter)
     try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (OverflowError, ValueError):
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+    except OverflowError:
         return None
