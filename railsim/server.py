@@ -18,6 +18,9 @@ from railsim.peers import KnownPeers
 HOST = "127.0.0.1"
 DOORS = ("stripe", "paypal", "square", "control")
 START_SECONDS = 20
+KEEP_ALIVE_SECONDS = 120
+"""How long an idle connection stays open: longer than clients keep theirs (httpx: 5 s), as at the providers."""
+
 DUE_PAUSE_SECONDS = 0.25
 """How often jobs are looked for that became due without a request."""
 
@@ -83,7 +86,7 @@ class Running:
 def _config(app: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app, http=KnownPeers, ws="none", lifespan="off", log_level="error", access_log=False, server_header=False,
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=1, timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )  # fmt: skip
 
 

@@ -92,14 +92,12 @@ def services_of(
 
 def _cards(settings: Settings, clock: Clock) -> list[Rail]:
     """Stripe and Square, where they're told. Imported here: most commands need neither."""
-    from fiat.rails.square.settings import SquareSettings
-    from fiat.rails.square.settings import build as build_square
-    from fiat.rails.stripe.settings import TEST_PREFIXES, StripeSettings
-    from fiat.rails.stripe.settings import build as build_stripe
-
     assets = [Asset(one.code, one.kind, one.scale) for one in settings.assets]
     stripe, square, found = settings.rails.stripe, settings.rails.square, list[Rail]()
     if stripe is not None:
+        from fiat.rails.stripe.settings import TEST_PREFIXES, StripeSettings
+        from fiat.rails.stripe.settings import build as build_stripe
+
         key = stripe.api_key.get_secret_value()
         _require_real(settings, "stripe", play=key.startswith(TEST_PREFIXES) or stripe.base_url is not None)
         told = StripeSettings(
@@ -107,6 +105,9 @@ def _cards(settings: Settings, clock: Clock) -> list[Rail]:
         )
         found.append(build_stripe(told, assets=assets, clock=clock))
     if square is not None:
+        from fiat.rails.square.settings import SquareSettings
+        from fiat.rails.square.settings import build as build_square
+
         play = square.environment == "sandbox" or square.base_url is not None
         _require_real(settings, "square", play=play)
         given = SquareSettings(

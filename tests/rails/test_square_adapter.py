@@ -180,6 +180,7 @@ async def test_f71_an_order_without_an_answer_becomes_one_payment(sim: Sim, rail
     with pytest.raises(EffectUnknown):
         await hasty.create_payment(order)
     await hasty.aclose()
+    sim.tell("/switches", "DELETE")  # unused where the machine was too busy even to send
     for _ in range(2):
         found = await rail.recover_payment(order)
         assert found is not None
@@ -231,7 +232,7 @@ async def test_who_asks_too_often_is_told_to_wait_and_is_asked_once(sim: Sim, ra
         (200, b'{"payment": {"id": "p", "status": "DREAMING"}, "disputes": [{"id": "d", "state": "DREAMING"}]}'),
         (
             200,
-            b'{"payment": {"id": "p", "status": "COMPLETED", "amount_money": {"amount": "1", "currency": "USD"}},'
+            b'{"payment": {"id": "p", "status": "COMPLETED", "amount_money": {"amount": null, "currency": "USD"}},'
             b' "disputes": [{}]}',
         ),
         (502, b"<html>bad gateway</html>"),

@@ -25,7 +25,7 @@ def verify(webhook: RawWebhook, *, secret: str, live: bool, now: datetime) -> We
         raise WebhookRefused(f"no header {HEADER}", reason=RefusalReason.UNSIGNED)
     try:
         stripe.WebhookSignature.verify_header(webhook.body, header, secret)
-    except (stripe.SignatureVerificationError, UnicodeError, ValueError):
+    except (stripe.SignatureVerificationError, UnicodeError, ValueError, TypeError):  # the last: not ASCII
         raise WebhookRefused("the signature doesn't fit the body", reason=RefusalReason.WRONG_SIGNATURE) from None
     _require_fresh(header, now)
     try:

@@ -1,0 +1,190 @@
+"""Stripe and Square through everything that's ours: webhooks over HTTP into the inbox, and the book at the end."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from base.entropy import SeededEntropy
+from fiat.personal import NoVault
+from fiat.rails.booking import provider_account
+from fiat.rails.desk import Desk, Rails
+from fiat.rails.dispute_states import DisputeState
+from fiat.rails.errors import RefusalReason, WebhookRefused
+from fiat.rails.inbox import Inbox
+from fiat.rails.protocol import Rail, RawWebhook
+from fiat.rails.records import Refund
+from fiat.rails.refund_states import RefundState
+from fiat.rails.top_up_states import TopUpState
+from fiat.top_ups import TopUp
+from ledger.accounts import house_account, user_account
+from ledger.requests import RequestKey, request_key
+from ledger.service import PostgresLedger
+from railsim.switches import Fault
+from tests.rails import square_rail, stripe_rail
+from tests.rails.conftest import Sim
+from tests.rails.inbox import Got
+from tests.rails.orders import ASSETS
+from tests.support.postgres import Database
+from wiring.rails import RailServices, services_of
+
+ADA = "usr_ada"
+GOOD = {"stripe": "pm_card_visa", "square": "cnon:card-nonce-ok"}
+BAD = {"stripe": "pm_card_chargeDeclined", "square": "cnon:card-nonce-declined"}
+CREATED = {"stripe": "payment_intents$", "square": "v2/payments$"}
+ROUNDS_MAX = 40
+
+
+@dataclass
+class House:
+    """One book, one provider, and what the provider has sent us."""
+
+    sim: Sim
+    name: str
+    ledger: PostgresLedger
+    rails: RailServices
+    taken: int = 0
+    refused: list[RefusalReason] = field(default_factory=list)
+    numbers: int = 0
+
+    def key(self) -> RequestKey:
+        self.numbers += 1
+        name = f"{self.name}-{self.numbers}"
+        return request_key(owner=ADA, route="POST /test", key=name, body={"n": name})
+
+    async def top_up(self, amount: int = 10_000, method: str | None = None) -> TopUp:
+        told: dict[str, Any] = {"owner": ADA, "rail": self.name, "asset": "USD", "amount": amount}
+        return await self.rails.top_ups.request(key=self.key(), method=method or GOOD[self.name], **told)
+
+    async def again(self, top_up: TopUp) -> TopUp:
+        return await self.rails.top_ups.get(ADA, top_up.id)
+
+    async def deliver(self) -> None:
+        """Every webhook that has arrived, each twice."""
+        arrived = self.sim.webhooks(self.name)
+        fresh, self.taken = arrived[self.taken :], len(arrived)
+        for got in [*fresh, *fresh]:
+            await self._receive(got)
+
+    async def _receive(self, got: Got) -> None:
+        try:
+            await self.rails.inbox.receive(self.name, RawWebhook(body=got.body, headers=got.headers))
+        except WebhookRefused as refusal:
+            self.refused.append(refusal.reason)
+
+    async def until_quiet(self) -> None:
+        """Let time pass and everybody work until nothing is left to do."""
+        steps = (
+            self.rails.effects.step,
+            self.rails.top_ups.steps.step,
+            self.rails.refunds.step,
+            self.rails.effects.look_through,
+            self.rails.settlements.step,
+        )
+        for _ in range(ROUNDS_MAX):
+            await self.deliver()
+            before = await self.rows()
+            for step in steps:
+                await step()
+            if before == await self.rows() and not (await self._due()):
+                return
+            self.sim.advance(seconds=600)
+        raise AssertionError("there is always something left to do")
+
+    async def rows(self) -> Any:
+        """What our tables say now."""
+        top_ups = await self.rails.top_ups.list_for(ADA)
+        disputes, settlements = await self.rails.disputes.list_all(), await self.rails.settlements.list_all()
+        return top_ups, await self.refunds(), disputes, settlements
+
+    async def refunds(self) -> list[Refund]:
+        top_ups = await self.rails.top_ups.list_for(ADA)
+        return [refund for top_up in top_ups for refund in await self.rails.refunds.list_for(ADA, top_up.id)]
+
+    async def _due(self) -> bool:
+        return any(one.state in (TopUpState.SUBMITTED, TopUpState.UNKNOWN) for one in (await self.rows())[0])
+
+    async def balance(self, account: str) -> int:
+        found = await self.ledger.account(account)
+        return 0 if found is None else found.balance
+
+    async def at_provider(self) -> int:
+        return -await self.balance(provider_account(self.name, "USD"))
+
+    def by_provider(self) -> int:
+        """What the simulator itself says that it owes us: all that moved its balance."""
+        if self.name == "stripe":
+            booked = self.sim.house.stripe.store.tables["txn"].values()
+            return sum(one["net"] for one in booked if one["currency"] == "usd")
+        return sum(one["_net"] for one in self.sim.house.square.store.entries if not one["payout_id"])
+
+
+@pytest.fixture(params=["stripe", "square"])
+async def house(
+    request: pytest.FixtureRequest, sim: Sim, database: Database, entropy: SeededEntropy
+) -> AsyncIterator[House]:
+    clock = sim.house.world.timeline
+    ledger = PostgresLedger(database.engine(), clock=clock)
+    await ledger.create_book()
+    await ledger.register_asset(next(one for one in ASSETS if one.code == "USD"))
+    rail: Rail = stripe_rail.rail_of(sim) if request.param == "stripe" else square_rail.rail_of(sim)
+    desk = Desk(
+        engine=database.engine(),
+        ledger=ledger,
+        rails=Rails([rail]),
+        vault=NoVault("no bank here"),
+        clock=clock,
+        entropy=entropy,
+    )
+    services = services_of(desk, Inbox(desk))
+    yield House(sim, request.param, ledger, services)
+    await services.inbox.aclose()
+    await rail.aclose()
+
+
+async def test_f71_f72_what_the_provider_owes_us_is_what_our_book_says(house: House):
+    sim, name = house.sim, house.name
+    paid, declined = await house.top_up(), await house.top_up(method=BAD[name])
+    sim.tell("/switches", provider=name, kind=Fault.CLOSED_AFTER, method="POST", path=CREATED[name])
+    sim.tell("/switches", provider=name, kind="webhook_dropped", times=2)
+    lost = await house.top_up(7_000)
+    await house.until_quiet()
+    assert ((await house.again(paid)).state, (await house.again(lost)).state) == (TopUpState.FINAL, TopUpState.FINAL)
+    assert (await house.again(declined)).state is TopUpState.FAILED
+    assert await house.balance(user_account(ADA, "USD")) == 17_000
+    assert await house.at_provider() == house.by_provider() == 17_000 - await _fees(house)
+
+    sim.tell("/switches", provider=name, kind="refund", outcome="failed", seconds=1_200)
+    failing = await house.rails.refunds.request(key=house.key(), owner=ADA, top_up=lost.id, amount=500)
+    await house.until_quiet()
+    sim.advance(seconds=3_600)
+    refund = await house.rails.refunds.request(key=house.key(), owner=ADA, top_up=paid.id, amount=1_000)
+    await house.until_quiet()
+    states = {one.id: one.state for one in await house.refunds()}
+    assert (states[failing.id], states[refund.id]) == (RefundState.FAILED, RefundState.FINAL)
+    assert await house.at_provider() == house.by_provider()
+
+    sources = [(await house.again(one)).source for one in (paid, lost)]
+    made = [sim.tell("/disputes", provider=name, payment=one, amount=2_000) for one in sources]
+    await house.until_quiet()
+    for one, won in zip(made, (True, False), strict=True):
+        sim.tell(f"/disputes/{one['id']}", provider=name, won=won)
+    sim.advance(seconds=3_601)
+    await house.until_quiet()
+    ended = {one.source: one.state for one in await house.rails.disputes.list_all()}
+    assert [ended[one["id"]] for one in made] == [DisputeState.WON, DisputeState.LOST]
+    assert await house.balance(user_account(ADA, "USD")) == 17_000 - 1_000 - 2_000
+    assert await house.at_provider() == house.by_provider()
+
+    sim.tell("/settlements", provider=name, everything=True)
+    sim.advance(seconds=3_601)
+    await house.until_quiet()
+    [settlement] = await house.rails.settlements.list_all()
+    assert (settlement.differences, settlement.unexplained) == (0, 0)
+    assert await house.at_provider() == house.by_provider() == 0
+    assert set(house.refused) <= {RefusalReason.TOO_OLD}, "the clock was put on before they were taken"
+
+
+async def _fees(house: House) -> int:
+    return -await house.balance(house_account("rail-fees", "USD"))
