@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from base.errors import ConfigError
-from fiat.personal import NoVault
+from fiat.personal import KEY_NAME, NoVault, make_key_file
 from fiat.rails.booking import provider_account
 from fiat.rails.desk import Desk, Rails
 from fiat.rails.inbox import Inbox
@@ -184,6 +184,8 @@ class Nowhere:
 
 
 def built(tmp_path: Any, clock: Any, entropy: Any, book: str = "live", **told: Any) -> RailServices:
+    if not (tmp_path / KEY_NAME).exists():
+        make_key_file(tmp_path / KEY_NAME)
     settings = settings_for(tmp_path, environment=book, rails={"paypal": LIVE | told})
     assert LIVE["client_secret"] not in f"{settings!r}{settings.model_dump_json()}"
     return build_rails(settings, None, Nowhere(), clock=clock, entropy=entropy)  # type: ignore[arg-type]

@@ -34,5 +34,5 @@ def _made_at(reference: str) -> datetime | None:
         milliseconds = milliseconds * 32 + _ALPHABET.index(letter)
     try:
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
-    except (OverflowError, ValueError):
+    except OverflowError:
         return None
