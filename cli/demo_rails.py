@@ -38,7 +38,7 @@ class DemoRails:
         return str(self.shown["control_url"])
 
     def settings(self, home: Path) -> dict[str, dict[str, object]]:
-        """What `[rails.stripe]` and `[rails.paypal]` of an installation in `home` say; writes the file that they name."""
+        """What `[rails.stripe]` and `[rails.paypal]` say in an installation in `home`; writes the file they name."""
         stripe, paypal = (self.shown["providers"][name] for name in ("stripe", "paypal"))
         write_atomically(home / ROOTS, paypal["certificate_authority"].encode())
         return {
