@@ -36,7 +36,10 @@ STATE_BLOCKS = 128
 """For so many blocks nodes keep balances and can trace, unless they keep everything."""
 
 REOPENED_AT_ONCE = 50
-"""Surpluses, the newest ones, that are looked for again when the process starts."""
+"""Surpluses, the newest ones, that are looked for again."""
+
+REOPEN_FIRST, REOPEN_LONGEST = timedelta(seconds=30), timedelta(hours=6)
+"""How long they wait for that after the process's start, where it's done at once; twice as long each time."""
 
 TRIES_MAX = 5
 """So often a block's traces are asked for that don't come, until it's taken as one that can't be traced."""
@@ -66,7 +69,8 @@ class CoinWatch:
         self._traced_through: int | None = None
         self._looked_through = -1
         self._looked_after = ""
-        self._reopened = False
+        self._reopen_at: datetime | None = None
+        self._reopen_after = REOPEN_FIRST
         self._tries: Counter[str] = Counter()
 
     async def step(self) -> int:
@@ -83,7 +87,9 @@ class CoinWatch:
         found = 0
         if self.network.traces is Traces.EVERY_BLOCK:
             found += await self._trace_new(at)
-        if self.network.traces is not Traces.NEVER and not self._reopened:
+        if self.network.traces is not Traces.NEVER and (
+            self._reopen_at is None or self._clock.now() >= self._reopen_at
+        ):
             found += await self._reopen()
         all_traced = self._traced_through is not None and self._traced_through >= at.final_height
         if all_traced or self.network.traces is not Traces.EVERY_BLOCK:
@@ -199,6 +205,9 @@ class CoinWatch:
             written = await coin_store.account_for(
                 connection, name, before, block, balance=balance, untold=untold, now=self._clock.now()
             )
+        if written and untold is not None:
+            self._reopen_after = REOPEN_FIRST
+            self._reopen_at = self._clock.now() + REOPEN_FIRST
         return found + (written and untold is not None)
 
     async def _search(self, address: str, stretch: Stretch, balance: int) -> int:
@@ -249,13 +258,14 @@ class CoinWatch:
     # Surpluses, once more
 
     async def _reopen(self) -> int:
-        """Look once more for what surpluses were: the nodes may be others than before. Once per process."""
+        """Look once more for what surpluses were: the nodes may be others than before, or be well again."""
         async with tx(self._engine) as connection:
             known = await coin_store.load_open_surpluses(connection, self.network.name, limit=REOPENED_AT_ONCE)
         found = 0
         for one in known:
             found += await self._look_again(one)
-        self._reopened = True
+        self._reopen_at = self._clock.now() + self._reopen_after
+        self._reopen_after = min(REOPEN_LONGEST, 2 * self._reopen_after)
         return found
 
     async def _look_again(self, surplus: OpenSurplus) -> int:

@@ -22,8 +22,8 @@ MONEY_PACKAGES = ("ledger", "fiat", "custody", "chain", "wallet", "treasury", "a
 ENTRY_POINTS = {"cli.__main__", "cli.bench_house", "custody.signer", "worker.run", "api.serve"}
 """Modules that are started, not imported. Those of the commands are imported by name: see `cli.main.COMMANDS`."""
 
-AWAITED = {"chain.evm.crosscheck", "fiat.rails.amounts"}
-"""Modules that only tests use yet: backfill is to cross-check what it took in, providers' adapters are to convert."""
+AWAITED = {"chain.evm.crosscheck"}
+"""Modules that only tests use yet: backfill is to cross-check what it took in."""
 
 LONG_FUNCTION, LONG_FILE = 60, 400
 """Lines from which the report names a function or a file. A report, not a limit."""

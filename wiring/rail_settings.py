@@ -1,5 +1,7 @@
 """The settings of payment providers: `[rails]`, a table each. Secrets are in no repr."""
 
+from enum import StrEnum
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel as PydanticModel
@@ -40,6 +42,30 @@ class SquareRailSettings(_Table):
     base_url: str | None = None
 
 
+class PayPalMode(StrEnum):
+    """Which of PayPal's two worlds: that with money, or its sandbox."""
+
+    LIVE = "live"
+    SANDBOX = "sandbox"
+
+
+class PayPalSettings(_Table):
+    """A PayPal account. See `fiat.rails.paypal.account.PayPalAccount`; `certificate_roots` names a file of PEM.
+
+    `base_url`: another address than PayPal's own of this mode: a simulator's. Then `certificate_hosts` must be told.
+    """
+
+    mode: PayPalMode = PayPalMode.LIVE
+    client_id: str
+    client_secret: SecretStr
+    webhook_id: str
+    base_url: str | None = None
+    certificate_hosts: tuple[str, ...] = ()
+    certificate_roots: Path | None = None
+    cancel_url: str | None = None
+    brand_name: str | None = Field(default=None, min_length=1, max_length=127)
+
+
 class RailsSettings(_Table):
     """Payment providers, a table each; none is there unless it's told. `fee_bearer`: who bears their fees."""
 
@@ -47,3 +73,4 @@ class RailsSettings(_Table):
     sandbox: SandboxSettings | None = None
     stripe: StripeRailSettings | None = None
     square: SquareRailSettings | None = None
+    paypal: PayPalSettings | None = None

@@ -1,6 +1,7 @@
 """The payment providers' rails, as the settings name them, and all that follows what happens there."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -23,6 +24,7 @@ from fiat.rails.top_ups import TopUps
 from ledger.engine import Ledger
 from ledger.money import Asset
 from wiring.banking import build_vault
+from wiring.rail_settings import PayPalMode, PayPalSettings
 from wiring.settings import Environment, Settings
 
 
@@ -52,6 +54,8 @@ def build_rails(
     if sandbox is not None:
         rails.append(sandbox)
     rails += _cards(settings, clock)
+    if settings.rails.paypal is not None:
+        rails.append(_paypal(settings, settings.rails.paypal, clock))
     bearer = FeeBearer(settings.rails.fee_bearer)
     desk = Desk(
         engine=engine,
@@ -91,14 +95,12 @@ def services_of(
 
 def _cards(settings: Settings, clock: Clock) -> list[Rail]:
     """Stripe and Square, where they're told. Imported here: most commands need neither."""
-    from fiat.rails.square.settings import SquareSettings
-    from fiat.rails.square.settings import build as build_square
-    from fiat.rails.stripe.settings import TEST_PREFIXES, StripeSettings
-    from fiat.rails.stripe.settings import build as build_stripe
-
     assets = [Asset(one.code, one.kind, one.scale) for one in settings.assets]
     stripe, square, found = settings.rails.stripe, settings.rails.square, list[Rail]()
     if stripe is not None:
+        from fiat.rails.stripe.settings import TEST_PREFIXES, StripeSettings
+        from fiat.rails.stripe.settings import build as build_stripe
+
         key = stripe.api_key.get_secret_value()
         _require_real(settings, "stripe", play=key.startswith(TEST_PREFIXES) or stripe.base_url is not None)
         told = StripeSettings(
@@ -106,6 +108,9 @@ def _cards(settings: Settings, clock: Clock) -> list[Rail]:
         )
         found.append(build_stripe(told, assets=assets, clock=clock))
     if square is not None:
+        from fiat.rails.square.settings import SquareSettings
+        from fiat.rails.square.settings import build as build_square
+
         play = square.environment == "sandbox" or square.base_url is not None
         _require_real(settings, "square", play=play)
         given = SquareSettings(
@@ -144,3 +149,49 @@ def _sandbox(settings: Settings, record: Record, clock: Clock) -> Sandbox | None
             param="rails.sandbox",
         )
     return Sandbox(record, clock=clock, secret=told.webhook_secret.get_secret_value())
+
+
+def _paypal(settings: Settings, told: PayPalSettings, clock: Clock) -> Rail:
+    """PayPal's account. Raises ConfigError."""
+    from fiat.rails.paypal.account import LIVE_URL, SANDBOX_URL, PayPalAccount
+    from fiat.rails.paypal.rail import PayPal
+
+    if told.mode is PayPalMode.SANDBOX and settings.environment is not Environment.TEST:
+        raise ConfigError(
+            f"{settings.where('rails', 'paypal')}: PayPal's sandbox has no real money, so it runs only in a test book:"
+            ' set mode = "live" with the keys of a live app, or environment = "test" for an installation without real'
+            " value",
+            code="sandbox_in_live_book",
+            param="rails.paypal.mode",
+        )
+    if told.base_url is not None and told.mode is PayPalMode.LIVE:
+        raise ConfigError(
+            f"{settings.where('rails', 'paypal', 'base_url')}: live PayPal has one address: take base_url out, or set"
+            ' mode = "sandbox" for a simulator',
+            param="rails.paypal.base_url",
+        )
+    account = PayPalAccount(
+        client_id=told.client_id,
+        client_secret=told.client_secret.get_secret_value(),
+        webhook_id=told.webhook_id,
+        base_url=told.base_url or (LIVE_URL if told.mode is PayPalMode.LIVE else SANDBOX_URL),
+        certificate_hosts=told.certificate_hosts,
+        certificate_roots=_roots(settings, told.certificate_roots),
+        cancel_url=told.cancel_url,
+        brand_name=told.brand_name,
+    )
+    assets = {one.code: Asset(code=one.code, kind=one.kind, scale=one.scale) for one in settings.assets}
+    return PayPal(account, assets=assets, clock=clock)
+
+
+def _roots(settings: Settings, named: Path | None) -> bytes | None:
+    if named is None:
+        return None
+    try:
+        return settings.path(named).read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{settings.where('rails', 'paypal', 'certificate_roots')}: {settings.path(named)} can't be read:"
+            f" {error.strerror}",
+            param="rails.paypal.certificate_roots",
+        ) from None

@@ -1,5 +1,7 @@
 """PayPal's Customer Disputes v1: listed, shown, accepted."""
 
+from datetime import datetime
+
 from railsim.calls import Answer, Call, Json, Operation
 from railsim.paypal.errors import plain
 from railsim.paypal.store import Store, money
@@ -133,9 +135,11 @@ class Disputes:
             )
         wanted = call.query.get("disputed_transaction_id")
         state = call.query.get("dispute_state")
+        after, before = call.query.get("update_time_after"), call.query.get("update_time_before")
         found = [
             one for one in reversed(self.store.disputes.values())
             if wanted in (None, one["_capture"]) and state in (None, one["dispute_state"])
+            and _is_between(one["update_time"], after, before)
         ]  # fmt: skip
         first, last = int(token), int(token) + int(size)
         items = [
@@ -146,7 +150,7 @@ class Disputes:
         links = [self.store.link(f"/v1/customer/disputes?page_size={size}&next_page_token={token}", "self")]
         if last < len(found):
             links.append(self.store.link(f"/v1/customer/disputes?page_size={size}&next_page_token={last}", "next"))
-        return Answer(200, {"items": items, "links": links})
+        return Answer(200, ({"items": items} if items else {}) | {"links": links})
 
     def accept(self, call: Call) -> Answer:
         """Accept liability: the buyer gets the money. The claim's note comes as JSON or in a multipart form."""
@@ -155,3 +159,11 @@ class Disputes:
             raise plain(422, "UNPROCESSABLE_ENTITY", "The action could not be performed.", "DISPUTE_ALREADY_RESOLVED")
         self._end(made, "ACCEPTED")
         return Answer(200, {"links": [self.store.link(f"/v1/customer/disputes/{made['dispute_id']}", "self")]})
+
+
+def _is_between(time: str, after: str | None, before: str | None) -> bool:
+    """Whether it changed between two moments, where they are told."""
+    changed = datetime.fromisoformat(time)
+    if after is not None and changed < datetime.fromisoformat(after):
+        return False
+    return before is None or changed <= datetime.fromisoformat(before)

@@ -1,6 +1,8 @@
 """PayPal's refusals, with the sentences of its API reference."""
 
-from railsim.calls import Answer, Json, Refused
+import json
+
+from railsim.calls import Answer, Call, Json, Refused
 
 NAMES = {
     400: ("INVALID_REQUEST", "Request is not well-formed, syntactically incorrect, or violates schema."),
@@ -34,6 +36,18 @@ ISSUES = {
     "INSTRUMENT_DECLINED": "The instrument presented  was either declined by the processor or bank, or it can't be used"
     " for this payment.",
     "TRANSACTION_REFUSED": "The request was refused.",
+    "PAYER_CANNOT_PAY": "Payer cannot pay for this transaction. Please contact the payer to find other ways to pay for"
+    " this transaction.",
+    "DUPLICATE_INVOICE_ID": "Duplicate Invoice ID detected. To avoid a potential duplicate transaction your account"
+    " setting requires that Invoice Id be unique for each transaction.",
+    "AUTH_CAPTURE_NOT_ENABLED": "Authorization and Capture feature is not enabled for the merchant. Make sure that the"
+    " recipient of the funds is a verified business account.",
+    "REFUND_NOT_ALLOWED": "Capture cannot be refunded.",
+    "REFUND_FAILED_INSUFFICIENT_FUNDS": "Capture could not be refunded due to insufficient funds. Please check to see"
+    " if you have sufficient funds in your PayPal account or if the bank account linked to your PayPal account is"
+    " verified and has sufficient funds.",
+    "PENDING_CAPTURE": "Cannot initiate a refund as the capture is pending. Capture is typically pending when the payer"
+    " has funded the transaction using e-check/bank funded.",
     "ORDER_ALREADY_CAPTURED": "Order already captured.If 'intent=CAPTURE' only one capture per order is allowed.",
     "ORDER_ALREADY_AUTHORIZED": "Order already authorized.If 'intent=AUTHORIZE' only one authorization per order is"
     " allowed.",
@@ -76,6 +90,15 @@ def refused(
         detail["value"] = value
     body = {"name": name, "message": message, "details": [detail], "links": [information(issue)]}
     return Refused(Answer(status, body))
+
+
+def refuse_if_asked(call: Call) -> None:
+    """Raises the refusal that `PayPal-Mock-Response` asks for (developer.paypal.com, negative testing)."""
+    try:
+        code = json.loads(call.header("paypal-mock-response") or "{}")["mock_application_codes"]
+    except (ValueError, KeyError, TypeError):
+        return
+    raise refused(422, str(code))
 
 
 def information(issue: str) -> Json:

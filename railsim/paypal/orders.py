@@ -1,9 +1,7 @@
 """PayPal's Orders v2: created, approved by the payer, captured or authorised."""
 
-import json
-
 from railsim.calls import Answer, Call, Json, Operation
-from railsim.paypal.errors import NOT_APPROVED, refused
+from railsim.paypal.errors import NOT_APPROVED, refuse_if_asked, refused
 from railsim.paypal.payments import Payments
 from railsim.paypal.store import Store, amount_of, find, money, shown
 
@@ -129,9 +127,7 @@ class Orders:
     def _check_approved(self, order: Json, call: Call, ending: str) -> None:
         if order["status"] != "APPROVED":
             raise refused(422, "ORDER_NOT_APPROVED", said=NOT_APPROVED + ending)
-        mocked = mock_code(call)
-        if mocked is not None:
-            raise refused(422, mocked)
+        refuse_if_asked(call)
 
     def full(self, order: Json) -> Json:
         """The order as its representation, with what may be done next."""
@@ -175,15 +171,3 @@ def _return_url(body: Json) -> str | None:
         if isinstance(place, dict) and isinstance(place.get("return_url"), str):
             return str(place["return_url"])
     return None
-
-
-def mock_code(call: Call) -> str | None:
-    """What `PayPal-Mock-Response` asks for (developer.paypal.com, negative testing)."""
-    asked = call.header("paypal-mock-response")
-    if asked is None:
-        return None
-    try:
-        code = json.loads(asked)["mock_application_codes"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return str(code)

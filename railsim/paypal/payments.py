@@ -1,7 +1,7 @@
 """PayPal's Payments v2: captures, authorizations, refunds."""
 
 from railsim.calls import Answer, Call, Json, Operation
-from railsim.paypal.errors import refused
+from railsim.paypal.errors import refuse_if_asked, refused
 from railsim.paypal.store import Store, amount_of, find, money, shown
 from railsim.switches import Event
 
@@ -127,6 +127,7 @@ class Payments:
             raise refused(422, "AUTH_CAPTURE_CURRENCY_MISMATCH", field="/amount/currency_code")
         if amount <= 0 or made["_captured"] + amount > limit:
             raise refused(422, "MAX_CAPTURE_AMOUNT_EXCEEDED", field="/amount/value")
+        refuse_if_asked(call)
         final = bool(call.body.get("final_capture", False))
         order = self.store.orders[made["_order"]]
         made["_captured"] += amount
@@ -158,12 +159,15 @@ class Payments:
             raise refused(422, "REFUND_NOT_PERMITTED_DUE_TO_CHARGEBACK")
         if capture["status"] == "REFUNDED":
             raise refused(422, "CAPTURE_FULLY_REFUNDED")
+        if capture["status"] == "PENDING":
+            raise refused(422, "PENDING_CAPTURE")
         if capture["status"] not in ("COMPLETED", "PARTIALLY_REFUNDED"):
-            raise refused(422, "TRANSACTION_REFUSED")
+            raise refused(422, "REFUND_NOT_ALLOWED")
         if currency != capture["_currency"]:
             raise refused(422, "REFUND_CAPTURE_CURRENCY_MISMATCH", field="/amount/currency_code")
         if amount > left:
             raise refused(422, "REFUND_AMOUNT_EXCEEDED", field="/amount/value")
+        refuse_if_asked(call)
         return self.minimal(call, self._new_refund(capture, amount, call.body), 201)
 
     def _new_refund(self, capture: Json, amount: int, body: Json) -> Json:
@@ -180,6 +184,7 @@ class Payments:
         }  # fmt: skip
         made |= {name: body[name] for name in ("invoice_id", "custom_id", "note_to_payer") if name in body}
         store.refunds[made["id"]] = made
+        store.orders[capture["_order"]]["purchase_units"][0]["payments"].setdefault("refunds", []).append(made)
         self._count_refunded(capture, amount)
         switch = store.planned(Event.REFUND)
         if switch is not None:

@@ -206,8 +206,8 @@ _UNREST = """
     UNION ALL SELECT 'sweeps under way', count(*) FROM treasury_sweeps
      WHERE state NOT IN ('final', 'unsweepable', 'needs_review', 'dropped')
     UNION ALL SELECT 'deposits under way', count(*) FROM wallet_deposits
-     WHERE state IN ('pending', 'credited', 'under_review')
-        OR (state IN ('below_minimum', 'quarantined', 'surplus', 'sender_listed') AND entry IS NULL)
+     WHERE state IN ('pending', 'credited', 'under_review', 'surplus')
+        OR (state IN ('below_minimum', 'quarantined', 'sender_listed') AND entry IS NULL)
     UNION ALL SELECT 'deposits not recorded', count(*) FROM chain_observations o
       JOIN chain_addresses a ON a.address = o.recipient AND a.role = 'deposit' AND a.owner IS NOT NULL
      WHERE NOT o.orphaned AND o.attached_to IS NULL AND NOT EXISTS (
@@ -282,9 +282,9 @@ async def finish(under_way: Run, unrest: Sequence[str]) -> Ending:
         behind = [] if unrest else await _all_final(run)
         async with connected(run.house.running.admin_url) as connection:
             differences = await check(facts_of(run), connection)
-            if differences or unrest or behind:
+            house_says = [] if unrest or behind else await _house_says(run)
+            if differences or unrest or behind or house_says:
                 await _keep_rows(connection, run.house.home / "rows")
-        house_says = [] if unrest or behind else await _house_says(run)
     await run.look()
     said: list[Difference | str] = [
         *differences,

@@ -108,7 +108,7 @@ def test_mt940_is_read_line_by_line(account):
         Direction.CREDIT,
         10000,
         "R-77",
-        5,
+        6,
     )
     assert (second.direction, second.amount, second.file_line) == (Direction.DEBIT, 50, 8)
     assert first.counterparty == "ADA PAYER"
@@ -200,6 +200,7 @@ async def test_a_payment_to_a_virtual_iban_needs_no_reference(database, ledger, 
     account = BankAccount(name="house-bank", iban=IBAN, asset="EUR", virtual_prefix="77")
     rail = BankRail(database.engine(), ledger, clock=clock, entropy=entropy, accounts=[account], vault=vault)
     theirs = await rail.virtual_iban_for(ADA, account)
+    assert theirs is not None
     assert theirs == await rail.virtual_iban_for(ADA, account) != await rail.virtual_iban_for("usr_bob", account)
     bob = await rail.reference_for("usr_bob")
     content = camt053(Entry(100, "hello"), Entry(200, bob, bank_reference="B-2"), Entry(300, "x")).decode()

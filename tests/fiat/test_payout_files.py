@@ -49,14 +49,14 @@ def payout(number, amount, name="Ada"):
     )
 
 
-def batch_of(payouts, **changes):
+def batch_of(of, **changes):
     told = {
         "id": "pyb_01jd0000000000000000000000",
         "rail": BANK,
         "account": "mock",
         "asset": "EUR",
-        "payouts": len(payouts),
-        "total": sum(one.amount for one in payouts),
+        "payouts": len(of),
+        "total": sum(one.amount for one in of),
         "state": BatchState.PREPARED,
         "reason": None,
         "created_at": NOW,
@@ -80,8 +80,8 @@ def test_a_file_adds_up_and_is_the_same_bytes_each_time(rows):
         found = next(root.iter(part))
         assert found.findtext(f"{NS}NbOfTxs") == str(len(rows))
         assert found.findtext(f"{NS}CtrlSum") == f"{total // 100}.{total % 100:02}"
-    ids = [found.text or "" for found in root.iter(f"{NS}EndToEndId")]
-    assert [min(named_payouts((text,))) for text in ids] == [one.id for one in payouts]
+    ids = [found.text for found in root.iter(f"{NS}EndToEndId")]
+    assert [min(named_payouts((text or "",))) for text in ids] == [one.id for one in payouts]
 
 
 @pytest.mark.parametrize("changes", [{"payouts": 2}, {"total": 99}])

@@ -133,7 +133,7 @@ async def house(
         engine=database.engine(),
         ledger=ledger,
         rails=Rails([rail]),
-        vault=NoVault("no bank lines are read here"),
+        vault=NoVault("no bank here"),
         clock=clock,
         entropy=entropy,
     )

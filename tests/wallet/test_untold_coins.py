@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from chain import addresses, coin_store, tables
-from chain.coin_watch import STATE_BLOCKS
+from chain.coin_watch import REOPEN_FIRST, STATE_BLOCKS
 from chain.local import NodeKind
 from chain.networks import Traces
 from chain.signing import OwnKey, Role
@@ -207,6 +207,17 @@ async def test_f21_a_trace_told_later_is_the_evidence_of_a_surplus_and_credits_i
     assert shown.place == f"surplus:{world.to}"
     world.watch_anew()
     await world.settle()
+    await world.require_credited(ETHER)
+
+
+async def test_f21_a_node_that_traced_nonsense_for_a_while_is_asked_again_by_itself(world):
+    world.rpc.bends["debug_traceBlockByHash"] = lambda *_: "nonsense"
+    await surplus_of(world, ETHER)
+    del world.rpc.bends["debug_traceBlockByHash"]
+    await world.settle(blocks=0)
+    assert [one.state for one in await world.shown()] == [_S.SURPLUS]
+    world.world.common["clock"].advance(REOPEN_FIRST)
+    await world.settle(blocks=0)
     await world.require_credited(ETHER)
 
 
