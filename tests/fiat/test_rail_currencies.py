@@ -72,7 +72,7 @@ def test_only_currencies_that_are_assets_are_carried():
 @given(code=st.sampled_from(CODES), scale=SCALES, amount=st.integers(0, 1 << 100))
 def test_what_is_said_comes_back_as_it_was(code: str, scale: int, amount: int):
     for rail, words in (("stripe", stripe), ("square", square)):
-        currencies = Currencies(rail, [fiat(code, scale)], usual=words.USUAL, others=words.CURRENCIES)  # type: ignore[attr-defined]
+        currencies = Currencies(rail, [fiat(code, scale)], usual=words.USUAL, others=words.CURRENCIES)
         try:
             units = currencies.units(amount, code)
         except AmountNotPayable:
