@@ -242,8 +242,8 @@ async def check_objects(house: AnyHouse) -> None:
     refunds = {one.source: one.amount for one in await house.refunds() if one.state is RefundState.FINAL}
     assert refunds == {source: amount for source, (_, amount) in truth.refunds.items()}
     given_back = Counter[str]()
-    for one in await house.refunds():
-        given_back[one.top_up] += one.amount if one.state is RefundState.FINAL else 0
+    for refund in await house.refunds():
+        given_back[refund.top_up] += refund.amount if refund.state is RefundState.FINAL else 0
     assert {one.id: one.refunded for one in top_ups if one.refunded} == {
         id: sum for id, sum in given_back.items() if sum
     }
