@@ -176,7 +176,9 @@ def _line(told: Mapping[str, Any], number: int, place: int, amount: int) -> Stat
         texts=tuple(text for text in (purpose, details, end_to_end_id, customer) if text),
         names=tuple(text for text in (end_to_end_id, customer) if text),
         counterparty=" ".join(str(told.get("applicant_name") or fields.get("NAME") or "").split()),
-        counterparty_account=_iban(told.get("gvc_applicant_iban") or told.get("applicant_iban") or fields.get("IBAN") or ""),
+        counterparty_account=_iban(
+            told.get("gvc_applicant_iban") or told.get("applicant_iban") or fields.get("IBAN") or ""
+        ),
         own_account="",
         reversal=reversal,
         returned=str(told.get("id") or "")[1:] == "RTI" or str(told.get("transaction_code") or "") in _RETURNS,
