@@ -271,6 +271,7 @@ def build_alerts(parts: Parts) -> Alerts:
         parts.engine,
         ledger=parts.ledger,
         registry=parts.registry,
+        clock=parts.clock,
         payments=_withdrawals(parts),
         reviews=_withdrawal_reviews(parts),
     )

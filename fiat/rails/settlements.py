@@ -15,7 +15,7 @@ from fiat.bank.records import BankLine, LineState
 from fiat.errors import UnknownLine
 from fiat.rails import booking, store
 from fiat.rails.desk import Desk
-from fiat.rails.errors import EffectUnknown, RailCorrupt, SettlementNotMatching
+from fiat.rails.errors import EffectUnknown, NothingToAccept, RailCorrupt, SettlementNotMatching
 from fiat.rails.protocol import Capability, EntryKind, Rail, SettlementEntry, SettlementStatus, SettlementTruth
 from fiat.rails.records import KeptEntry, Settlement
 from fiat.rails.settlement_states import Known, SettlementState, advance, difference, unexplained
@@ -110,6 +110,23 @@ class Settlements:
             if refusal.code == Refused.STALE_STATE:
                 raise SettlementNotMatching("the line or the settlement was taken meanwhile", param="line") from refusal
             raise
+        return await self.get(settlement)
+
+    async def accept(self, settlement: str, *, by: str, reason: str) -> Settlement:
+        """Take what doesn't fit in a settlement as it is, so that it isn't told any more; said again, nothing new.
+
+        Raises NotFound, NothingToAccept.
+        """
+        found = await self.get(settlement)
+        if found.accepted_at is not None:
+            return replace(found, replayed=True)
+        if not (found.differences or found.unexplained):
+            raise NothingToAccept("everything in this settlement fits, or it wasn't read yet", param="settlement")
+        now = self._desk.clock.now()
+        values = {"accepted_at": now, "accepted_by": by, "accepted_reason": reason, "updated_at": now}
+        async with tx(self._desk.engine) as connection:
+            if not await store.change(connection, settlements, self._desk.book, found.id, found.revision, values):
+                raise SettlementNotMatching("the settlement changed meanwhile; look again", param="settlement")
         return await self.get(settlement)
 
     async def get(self, settlement: str) -> Settlement:

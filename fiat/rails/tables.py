@@ -95,6 +95,9 @@ settlements = Table(
     Column("entries", Integer),
     Column("differences", Integer, nullable=False, server_default=text("0")),
     Column("unexplained", Balance, nullable=False, server_default=text("0")),
+    Column("accepted_at", Instant),  # when a treasurer took what doesn't fit as it is
+    Column("accepted_by", Text),
+    Column("accepted_reason", Text),
     Column("revision", Integer, nullable=False, server_default=text("0")),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
@@ -102,7 +105,18 @@ settlements = Table(
     UniqueConstraint("book", "bank_line"),
     CheckConstraint("state IN ('sent', 'matched', 'failed')", name="state_known"),
     CheckConstraint("state <> 'matched' OR bank_line IS NOT NULL", name="line_when_matched"),
+    CheckConstraint(
+        "(accepted_at IS NULL) = (accepted_by IS NULL) AND (accepted_at IS NULL) = (accepted_reason IS NULL)",
+        name="accepted_whole",
+    ),
     Index("ix_fiat_settlements_unread", "book", "id", postgresql_where=text("entries IS NULL")),
+    Index("ix_fiat_settlements_sent", "book", "rail", "arrives_on", postgresql_where=text("state = 'sent'")),
+    Index(
+        "ix_fiat_settlements_differing",
+        "book",
+        "id",
+        postgresql_where=text("accepted_at IS NULL AND (differences > 0 OR unexplained <> 0)"),
+    ),
 )
 
 settlement_entries = Table(
@@ -165,6 +179,7 @@ webhooks = Table(
     CheckConstraint("state IN ('waiting', 'done', 'dead')", name="state_known"),
     CheckConstraint("(state = 'waiting') = (due_at IS NOT NULL)", name="due_while_waiting"),
     Index("ix_fiat_webhooks_due", "book", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("ix_fiat_webhooks_dead", "book", "id", postgresql_where=text("state = 'dead'")),
 )
 
 rail_cursors = Table(
