@@ -62,6 +62,7 @@ def build_rails(
         clock=clock,
         entropy=entropy,
         bearer=bearer,
+        accounts=tuple(account.name for account in settings.bank_accounts),
     )
     inbox, acts, delivery = Inbox(desk), None, None
     if sandbox is not None:

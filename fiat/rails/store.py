@@ -5,7 +5,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, Table, and_, func, or_, select, update
+from sqlalchemy import Row, Select, Table, and_, func, literal_column, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -223,6 +223,30 @@ async def suspended_lines(
     )
     found = await connection.execute(query.order_by(c.recorded_at, c.id).limit(limit))
     return [read_line(row, vault) for row in found]
+
+
+async def lines_of_amounts_on_their_way(
+    connection: AsyncConnection, vault: Vault, book: str, *, accounts: Sequence[str], limit: int
+) -> list[tuple[Settlement, BankLine]]:
+    """Settlements on their way with each line of these accounts, in suspense, that has their asset and amount."""
+    c = lines.c
+    same = (c.book == settlements.c.book) & (c.asset == settlements.c.asset) & (c.amount == settlements.c.amount)
+    query = (
+        select(settlements.c.id.label("of"), lines)
+        .join(settlements, same)
+        .where(
+            settlements.c.book == book,
+            settlements.c.state == literal_column("'sent'"),  # not bound: the index has no others
+            c.state == literal_column("'suspended'"),
+            c.direction == Direction.CREDIT.value,
+            c.account.in_(accounts),
+        )
+        .limit(limit)
+    )
+    found = (await connection.execute(query)).all()
+    wanted = select(settlements).where(settlements.c.book == book, settlements.c.id.in_({row.of for row in found}))
+    known = {row.id: read_settlement(row) for row in await connection.execute(wanted)} if found else {}
+    return [(known[row.of], read_line(row, vault)) for row in found]
 
 
 # Saved methods

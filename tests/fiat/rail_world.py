@@ -171,7 +171,9 @@ def make_world(
     vault: Vault | None = None,
     *,
     bearer: FeeBearer = FeeBearer.HOUSE,
+    accounts: tuple[str, ...] = (),
 ) -> World:
+    """`accounts`: our bank accounts, whose lines are matched to settlements without a person."""
     record = Record(engine, book=ledger.book, clock=clock)
     sandbox = Sandbox(record, clock=clock, secret=SECRET)
     line = Line(sandbox)
@@ -183,6 +185,7 @@ def make_world(
         clock=clock,
         entropy=entropy,
         bearer=bearer,
+        accounts=accounts,
     )
     inbox = Inbox(desk)
     acts = SandboxActs(sandbox, record, clock=clock)
