@@ -304,6 +304,16 @@ async def list_webhooks(
     return answer(listing(*found, webhook_view))
 
 
+@router.get(
+    "/treasury/webhooks/{webhook}",
+    response_model=WebhookView,
+    summary="Read what a webhook was about, never its body",
+    dependencies=[caller(Scope.TREASURY_READ)],
+)
+async def read_webhook(parts: Parts, webhook: str) -> Response:
+    return answer(webhook_view(await parts.rails.inbox.get(webhook)))
+
+
 @router.post(
     "/treasury/webhooks/{webhook}/retry",
     response_model=WebhookView,

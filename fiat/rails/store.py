@@ -16,6 +16,7 @@ from fiat.rails.dispute_states import DisputeState
 from fiat.rails.protocol import Action, ActionKind, Capturing, EntryKind, ObjectKind
 from fiat.rails.records import Dispute, KeptEntry, PaymentMethod, Refund, Settlement, Webhook, WebhookState
 from fiat.rails.refund_states import RefundOrigin, RefundState
+from fiat.rails.sealed import METHOD_FIELDS
 from fiat.rails.settlement_states import Difference, SettlementState
 from fiat.rails.tables import (
     disputes,
@@ -252,28 +253,42 @@ async def lines_of_amounts_on_their_way(
 # Saved methods
 
 
-def read_method(row: Row[Any]) -> PaymentMethod:
-    return PaymentMethod(**_plain(PaymentMethod, row))
+def read_method(row: Row[Any], vault: Vault) -> PaymentMethod:
+    values = _plain(PaymentMethod, row)
+    if row.personal is not None:
+        opened = vault.open(bytes(row.personal), book=row.book, table=payment_methods.name, row=row.id)
+        values |= {name: opened.get(name) for name in METHOD_FIELDS}
+    return PaymentMethod(**values)
 
 
-async def load_method(connection: AsyncConnection, book: str, owner: str, method: str) -> PaymentMethod | None:
+async def load_method(
+    connection: AsyncConnection, vault: Vault, book: str, owner: str, method: str
+) -> PaymentMethod | None:
     row = await load(connection, payment_methods, book, method)
-    return None if row is None or row.removed or row.owner != owner else read_method(row)
+    return None if row is None or row.removed or row.owner != owner else read_method(row, vault)
 
 
 async def list_methods(
-    connection: AsyncConnection, book: str, owner: str, *, before: str | None, after: str | None, limit: int
+    connection: AsyncConnection,
+    vault: Vault,
+    book: str,
+    owner: str,
+    *,
+    before: str | None,
+    after: str | None,
+    limit: int,
 ) -> list[PaymentMethod]:
     query = page(payment_methods, book, before=before, after=after, limit=limit)
     query = query.where(payment_methods.c.owner == owner, ~payment_methods.c.removed)
-    return [read_method(row) for row in await connection.execute(query)]
+    return [read_method(row, vault) for row in await connection.execute(query)]
 
 
-async def customer_of(connection: AsyncConnection, book: str, owner: str, rail: str) -> str | None:
-    """What the provider calls this user, where it was told before."""
+async def customer_of(connection: AsyncConnection, vault: Vault, book: str, owner: str, rail: str) -> str | None:
+    """What the provider calls this user, where it was told before: each method of a rail has it, or none."""
     c = payment_methods.c
-    query = select(c.customer).where(c.book == book, c.owner == owner, c.rail == rail, c.customer.is_not(None))
-    return (await connection.execute(query.order_by(c.id).limit(1))).scalar_one_or_none()
+    query = select(payment_methods).where(c.book == book, c.owner == owner, c.rail == rail)
+    row = (await connection.execute(query.order_by(c.id).limit(1))).one_or_none()
+    return None if row is None else read_method(row, vault).customer
 
 
 async def remove_method(connection: AsyncConnection, book: str, method: str) -> None:
