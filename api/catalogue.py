@@ -871,6 +871,13 @@ _ROWS = (
         "GET /v1/treasury/settlements/{id} lists the lines that may be it.",
     ),
     Problem(
+        "settlement_fits",
+        409,
+        "Nothing to accept",
+        "Everything in this settlement fits the book, or its entries weren't read yet.",
+        "GET /v1/treasury/settlements/{id} shows what is in it.",
+    ),
+    Problem(
         "rail_effect_unknown",
         503,
         "The provider didn't answer",

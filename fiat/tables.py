@@ -109,6 +109,7 @@ lines = Table(
     Index("ix_fiat_bank_lines_in_clear", "book", "id", postgresql_where=text("remittance IS NOT NULL")),
     Index("ix_fiat_bank_lines_statement", "book", "statement", "number"),
     Index("ix_fiat_bank_lines_state", "book", "state", "recorded_at", "id"),
+    Index("ix_fiat_bank_lines_suspended", "book", "asset", "amount", postgresql_where=text("state = 'suspended'")),
 )
 
 top_ups = Table(
@@ -193,6 +194,7 @@ payouts = Table(
     Index("ix_fiat_payouts_owner", "book", "owner", text("id DESC")),
     Index("ix_fiat_payouts_batch", "book", "batch"),
     Index("ix_fiat_payouts_due", "book", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("ix_fiat_payouts_unknown", "book", "account", postgresql_where=text("state = 'unknown'")),
     Index(
         "ix_fiat_payouts_open",
         "book",

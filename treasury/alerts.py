@@ -2,17 +2,19 @@
 
 They are read off the causes themselves (a halted network, nodes that disagree, a debt, money in quarantine, a stopped
 token, an altered address, a refused sweep, an approval that is wanted, payments that wait, a sender that did something
-without us, a database that was put back), so that none is forgotten and none outlives what it tells of.
+without us, a database that was put back, what of the fiat rails waits for a person), so that none is forgotten and none
+outlives what it tells of.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from base.clock import Clock
 from chain import foreign_store, restores, token_store, transaction_store
 from chain.address_check import open_findings
 from chain.foreign import OpenFinding
@@ -21,6 +23,8 @@ from chain.payments import OwnTransaction, Stalled
 from chain.status import NODES_DISAGREE, NetworkStatus, status_if_followed
 from chain.transaction_states import Kind, WaitingFor
 from db.engine import tx
+from fiat.rails.records import Dispute, Settlement
+from fiat.waiting import DeadLetters, Suspended, UnknownPayouts, load_waiting
 from ledger.accounts import HOUSE, Account
 from ledger.engine import Ledger
 from ledger.money import Asset, format_amount
@@ -50,10 +54,19 @@ class AlertCode(StrEnum):
     PAYMENTS_WAIT = "payments_wait"
     PAYMENT_UNCLEAR = "payment_unclear"
     APPROVAL_WANTED = "approval_wanted"
+    WEBHOOKS_DEAD = "webhooks_dead"
+    DISPUTE_OPEN = "dispute_open"
+    SETTLEMENT_DIFFERS = "settlement_differs"
+    SETTLEMENT_LATE = "settlement_late"
+    PAYOUTS_UNKNOWN = "payouts_unknown"
+    SUSPENSE_WAITS = "suspense_waits"
 
 
 UNCLEAR_MAX = 100
-"""Payments in need of a person that are told one by one."""
+"""Payments, disputes and settlements in need of a person that are told one by one."""
+
+RESPOND_WITHIN = timedelta(days=2)
+"""A dispute that must be answered sooner than that is critical: unanswered it's lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +116,7 @@ class Alerts:
         *,
         ledger: Ledger,
         registry: Registry,
+        clock: Clock,
         payments: Unassigned | None = None,
         reviews: Reviews | None = None,
     ) -> None:
@@ -110,6 +124,7 @@ class Alerts:
         self._payments = payments
         self._ledger = ledger
         self._registry = registry
+        self._clock = clock
         self._reviews = reviews
 
     async def open(self) -> list[Alert]:
@@ -140,6 +155,8 @@ class Alerts:
             refills = await load_all_standing(connection, self._ledger.book)
             found += [_of_payments(stalled) for stalled in await transaction_store.stalled(connection)]
             found += [_of_approval(one) for one in await load_open(connection, self._ledger.book, limit=UNCLEAR_MAX)]
+            now = self._clock.now()
+            rails = await load_waiting(connection, self._ledger.book, now=now, limit=UNCLEAR_MAX)
             in_review = await transaction_store.in_review(connection, limit=UNCLEAR_MAX)
         # A withdrawal is unclear until a person has ended it, whatever its transaction stays.
         told_apart = self._reviews is not None
@@ -150,6 +167,12 @@ class Alerts:
             found += [_of_payments(stalled, place="withdrawals") for stalled in await self._payments.unassigned()]
         assets = await self._ledger.assets()
         found += [_of_refill(refill, assets[refill.asset]) for refill in refills]
+        found += [_of_webhooks(dead) for dead in rails.dead]
+        found += [_of_dispute(dispute, assets[dispute.asset], now) for dispute in rails.disputes]
+        found += [_differs(settlement, assets[settlement.asset]) for settlement in rails.differing]
+        found += [_late(settlement, assets[settlement.asset]) for settlement in rails.late]
+        found += [_of_unknown(unknown, assets[unknown.asset]) for unknown in rails.unknown]
+        found += [_of_suspense(suspended) for suspended in rails.suspended]
         for account in await self._ledger.accounts(owner=HOUSE):
             found += _of_account(account, assets[account.asset])
         return sorted(found, key=lambda alert: (alert.severity is not Severity.CRITICAL, alert.code, alert.subject))
@@ -234,3 +257,56 @@ def _of_account(account: Account, asset: Asset) -> Iterator[Alert]:
     if kind == "quarantine" and account.balance > 0:
         text = f"{amount} of listed senders: GET /v1/treasury/deposits shows the deposits"
         yield Alert(AlertCode.QUARANTINE_HELD, Severity.WARNING, asset.code, text, None)
+
+
+def _of_webhooks(dead: DeadLetters) -> Alert:
+    text = f"{_many(dead.count, 'webhook')} without effect ({dead.code}): `onebook webhooks list`, then retry"
+    return Alert(AlertCode.WEBHOOKS_DEAD, Severity.WARNING, dead.rail, text, dead.since)
+
+
+def _of_dispute(dispute: Dispute, asset: Asset, now: datetime) -> Alert:
+    """Told as long as it's ours to answer: from then on the provider decides."""
+    urgent = dispute.respond_by is not None and dispute.respond_by - now < RESPOND_WITHIN
+    until = "with no time limit known"
+    if dispute.respond_by is not None:
+        until = f"until {dispute.respond_by.astimezone(UTC):%Y-%m-%d %H:%M UTC}"
+    amount = f"{format_amount(dispute.amount, asset)} {asset.code}"
+    text = f"{amount} of {dispute.top_up} are disputed ({dispute.source}): answer at {dispute.rail}'s own pages {until}"
+    severity = Severity.CRITICAL if urgent else Severity.WARNING
+    return Alert(AlertCode.DISPUTE_OPEN, severity, dispute.id, text, dispute.opened_at)
+
+
+def _differs(settlement: Settlement, asset: Asset) -> Alert:
+    unexplained = f"{format_amount(settlement.unexplained, asset)} {asset.code}"
+    text = (
+        f"of {settlement.rail}'s settlement {settlement.source} {_many(settlement.differences, 'entry', 'entries')}"
+        f" and {unexplained} don't fit the book: GET /v1/treasury/settlements/{settlement.id}; a treasurer accepts it"
+    )
+    return Alert(AlertCode.SETTLEMENT_DIFFERS, Severity.WARNING, settlement.id, text, settlement.created_at)
+
+
+def _late(settlement: Settlement, asset: Asset) -> Alert:
+    amount = f"{format_amount(settlement.amount, asset)} {asset.code}"
+    due = f"was to arrive on {settlement.arrives_on}" if settlement.arrives_on else "is on its way for too long"
+    text = f"{amount} of {settlement.rail}'s settlement {settlement.source} {due}, and no bank line is its money yet"
+    return Alert(AlertCode.SETTLEMENT_LATE, Severity.CRITICAL, settlement.id, text, settlement.created_at)
+
+
+def _of_unknown(unknown: UnknownPayouts, asset: Asset) -> Alert:
+    amount = f"{format_amount(unknown.amount, asset)} {asset.code}"
+    text = (
+        f"{_many(unknown.count, 'payout')} of {amount} in all, held and perhaps paid: ask the bank, then take in its"
+        " statement or say that they failed (GET /v1/treasury/payouts?state=unknown)"
+    )
+    subject = f"{unknown.account}, {asset.code}"
+    return Alert(AlertCode.PAYOUTS_UNKNOWN, Severity.CRITICAL, subject, text, unknown.since)
+
+
+def _of_suspense(suspended: Suspended) -> Alert:
+    count = _many(suspended.count, "line")
+    text = f"{count} nobody's for more than a day: GET /v1/treasury/statement-lines?state=suspended"
+    return Alert(AlertCode.SUSPENSE_WAITS, Severity.WARNING, suspended.account, text, suspended.since)
+
+
+def _many(count: int, one: str, more: str = "") -> str:
+    return f"1 {one}" if count == 1 else f"{count} {more or one + 's'}"

@@ -82,7 +82,7 @@ from wallet.withdrawal_paying import Gathering
 from wallet.withdrawal_reviews import WithdrawalReviews
 from wallet.withdrawals import Withdrawals
 from wiring.approving import WithdrawalApprovals
-from wiring.banking import bank_steps, build_bank, build_payout_desk, build_sealing
+from wiring.banking import bank_steps, build_bank, build_payout_desk, build_sealing, has_vault
 from wiring.chains import Chains
 from wiring.checks import book_check, database_check, recovery_check
 from wiring.payout_contracts import contract_on, known_contracts, read_policy_copy
@@ -271,6 +271,7 @@ def build_alerts(parts: Parts) -> Alerts:
         parts.engine,
         ledger=parts.ledger,
         registry=parts.registry,
+        clock=parts.clock,
         payments=_withdrawals(parts),
         reviews=_withdrawal_reviews(parts),
     )
@@ -305,6 +306,7 @@ def _rail_steps(parts: Parts) -> dict[str, Step]:
     steps: dict[str, Step] = {} if rails.delivery is None else {"sandbox": rails.delivery.step}
     return steps | {
         "webhooks": rails.effects.step,
+        "webhook-bodies": rails.inbox.drop_bodies,
         "top-ups": rails.top_ups.steps.step,
         **{f"payouts:{steps.rail}": steps.step for steps in rails.outgoing},
         "payout-ends": rails.payouts.step,
@@ -536,7 +538,7 @@ async def prepare_book(settings: Settings, *, report: Callable[[str], None]) -> 
         await parts.ledger.create_book()
         for asset in settings.assets:
             await parts.ledger.register_asset(Asset(asset.code, asset.kind, asset.scale))
-        if settings.bank_accounts:
+        if has_vault(settings):
             await build_sealing(parts).seal_in_clear()
         if settings.networks and settings.xpubs:
             async with tx(parts.engine) as connection:

@@ -43,6 +43,11 @@ def build_vault(settings: Settings) -> Vault:
     return load_vault(path, given=None if given is None else given.get_secret_value())
 
 
+def has_vault(settings: Settings) -> bool:
+    """Whether there is a key, so that something can be sealed."""
+    return not isinstance(build_vault(settings), NoVault)
+
+
 def bank_accounts(settings: Settings) -> list[BankAccount]:
     """Our accounts as configured."""
     return [

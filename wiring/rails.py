@@ -22,6 +22,7 @@ from fiat.rails.refunds import Refunds
 from fiat.rails.sandbox import Sandbox
 from fiat.rails.sandbox_acts import SandboxActs, SandboxDelivery
 from fiat.rails.sandbox_record import Record
+from fiat.rails.sealed import sealer_of
 from fiat.rails.settlements import Settlements
 from fiat.rails.top_ups import TopUps
 from ledger.engine import Ledger
@@ -70,8 +71,9 @@ def build_rails(
         clock=clock,
         entropy=entropy,
         bearer=bearer,
+        accounts=tuple(account.name for account in settings.bank_accounts),
     )
-    inbox, acts, delivery = Inbox(desk), None, None
+    inbox, acts, delivery = Inbox(desk, sealer=sealer_of(desk.vault)), None, None
     if sandbox is not None:
         acts = SandboxActs(sandbox, record, clock=clock)
         delivery = SandboxDelivery(sandbox, acts, record, inbox)

@@ -18,8 +18,10 @@ from api.routes.top_ups import NewRefund, RefundView, refund_view
 from api.schemas import Asked
 from fiat.rails.dispute_states import DisputeState
 from fiat.rails.records import Dispute, KeptEntry, Settlement, Webhook, WebhookState
+from identity.keys import Principal
 from identity.scopes import Scope
 from ledger.money import parse_amount
+from treasury.notes import note
 
 router = resource("treasury")
 
@@ -59,6 +61,9 @@ class SettlementView(TypedDict):
     entries: int | None
     differences: int
     unexplained: str
+    accepted_at: str | None
+    accepted_by: str | None
+    accepted_reason: str | None
     created_at: str
 
 
@@ -88,6 +93,12 @@ class MatchingLine(Asked):
     """The bank line that is the settlement's money."""
 
     line: str = Field(max_length=80, examples=["lin_01jd3v"], description="A line in suspense of the same amount.")
+
+
+class NewSettlementAcceptance(Asked):
+    """Why what doesn't fit is taken as it is."""
+
+    reason: str = Field(max_length=500, examples=["the provider's monthly fee, booked by adj_01jd3v"])
 
 
 class WebhookView(TypedDict):
@@ -146,6 +157,9 @@ def settlement_view(settlement: Settlement, assets: Assets) -> SettlementView:
         "entries": settlement.entries,
         "differences": settlement.differences,
         "unexplained": money(settlement.unexplained, asset, assets),
+        "accepted_at": maybe_instant(settlement.accepted_at),
+        "accepted_by": settlement.accepted_by,
+        "accepted_reason": settlement.accepted_reason,
         "created_at": instant(settlement.created_at),
     }
 
@@ -244,6 +258,23 @@ async def match_settlement(parts: Parts, settlement: str, key: IdempotencyKey, a
 
 
 @router.post(
+    "/treasury/settlements/{settlement}/acceptances",
+    response_model=SettlementView,
+    summary="Take what doesn't fit in a settlement as it is",
+)
+async def accept_settlement(
+    parts: Parts,
+    settlement: str,
+    asked: NewSettlementAcceptance,
+    treasurer: Annotated[Principal, caller(Scope.TREASURY_WRITE)],
+) -> Response:
+    """Its alert ends. It moves no money and is done once, so it needs no Idempotency-Key."""
+    said = note(treasurer.owner, asked.reason)
+    done = await parts.rails.settlements.accept(settlement, by=said["by"], reason=said["reason"])
+    return answer(settlement_view(done, await assets_of(parts)))
+
+
+@router.post(
     "/treasury/top-ups/{top_up}/refunds",
     response_model=RefundView,
     status_code=201,
@@ -271,6 +302,16 @@ async def list_webhooks(
 ) -> Response:
     found = await page.of(partial(parts.rails.inbox.list_all, state=state))
     return answer(listing(*found, webhook_view))
+
+
+@router.get(
+    "/treasury/webhooks/{webhook}",
+    response_model=WebhookView,
+    summary="Read what a webhook was about, never its body",
+    dependencies=[caller(Scope.TREASURY_READ)],
+)
+async def read_webhook(parts: Parts, webhook: str) -> Response:
+    return answer(webhook_view(await parts.rails.inbox.get(webhook)))
 
 
 @router.post(

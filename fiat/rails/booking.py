@@ -208,6 +208,11 @@ def settlement_matched(settlement: Settlement, *, request: str) -> Post:
     )
 
 
+def matching_id(settlement: Settlement, line: str, *, attempt: int) -> str:
+    """The id of matching a line without a person."""
+    return worker_id(f"settlement:{settlement.rail}:{settlement.source}:matched:{line}", attempt)
+
+
 def settlement_failed(settlement: Settlement, *, attempt: int) -> Post:
     """It came back to the provider."""
     way, provider = _ends(settlement)

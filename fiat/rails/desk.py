@@ -62,7 +62,8 @@ class Rails:
 class Desk:
     """One book's rails and what they're worked with.
 
-    `vault` opens what is personal in bank lines. `bearer`: who pays the providers' fees.
+    `vault` opens what is personal in bank lines. `bearer`: who pays the providers' fees. `accounts`: our configured
+    bank accounts, by name, whose lines may be settlements' money.
     """
 
     engine: AsyncEngine
@@ -72,6 +73,7 @@ class Desk:
     clock: Clock
     entropy: Entropy
     bearer: FeeBearer = FeeBearer.HOUSE
+    accounts: tuple[str, ...] = ()
 
     @property
     def book(self) -> str:

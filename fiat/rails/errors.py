@@ -9,6 +9,7 @@ OnebookError
 │   ├── NotRefundable         the top-up isn't credited, or less of it is left than is to be refunded
 │   ├── NotInState            the top-up isn't where this can be done to it
 │   ├── SettlementNotMatching the bank line isn't this settlement's money
+│   ├── NothingToAccept       all of the settlement fits
 │   └── NotFound
 │       └── UnknownRail       no rail of this name is configured
 ├── Unavailable
@@ -78,6 +79,10 @@ class NotInState(Rejected):
 
 class SettlementNotMatching(Rejected):
     default_code = "settlement_not_matching"
+
+
+class NothingToAccept(Rejected):
+    default_code = "settlement_fits"
 
 
 class UnknownRail(NotFound):

@@ -1,7 +1,7 @@
 """The webhook inbox: what a provider sends is verified, kept once, and answered at once; its effect comes later.
 
-Only where to look is kept (id, kind, object, time), with the body's hash. The body itself is kept sealed or not at all,
-since it has personal data in it: `Sealer` is who seals it.
+Only where to look is kept (id, kind, object, time), with the body's hash. The body itself has personal data in it, so
+it's kept sealed, for 30 days, or not at all where there is no key: `Sealer` is who seals it.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from fiat.rails.desk import Desk
 from fiat.rails.errors import NotInState
 from fiat.rails.protocol import RawWebhook
 from fiat.rails.records import Webhook, WebhookState
+from fiat.rails.sealed import BODIES_KEPT, drop_bodies, load_body
 from fiat.rails.tables import webhooks
 
 BODY_BYTES_MAX = 256 * 1024
@@ -42,6 +43,10 @@ class Sealer(Protocol):
 
     def seal(self, plain: bytes, *, book: str, row: str) -> bytes:
         """Only who has the key, and asks for the same row, reads it again."""
+        ...
+
+    def open(self, sealed: bytes, *, book: str, row: str) -> bytes:
+        """What was sealed for this row. Raises PersonalKeyMissing, BrokenInvariant."""
         ...
 
 
@@ -107,6 +112,32 @@ class Inbox:
             return await store.list_webhooks(
                 connection, self._desk.book, state=state, before=before, after=after, limit=limit
             )
+
+    async def get(self, webhook: str) -> Webhook:
+        """The webhook with this id. Raises NotFound."""
+        async with tx(self._desk.engine) as connection:
+            row = await store.load(connection, webhooks, self._desk.book, webhook)
+        if row is None:
+            raise NotFound(f"there is no webhook {webhook[:40]!r}", param="webhook")
+        return store.read_webhook(row)
+
+    async def body(self, webhook: str) -> bytes | None:
+        """The very bytes that came, for who looks at a dead letter; None where they aren't kept, or not any more.
+
+        Raises NotFound, PersonalKeyMissing.
+        """
+        found = await self.get(webhook)
+        async with tx(self._desk.engine) as connection:
+            sealed = await load_body(connection, self._desk.book, found.id)
+        if sealed is None or self._sealer is None:
+            return None
+        return self._sealer.open(sealed, book=self._desk.book, row=found.id)
+
+    async def drop_bodies(self) -> int:
+        """Drop the bodies that were kept long enough; how many."""
+        before = self._desk.clock.now() - BODIES_KEPT
+        async with tx(self._desk.engine) as connection:
+            return await drop_bodies(connection, self._desk.book, before=before)
 
     async def retry(self, webhook: str) -> Webhook:
         """Try a dead letter's effect again, from the first try on. Raises NotFound, NotInState."""

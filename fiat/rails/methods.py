@@ -1,6 +1,6 @@
-"""Saved payment methods: the provider keeps the card, we keep its token and what its owner knows it by."""
+"""Saved payment methods: the provider keeps the card, we keep its token and what its owner knows it by, sealed."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 from base.errors import NotFound
 from base.ids import new_id
@@ -10,6 +10,7 @@ from fiat.rails.booking import RAIL_FEES
 from fiat.rails.desk import Desk
 from fiat.rails.protocol import Capability, MethodOrder, SavedMethod
 from fiat.rails.records import PaymentMethod
+from fiat.rails.sealed import METHOD_FIELDS
 from fiat.rails.tables import payment_methods
 from ledger.accounts import house_account
 from ledger.asking import decide, decided_before
@@ -28,15 +29,17 @@ class PaymentMethods:
         """Keep what the provider's client library gave for a method.
 
         The provider is asked first, under an id that the request's key makes, so that a repeat saves nothing twice.
-        Raises UnknownRail, NotCapable, Declined, Unavailable, RequestConflict.
+        Raises UnknownRail, NotCapable, Declined, Unavailable, RequestConflict; PersonalKeyMissing before anybody is
+        asked, where nothing could be sealed.
         """
         desk = self._desk
         if (first := await decided_before(desk.ledger, key)) is not None:
             return replace(await self.get(owner, first.subject or ""), replayed=True)
         chosen = desk.rails.able(rail, Capability.SAVED_METHOD)
+        _ = desk.vault.newest  # raises where there is no key
         id = new_id("pm", desk.clock, desk.entropy)
         async with tx(desk.engine) as connection:
-            customer = await store.customer_of(connection, desk.book, owner, rail)
+            customer = await store.customer_of(connection, desk.vault, desk.book, owner, rail)
         order = MethodOrder(reference=f"pm-{key.id[-40:]}", owner=owner, token=token, customer=customer)
         saved = await chosen.save_method(order)
         method = PaymentMethod(
@@ -51,12 +54,11 @@ class PaymentMethods:
             expires_month=saved.expires_month,
             created_at=desk.clock.now(),
         )
-        values = {field.name: getattr(method, field.name) for field in fields(method)}
-        row = Insert(
-            payment_methods.name,
-            {"book": desk.book, "id": id},
-            {name: value for name, value in values.items() if name not in ("id", "replayed")},
-        )
+        told = {name: getattr(method, name) or "" for name in METHOD_FIELDS}
+        sealed = desk.vault.seal(told, book=desk.book, table=payment_methods.name, row=id)
+        names = ("owner", "rail", "brand", "expires_year", "expires_month", "created_at")
+        values = {name: getattr(method, name) for name in names} | {"personal": sealed}
+        row = Insert(payment_methods.name, {"book": desk.book, "id": id}, values)
         # Nothing is booked: the command that opens an account of the house's keeps the request; the row rides along.
         account = house_account(RAIL_FEES, min(await desk.ledger.assets()))
         command = OpenAccount(id=key.id, subject=id, account=account)
@@ -66,7 +68,7 @@ class PaymentMethods:
     async def get(self, owner: str, method: str) -> PaymentMethod:
         """The owner's saved method with this id. Raises NotFound."""
         async with tx(self._desk.engine) as connection:
-            found = await store.load_method(connection, self._desk.book, owner, method)
+            found = await store.load_method(connection, self._desk.vault, self._desk.book, owner, method)
         if found is None:
             raise NotFound(f"there is no payment method {method[:40]!r}", param="method")
         return found
@@ -76,7 +78,9 @@ class PaymentMethods:
     ) -> list[PaymentMethod]:
         """The owner's saved methods, newest first."""
         async with tx(self._desk.engine) as connection:
-            return await store.list_methods(connection, self._desk.book, owner, before=before, after=after, limit=limit)
+            return await store.list_methods(
+                connection, self._desk.vault, self._desk.book, owner, before=before, after=after, limit=limit
+            )
 
     async def forget(self, owner: str, method: str) -> PaymentMethod:
         """Have the provider forget it, then forget it here. Raises NotFound, Unavailable."""

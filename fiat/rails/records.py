@@ -74,7 +74,8 @@ class Settlement:
     """A provider's payout to our bank account. `arrives_on`: ISO 8601 date.
 
     `bank_line`: the line of our bank statement that is its money. `entries`: how many it has, None until they were
-    read. `differences`: how many of them need a person. `unexplained`: what they don't make up.
+    read. `differences`: how many of them need a person. `unexplained`: what they don't make up. `accepted_*`: who took
+    that as it is, and why.
     """
 
     id: str
@@ -91,6 +92,9 @@ class Settlement:
     unexplained: int
     created_at: datetime
     updated_at: datetime
+    accepted_at: datetime | None = None
+    accepted_by: str | None = None
+    accepted_reason: str | None = None
     revision: int = 0
     replayed: bool = False
 

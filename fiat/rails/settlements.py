@@ -15,9 +15,10 @@ from fiat.bank.records import BankLine, LineState
 from fiat.errors import UnknownLine
 from fiat.rails import booking, store
 from fiat.rails.desk import Desk
-from fiat.rails.errors import EffectUnknown, RailCorrupt, SettlementNotMatching
+from fiat.rails.errors import EffectUnknown, NothingToAccept, RailCorrupt, SettlementNotMatching
 from fiat.rails.protocol import Capability, EntryKind, Rail, SettlementEntry, SettlementStatus, SettlementTruth
 from fiat.rails.records import KeptEntry, Settlement
+from fiat.rails.settlement_matching import certain
 from fiat.rails.settlement_states import Known, SettlementState, advance, difference, unexplained
 from fiat.rails.tables import disputes, refunds, settlements
 from fiat.tables import lines
@@ -37,6 +38,10 @@ PAGES_MAX, ENTRIES_MAX = 20, 200_000
 RECENT_MAX = 50
 """The newest settlements, which are read again at each look."""
 
+PAIRS_MAX = 1000
+"""Settlements on their way and lines of their amounts that are looked at together; where there are more, none of them
+is matched without a person, since nobody knows whether it's the only one."""
+
 CANDIDATES_MAX = 20
 """Bank lines that are shown as what a settlement may be."""
 
@@ -52,7 +57,7 @@ class Settlements:
         self._desk = desk
 
     async def step(self) -> int:
-        """Read what was settled where it's time to, and what is in it; how many settlements were read."""
+        """Read what was settled where it's time to, and what is in it, and match; how many were read or matched."""
         moved = 0
         for rail in self._desk.rails.all.values():
             if Capability.SETTLEMENT not in rail.capabilities:
@@ -66,7 +71,7 @@ class Settlements:
                 moved += len(unread)
             except OnebookError as error:  # one that is away keeps nobody from the others
                 log.warning("settlements not read", rail=rail.name, code=error.code, reason=error.message)
-        return moved
+        return moved + await self._match_certain()
 
     async def hear(self, rail: str, source: str) -> None:
         """The provider told of a settlement. Raises what the rail does."""
@@ -88,28 +93,31 @@ class Settlements:
         if kept is None:
             raise UnknownLine(f"there is no bank line {line[:40]!r}", param="line")
         _require_its_money(found, kept)
-        change = {
-            "state": advance(found.state, _S.MATCHED).value,
-            "bank_line": kept.id,
-            "revision": found.revision + 1,
-            "updated_at": self._desk.clock.now(),
-        }
-        book = self._desk.book
-        taken = Advance(
-            lines.name,
-            {"book": book, "id": kept.id},
-            {"state": LineState.SUSPENDED.value},
-            {"state": LineState.SETTLED.value, "settlement": found.id},
-        )
-        row = Advance(settlements.name, {"book": book, "id": found.id}, {"revision": found.revision}, change)
         post = booking.settlement_matched(found, request=key.id)
         await self._desk.ledger.ensure_open(*booking.settlement_accounts(found.rail, found.asset))
         try:
-            await decide(self._desk.ledger, Group((post,), (taken, row), content=key.content))
+            await decide(self._desk.ledger, Group((post,), self._matching(found, kept.id), content=key.content))
         except RefusedByBook as refusal:
             if refusal.code == Refused.STALE_STATE:
                 raise SettlementNotMatching("the line or the settlement was taken meanwhile", param="line") from refusal
             raise
+        return await self.get(settlement)
+
+    async def accept(self, settlement: str, *, by: str, reason: str) -> Settlement:
+        """Take what doesn't fit in a settlement as it is, so that it isn't told any more; said again, nothing new.
+
+        Raises NotFound, NothingToAccept.
+        """
+        found = await self.get(settlement)
+        if found.accepted_at is not None:
+            return replace(found, replayed=True)
+        if not (found.differences or found.unexplained):
+            raise NothingToAccept("everything in this settlement fits, or it wasn't read yet", param="settlement")
+        now = self._desk.clock.now()
+        values = {"accepted_at": now, "accepted_by": by, "accepted_reason": reason, "updated_at": now}
+        async with tx(self._desk.engine) as connection:
+            if not await store.change(connection, settlements, self._desk.book, found.id, found.revision, values):
+                raise SettlementNotMatching("the settlement changed meanwhile; look again", param="settlement")
         return await self.get(settlement)
 
     async def get(self, settlement: str) -> Settlement:
@@ -148,6 +156,51 @@ class Settlements:
             return await store.list_settlements(connection, self._desk.book, before=before, after=after, limit=limit)
 
     # Inside
+
+    async def _match_certain(self) -> int:
+        """Match what leaves no doubt; the rest is the treasurer's."""
+        desk, matched = self._desk, 0
+        if not desk.accounts or not any(Capability.SETTLEMENT in rail.capabilities for rail in desk.rails.all.values()):
+            return 0
+        async with tx(desk.engine) as connection:
+            pairs = await store.lines_of_amounts_on_their_way(
+                connection, desk.vault, desk.book, accounts=desk.accounts, limit=PAIRS_MAX + 1
+            )
+        if len(pairs) > PAIRS_MAX:
+            log.warning("too many lines of settlements' amounts to match without a person", pairs=len(pairs))
+            return 0
+        for settlement, line in certain(pairs):
+            matched += await self._match_one(settlement, line)
+        return matched
+
+    async def _match_one(self, settlement: Settlement, line: BankLine) -> bool:
+        def make(attempt: int) -> Group:
+            post = booking.settlement_matched(
+                settlement, request=booking.matching_id(settlement, line.id, attempt=attempt)
+            )
+            content = content_hash(f"settlement:{settlement.rail}:{settlement.source}:matched:{line.id}")
+            return Group((post,), self._matching(settlement, line.id), content=content)
+
+        await self._desk.ledger.ensure_open(*booking.settlement_accounts(settlement.rail, settlement.asset))
+        (refusal,) = await work(self._desk.ledger, make)  # a refusal: a person was quicker, or it failed meanwhile
+        return refusal is None
+
+    def _matching(self, found: Settlement, line: str) -> tuple[Advance, Advance]:
+        """What becomes of the line's row and the settlement's, if both are still as they were."""
+        change = {
+            "state": advance(found.state, _S.MATCHED).value,
+            "bank_line": line,
+            "revision": found.revision + 1,
+            "updated_at": self._desk.clock.now(),
+        }
+        book = self._desk.book
+        taken = Advance(
+            lines.name,
+            {"book": book, "id": line},
+            {"state": LineState.SUSPENDED.value},
+            {"state": LineState.SETTLED.value, "settlement": found.id},
+        )
+        return taken, Advance(settlements.name, {"book": book, "id": found.id}, {"revision": found.revision}, change)
 
     async def _look_through(self, rail: Rail) -> int:
         desk, now, taken = self._desk, self._desk.clock.now(), 0

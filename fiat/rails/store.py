@@ -5,7 +5,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, Table, and_, func, or_, select, update
+from sqlalchemy import Row, Select, Table, and_, func, literal_column, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,6 +16,7 @@ from fiat.rails.dispute_states import DisputeState
 from fiat.rails.protocol import Action, ActionKind, Capturing, EntryKind, ObjectKind
 from fiat.rails.records import Dispute, KeptEntry, PaymentMethod, Refund, Settlement, Webhook, WebhookState
 from fiat.rails.refund_states import RefundOrigin, RefundState
+from fiat.rails.sealed import METHOD_FIELDS
 from fiat.rails.settlement_states import Difference, SettlementState
 from fiat.rails.tables import (
     disputes,
@@ -225,31 +226,69 @@ async def suspended_lines(
     return [read_line(row, vault) for row in found]
 
 
+async def lines_of_amounts_on_their_way(
+    connection: AsyncConnection, vault: Vault, book: str, *, accounts: Sequence[str], limit: int
+) -> list[tuple[Settlement, BankLine]]:
+    """Settlements on their way with each line of these accounts, in suspense, that has their asset and amount."""
+    c = lines.c
+    same = (c.book == settlements.c.book) & (c.asset == settlements.c.asset) & (c.amount == settlements.c.amount)
+    query = (
+        select(settlements.c.id.label("of"), lines)
+        .join(settlements, same)
+        .where(
+            settlements.c.book == book,
+            settlements.c.state == literal_column("'sent'"),  # not bound: the index has no others
+            c.state == literal_column("'suspended'"),
+            c.direction == Direction.CREDIT.value,
+            c.account.in_(accounts),
+        )
+        .limit(limit)
+    )
+    found = (await connection.execute(query)).all()
+    wanted = select(settlements).where(settlements.c.book == book, settlements.c.id.in_({row.of for row in found}))
+    known = {row.id: read_settlement(row) for row in await connection.execute(wanted)} if found else {}
+    return [(known[row.of], read_line(row, vault)) for row in found]
+
+
 # Saved methods
 
 
-def read_method(row: Row[Any]) -> PaymentMethod:
-    return PaymentMethod(**_plain(PaymentMethod, row))
+def read_method(row: Row[Any], vault: Vault) -> PaymentMethod:
+    values = _plain(PaymentMethod, row)
+    if row.personal is not None:
+        opened = vault.open(bytes(row.personal), book=row.book, table=payment_methods.name, row=row.id)
+        values |= {name: opened.get(name) for name in METHOD_FIELDS}
+    return PaymentMethod(**values)
 
 
-async def load_method(connection: AsyncConnection, book: str, owner: str, method: str) -> PaymentMethod | None:
+async def load_method(
+    connection: AsyncConnection, vault: Vault, book: str, owner: str, method: str
+) -> PaymentMethod | None:
     row = await load(connection, payment_methods, book, method)
-    return None if row is None or row.removed or row.owner != owner else read_method(row)
+    return None if row is None or row.removed or row.owner != owner else read_method(row, vault)
 
 
 async def list_methods(
-    connection: AsyncConnection, book: str, owner: str, *, before: str | None, after: str | None, limit: int
+    connection: AsyncConnection,
+    vault: Vault,
+    book: str,
+    owner: str,
+    *,
+    before: str | None,
+    after: str | None,
+    limit: int,
 ) -> list[PaymentMethod]:
     query = page(payment_methods, book, before=before, after=after, limit=limit)
     query = query.where(payment_methods.c.owner == owner, ~payment_methods.c.removed)
-    return [read_method(row) for row in await connection.execute(query)]
+    return [read_method(row, vault) for row in await connection.execute(query)]
 
 
-async def customer_of(connection: AsyncConnection, book: str, owner: str, rail: str) -> str | None:
-    """What the provider calls this user, where it was told before."""
+async def customer_of(connection: AsyncConnection, vault: Vault, book: str, owner: str, rail: str) -> str | None:
+    """What the provider calls this user, where it was told before: each method of a rail has it, or none."""
     c = payment_methods.c
-    query = select(c.customer).where(c.book == book, c.owner == owner, c.rail == rail, c.customer.is_not(None))
-    return (await connection.execute(query.order_by(c.id).limit(1))).scalar_one_or_none()
+    query = select(payment_methods).where(c.book == book, c.owner == owner, c.rail == rail)
+    row = (await connection.execute(query.order_by(c.id).limit(1))).one_or_none()
+    return None if row is None else read_method(row, vault).customer
 
 
 async def remove_method(connection: AsyncConnection, book: str, method: str) -> None:

@@ -95,6 +95,9 @@ settlements = Table(
     Column("entries", Integer),
     Column("differences", Integer, nullable=False, server_default=text("0")),
     Column("unexplained", Balance, nullable=False, server_default=text("0")),
+    Column("accepted_at", Instant),  # when a treasurer took what doesn't fit as it is
+    Column("accepted_by", Text),
+    Column("accepted_reason", Text),
     Column("revision", Integer, nullable=False, server_default=text("0")),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
@@ -102,7 +105,18 @@ settlements = Table(
     UniqueConstraint("book", "bank_line"),
     CheckConstraint("state IN ('sent', 'matched', 'failed')", name="state_known"),
     CheckConstraint("state <> 'matched' OR bank_line IS NOT NULL", name="line_when_matched"),
+    CheckConstraint(
+        "(accepted_at IS NULL) = (accepted_by IS NULL) AND (accepted_at IS NULL) = (accepted_reason IS NULL)",
+        name="accepted_whole",
+    ),
     Index("ix_fiat_settlements_unread", "book", "id", postgresql_where=text("entries IS NULL")),
+    Index("ix_fiat_settlements_sent", "book", "rail", "arrives_on", postgresql_where=text("state = 'sent'")),
+    Index(
+        "ix_fiat_settlements_differing",
+        "book",
+        "id",
+        postgresql_where=text("accepted_at IS NULL AND (differences > 0 OR unexplained <> 0)"),
+    ),
 )
 
 settlement_entries = Table(
@@ -129,15 +143,22 @@ payment_methods = Table(
     Column("id", Text, primary_key=True),
     Column("owner", Text, nullable=False),
     Column("rail", Text, nullable=False),
-    Column("token", Text, nullable=False),
+    # What older versions kept in clear; sealed before the service starts (`fiat.sealing`), and null from then on.
+    Column("token", Text),
     Column("customer", Text),
-    Column("brand", Text, nullable=False),
     Column("last4", Text),
+    Column("personal", LargeBinary),  # the provider's token, its name of the user, the last digits: `fiat.rails.sealed`
+    Column("brand", Text, nullable=False),
     Column("expires_year", Integer),
     Column("expires_month", Integer),
     Column("removed", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", Instant, nullable=False),
     CheckConstraint("last4 ~ '^[0-9]{4}$'", name="last4_four_digits"),
+    CheckConstraint(
+        "(personal IS NULL) = (token IS NOT NULL) AND (personal IS NULL OR (customer IS NULL AND last4 IS NULL))",
+        name="sealed_or_old",
+    ),
+    Index("ix_fiat_payment_methods_in_clear", "book", "id", postgresql_where=text("personal IS NULL")),
     Index("ix_fiat_payment_methods_owner", "book", "owner", text("id DESC")),
 )
 
@@ -156,7 +177,7 @@ webhooks = Table(
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("code", Text),
     Column("body_sha256", Digest, nullable=False),
-    Column("body_sealed", LargeBinary),  # null while nothing seals it: personal data is never kept in clear
+    Column("body_sealed", LargeBinary),  # null without a key, and after 30 days: `fiat.rails.sealed`
     Column("occurred_at", Instant, nullable=False),
     Column("received_at", Instant, nullable=False),
     Column("due_at", Instant),
@@ -165,6 +186,8 @@ webhooks = Table(
     CheckConstraint("state IN ('waiting', 'done', 'dead')", name="state_known"),
     CheckConstraint("(state = 'waiting') = (due_at IS NOT NULL)", name="due_while_waiting"),
     Index("ix_fiat_webhooks_due", "book", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("ix_fiat_webhooks_bodies", "book", "received_at", postgresql_where=text("body_sealed IS NOT NULL")),
+    Index("ix_fiat_webhooks_dead", "book", "id", postgresql_where=text("state = 'dead'")),
 )
 
 rail_cursors = Table(

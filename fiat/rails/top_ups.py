@@ -153,7 +153,7 @@ class TopUps:
         if method is None or not is_id("pm", method):
             return method, None
         async with tx(self._desk.engine) as connection:
-            saved = await store.load_method(connection, self._desk.book, owner, method)
+            saved = await store.load_method(connection, self._desk.vault, self._desk.book, owner, method)
         if saved is None or saved.rail != rail:
             raise NotFound(f"there is no saved method {method[:40]!r} of rail {rail}", param="method")
         return saved.token, saved.customer

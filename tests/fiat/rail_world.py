@@ -17,6 +17,7 @@ from fiat.rails.inbox import Inbox
 from fiat.rails.sandbox import Sandbox
 from fiat.rails.sandbox_acts import SandboxActs, SandboxDelivery
 from fiat.rails.sandbox_record import Event, Record
+from fiat.rails.sealed import sealer_of
 from fiat.top_ups import TopUp
 from ledger.accounts import house_account, user_account
 from ledger.commands import Post, Posting, alone
@@ -171,7 +172,9 @@ def make_world(
     vault: Vault | None = None,
     *,
     bearer: FeeBearer = FeeBearer.HOUSE,
+    accounts: tuple[str, ...] = (),
 ) -> World:
+    """`accounts`: our bank accounts, whose lines are matched to settlements without a person."""
     record = Record(engine, book=ledger.book, clock=clock)
     sandbox = Sandbox(record, clock=clock, secret=SECRET)
     line = Line(sandbox)
@@ -183,8 +186,9 @@ def make_world(
         clock=clock,
         entropy=entropy,
         bearer=bearer,
+        accounts=accounts,
     )
-    inbox = Inbox(desk)
+    inbox = Inbox(desk, sealer=sealer_of(desk.vault))
     acts = SandboxActs(sandbox, record, clock=clock)
     delivery = SandboxDelivery(sandbox, acts, record, inbox)
     rails = services_of(desk, inbox, acts=acts, delivery=delivery)

@@ -307,7 +307,8 @@ async def test_only_what_was_shown_is_accepted(watched, clock):
     terms = {"treasurer": "usr_t", "network": "local", "address": house.hot, "reason": "known"}
     with pytest.raises(SenderChanged):
         await reviews.accept(state=shown.state, **terms)
-    alerts = await Alerts(house.chain.engine, ledger=house.ledger, registry=house.registry).open()
+    terms_of = {"ledger": house.ledger, "registry": house.registry, "clock": clock}
+    alerts = await Alerts(house.chain.engine, **terms_of).open()
     assert [(one.code, "2 findings" in one.text) for one in alerts] == [(AlertCode.SENDER_HALTED, True)]
     (shown,) = await reviews.all()
     assert len((await reviews.accept(state=shown.state, **terms)).findings) == 2

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def alerts(house):
-    return Alerts(house.chain.engine, ledger=house.ledger, registry=house.registry)
+def alerts(house, clock):
+    return Alerts(house.chain.engine, ledger=house.ledger, registry=house.registry, clock=clock)
 
 
 async def codes(alerts) -> set[AlertCode]:
