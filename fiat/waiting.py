@@ -32,7 +32,10 @@ class DeadLetters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownPayouts:
-    """Payouts of one account of ours of which nobody knows whether they were paid; `amount` in smallest units."""
+    """Payouts of one account of ours of which nobody knows whether they were paid; `amount` in smallest units.
+
+    `since`: when something was last heard of the oldest.
+    """
 
     account: str
     asset: str

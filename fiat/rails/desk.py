@@ -1,6 +1,6 @@
 """What all that follows providers' objects shares: the rails by name, the book, and when to look again."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -63,7 +63,8 @@ class Desk:
     """One book's rails and what they're worked with.
 
     `vault` opens what is personal in bank lines. `bearer`: who pays the providers' fees. `accounts`: our configured
-    bank accounts, by name, whose lines may be settlements' money.
+    bank accounts, by name, whose lines may be settlements' money. `reached` is told of instants
+    at which a process may be killed: `submitted` before the provider is asked, `answered` before that is written down.
     """
 
     engine: AsyncEngine
@@ -74,6 +75,7 @@ class Desk:
     entropy: Entropy
     bearer: FeeBearer = FeeBearer.HOUSE
     accounts: tuple[str, ...] = ()
+    reached: Callable[[str], None] = lambda _: None
 
     @property
     def book(self) -> str:

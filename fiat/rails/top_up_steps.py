@@ -131,6 +131,7 @@ class TopUpSteps:
 
     async def _order(self, top_up: TopUp) -> None:
         rail = self._desk.rails.get(top_up.rail)
+        self._desk.reached("submitted")
         try:
             payment = await rail.create_payment(top_up.order)
         except (Declined, AmountNotPayable) as refusal:
@@ -144,6 +145,7 @@ class TopUpSteps:
         except RateLimited as limit:
             await self._put_off(top_up, limit)
         else:
+            self._desk.reached("answered")
             await self.take(top_up, payment)
 
     async def _never_arrived(self, top_up: TopUp) -> None:

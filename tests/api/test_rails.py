@@ -203,6 +203,25 @@ async def test_the_treasury_sees_a_settlement_and_what_is_in_it(stage: Stage):
     assert (await stage.alice.get("/v1/treasury/settlements")).status_code == 403
 
 
+async def test_the_treasury_accepts_what_does_not_fit_in_a_settlement_and_its_alert_ends(stage: Stage):
+    rails = stage.services.rails
+    await stage.alice.post("/v1/top-ups", ORDER)
+    assert rails.acts is not None
+    async with rails.acts._record.session() as session:
+        (paid,) = await session.all("payment")
+        await session.add("payment", paid | {"reference": None})
+    await rails.acts.settle("EUR")
+    await rails.settlements.step()
+    (alert,) = (await stage.treasurer.get("/v1/treasury/alerts")).json()["items"]
+    assert alert["code"] == "settlement_differs"
+    path = f"/v1/treasury/settlements/{alert['subject']}/acceptances"
+    assert (await stage.treasurer.post(path, {"reason": " "})).json()["code"] == "reason_missing"
+    assert (await stage.alice.post(path, {"reason": "mine"})).status_code == 403
+    done = (await stage.treasurer.post(path, {"reason": "our other shop's"})).json()
+    assert (done["accepted_reason"], done["differences"]) == ("our other shop's", 1)
+    assert (await stage.treasurer.get("/v1/treasury/alerts")).json()["items"] == []
+
+
 def test_the_sandbox_is_refused_in_a_book_with_real_value(tmp_path, clock, entropy):
     settings = settings_for(tmp_path, rails={"sandbox": {"webhook_secret": SECRET}})
 

@@ -69,26 +69,6 @@ async def test_f71_a_lost_answer_is_asked_for_by_our_id_and_charged_once(world: 
     assert await charged(world) == [10_000]
 
 
-async def test_f71_a_process_that_ends_after_charging_leaves_what_the_next_one_goes_on_from(world: World, monkeypatch):
-    """The row stands at submitted, as a killed process leaves it: the worker asks, and doesn't order again."""
-
-    async def dies(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(world.rails.top_ups.steps, "take", dies)
-    with pytest.raises(KeyboardInterrupt):
-        await world.top_up(key=world.key("one"))
-    monkeypatch.undo()
-    (row,) = await world.rails.top_ups.list_for(ADA)
-    assert row.state is S.SUBMITTED
-    world.clock.advance(timedelta(minutes=2))
-    await world.work()
-    again = await world.top_up(key=world.key("one"))
-    assert (again.id, again.state, again.replayed) == (row.id, S.FINAL, True)
-    assert world.line.calls.count("create_payment") == 1
-    assert await charged(world) == [10_000]
-
-
 async def test_what_never_arrived_is_given_up_once_its_key_may_be_forgotten(world: World):
     world.line.faults.append("before")
     made = await world.top_up()

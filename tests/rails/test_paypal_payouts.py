@@ -297,7 +297,7 @@ async def test_what_is_no_paypal_account_is_refused_without_repeating_it(house: 
 
 async def test_a_request_is_refused_with_what_is_wrong(house: House):
     async def ask(**told: Any) -> Payout:
-        given = {"asset": "EUR", "amount": 10_00, "paypal": HERS} | told
+        given: dict[str, Any] = {"asset": "EUR", "amount": 10_00, "paypal": HERS} | told
         return await house.desk.request(key=house.key(), owner=ADA, **given)
 
     with pytest.raises(NoPayoutRail, match="'USD' can't be paid out to a PayPal account; what can is EUR"):
