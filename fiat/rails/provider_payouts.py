@@ -275,7 +275,7 @@ def ordered(payout: Payout) -> PayoutOrder:
 def _next_look(state: PayoutState, created_at: datetime, now: datetime) -> datetime | None:
     age = now - created_at
     if state in OUTSIDE:
-        return now + min(max(age / 8, SOONEST), LATEST)
+        return now + min(max(age // 8, SOONEST), LATEST)
     if state is _S.PAID and age < WATCHED:
         return now + WATCHED_EVERY
     return None
