@@ -43,7 +43,7 @@ FEW, MANY = int(os.environ.get("EXAMPLES", "3")), 20
 """Histories of one seed."""
 
 HOUR, DAY = 3_600, 86_400
-REST_SECONDS = (1, 300, HOUR + 1, HOUR + 1, HOUR + 1, *[6 * HOUR] * 12, *[DAY] * 2)
+REST_SECONDS = (1, 300, HOUR + 1, HOUR + 1, HOUR + 1, *[12 * HOUR] * 6, DAY, DAY)
 """How time passes until all must rest: by then who never paid was given up, and what was to fail has failed."""
 
 METHODS = {

@@ -373,5 +373,6 @@ def test_an_asset_that_paypal_can_t_pay_out_is_refused_at_the_start(tmp_path, pa
 
 def test_payouts_over_paypal_need_the_key_of_personal_data(tmp_path):
     settings = settings_for(tmp_path, bank_accounts=[], rails={"paypal": ACCOUNT | {"payouts": [{"asset": "EUR"}]}})
+    settings.path(settings.personal_key).unlink()
     with pytest.raises(PersonalKeyMissing):
         build_vault(settings)
