@@ -10,10 +10,11 @@ from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from api.catalogue import CATALOGUE, Problem
+from api.catalogue import CATALOGUE
 from api.errors import UnknownPath
 from api.health import readiness
 from api.parts import Parts
+from api.problem import Problem
 from api.routes.networks import NetworkView, network_view
 from api.routes.treasury import SumView, sum_views
 from base.errors import OnebookError

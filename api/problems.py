@@ -10,7 +10,8 @@ from http import HTTPStatus
 from starlette.responses import JSONResponse
 
 from api.answers import Assets
-from api.catalogue import CATALOGUE, Problem
+from api.catalogue import CATALOGUE
+from api.problem import Problem
 from base.errors import BrokenInvariant, ConfigError, NotFound, OnebookError, Rejected, Unavailable
 from ledger.errors import RefusedByBook
 from ledger.money import Asset, format_amount
