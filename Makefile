@@ -11,7 +11,7 @@ ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos chaos-planted chaos-ledger fuzz fuzz-signer fuzz-chain check fast format bench up clean
+.PHONY: help setup demo test chaos chaos-planted chaos-ledger fuzz fuzz-signer fuzz-chain fuzz-rails check fast format bench up clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ fuzz-signer: setup ## altered questions to a real signer, which must neither sig
 
 fuzz-chain: setup ## random branches, lies and restarts; at the end the book is the chain; SECONDS and SEED
 	@exec env SECONDS=$(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) $(if $(filter file,$(origin SEED)),,SEED=$(SEED)) $(BIN)/pytest -q -s tests/faults/test_book_is_the_chain.py $(ARGS)
+
+fuzz-rails: setup ## random histories of cards and PayPal over a bad line; at the end the book is the provider's; SECONDS (for each) and SEED
+	@exec env SECONDS=$(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) $(if $(filter file,$(origin SEED)),,SEED=$(SEED)) $(BIN)/pytest -q -s tests/rails/test_any_history.py $(ARGS)
 
 check: setup ## the inner loop: format, types, imports, tidiness, fast tests
 	@$(BIN)/ruff format --check $(PACKAGES) tests bootstrap.py hardhat-local/*.py hardhat-local/scenarios

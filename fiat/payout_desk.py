@@ -1,6 +1,6 @@
 """Payouts as people meet them: asking, looking, giving up; and what a treasurer does with one that is in doubt."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -13,9 +13,20 @@ from base.ids import new_id
 from db.engine import tx
 from fiat import payout_entries as entries
 from fiat import payout_store as store
-from fiat.errors import AmountOutOfBounds, NoPayoutRail, PayoutNotCancellable, PayoutNotInDoubt
-from fiat.payouts import PREFIX, Payout, PayoutBatch, PayoutState, Recipient, read_recipient
+from fiat.errors import AmountOutOfBounds, InvalidRecipient, NoPayoutRail, PayoutNotCancellable, PayoutNotInDoubt
+from fiat.payouts import (
+    PAYPAL,
+    PREFIX,
+    Payout,
+    PayoutBatch,
+    PayoutState,
+    ProviderRecipient,
+    Recipient,
+    read_email,
+    read_recipient,
+)
 from fiat.personal import Vault
+from fiat.top_ups import BANK
 from ledger.asking import decide, decided_before
 from ledger.commands import Group, Void
 from ledger.engine import Ledger
@@ -37,6 +48,7 @@ class PayoutTerms:
     """
 
     rail: str
+    asset: str
     account: str
     paying: str
     fee: int = 0
@@ -58,13 +70,13 @@ class PayoutDesk:
         ledger: Ledger,
         vault: Vault,
         *,
-        terms: Mapping[str, PayoutTerms],
+        terms: Iterable[PayoutTerms],
         clock: Clock,
         entropy: Entropy,
         owing: Callable[[str], Awaitable[tuple[str, ...]]] = owing_nothing,
     ) -> None:
-        """`terms` by asset. `owing` names the accounts in which an owner must owe the house nothing."""
-        self.terms = terms
+        """`terms`: one per rail and asset. `owing` names the accounts in which an owner must owe the house nothing."""
+        self.terms = {(one.rail, one.asset): one for one in terms}
         self._engine = engine
         self._ledger = ledger
         self._vault = vault
@@ -74,8 +86,18 @@ class PayoutDesk:
 
     # What users ask
 
-    async def request(self, *, key: RequestKey, owner: str, asset: str, amount: int, name: str, iban: str) -> Payout:
-        """Hold `amount` and the fee, and queue the payment to the account `iban` of `name`.
+    async def request(
+        self,
+        *,
+        key: RequestKey,
+        owner: str,
+        asset: str,
+        amount: int,
+        name: str | None = None,
+        iban: str | None = None,
+        paypal: str | None = None,
+    ) -> Payout:
+        """Hold `amount` and the fee, and queue the payment: by bank to the account `iban` of `name`, or to `paypal`.
 
         Raises NoPayoutRail, InvalidRecipient, AmountOutOfBounds, RequestConflict, and RefusedByBook
         (`insufficient_funds`, `frozen`, `receivable_open`).
@@ -83,9 +105,10 @@ class PayoutDesk:
         key = RequestKey(id=key.id, content=self._vault.digest(key.content))
         if (first := await decided_before(self._ledger, key)) is not None:
             return replace(await self.get(owner, first.subject or ""), replayed=True)
-        terms = self._terms_of(asset)
+        rail, recipient = _read(name, iban, paypal)
+        terms = self._terms_of(rail, asset)
         _require_within(terms, asset, amount)
-        payout = self._new(key, owner, asset, amount, terms, read_recipient(name, iban))
+        payout = self._new(key, owner, asset, amount, terms, recipient)
         await self._ledger.ensure_open(*entries.accounts(payout, terms.paying))
         hold = entries.hold(payout, owing_nothing=await self._owing(owner))
         row = entries.kept(self._ledger.book, payout, *self._sealed(payout))
@@ -193,17 +216,22 @@ class PayoutDesk:
 
     # What a request becomes
 
-    def _terms_of(self, asset: str) -> PayoutTerms:
-        terms = self.terms.get(asset)
+    def _terms_of(self, rail: str, asset: str) -> PayoutTerms:
+        terms = self.terms.get((rail, asset))
         if terms is None:
-            known = ", ".join(sorted(self.terms)) or "none"
-            raise NoPayoutRail(
-                f"{asset[:12]!r} can't be paid out to a bank account; what can is {known}", param="asset"
-            )
+            known = ", ".join(sorted(able for by, able in self.terms if by == rail)) or "none"
+            where = "a bank account" if rail == BANK else "a PayPal account"
+            raise NoPayoutRail(f"{asset[:12]!r} can't be paid out to {where}; what can is {known}", param="asset")
         return terms
 
     def _new(
-        self, key: RequestKey, owner: str, asset: str, amount: int, terms: PayoutTerms, recipient: Recipient
+        self,
+        key: RequestKey,
+        owner: str,
+        asset: str,
+        amount: int,
+        terms: PayoutTerms,
+        recipient: Recipient | ProviderRecipient,
     ) -> Payout:
         now: datetime = self._clock.now()
         return Payout(
@@ -227,7 +255,16 @@ class PayoutDesk:
 
     def _sealed(self, payout: Payout) -> tuple[bytes, str]:
         sealed = store.seal(self._vault, self._ledger.book, payout.id, payout.recipient)
-        return sealed, self._vault.mark(payout.recipient.iban)
+        return sealed, self._vault.mark(payout.recipient.number)
+
+
+def _read(name: str | None, iban: str | None, paypal: str | None) -> tuple[str, Recipient | ProviderRecipient]:
+    """The rail that pays such a recipient, and the recipient. Raises InvalidRecipient."""
+    if paypal is not None and name is None and iban is None:
+        return PAYPAL, read_email(paypal)
+    if paypal is None and name is not None and iban is not None:
+        return BANK, read_recipient(name, iban)
+    raise InvalidRecipient('name either a bank account ("name", "iban") or a "paypal" account', param="recipient")
 
 
 def _require_within(terms: PayoutTerms, asset: str, amount: int) -> None:

@@ -73,9 +73,13 @@ class PayoutRail(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathering:
-    """How payouts are put together: so many at most, and none waits longer for others. `silent_after`: then unknown."""
+    """How payouts are put together: so many at most, and none waits longer for others; so many batches in one step.
+
+    `silent_after`: then unknown.
+    """
 
     payouts_max: int = 500
+    batches_max: int = 1
     wait: timedelta = timedelta(seconds=60)
     silent_after: timedelta = timedelta(days=5)
 
@@ -106,6 +110,11 @@ class PayoutSteps:
         self._reached = reached
         self._remembers = False
 
+    @property
+    def rail(self) -> str:
+        """The rail whose payouts it brings out."""
+        return self._rail.rail
+
     async def step(self) -> int:
         """Submit what is prepared, then what is to be gathered; returns how many payouts moved.
 
@@ -118,11 +127,18 @@ class PayoutSteps:
             moved = await self._resume()
             for account, asset, count, oldest in await self._waiting():
                 if count >= self._gathering.payouts_max or oldest + self._gathering.wait <= self._clock.now():
-                    batch = await self._gather(account, asset)
-                    if batch is not None:
-                        self._reached("prepared")
-                        moved += await self._submit(batch)
+                    moved += await self._bring_out(account, asset)
             return moved + await self._give_up_waiting()
+
+    async def _bring_out(self, account: str, asset: str) -> int:
+        moved = 0
+        for _ in range(self._gathering.batches_max):
+            batch = await self._gather(account, asset)
+            if batch is None:
+                break
+            self._reached("prepared")
+            moved += await self._submit(batch)
+        return moved
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[bool]:

@@ -8,16 +8,20 @@ from typing import Any
 from sqlalchemy import Row, Select, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fiat.payouts import BatchState, Payout, PayoutBatch, PayoutState, Recipient
+from fiat.payouts import BatchState, Payout, PayoutBatch, PayoutState, ProviderRecipient, Recipient
 from fiat.personal import Vault
 from fiat.tables import payout_batches, payouts
 
 _PAYOUTS = payouts.name
 
 
-def seal(vault: Vault, book: str, payout: str, recipient: Recipient) -> bytes:
+def seal(vault: Vault, book: str, payout: str, recipient: Recipient | ProviderRecipient) -> bytes:
     """The recipient as its row keeps it."""
-    personal = {"name": recipient.name, "iban": recipient.iban}
+    match recipient:
+        case Recipient():
+            personal = {"name": recipient.name, "iban": recipient.iban}
+        case ProviderRecipient():
+            personal = {"address": recipient.address}
     return vault.seal(personal, book=book, table=_PAYOUTS, row=payout)
 
 
@@ -184,6 +188,56 @@ async def silent_since(connection: AsyncConnection, book: str, rail: str, before
     return len(ids)
 
 
+async def begin_looks(
+    connection: AsyncConnection,
+    vault: Vault,
+    book: str,
+    rails: Sequence[str],
+    *,
+    now: datetime,
+    until: datetime,
+    limit: int,
+) -> list[Payout]:
+    """Payouts over these rails whose provider is to be asked again, the longest due first; `until` they are ours.
+
+    Those whose batch is noted and that nobody has asked of yet are due, too.
+    """
+    new = payouts.c.due_at.is_(None) & payouts.c.state.in_([state.value for state in _WAITING])
+    due = (
+        select(payouts.c.id)
+        .where(payouts.c.book == book, payouts.c.rail.in_(rails), new | (payouts.c.due_at <= now))
+        .order_by(payouts.c.due_at.nulls_first(), payouts.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ids = list((await connection.execute(due)).scalars())
+    change = update(payouts).where(payouts.c.book == book, payouts.c.id.in_(ids)).values(due_at=until)
+    return [_payout(row, vault) for row in await connection.execute(change.returning(payouts))]
+
+
+async def look_again(connection: AsyncConnection, book: str, payout: str, due_at: datetime | None) -> None:
+    change = update(payouts).where(payouts.c.book == book, payouts.c.id == payout)
+    await connection.execute(change.values(due_at=due_at))
+
+
+async def waits_outside(
+    connection: AsyncConnection,
+    book: str,
+    payout: Payout,
+    *,
+    source: str,
+    reason: str | None,
+    detail: str | None,
+    now: datetime,
+) -> None:
+    """Its provider has it and hasn't ended it: `submitted`, if it still is where it was read."""
+    change = update(payouts).where(
+        payouts.c.book == book, payouts.c.id == payout.id, payouts.c.state == payout.state.value
+    )
+    told = {"state": PayoutState.SUBMITTED.value, "source": source, "reason": reason, "detail": detail}
+    await connection.execute(change.values(updated_at=now, **told))
+
+
 async def accept(connection: AsyncConnection, book: str, ids: Iterable[str], *, now: datetime) -> int:
     """Note that the rail said it will pay these, where they are outside and that isn't noted; how many."""
     of = update(payouts).where(
@@ -256,13 +310,20 @@ def _page(query: Select[Any], id: Any, before: str | None, after: str | None) ->
     return query.order_by(id.desc())
 
 
+def read_opened(personal: Mapping[str, str]) -> Recipient | ProviderRecipient:
+    """The recipient from what was sealed."""
+    if "address" in personal:
+        return ProviderRecipient(personal["address"])
+    return Recipient(name=personal.get("name", ""), iban=personal.get("iban", ""))
+
+
 def _payout(row: Row[Any], vault: Vault) -> Payout:
     values = {one.name: row._mapping[one.name] for one in fields(Payout) if one.name not in ("recipient", "replayed")}
     opened = vault.open(bytes(row.recipient), book=row.book, table=_PAYOUTS, row=row.id)
     values |= {
         "rail": row.rail,
         "state": PayoutState(row.state),
-        "recipient": Recipient(name=opened.get("name", ""), iban=opened.get("iban", "")),
+        "recipient": read_opened(opened),
     }
     return Payout(**values)
 

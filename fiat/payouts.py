@@ -25,12 +25,19 @@ from fiat.errors import InvalidRecipient
 PREFIX = "pyo"
 BATCH_PREFIX = "pyb"
 
+PAYPAL = "paypal"
+"""The rail that pays to PayPal accounts."""
+
 NAME_LENGTH_MAX = 70
 """Characters of a creditor's name in SEPA (EPC132-08, AT-E001)."""
+
+EMAIL_LENGTH_MAX = 127
+"""Characters of a receiver's address at PayPal (Payouts 1.9)."""
 
 _ULID = "[0-9A-HJKMNP-TV-Z]{26}"
 _NAMED = re.compile(rf"(?=({PREFIX.upper()}{_ULID}))")
 _BATCH_NAMED = re.compile(rf"(?=({BATCH_PREFIX.upper()}{_ULID}))")
+_EMAIL = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]+@(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,63}", re.ASCII)
 _NOISE = re.compile(r"[^0-9A-Z]")
 
 
@@ -75,13 +82,32 @@ class Recipient:
     name: str = field(repr=False)
     iban: str = field(repr=False)
 
+    @property
+    def number(self) -> str:
+        """By which equal recipients are known."""
+        return self.iban
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRecipient:
+    """Whom a provider pays, as it knows them: at PayPal an e-mail address, written small. Personal."""
+
+    address: str = field(repr=False)
+
+    @property
+    def number(self) -> str:
+        """By which equal recipients are known."""
+        return self.address
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payout:
     """`amount` goes to the recipient, `fee` to the house, both in smallest units of `asset` and held by `hold`.
 
     `account` is our account that pays, `batch` what it's submitted with. `reason` is why it ended unpaid or came back:
-    an ISO 20022 code (`AC04`) or a word of ours; `detail` says more. `accepted_at`: the rail said that it will pay.
+    an ISO 20022 code (`AC04`), a provider's, or a word of ours (`unclaimed` while it waits for its receiver); `detail`
+    says more. `accepted_at`: the rail said that it will pay. `source`: what a provider calls it; `rail_fee`: what the
+    provider charged the house for it, as booked.
     """
 
     id: str
@@ -94,12 +120,14 @@ class Payout:
     state: PayoutState
     reason: str | None
     detail: str | None
-    recipient: Recipient = field(repr=False)
+    recipient: Recipient | ProviderRecipient = field(repr=False)
     hold: str
     batch: str | None
     accepted_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    source: str | None = None
+    rail_fee: int = 0
     replayed: bool = False
 
     @property
@@ -174,6 +202,17 @@ def _found(pattern: re.Pattern[str], texts: tuple[str, ...]) -> frozenset[str]:
     mark = pattern.pattern[4:7]
     compact = (_NOISE.sub("", text.upper()) for text in texts if mark in text.upper())
     return frozenset(id_of(name) for text in compact for name in pattern.findall(text))
+
+
+def read_email(text: str) -> ProviderRecipient:
+    """A provider's account by its e-mail address. Raises InvalidRecipient, which doesn't repeat it."""
+    tidy = text.strip().lower()
+    if len(tidy) > EMAIL_LENGTH_MAX or not _EMAIL.fullmatch(tidy):
+        raise InvalidRecipient(
+            "that is no e-mail address: write the one that the PayPal account has, as in name@host.example",
+            param="recipient.paypal",
+        )
+    return ProviderRecipient(tidy)
 
 
 def read_recipient(name: str, iban: str) -> Recipient:

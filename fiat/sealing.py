@@ -64,7 +64,7 @@ class Sealing:
             for payout, old in found:
                 personal = self._vault.open(old, book=self._book, table=payouts.name, row=payout)
                 secret = self._vault.seal(personal, book=self._book, table=payouts.name, row=payout)
-                mark = self._vault.mark(personal.get("iban", ""))
+                mark = self._vault.mark(payout_store.read_opened(personal).number)
                 await payout_store.reseal(connection, self._book, payout, secret, mark)
         return len(found)
 

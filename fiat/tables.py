@@ -176,6 +176,9 @@ payouts = Table(
     Column("hold", Text, nullable=False),
     Column("batch", Text),
     Column("accepted_at", Instant),
+    Column("source", Text),  # what a provider calls it
+    Column("rail_fee", Amount, nullable=False, server_default=text("0")),  # the provider's, as booked
+    Column("due_at", Instant),  # when the worker asks the provider of it next
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     ForeignKeyConstraint(["book", "batch"], ["fiat_payout_batches.book", "fiat_payout_batches.id"]),
@@ -190,6 +193,7 @@ payouts = Table(
     ),
     Index("ix_fiat_payouts_owner", "book", "owner", text("id DESC")),
     Index("ix_fiat_payouts_batch", "book", "batch"),
+    Index("ix_fiat_payouts_due", "book", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("ix_fiat_payouts_unknown", "book", "account", postgresql_where=text("state = 'unknown'")),
     Index(
         "ix_fiat_payouts_open",

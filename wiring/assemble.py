@@ -308,6 +308,8 @@ def _rail_steps(parts: Parts) -> dict[str, Step]:
         "webhooks": rails.effects.step,
         "webhook-bodies": rails.inbox.drop_bodies,
         "top-ups": rails.top_ups.steps.step,
+        **{f"payouts:{steps.rail}": steps.step for steps in rails.outgoing},
+        "payout-ends": rails.payouts.step,
         "refunds": rails.refunds.step,
         "disputes": rails.effects.look_through,
         "settlements": rails.settlements.step,

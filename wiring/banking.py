@@ -15,16 +15,20 @@ from fiat.bank.records import BankAccount
 from fiat.bank.service import BankRail
 from fiat.payout_desk import PayoutDesk, PayoutTerms
 from fiat.payout_steps import Gathering, PayoutSteps
+from fiat.payouts import PAYPAL
 from fiat.personal import NoVault, Vault, load_vault
+from fiat.rails.booking import provider_account
 from fiat.sealing import Sealing
 from fiat.top_ups import BANK
 from ledger.money import Asset, parse_amount
 from ledger.owing import receivable_accounts
+from wiring.rail_settings import PayPalPayoutSettings
 from wiring.settings import BankAccountSettings, Settings
 
 if TYPE_CHECKING:
     from wiring.assemble import Parts
 
+Priced = BankAccountSettings | PayPalPayoutSettings
 Step = Callable[[], Awaitable[int]]
 
 
@@ -32,7 +36,9 @@ def build_vault(settings: Settings) -> Vault:
     """What seals and opens personal data. Raises PersonalKeyMissing where bank accounts need it and there's no key."""
     given = settings.personal_keys
     path = settings.path(settings.personal_key)
-    if not settings.bank_accounts and given is None and not path.exists():
+    paypal = settings.rails.paypal
+    personal = settings.bank_accounts or (paypal is not None and paypal.payouts)
+    if not personal and given is None and not path.exists():
         return NoVault(f"personal data needs a key, and there is no {path}: `onebook bank new-key` makes one")
     return load_vault(path, given=None if given is None else given.get_secret_value())
 
@@ -75,22 +81,22 @@ def build_payout_desk(parts: "Parts") -> PayoutDesk:
         parts.engine,
         parts.ledger,
         build_vault(parts.settings),
-        terms=payout_terms(parts.settings),
+        terms=[*bank_terms(parts.settings), *paypal_terms(parts.settings)],
         clock=parts.clock,
         entropy=parts.entropy,
         owing=partial(receivable_accounts, parts.ledger),
     )
 
 
-def payout_terms(settings: Settings) -> dict[str, PayoutTerms]:
-    """By asset, what pays it out: the first account that may. Raises ConfigError for amounts that can't be read."""
+def bank_terms(settings: Settings) -> list[PayoutTerms]:
+    """For each asset, the bank account that pays it out: the first that may. Raises ConfigError, InvalidAmount."""
     terms: dict[str, PayoutTerms] = {}
     if settings.bank.folder is None:
-        return terms
+        return []
     for number, told in enumerate(settings.bank_accounts):
         if told.payouts and told.asset not in terms:
             terms[told.asset] = _terms(settings, number, told)
-    return terms
+    return list(terms.values())
 
 
 def _terms(settings: Settings, number: int, told: BankAccountSettings) -> PayoutTerms:
@@ -101,15 +107,44 @@ def _terms(settings: Settings, number: int, told: BankAccountSettings) -> Payout
             f"{where}: payouts by bank need an asset of {SCALE} decimals; else set payouts = false here", param="asset"
         )
     asset = Asset(found.code, found.kind, found.scale)
+    paying = bank_account(told.name, told.asset)
+    return priced_terms(told, rail=BANK, asset=asset, account=told.name, paying=paying)
+
+
+def priced_terms(told: Priced, *, rail: str, asset: Asset, account: str, paying: str) -> PayoutTerms:
+    """Terms with the fee and bounds that a table of the settings tells. Raises InvalidAmount."""
     maximum = told.payout_maximum
     return PayoutTerms(
-        rail=BANK,
-        account=told.name,
-        paying=bank_account(told.name, told.asset),
+        rail=rail,
+        asset=asset.code,
+        account=account,
+        paying=paying,
         fee=parse_amount(told.payout_fee, asset, param="payout_fee", least=0) if told.payout_fee else 0,
         minimum=parse_amount(told.payout_minimum, asset, param="payout_minimum") if told.payout_minimum else 1,
         maximum=parse_amount(maximum, asset, param="payout_maximum") if maximum else None,
     )
+
+
+def paypal_terms(settings: Settings) -> list[PayoutTerms]:
+    """For each asset that is paid out over PayPal. Raises ConfigError for one that can't be."""
+    from fiat.rails.paypal.reading import CURRENCIES
+
+    told = settings.rails.paypal
+    if told is None:
+        return []
+    known = {one.code: Asset(one.code, one.kind, one.scale) for one in settings.assets}
+    terms: dict[str, PayoutTerms] = {}
+    for number, one in enumerate(told.payouts):
+        if one.asset not in known or one.asset not in CURRENCIES or one.asset in terms:
+            where = settings.where("rails", "paypal", "payouts", number, "asset")
+            raise ConfigError(
+                f"{where}: {one.asset[:12]!r} must be one of the assets, one that PayPal takes, and stand here once",
+                param="rails.paypal.payouts",
+            )
+        asset = known[one.asset]
+        paying = provider_account(PAYPAL, asset.code)
+        terms[one.asset] = priced_terms(one, rail=PAYPAL, asset=asset, account=PAYPAL, paying=paying)
+    return list(terms.values())
 
 
 def bank_folder(settings: Settings) -> Path | None:

@@ -41,10 +41,20 @@ class SquareRailSettings(_Table):
     base_url: str | None = None
 
 
+class PayPalPayoutSettings(_Table):
+    """Terms on which an asset is paid out over PayPal, decimal strings. `payout_fee` is what its owner pays us."""
+
+    asset: str
+    payout_fee: str | None = None
+    payout_minimum: str | None = None
+    payout_maximum: str | None = None
+
+
 class PayPalRailSettings(_Table):
     """A PayPal account (`fiat.rails.paypal.account.PayPalAccount`). `base_url`: a simulator's, only in a test book.
 
     `certificate_roots`: a file of PEM, instead of the public authorities, that webhooks' certificates come from.
+    `payouts`: which assets it pays to users' PayPal accounts, and on what terms.
     """
 
     client_id: str
@@ -56,6 +66,7 @@ class PayPalRailSettings(_Table):
     certificate_roots: Path | None = None
     cancel_url: str | None = None
     brand_name: str | None = Field(default=None, min_length=1, max_length=127)
+    payouts: tuple[PayPalPayoutSettings, ...] = ()
 
 
 class RailsSettings(_Table):

@@ -1,6 +1,7 @@
 """The payment providers' rails, as the settings name them, and all that follows what happens there."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -8,13 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from base.clock import Clock
 from base.entropy import Entropy
 from base.errors import ConfigError
+from fiat.payout_steps import Gathering, PayoutSteps
 from fiat.rails.booking import FeeBearer
 from fiat.rails.desk import Desk, Rails
 from fiat.rails.disputes import Disputes
 from fiat.rails.effects import Effects
 from fiat.rails.inbox import Inbox
 from fiat.rails.methods import PaymentMethods
-from fiat.rails.protocol import Rail
+from fiat.rails.protocol import Capability, Rail
+from fiat.rails.provider_payouts import PayoutFollowing, ProviderPayouts
 from fiat.rails.refunds import Refunds
 from fiat.rails.sandbox import Sandbox
 from fiat.rails.sandbox_acts import SandboxActs, SandboxDelivery
@@ -26,6 +29,9 @@ from ledger.engine import Ledger
 from ledger.money import Asset
 from wiring.banking import build_vault
 from wiring.settings import Environment, Settings
+
+PAYOUTS_PER_STEP = 20
+"""Payouts of one asset that one step asks a provider for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +46,8 @@ class RailServices:
     methods: PaymentMethods
     inbox: Inbox
     effects: Effects
+    payouts: PayoutFollowing
+    outgoing: list[PayoutSteps]
     acts: SandboxActs | None = None
     delivery: SandboxDelivery | None = None
 
@@ -77,6 +85,7 @@ def services_of(
 ) -> RailServices:
     """The services over one desk."""
     top_ups = TopUps(desk)
+    payouts = PayoutFollowing(desk)
     refunds, disputes, settlements = Refunds(desk, top_ups), Disputes(desk), Settlements(desk)
     return RailServices(
         rails=desk.rails,
@@ -86,9 +95,35 @@ def services_of(
         settlements=settlements,
         methods=PaymentMethods(desk),
         inbox=inbox,
-        effects=Effects(desk, top_ups=top_ups, refunds=refunds, disputes=disputes, settlements=settlements),
+        effects=Effects(
+            desk,
+            top_ups=top_ups,
+            refunds=refunds,
+            disputes=disputes,
+            settlements=settlements,
+            payouts=payouts.hear,
+        ),
+        payouts=payouts,
+        outgoing=[
+            payout_steps(desk, rail) for rail in desk.rails.all.values() if Capability.PAYOUT in rail.capabilities
+        ],
         acts=acts,
         delivery=delivery,
+    )
+
+
+def payout_steps(desk: Desk, rail: Rail) -> PayoutSteps:
+    """What brings payouts out over a provider: each by itself and at once. An unclaimed one is silent for a month."""
+    return PayoutSteps(
+        desk.engine,
+        desk.ledger,
+        desk.vault,
+        ProviderPayouts(rail, clock=desk.clock),
+        gathering=Gathering(
+            payouts_max=1, batches_max=PAYOUTS_PER_STEP, wait=timedelta(), silent_after=timedelta(days=45)
+        ),
+        clock=desk.clock,
+        entropy=desk.entropy,
     )
 
 

@@ -1,4 +1,4 @@
-"""Payouts to a bank account of the user's own: ask, watch, cancel; the treasurer's view of them and of their files."""
+"""Payouts to a user's own bank or PayPal account: ask, watch, cancel; the treasurer's view of them and their files."""
 
 from functools import partial
 from typing import Annotated
@@ -16,16 +16,23 @@ from api.idempotency import IdempotencyKey
 from api.paging import Wanted, listing
 from api.parts import Parts, assets_of
 from api.schemas import Asked
-from fiat.payouts import Payout, PayoutBatch, PayoutState
+from fiat.payouts import Payout, PayoutBatch, PayoutState, ProviderRecipient, Recipient
 from identity.scopes import Scope
 from ledger.money import parse_amount
 
 router = resource("payouts")
 
 
-class RecipientView(TypedDict):
+class BankRecipientView(TypedDict):
     name: str
     iban: str
+
+
+class PayPalRecipientView(TypedDict):
+    paypal: str
+
+
+RecipientView = BankRecipientView | PayPalRecipientView
 
 
 class PayoutView(TypedDict):
@@ -81,22 +88,43 @@ class PayoutBatchList(TypedDict):
 
 
 class NewRecipient(Asked):
-    """The account that is to be paid."""
+    """The account that is to be paid: a bank's, by `name` and `iban`, or `paypal` alone."""
 
-    name: str = Field(max_length=140, examples=["Alice Example"], description="The account's holder.")
-    iban: str = Field(max_length=64, examples=["DE89 3704 0044 0532 0130 00"], description="Checked, spaces allowed.")
+    name: str | None = Field(
+        default=None, max_length=140, examples=["Alice Example"], description="The bank account's holder."
+    )
+    iban: str | None = Field(
+        default=None,
+        max_length=64,
+        examples=["DE89 3704 0044 0532 0130 00"],
+        description="The bank account's number. Checked, spaces allowed.",
+    )
+    paypal: str | None = Field(
+        default=None, max_length=254, description="Instead of both: the e-mail address of a PayPal account."
+    )
 
 
 class NewPayout(Asked):
-    """A payment to a bank account of your own."""
+    """A payment to a bank or PayPal account of your own."""
 
     asset: AssetCode
     amount: AmountText
     recipient: NewRecipient
 
 
+def _recipient_view(recipient: Recipient | ProviderRecipient) -> RecipientView:
+    match recipient:
+        case Recipient():
+            return {"name": recipient.name, "iban": recipient.iban}
+        case ProviderRecipient():
+            return {"paypal": recipient.address}
+
+
 def payout_view(payout: Payout, assets: Assets) -> PayoutView:
-    """`total` is what it takes of the balance; `accepted`: the bank said that it will pay."""
+    """`total` is what it takes of the balance; `accepted`: the bank said that it will pay.
+
+    `reason` `unclaimed`: it waits at PayPal for its receiver, and comes back if nobody takes it.
+    """
     asset = payout.asset
     return {
         "id": payout.id,
@@ -109,7 +137,7 @@ def payout_view(payout: Payout, assets: Assets) -> PayoutView:
         "amount": money(payout.amount, asset, assets),
         "fee": money(payout.fee, asset, assets),
         "total": money(payout.total, asset, assets),
-        "recipient": {"name": payout.recipient.name, "iban": payout.recipient.iban},
+        "recipient": _recipient_view(payout.recipient),
         "end_to_end_id": payout.end_to_end_id,
         "created_at": instant(payout.created_at),
         "updated_at": instant(payout.updated_at),
@@ -136,11 +164,13 @@ def batch_view(batch: PayoutBatch, assets: Assets) -> PayoutBatchView:
     }
 
 
-@router.post("/payouts", response_model=PayoutView, status_code=201, summary="Pay to a bank account of your own")
+@router.post(
+    "/payouts", response_model=PayoutView, status_code=201, summary="Pay to a bank or PayPal account of your own"
+)
 async def create_payout(
     parts: Parts, key: IdempotencyKey, asked: NewPayout, user: Annotated[str, owner(Scope.WITHDRAWALS_WRITE)]
 ) -> Response:
-    """Amount and fee are held until the bank has paid; a payment that it rejects comes back by itself."""
+    """Amount and fee are held until bank or PayPal has paid; a payment that they reject comes back by itself."""
     assets = await assets_of(parts, asked.asset)
     made = await parts.payouts.request(
         key=key,
@@ -149,6 +179,7 @@ async def create_payout(
         amount=parse_amount(asked.amount, assets[asked.asset]),
         name=asked.recipient.name,
         iban=asked.recipient.iban,
+        paypal=asked.recipient.paypal,
     )
     return answer(payout_view(made, assets), status=201, replayed=made.replayed)
 

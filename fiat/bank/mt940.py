@@ -143,9 +143,10 @@ def _statement(
 
 def _parsed(body: str, first_line: int, file: str) -> Any:
     import mt940
+    from mt940.options import Options
 
     try:
-        return mt940.parse(body)
+        return mt940.parse(body, options=Options(applicant_iban=True))  # ?31 is the account, ?32 and ?33 the name
     except Exception as error:  # it raises bare kinds, with the text in them
         raise MalformedFile(f"not readable as MT940 ({type(error).__name__})", file=file, line=first_line) from None
 
@@ -175,7 +176,9 @@ def _line(told: Mapping[str, Any], number: int, place: int, amount: int) -> Stat
         texts=tuple(text for text in (purpose, details, end_to_end_id, customer) if text),
         names=tuple(text for text in (end_to_end_id, customer) if text),
         counterparty=" ".join(str(told.get("applicant_name") or fields.get("NAME") or "").split()),
-        counterparty_account=_iban(told.get("gvc_applicant_iban") or fields.get("IBAN") or ""),
+        counterparty_account=_iban(
+            told.get("gvc_applicant_iban") or told.get("applicant_iban") or fields.get("IBAN") or ""
+        ),
         own_account="",
         reversal=reversal,
         returned=str(told.get("id") or "")[1:] == "RTI" or str(told.get("transaction_code") or "") in _RETURNS,

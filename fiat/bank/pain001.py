@@ -15,7 +15,7 @@ from typing import Any
 
 from base.errors import BrokenInvariant
 from fiat.bank.records import BankAccount
-from fiat.payouts import Payout, PayoutBatch
+from fiat.payouts import Payout, PayoutBatch, Recipient
 
 SCHEMA = "pain.001.001.09"
 
@@ -47,10 +47,13 @@ def write_pain001(account: BankAccount, batch: PayoutBatch, payouts: Sequence[Pa
     } | ({"BIC": account.bic} if account.bic else {})
     transfer = SepaTransfer(config, schema=SCHEMA, clean=True)
     for payout in payouts:
+        recipient = payout.recipient
+        if not isinstance(recipient, Recipient):
+            raise BrokenInvariant(f"payout {payout.id} isn't to a bank account")
         transfer.add_payment(
             {
-                "name": _in_sepas_letters(payout.recipient.name),
-                "IBAN": payout.recipient.iban,
+                "name": _in_sepas_letters(recipient.name),
+                "IBAN": recipient.iban,
                 "amount": payout.amount,
                 "execution_date": day,
                 "description": f"Payout {payout.end_to_end_id}",

@@ -10,6 +10,7 @@ Each command names its rail and the provider's id of what caused it as evidence:
 from collections.abc import Sequence
 from enum import StrEnum
 
+from fiat.payouts import Payout
 from fiat.rails.protocol import Payment
 from fiat.rails.records import Dispute, Refund, Settlement
 from fiat.top_ups import TopUp
@@ -136,6 +137,26 @@ def refund_came_back(refund: Refund, *, source: str, attempt: int) -> Post:
         subject=refund.id,
         evidence=RailEvidence(refund.rail, source),
         postings=(_to_user(refund.rail, refund.owner, refund.asset, refund.amount),),
+    )
+
+
+# Payouts (the rest of what they book is every rail's: `fiat.payout_entries`)
+
+
+def payout_fee(payout: Payout, *, source: str, more: int, act: str) -> tuple[Post, ...]:
+    """What the provider charges the house for a payout beyond what is booked; less, as a negative number; or nothing.
+
+    The user pays the house's own fee instead, whoever bears the fees of top-ups.
+    """
+    if not more:
+        return ()
+    return (
+        Post(
+            id=worker_id(f"payout:{payout.id}:rail-fee", act),
+            subject=payout.id,
+            evidence=RailEvidence(payout.rail, source),
+            postings=_fee(payout.rail, payout.owner, payout.asset, more, FeeBearer.HOUSE),
+        ),
     )
 
 

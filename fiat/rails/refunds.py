@@ -4,6 +4,7 @@ One that somebody made at the provider's own pages is found by its webhook and b
 has and the rest from a receivable.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -272,7 +273,7 @@ class Refunds:
             commands = booking.refunded(refund, source=truth.id, fee=truth.fee, attempt=attempt)
             return Group(commands, (change,), content=content_hash(f"{refund.id}:final"))
 
-        await work(self._desk.ledger, make)
+        await self._work(refund, make)
 
     async def _fail(self, refund: Refund, *, code: str, reason: str | None, source: str | None = None) -> None:
         """Nothing was given back: the hold ends, or what was booked comes back; the top-up can be refunded again."""
@@ -293,7 +294,13 @@ class Refunds:
                 command = OpenAccount(id=f"wrk:refund:{refund.id}:none:{attempt}", subject=refund.id, account=provider)
             return Group((command,), (change, freed), content=content_hash(f"{refund.id}:failed"))
 
-        await work(self._desk.ledger, make)
+        await self._work(refund, make)
+
+    async def _work(self, refund: Refund, make: Callable[[int], Group]) -> None:
+        """Book it. What was refused, mostly since another refund of the top-up was faster, is to be tried again."""
+        (refusal,) = await work(self._desk.ledger, make)
+        if refusal is not None:
+            raise EffectUnknown(f"refund {refund.id} wasn't booked yet: {refusal.code}")
 
     async def _adopt(self, top_up: TopUp, truth: RefundTruth) -> None:
         """A refund that somebody made at the provider's own pages."""

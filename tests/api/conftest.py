@@ -28,7 +28,7 @@ from chain.signing import OwnKey, Role
 from custody.derivation import AccountKeys
 from custody.derivation import Role as CustodyRole
 from db.engine import tx
-from fiat.personal import make_key_file
+from fiat.personal import KEY_NAME, make_key_file
 from ledger.accounts import house_account, user_account
 from ledger.commands import Post, Posting, alone
 from ledger.money import Asset, parse_amount
@@ -72,6 +72,8 @@ rate = "2500.50"
 def settings_for(home: Path, **more: Any) -> Settings:
     """An installation with three assets, one network and one bank account."""
     (home / "rates.toml").write_text(RATES)
+    if not (home / KEY_NAME).exists():
+        make_key_file(home / KEY_NAME)
     xpubs = {str(role): AccountKeys(role, SEED).xpub for role in CustodyRole}
     told: dict[str, Any] = {
         "home": home,

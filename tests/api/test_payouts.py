@@ -50,3 +50,22 @@ async def test_a_refusal_repeats_nothing_of_the_recipient(stage: Stage, asked: d
     assert 400 <= answer.status_code < 500, answer.text
     assert "Zacharias" not in answer.text
     assert asked["recipient"]["iban"] not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("recipient", "code", "param"),
+    [
+        ({"paypal": "zacharias@example.com"}, "no_payout_rail", "asset"),
+        ({"paypal": "Zacharias"}, "invalid_recipient", "recipient.paypal"),
+        ({"paypal": "zacharias@example.com", "iban": IBAN}, "invalid_recipient", "recipient"),
+        ({"name": NAME}, "invalid_recipient", "recipient"),
+        ({}, "invalid_recipient", "recipient"),
+    ],
+)
+async def test_a_recipient_is_a_bank_account_or_a_paypal_account_that_something_pays(
+    stage: Stage, recipient: dict[str, str], code: str, param: str
+) -> None:
+    answer = await stage.alice.post("/v1/payouts", {"asset": "EUR", "amount": "10.00", "recipient": recipient})
+    told = answer.json()
+    assert (answer.status_code // 100, told["code"], told["param"]) == (4, code, param)
+    assert "zacharias" not in answer.text.lower()

@@ -26,7 +26,7 @@ def built(settings: Any, clock: Any, entropy: Any) -> Any:
 
 
 async def test_rails_that_are_told_are_there_under_their_names(tmp_path, clock, entropy):
-    settings = settings_for(tmp_path, rails={"stripe": STRIPE, "square": SQUARE})
+    settings = settings_for(tmp_path, bank_accounts=[], rails={"stripe": STRIPE, "square": SQUARE})
     services = built(settings, clock, entropy)
     assert set(services.rails.all) == {"stripe", "square"}
     assert "secretsecret" not in f"{settings!r} {services!r} {services.rails.all!r}"
@@ -46,16 +46,16 @@ async def test_rails_that_are_told_are_there_under_their_names(tmp_path, clock, 
 )
 async def test_play_money_is_refused_in_a_book_with_real_value(tmp_path, clock, entropy, name: str, told: Any):
     with pytest.raises(ConfigError, match="test mode") as refused:
-        built(settings_for(tmp_path, rails={name: told}), clock, entropy)
+        built(settings_for(tmp_path, bank_accounts=[], rails={name: told}), clock, entropy)
     assert refused.value.code == "play_rail_in_live_book"
     assert "secretsecret" not in f"{refused.value!r}"
-    services = built(settings_for(tmp_path, rails={name: told}, environment="test"), clock, entropy)
+    services = built(settings_for(tmp_path, bank_accounts=[], rails={name: told}, environment="test"), clock, entropy)
     for rail in services.rails.all.values():
         await rail.aclose()
 
 
 def test_a_key_that_is_none_is_refused_without_being_told(tmp_path, clock, entropy):
-    settings = settings_for(tmp_path, rails={"stripe": STRIPE | {"api_key": "pk_live_secretsecret"}})
+    settings = settings_for(tmp_path, bank_accounts=[], rails={"stripe": STRIPE | {"api_key": "pk_live_secretsecret"}})
     with pytest.raises(ConfigError, match="api_key must be") as refused:
         built(settings, clock, entropy)
     assert "secretsecret" not in f"{refused.value!r}"

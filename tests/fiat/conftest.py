@@ -48,8 +48,10 @@ def rail(database, ledger, clock, entropy, vault):
 
 @pytest.fixture
 def desk(database, ledger, clock, entropy, vault):
-    terms = PayoutTerms(rail=BANK, account="mock", paying=bank_account("mock", "EUR"), fee=25, maximum=10_000_00)
-    return PayoutDesk(database.engine(), ledger, vault, terms={"EUR": terms}, clock=clock, entropy=entropy)
+    terms = PayoutTerms(
+        rail=BANK, asset="EUR", account="mock", paying=bank_account("mock", "EUR"), fee=25, maximum=10_000_00
+    )
+    return PayoutDesk(database.engine(), ledger, vault, terms=[terms], clock=clock, entropy=entropy)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Top-ups over a provider: charged once and credited once, whatever is lost on the way."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -236,4 +237,22 @@ async def test_a_refund_that_takes_time_or_fails_later_ends_where_the_money_is(w
     await world.until_quiet()
     assert ((await world.rails.refunds.get(ADA, refund.id)).state, await world.has()) == (end, has)
     assert (await world.again(made)).refunded == 10_000 - has
+    assert await world.at_provider() == await world.acts.balance("EUR")
+
+
+async def test_refunds_of_one_top_up_that_fail_at_the_same_time_are_each_taken_or_told_again(world: World):
+    made = await world.top_up(method="tok_refund_fails")
+    refunds = world.rails.refunds
+    asked = [
+        await refunds.request(key=world.key(), owner=ADA, top_up=made.id, amount=amount) for amount in (1_000, 2_000)
+    ]
+    world.clock.advance(timedelta(minutes=2))
+    await world.acts.tick()
+    sources = [str(refund.source) for refund in asked]
+    heard = await asyncio.gather(*(refunds.hear("sandbox", source) for source in sources), return_exceptions=True)
+    for refund, problem in zip(asked, heard, strict=True):
+        assert problem is not None or (await refunds.get(ADA, refund.id)).state == "failed", "nobody would look again"
+    for source in sources:
+        await refunds.hear("sandbox", source)
+    assert ((await world.again(made)).refunded, await world.has()) == (0, 10_000)
     assert await world.at_provider() == await world.acts.balance("EUR")

@@ -1,6 +1,7 @@
 """The simulator for the tests of rails: one per module, every exchange checked against the official files."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -49,16 +50,26 @@ def ids(sim: "Sim", entropy: SeededEntropy) -> Callable[[str], str]:
     return lambda prefix: new_id(prefix, sim.house.world.timeline, entropy)
 
 
-@pytest.fixture(scope="module")
-def _running() -> Iterator[Sim]:
-    folder()
-    checker = Checker()
+@contextmanager
+def fresh_sim(checker: Checker) -> Iterator[Sim]:
+    """A simulator that nobody has used, whose webhooks come."""
     with (
         running(seed=7, start=START, wrap=checker.asgi) as house,
         inbox() as receiver,
         httpx.Client(base_url=house.control_url, timeout=60, trust_env=False) as control,
     ):
-        yield Sim(house, checker, control, receiver)
+        made = Sim(house, checker, control, receiver)
+        for provider in house.providers:
+            made.tell(f"/webhooks/{provider}", "PUT", url=f"{receiver.url}/{provider}")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def _running() -> Iterator[Sim]:
+    folder()
+    checker = Checker()
+    with fresh_sim(checker) as made:
+        yield made
     for name, count in checker.counts.items():
         TOTALS[name] += count
 
@@ -68,8 +79,6 @@ def sim(_running: Sim) -> Iterator[Sim]:
     """The module's simulator without switches; at the end everything that was exchanged must have fitted."""
     _running.tell("/switches", "DELETE")
     _running.inbox.clear()
-    for provider in _running.house.providers:
-        _running.tell(f"/webhooks/{provider}", "PUT", url=f"{_running.inbox.url}/{provider}")
     del _running.checker.problems[:]
     yield _running
     assert _running.tell("/webhooks/wait", seconds=20)["idle"]

@@ -215,6 +215,7 @@ async def test_a_sender_batch_id_is_good_for_one_batch(sim: Sim, client: httpx.A
 
 
 async def test_a_batch_can_be_denied_as_a_whole(sim: Sim, client: httpx.AsyncClient):
+    sim.advance(seconds=5)  # earlier batches are processed, lest they meet the switch
     sim.tell("/switches", provider="paypal", kind="payout", outcome="denied")
     made = (await client.post("/v1/payments/payouts", json=batch("b-3", "10.00", "11.00"))).json()
     sim.advance(seconds=5)

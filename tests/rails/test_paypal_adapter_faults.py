@@ -121,8 +121,6 @@ async def test_too_many_calls_are_told_as_that_and_do_nothing(sim: Sim, paypal: 
     with pytest.raises(RateLimited):
         await paypal.create_payment(order)
     assert len(orders) == before
-    assert all("answer 429" in one for one in sim.checker.problems), "of these, PayPal's files say nothing"
-    del sim.checker.problems[:]
 
 
 @pytest.mark.parametrize("fault", ["closed_before", "error_before"])

@@ -86,7 +86,7 @@ CREATE TABLE fiat_virtual_ibans (
     owner text NOT NULL,
     issued_at timestamptz NOT NULL,
     CONSTRAINT pk_fiat_virtual_ibans PRIMARY KEY (book, account, number),
-    CONSTRAINT uq_fiat_virtual_ibans_book UNIQUE (book, account, owner)
+    CONSTRAINT uq_fiat_virtual_ibans_book_account_owner UNIQUE (book, account, owner)
 )
 """,
     # Statements: notifications have no balances

@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0027_sealed_rails"
-down_revision = "0026_rail_alerts"
+revision = "0028_sealed_rails"
+down_revision = "0027_rail_alerts"
 
 STATEMENTS = (
     """

@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0026_rail_alerts"
-down_revision = "0025_rails"
+revision = "0027_rail_alerts"
+down_revision = "0026_provider_payouts"
 
 STATEMENTS = (
     """
