@@ -77,7 +77,7 @@ COMMANDS = {
     "payout": Command(
         "cli.commands.payout:app", "The contract that pays many withdrawals in one transaction: deploy, status."
     ),
-    "webhooks": Command("cli.commands.webhooks:app", "What payment providers sent: list, show, try again."),
+    "webhooks": Command("cli.commands.webhooks:app", "What payment providers sent: list, show, retry."),
     "config": Command(
         "cli.commands.service:config",
         "Show the configuration in force: the file with the variables over it, secrets hidden.",
