@@ -243,5 +243,5 @@ virtual_ibans = Table(
     Column("number", BigInteger, primary_key=True),
     Column("owner", Text, nullable=False),
     Column("issued_at", Instant, nullable=False),
-    UniqueConstraint("book", "account", "owner", name="uq_fiat_virtual_ibans_book"),
+    UniqueConstraint("book", "account", "owner"),
 )
