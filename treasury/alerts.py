@@ -295,7 +295,7 @@ def _late(settlement: Settlement, asset: Asset) -> Alert:
 def _of_unknown(unknown: UnknownPayouts, asset: Asset) -> Alert:
     amount = f"{format_amount(unknown.amount, asset)} {asset.code}"
     text = (
-        f"{_many(unknown.count, 'payout')} of {amount} in all, held and perhaps paid: ask the bank, then take in its"
+        f"{_many(unknown.count, 'payout')} of {amount} in all, perhaps paid: ask who pays them, then take in its"
         " statement or say that they failed (GET /v1/treasury/payouts?state=unknown)"
     )
     subject = f"{unknown.account}, {asset.code}"
