@@ -79,6 +79,8 @@ def sim(_running: Sim) -> Iterator[Sim]:
     """The module's simulator without switches; at the end everything that was exchanged must have fitted."""
     _running.tell("/switches", "DELETE")
     _running.inbox.clear()
+    for provider in _running.house.providers:
+        _running.tell(f"/webhooks/{provider}", "PUT", url=f"{_running.inbox.url}/{provider}")
     del _running.checker.problems[:]
     yield _running
     assert _running.tell("/webhooks/wait", seconds=20)["idle"]
