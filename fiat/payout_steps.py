@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.clock import Clock
 from base.entropy import Entropy
-from base.errors import Unavailable
+from base.errors import ConfigError, Unavailable
 from base.ids import new_id
 from db.engine import tx
 from fiat import payout_entries as entries
@@ -118,17 +118,35 @@ class PayoutSteps:
     async def step(self) -> int:
         """Submit what is prepared, then what is to be gathered; returns how many payouts moved.
 
-        Does nothing while another process is at it. Raises what the rail's `submit` does.
+        Does nothing while another process is at it. What the rail's `submit` raises for one batch stops no other: the
+        first such error is raised once they are done. An account that can't be paid from now (Unavailable, ConfigError)
+        gathers nothing new.
         """
         async with self._turn() as mine:
             if not mine:
                 return 0
             await self._require_memory()
-            moved = await self._resume()
-            for account, asset, count, oldest in await self._waiting():
-                if count >= self._gathering.payouts_max or oldest + self._gathering.wait <= self._clock.now():
+            failed: list[tuple[str, Exception]] = []
+            moved = await self._resume(failed)
+            moved += await self._bring_out_waiting(failed)
+            moved += await self._give_up_waiting()
+            if failed:
+                raise failed[0][1]
+            return moved
+
+    async def _bring_out_waiting(self, failed: list[tuple[str, Exception]]) -> int:
+        """Gather and submit what waits long enough; (account, error) of what couldn't be goes to `failed`."""
+        moved = 0
+        stopped = {account for account, error in failed if isinstance(error, Unavailable | ConfigError)}
+        for account, asset, count, oldest in await self._waiting():
+            if account in stopped:
+                continue
+            if count >= self._gathering.payouts_max or oldest + self._gathering.wait <= self._clock.now():
+                try:
                     moved += await self._bring_out(account, asset)
-            return moved + await self._give_up_waiting()
+                except Exception as error:  # whatever it is, the other accounts' payouts go on
+                    failed.append((account, error))
+        return moved
 
     async def _bring_out(self, account: str, asset: str) -> int:
         moved = 0
@@ -170,12 +188,16 @@ class PayoutSteps:
             )
         self._remembers = True
 
-    async def _resume(self) -> int:
+    async def _resume(self, failed: list[tuple[str, Exception]]) -> int:
+        """Submit what is prepared; (account, error) of what couldn't be goes to `failed`."""
         async with tx(self._engine) as connection:
             batches = await store.prepared(connection, self._ledger.book, self._rail.rail, limit=BATCHES_PER_STEP)
         moved = 0
         for batch in batches:
-            moved += await self._submit(batch)
+            try:
+                moved += await self._submit(batch)
+            except Exception as error:  # whatever it is, the other batches go on
+                failed.append((batch.account, error))
         return moved
 
     async def _waiting(self) -> list[tuple[str, str, int, datetime]]:

@@ -39,6 +39,8 @@ _NAMED = re.compile(rf"(?=({PREFIX.upper()}{_ULID}))")
 _BATCH_NAMED = re.compile(rf"(?=({BATCH_PREFIX.upper()}{_ULID}))")
 _EMAIL = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]+@(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,63}", re.ASCII)
 _NOISE = re.compile(r"[^0-9A-Z]")
+_NOT_SEPA = re.compile(r"[^A-Za-z0-9/\-?:().,'+ ]")
+_LETTER = re.compile(r"[A-Za-z0-9]")
 
 
 class PayoutState(StrEnum):
@@ -215,16 +217,23 @@ def read_email(text: str) -> ProviderRecipient:
     return ProviderRecipient(tidy)
 
 
+def in_sepa_letters(name: str) -> str:
+    """A name in the letters that every bank must take (EPC217-08): without accents, `&` as `+`; may be empty."""
+    from text_unidecode import unidecode
+
+    return " ".join(_NOT_SEPA.sub(" ", unidecode(name).replace("&", "+")).split())
+
+
 def read_recipient(name: str, iban: str) -> Recipient:
     """A recipient as it will stand in the payment. Raises InvalidRecipient, which repeats neither."""
     from schwifty import IBAN
     from schwifty.exceptions import SchwiftyException
-    from text_unidecode import unidecode
 
     tidy = " ".join(unicodedata.normalize("NFC", name).split())
-    if not 1 <= len(tidy) <= NAME_LENGTH_MAX or not tidy.isprintable() or not unidecode(tidy).strip(" ?"):
+    if not 1 <= len(tidy) <= NAME_LENGTH_MAX or not tidy.isprintable() or not _LETTER.search(in_sepa_letters(tidy)):
         raise InvalidRecipient(
-            f"the account holder's name: 1 to {NAME_LENGTH_MAX} printable characters, as the bank knows it",
+            f"the account holder's name: 1 to {NAME_LENGTH_MAX} printable characters with a letter or digit, as its"
+            " bank knows it",
             param="recipient.name",
         )
     try:

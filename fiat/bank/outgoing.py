@@ -22,6 +22,7 @@ from base.files import sync_folder, write_atomically
 from fiat.bank.entries import bank_account
 from fiat.bank.pain001 import digest, file_name, write_pain001
 from fiat.bank.records import BankAccount
+from fiat.errors import BankMisconfigured
 from fiat.payout_steps import Submission
 from fiat.payouts import BatchState, Payout, PayoutBatch, id_of
 from fiat.top_ups import BANK
@@ -46,11 +47,16 @@ class BankFiles:
         return BANK
 
     def paying(self, account: str, asset: str) -> str:
+        """As the protocol says. Raises BankMisconfigured for an account that isn't configured (any more)."""
+        self._require(account, asset)
         return bank_account(account, asset)
 
     async def submit(self, batch: PayoutBatch, payouts: Sequence[Payout]) -> Submission:
-        """Put the batch's file into `out/`, unless it was put there before. Raises Unavailable: the disk can't."""
-        content = write_pain001(self._accounts[batch.account], batch, payouts)
+        """Put the batch's file into `out/`, unless it was put there before.
+
+        Raises Unavailable (the disk can't), BankMisconfigured (the account isn't configured any more).
+        """
+        content = write_pain001(self._require(batch.account, batch.asset), batch, payouts)
         try:
             with locked(self.folder, "out"):
                 self._hand_over(batch, file_name(batch), content)
@@ -87,6 +93,16 @@ class BankFiles:
         if self._records.is_dir():
             for record in sorted(self._records.glob("*.pain001.xml.json")):
                 yield id_of(record.name.partition(".")[0])
+
+    def _require(self, account: str, asset: str) -> BankAccount:
+        found = self._accounts.get(account)
+        if found is None or found.asset != asset:
+            raise BankMisconfigured(
+                f"payouts wait to be paid from bank account {account!r} in {asset}, which isn't configured: put it back"
+                " until they are paid",
+                param="bank_accounts",
+            )
+        return found
 
     @property
     def _records(self) -> Path:

@@ -6,7 +6,6 @@ standard's schema and counted again from its own text before anybody gets it.
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 from datetime import UTC
 from functools import cache
@@ -15,13 +14,11 @@ from typing import Any
 
 from base.errors import BrokenInvariant
 from fiat.bank.records import BankAccount
-from fiat.payouts import Payout, PayoutBatch, Recipient
+from fiat.payouts import Payout, PayoutBatch, Recipient, in_sepa_letters
 
 SCHEMA = "pain.001.001.09"
 
 _NS = f"{{urn:iso:std:iso:20022:tech:xsd:{SCHEMA}}}"
-
-_NOT_SEPA = re.compile(r"[^A-Za-z0-9/\-?:().,'+ ]")
 
 SCALE = 2
 """Decimals of every currency that sepaxml writes."""
@@ -39,7 +36,7 @@ def write_pain001(account: BankAccount, batch: PayoutBatch, payouts: Sequence[Pa
     _require_agreement(batch, payouts)
     day = batch.created_at.astimezone(UTC).date()
     config = {
-        "name": _in_sepas_letters(account.holder),
+        "name": in_sepa_letters(account.holder),
         "IBAN": account.iban,
         "currency": account.asset,
         "batch": True,
@@ -52,7 +49,7 @@ def write_pain001(account: BankAccount, batch: PayoutBatch, payouts: Sequence[Pa
             raise BrokenInvariant(f"payout {payout.id} isn't to a bank account")
         transfer.add_payment(
             {
-                "name": _in_sepas_letters(recipient.name),
+                "name": in_sepa_letters(recipient.name),
                 "IBAN": recipient.iban,
                 "amount": payout.amount,
                 "execution_date": day,
@@ -81,13 +78,6 @@ def digest(content: bytes) -> str:
 def file_name(batch: PayoutBatch) -> str:
     """What the file is called: the same for the same batch."""
     return f"{batch.message_id}.pain001.xml"
-
-
-def _in_sepas_letters(name: str) -> str:
-    """A name in the letters that every bank must take (EPC217-08): without accents, `&` as `+`."""
-    from text_unidecode import unidecode
-
-    return " ".join(_NOT_SEPA.sub(" ", unidecode(name).replace("&", "+")).split())
 
 
 def _require_agreement(batch: PayoutBatch, payouts: Sequence[Payout]) -> None:
