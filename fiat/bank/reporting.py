@@ -16,7 +16,7 @@ from fiat import payout_entries as entries
 from fiat import payout_store, store
 from fiat.bank.identity import named
 from fiat.bank.records import MessageResult
-from fiat.bank.reports import DUPLICATE_REASONS, PaymentStatus, ReturnReport, StatusReport, Verdict
+from fiat.bank.reports import PaymentStatus, ReturnReport, StatusReport, Verdict
 from fiat.errors import StatementDisagrees
 from fiat.payouts import OUTSIDE, Payout, PayoutState, named_batches, named_payouts
 from fiat.personal import Vault
@@ -48,7 +48,7 @@ class Reporting:
         payouts = await self._of_file(report, file)
         told = _by_payout(report, payouts, file)
         rejected = {id: one for id, one in told.items() if one.verdict is Verdict.REJECTED}
-        duplicates = {id for id, one in rejected.items() if one.reason in DUPLICATE_REASONS}
+        duplicates = {id for id, one in rejected.items() if one.duplicate}
         ending = [payouts[id] for id in rejected if id not in duplicates and payouts[id].state in OUTSIDE]
         late = [payouts[id] for id in rejected if id not in duplicates and payouts[id].state is _S.PAID]
         accepted = [id for id, one in told.items() if one.verdict is Verdict.ACCEPTED]
@@ -191,7 +191,7 @@ def _by_payout(report: StatusReport, payouts: Mapping[str, Payout], file: str) -
             file_line=report.file_line,
             end_to_end_id=payouts[id].end_to_end_id,
             verdict=report.verdict,
-            reason=report.reason,
+            reasons=report.reasons,
         )
     return told
 

@@ -46,24 +46,38 @@ DUPLICATE_REASONS = frozenset({"AM05", "DU01", "DU02", "DU03", "DU04", "DU05", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentStatus:
-    """What a report says of one payment, by the end-to-end id that we gave it. `reason`: an ISO code or the bank's."""
+    """What a report says of one payment, by the end-to-end id that we gave it.
+
+    `reasons`: ISO codes or the bank's own, the payment's first, then its batch's and its file's.
+    """
 
     number: int
     file_line: int
     end_to_end_id: str
     verdict: Verdict
-    reason: str | None
+    reasons: tuple[str, ...]
+
+    @property
+    def reason(self) -> str | None:
+        """The nearest to the payment."""
+        return self.reasons[0] if self.reasons else None
+
+    @property
+    def duplicate(self) -> bool:
+        """Whether the bank says anywhere that it had the payment already."""
+        return not DUPLICATE_REASONS.isdisjoint(self.reasons)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusReport:
-    """A pain.002 about one file of ours. `verdict` and `reason` are the file's: for payments not named themselves."""
+    """A pain.002 about one file of ours. `verdict` and `reasons` are for payments not named themselves: the file's, and
+    those of its batches (ours have one)."""
 
     message_id: str
     original_message_id: str
     file_line: int
     verdict: Verdict | None
-    reason: str | None
+    reasons: tuple[str, ...]
     count: int | None
     payments: tuple[PaymentStatus, ...]
 
@@ -93,8 +107,8 @@ def read_status(root: Any, version: str, *, file: str) -> StatusReport:
     reader = _Reader(root, version, file)
     report = reader.child(root, "CstmrPmtStsRpt")
     group = reader.child(report, "OrgnlGrpInfAndSts")
-    verdict, reason = reader.status(group, "GrpSts")
-    payments = tuple(reader.payment_statuses(report, verdict, reason))
+    verdict, reasons = reader.status(group, "GrpSts")
+    payments = tuple(reader.payment_statuses(report, verdict, reasons))
     reader.require_once([(one.end_to_end_id, one.file_line) for one in payments])
     stated = reader.text(group, "OrgnlNbOfTxs")
     return StatusReport(
@@ -102,7 +116,7 @@ def read_status(root: Any, version: str, *, file: str) -> StatusReport:
         original_message_id=reader.text(group, "OrgnlMsgId"),
         file_line=group.sourceline,
         verdict=verdict,
-        reason=reason,
+        reasons=reasons + reader.batch_reasons(report),
         count=int(stated) if stated else None,
         payments=payments,
     )
@@ -132,28 +146,31 @@ class _Reader:
         self.ns = f"{{{NAMESPACE}{version}}}"
         self._file = file
 
-    def payment_statuses(self, report: Any, verdict: Verdict | None, reason: str | None) -> Iterator[PaymentStatus]:
-        """Each payment named, with its own status, else its batch's, else the file's."""
+    def payment_statuses(
+        self, report: Any, verdict: Verdict | None, reasons: tuple[str, ...]
+    ) -> Iterator[PaymentStatus]:
+        """Each payment named, with its own status, else its batch's, else the file's; with the reasons of all three."""
         number = 0
         for batch in report.iterfind(f"{self.ns}OrgnlPmtInfAndSts"):
             of_batch, why = self.status(batch, "PmtInfSts")
-            if of_batch is None:
-                of_batch, why = verdict, reason
             for told in batch.iterfind(f"{self.ns}TxInfAndSts"):
                 number += 1
                 name = self.text(told, "OrgnlEndToEndId")
                 if not name:
                     self.refuse(StatementDisagrees, told, "a payment without its end-to-end id (OrgnlEndToEndId)")
-                own, own_reason = self.status(told, "TxSts")
-                if own is None:
-                    own, own_reason = of_batch or Verdict.WAITING, why
+                own, own_reasons = self.status(told, "TxSts")
                 yield PaymentStatus(
                     number=number,
                     file_line=told.sourceline,
                     end_to_end_id=name,
-                    verdict=own,
-                    reason=own_reason if own is Verdict.REJECTED else None,
+                    verdict=own or of_batch or verdict or Verdict.WAITING,
+                    reasons=own_reasons + why + reasons,
                 )
+
+    def batch_reasons(self, report: Any) -> tuple[str, ...]:
+        """The reasons that batches have themselves."""
+        batches = report.iterfind(f"{self.ns}OrgnlPmtInfAndSts")
+        return tuple(code for batch in batches for code in self._reasons(batch, "StsRsnInf"))
 
     def returns(self, message: Any, scales: Mapping[str, int]) -> Iterator[ReturnedPayment]:
         for number, told in enumerate(message.iterfind(f"{self.ns}TxInf"), start=1):
@@ -167,17 +184,17 @@ class _Reader:
                 end_to_end_id=name,
                 amount=self.units(amount, scales),
                 currency=amount.get("Ccy"),
-                reason=self._reason(told, "RtrRsnInf"),
+                reason=next(iter(self._reasons(told, "RtrRsnInf")), None),
             )
 
-    def status(self, element: Any, name: str) -> tuple[Verdict | None, str | None]:
-        """A status and its reason. Raises StatementDisagrees for a code that isn't known."""
-        code = self.text(element, name)
+    def status(self, element: Any, name: str) -> tuple[Verdict | None, tuple[str, ...]]:
+        """A status and its reasons. Raises StatementDisagrees for a code that isn't known."""
+        code, reasons = self.text(element, name), self._reasons(element, "StsRsnInf")
         if not code:
-            return None, None
+            return None, reasons
         if code not in STATUSES:
             self.refuse(StatementDisagrees, element, f"status {code} isn't known; known are {', '.join(STATUSES)}")
-        return STATUSES[code], self._reason(element, "StsRsnInf")
+        return STATUSES[code], reasons
 
     def units(self, element: Any, scales: Mapping[str, int]) -> int:
         currency = element.get("Ccy")
@@ -212,9 +229,7 @@ class _Reader:
     def refuse(self, kind: type[StatementRefused], element: Any, message: str) -> NoReturn:
         raise kind(message, file=self._file, line=element.sourceline)
 
-    def _reason(self, element: Any, name: str) -> str | None:
-        for told in element.iterfind(self.ns + name):
-            code = self.text(told, "Rsn/Cd") or self.text(told, "Rsn/Prtry")
-            if code:
-                return code
-        return None
+    def _reasons(self, element: Any, name: str) -> tuple[str, ...]:
+        told = element.iterfind(self.ns + name)
+        codes = (self.text(one, "Rsn/Cd") or self.text(one, "Rsn/Prtry") for one in told)
+        return tuple(code for code in codes if code)

@@ -201,6 +201,58 @@ async def test_a_file_rejected_as_a_duplicate_releases_nothing(rail, desk, steps
     assert await available(ledger) == 100_00 - 10_25
 
 
+PAIN002 = """<?xml version="1.0"?>
+<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pain.002.001.10"><CstmrPmtStsRpt>
+<GrpHdr><MsgId>S-1</MsgId><CreDtTm>2026-01-05T09:00:00Z</CreDtTm></GrpHdr>
+<OrgnlGrpInfAndSts><OrgnlMsgId>{batch}</OrgnlMsgId><OrgnlMsgNmId>pain.001.001.09</OrgnlMsgNmId>
+{group}</OrgnlGrpInfAndSts>
+<OrgnlPmtInfAndSts><OrgnlPmtInfId>{batch}</OrgnlPmtInfId>{of_batch}{rows}</OrgnlPmtInfAndSts>
+</CstmrPmtStsRpt></Document>"""
+
+
+def why(*codes):
+    return "".join(f"<StsRsnInf><Rsn><Cd>{code}</Cd></Rsn></StsRsnInf>" for code in codes)
+
+
+@pytest.mark.parametrize(
+    ("group", "of_batch", "row"),
+    [
+        ("<GrpSts>RJCT</GrpSts>" + why("AM05"), "", "<TxSts>RJCT</TxSts>"),
+        ("<GrpSts>RJCT</GrpSts>", "<PmtInfSts>RJCT</PmtInfSts>" + why("AM05"), "<TxSts>RJCT</TxSts>"),
+        ("", "<PmtInfSts>RJCT</PmtInfSts>" + why("AM05"), ""),
+        ("<GrpSts>RJCT</GrpSts>" + why("AM05"), "<PmtInfSts>RJCT</PmtInfSts>", ""),
+        ("<GrpSts>RJCT</GrpSts>", "<PmtInfSts>RJCT</PmtInfSts>" + why("DU01"), None),
+        ("", "", "<TxSts>RJCT</TxSts>" + why("NARR", "AM05")),
+        ("<GrpSts>RJCT</GrpSts>" + why("AM05"), "", "<TxSts>RJCT</TxSts>" + why("NARR")),
+    ],
+)
+async def test_a_duplicate_told_at_any_level_releases_nothing(rail, desk, steps, ledger, group, of_batch, row):
+    await fund(rail, 100_00)
+    payout = await ask(desk, 10_00)
+    await steps.step()
+    (batch,) = await desk.batches()
+    named = f"<TxInfAndSts><OrgnlEndToEndId>{payout.end_to_end_id}</OrgnlEndToEndId>{row}</TxInfAndSts>"
+    rows = "" if row is None else named
+    body = PAIN002.format(batch=batch.message_id, group=group, of_batch=of_batch, rows=rows).encode()
+    receipt = await rail.import_statement(body, filename="status.xml")
+    assert (receipt.messages[0].rejected, len(receipt.warnings)) == (0, 1)
+    assert (await desk.get(ADA, payout.id)).state is _S.SUBMITTED
+    assert await available(ledger) == 100_00 - 10_25
+
+
+async def test_a_rejected_payment_without_a_reason_has_its_files(rail, desk, steps):
+    await fund(rail, 100_00)
+    payout = await ask(desk, 10_00)
+    await steps.step()
+    (batch,) = await desk.batches()
+    rows = f"<TxInfAndSts><OrgnlEndToEndId>{payout.end_to_end_id}</OrgnlEndToEndId><TxSts>RJCT</TxSts></TxInfAndSts>"
+    group = "<GrpSts>RJCT</GrpSts>" + why("FF01")
+    body = PAIN002.format(batch=batch.message_id, group=group, of_batch="", rows=rows).encode()
+    await rail.import_statement(body, filename="status.xml")
+    found = await desk.get(ADA, payout.id)
+    assert (found.state, found.reason) == (_S.REJECTED, "FF01")
+
+
 async def test_f72_a_payout_returned_days_later_is_credited_once(rail, desk, steps, ledger, bank, folder):
     returns = {"behaviour": "return-later", "parameters": {"days": 2}}
     bank.call("PATCH", f"/_mock/accounts/{OUR_ACCOUNT}", json=returns)
