@@ -41,7 +41,7 @@ from fiat.bank.records import (
 from fiat.bank.reporting import Reporting
 from fiat.bank.reports import ReturnReport, StatusReport, read_returns, read_status
 from fiat.bank.spool import LineSpool
-from fiat.bank.virtual import number_digits, virtual_iban
+from fiat.bank.virtual import number_digits, require_apart, virtual_iban
 from fiat.bank.xml import MESSAGE_BYTES_MAX, GuardedStream, read_whole, version_of
 from fiat.errors import (
     BankMisconfigured,
@@ -127,6 +127,7 @@ class BankRail:
             if account.virtual_prefix is not None:
                 number_digits(account)
                 virtual_iban(account, 1)
+        require_apart(self.accounts)
 
     # Files
 

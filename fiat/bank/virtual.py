@@ -4,6 +4,9 @@ The bank tells the first digits of the account numbers that are ours to give (`v
 that counts up. Check digits, the country's own included, are schwifty's. ISO 13616.
 """
 
+from collections.abc import Iterable
+from itertools import combinations
+
 from schwifty import IBAN
 from schwifty.exceptions import SchwiftyException
 
@@ -40,17 +43,35 @@ def number_of(account: BankAccount, iban: str) -> int | None:
     if account.virtual_prefix is None or iban == account.iban:
         return None
     try:
-        told, own = IBAN(iban), IBAN(account.iban)
+        told = IBAN(iban)
     except SchwiftyException:
         return None
     code = told.account_code
-    if (told.country_code, told.bank_code, told.branch_code) != (own.country_code, own.bank_code, own.branch_code):
+    if _bank_of(iban) != _bank_of(account.iban):
         return None
     rest = code[len(account.virtual_prefix) :]
     if not code.startswith(account.virtual_prefix) or not rest.isdigit():
         return None
     number = int(rest)
     return number if virtual_iban(account, number) == str(told) else None
+
+
+def require_apart(accounts: Iterable[BankAccount]) -> None:
+    """Raises BankMisconfigured where two accounts at one bank could give one IBAN to two users."""
+    giving = [account for account in accounts if account.virtual_prefix is not None]
+    for one, other in combinations(giving, 2):
+        mine, theirs = one.virtual_prefix or "", other.virtual_prefix or ""
+        if _bank_of(one.iban) == _bank_of(other.iban) and (mine.startswith(theirs) or theirs.startswith(mine)):
+            raise BankMisconfigured(
+                f"bank accounts {one.name!r} and {other.name!r} are at one bank, and their virtual_prefix {mine!r} and"
+                f" {theirs!r} overlap: each needs numbers of its own",
+                param="virtual_prefix",
+            )
+
+
+def _bank_of(iban: str) -> tuple[str, str, str]:
+    own = IBAN(iban)
+    return own.country_code, own.bank_code, own.branch_code
 
 
 def number_digits(account: BankAccount) -> int:

@@ -195,6 +195,31 @@ def test_a_prefix_that_leaves_no_numbers_is_a_configuration_error(prefix, databa
         BankRail(database.engine(), ledger, clock=clock, entropy=entropy, accounts=[account], vault=vault)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "iban", "overlap"),
+    [
+        ("77", "77", "DE24370400440532013006", True),
+        ("77", "7", "DE24370400440532013006", True),
+        ("7", "77", "DE24370400440532013006", True),
+        ("77", "78", "DE24370400440532013006", False),
+        ("77", "77", "NL30MOCK0000000005", False),
+    ],
+)
+def test_two_accounts_never_give_one_virtual_iban(
+    first, second, iban, overlap, database, ledger, clock, entropy, vault
+):
+    accounts = [
+        BankAccount(name="a", iban=IBAN, asset="EUR", virtual_prefix=first),
+        BankAccount(name="b", iban=iban, asset="EUR", virtual_prefix=second),
+    ]
+    told = {"clock": clock, "entropy": entropy, "accounts": accounts, "vault": vault}
+    if overlap:
+        with pytest.raises(BankMisconfigured, match="virtual_prefix"):
+            BankRail(database.engine(), ledger, **told)
+    else:
+        BankRail(database.engine(), ledger, **told)
+
+
 @pytest.mark.slow
 async def test_a_payment_to_a_virtual_iban_needs_no_reference(database, ledger, clock, entropy, vault):
     account = BankAccount(name="house-bank", iban=IBAN, asset="EUR", virtual_prefix="77")
