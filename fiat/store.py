@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, Text, bindparam, case, func, literal, or_, select, tuple_, update
+from sqlalchemy import Row, Select, Text, bindparam, case, func, literal, or_, select, tuple_, union_all, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -91,17 +91,28 @@ async def told_before(connection: AsyncConnection, book: str, row: StatementRow)
     return (await connection.execute(query.limit(1))).first() is not None
 
 
-async def told_otherwise(connection: AsyncConnection, book: str, row: StatementRow) -> str | None:
-    """The other format in which the account's statements already came up to this one's day or later, if they did."""
-    query = select(statements.c.format).where(
-        statements.c.book == book,
-        statements.c.account == row.account,
-        statements.c.kind == Kind.STATEMENT.value,
-        statements.c.format != row.format,
-        statements.c.closing_on >= row.closing_on,
-        statements.c.imported_at.is_not(None),
+async def told_otherwise(connection: AsyncConnection, book: str, row: StatementRow) -> tuple[str, date] | None:
+    """The other family of formats (camt or MT940) in which the account's lines came, and the last day told in it.
+
+    A line has another id there. By closed statements, and by the lines of those without an end: notifications, and
+    statements whose import was cut off.
+    """
+    is_camt = statements.c.format.like("camt.%")
+    of_others = (
+        (statements.c.book == book)
+        & (statements.c.account == row.account)
+        & (~is_camt if row.format.startswith("camt.") else is_camt)
     )
-    return (await connection.execute(query.limit(1))).scalar_one_or_none()
+    endless = (statements.c.kind == Kind.NOTIFICATION.value) | statements.c.imported_at.is_(None)
+    closed = select(statements.c.format, statements.c.closing_on.label("day")).where(of_others, ~endless)
+    told = (
+        select(statements.c.format, lines.c.booked_on.label("day"))
+        .join(lines, (lines.c.book == statements.c.book) & (lines.c.statement == statements.c.id))
+        .where(of_others, endless)
+    )
+    found = union_all(closed, told).subquery()
+    last = (await connection.execute(select(found).order_by(found.c.day.desc()).limit(1))).one_or_none()
+    return None if last is None else (last.format, last.day)
 
 
 async def finish_statement(connection: AsyncConnection, book: str, row: StatementRow, now: datetime) -> int | None:

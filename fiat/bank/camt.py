@@ -192,7 +192,9 @@ class _Reader:
         direction = Direction(_own(parts, "CdtDbtInd"))
         self._totals[direction].add(amount)
         value_on = self._day(parts.get("ValDt"))
-        told_on = self._day(parts.get("BookgDt"))
+        booking = parts.get("BookgDt")
+        told_on = self._day(booking)
+        by_day = booking is not None and len(booking) and booking[0].tag == f"{ns}Dt"
         booked_on = told_on or value_on or self._closing_on
         if booked_on is None:
             self._refuse(StatementDisagrees, element, "an entry without a booking or value date")
@@ -217,7 +219,7 @@ class _Reader:
             returned=False,
             return_reason="",
             unclear_batch=False,
-            firm=bool(reference and told_on) and len(details) < 2,
+            firm=bool(reference and by_day) and len(details) < 2,
         )
         if len(details) < 2:
             yield self._with_detail(whole, details[0]) if details else whole
@@ -253,9 +255,11 @@ class _Reader:
         other, own = ("Dbtr", "Cdtr") if incoming else ("Cdtr", "Dbtr")
         parties = {} if (found := parts.get("RltdPties")) is None else _parts(found, ns)
         back = parts.get("RtrInf")
+        bank_reference = _own(refs, "AcctSvcrRef") or line.bank_reference
         return replace(
             line,
-            bank_reference=_own(refs, "AcctSvcrRef") or line.bank_reference,
+            bank_reference=bank_reference,
+            firm=line.firm and bank_reference == line.bank_reference,
             end_to_end_id=end_to_end_id,
             remittance=" ".join([*free, *references]) or line.remittance,
             texts=_present(

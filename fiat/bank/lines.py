@@ -29,7 +29,8 @@ class StatementLine(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `names` are the references that the bank itself carries for us: end-to-end id, our payment's and message's id.
     `unclear_batch`: the entry holds several payments whose amounts don't make up its own, so it stands as one line.
     `own_account`: the account number of ours that the payer named, where the bank tells it (a virtual IBAN).
-    `firm`: told by the bank with its own reference and booking date, so the same in every file that tells it.
+    `firm`: told by the bank with one reference of its own and a booking date without a time (whose day could be another
+    zone's), so the same in every file that tells it.
     """
 
     number: int

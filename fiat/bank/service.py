@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from datetime import date
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -25,7 +26,7 @@ from fiat.bank.booking import AHEAD, KNOWN, LINES_PER_SUBMIT, Booking, in_batche
 from fiat.bank.camt import read_camt
 from fiat.bank.entries import match_later, settle_later, suspense_account
 from fiat.bank.identity import named, with_ids
-from fiat.bank.lines import Kind, Statement
+from fiat.bank.lines import Kind, Statement, StatementLine
 from fiat.bank.matching import Reason
 from fiat.bank.mt940 import FORMAT, account_names, is_mt940, read_mt940
 from fiat.bank.records import (
@@ -254,18 +255,16 @@ class BankRail:
         """Refuse a statement imported before from another file that now tells its lines in other words.
 
         Its balances are the same, so what seems a new line is a known one: booking it would credit it twice. So it is
-        with a statement of days that came in another format.
+        with lines of days that came in another format, however each was told: by statement or notification.
         """
-        if row.kind is not Kind.STATEMENT:
-            return
         book = self._ledger.book
         async with tx(self._engine) as connection:
             other = await store.told_otherwise(connection, book, row)
-            told_before = await store.told_before(connection, book, row)
-        if other is not None:
+            told_before = row.kind is Kind.STATEMENT and await store.told_before(connection, book, row)
+        if other is not None and _reaches_back(row, spool.lines(ordinal), other[1]):
             raise StatementDisagrees(
-                f"this account's statements came as {other} up to this day or later; the same days as {row.format}"
-                " would be booked twice",
+                f"this account's lines came as {other[0]} up to {other[1]}; the same days as {row.format} would be"
+                " booked twice",
                 file=row.file,
                 line=1,
             )
@@ -474,6 +473,13 @@ def _require_fit(line: BankLine, payout: Payout) -> None:
             param="payout",
             state=payout.state.value,
         )
+
+
+def _reaches_back(row: store.StatementRow, lines: Iterator[StatementLine], day: date) -> bool:
+    """Whether anything of it that would be booked is of `day` or before."""
+    if row.closing_on is not None and row.closing_on <= day:
+        return True
+    return any(line.booked_on <= day for line in lines if line.firm or row.kind is Kind.STATEMENT)
 
 
 def _result(row: store.StatementRow, tally: Counter[str]) -> ImportedStatement:

@@ -1,5 +1,7 @@
 """Notifications ahead of statements, MT940, reports that aren't ours, virtual IBANs."""
 
+from dataclasses import replace
+
 import pytest
 import schwifty
 
@@ -11,7 +13,7 @@ from fiat.bank.service import BankRail
 from fiat.bank.virtual import number_of, virtual_iban
 from fiat.errors import BankMisconfigured, ForeignAccount, MalformedFile, StatementDisagrees, UnknownFormat
 from ledger.accounts import house_account, user_account
-from tests.fiat.statements import IBAN, Entry, Lines, camt053
+from tests.fiat.statements import DAY, IBAN, Entry, Lines, camt053
 
 ADA = "usr_ada"
 BANK = house_account("bank:house-bank", "EUR")
@@ -62,6 +64,28 @@ async def test_a_notified_line_that_the_statement_could_tell_otherwise_waits_for
     receipt = await rail.import_statement(camt053(*entries), filename="053.xml")
     assert (receipt.credited, receipt.suspended) == (2, 1)
     assert await balance(ledger, user_account(ADA, "EUR")) == 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("was", "becomes", "credited"),
+    [
+        ("<Refs>", "<Refs>", 1),
+        ("<Refs>", "<Refs><AcctSvcrRef>B-1</AcctSvcrRef>", 1),
+        ("<Refs>", "<Refs><AcctSvcrRef>D-1</AcctSvcrRef>", 0),
+        (f"<BookgDt><Dt>{DAY}</Dt>", f"<BookgDt><DtTm>{DAY}T23:30:00-05:00</DtTm>", 0),
+    ],
+)
+async def test_a_notified_line_with_two_references_or_a_time_of_day_waits_for_its_statement(
+    rail, ledger, was, becomes, credited
+):
+    entry = Entry(100, await rail.reference_for(ADA), bank_reference="B-1")
+    content = notification(entry).replace(was.encode(), becomes.encode())
+    assert becomes.encode() in content
+    receipt = await rail.import_statement(content, filename="054.xml")
+    assert (receipt.credited, receipt.statements[0].ahead) == (credited, 1 - credited)
+    await rail.import_statement(camt053(entry), filename="053.xml")
+    assert await balance(ledger, user_account(ADA, "EUR")) == 100
 
 
 @pytest.mark.slow
@@ -144,6 +168,45 @@ async def test_mt940_credits_as_camt_does_and_not_the_same_days_again(rail, ledg
     with pytest.raises(StatementDisagrees, match="mt940"):
         await rail.import_statement(camt053(Entry(100_00, reference), Entry(50, side="DBIT")), filename="x.xml")
     assert await balance(ledger, user_account(ADA, "EUR")) == 100_00
+
+
+@pytest.mark.slow
+async def test_the_same_days_in_another_format_are_refused_also_in_a_longer_statement(rail, ledger):
+    reference = await rail.reference_for(ADA)
+    await rail.import_statement(mt940(reference=reference), filename="m.sta")
+    later = DAY.replace(day=7)
+    week = camt053(
+        Entry(100_00, reference), Entry(50, side="DBIT"), Entry(7_00, reference, day=later), day=later, name="WEEK"
+    )
+    with pytest.raises(StatementDisagrees, match="mt940"):
+        await rail.import_statement(week, filename="week.xml")
+    assert await balance(ledger, user_account(ADA, "EUR")) == 100_00
+    rest = camt053(Entry(7_00, reference, day=later), day=later, name="REST", opening=99_50)
+    assert (await rail.import_statement(rest, filename="rest.xml")).credited == 1
+
+
+@pytest.mark.slow
+async def test_days_notified_as_camt_are_not_taken_as_mt940(rail, ledger):
+    reference = await rail.reference_for(ADA)
+    waiting = notification(Entry(100_00, reference))  # without the bank's reference nothing of it is booked
+    await rail.import_statement(waiting, filename="waiting.xml")
+    await rail.import_statement(notification(Entry(100_00, reference, bank_reference="B-1")), filename="054.xml")
+    with pytest.raises(StatementDisagrees, match=r"camt\.054"):
+        await rail.import_statement(mt940(reference=reference), filename="m.sta")
+    assert await balance(ledger, user_account(ADA, "EUR")) == 100_00
+
+
+@pytest.mark.slow
+async def test_days_stated_as_mt940_are_not_taken_from_a_camt_notification(rail, ledger):
+    reference = await rail.reference_for(ADA)
+    await rail.import_statement(notification(Entry(100_00, reference)), filename="waiting.xml")
+    await rail.import_statement(mt940(reference=reference), filename="m.sta")
+    told = Entry(100_00, reference, bank_reference="B-1")
+    with pytest.raises(StatementDisagrees, match="mt940"):
+        await rail.import_statement(notification(told, name="NTF-2"), filename="054.xml")
+    assert await balance(ledger, user_account(ADA, "EUR")) == 100_00
+    await rail.import_statement(notification(replace(told, day=DAY.replace(day=2)), name="NTF-3"), filename="new.xml")
+    assert await balance(ledger, user_account(ADA, "EUR")) == 200_00
 
 
 REPORT = """<?xml version="1.0"?>
