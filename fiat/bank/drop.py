@@ -10,9 +10,11 @@ between takes it again, which does nothing twice.
 
 import hashlib
 import json
+import os
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -33,8 +35,17 @@ _UNFINISHED = (".tmp", ".part", ".filepart", ".partial")
 
 log = structlog.get_logger()
 
-_Look = tuple[int, int, int]
-"""What is seen of a file: inode, size, time of change."""
+NAME_BYTES_MAX = 160
+"""Of a file's own name in the name that it's filed under; with what stands around it, it's less than the usual 255."""
+
+
+class _Look(NamedTuple):
+    """What is seen of a file."""
+
+    device: int
+    inode: int
+    size: int
+    changed_ns: int
 
 
 class DropFolder:
@@ -49,17 +60,19 @@ class DropFolder:
     async def step(self) -> int:
         """Take in the files that are whole, in the order of their names; returns how many.
 
-        A file that can't be taken now stops no other; its error is raised once they are done. Raises Unavailable while
-        another process is at it, OnebookError.
+        A file that can't be taken now, for whatever reason, stops no other; the first error is raised once they are
+        done. Raises Unavailable while another process is at it.
         """
         with locked(self._folder, "in"):
-            first: OnebookError | None = None
+            first: Exception | None = None
             taken = 0
             for path in self._whole()[:FILES_PER_STEP]:
                 try:
                     await self.take(path)
                     taken += 1
-                except OnebookError as error:
+                except Exception as error:  # a mistake of ours over one file must not keep the others waiting
+                    code = error.code if isinstance(error, OnebookError) else type(error).__name__
+                    log.warning("bank file not taken", file=path.name, code=code)
                     first = first or error
                     self._seen.pop(path.name, None)  # looked at anew, after the others
             if first is not None:
@@ -75,14 +88,20 @@ class DropFolder:
             return len(paths)
 
     async def take(self, path: Path) -> StatementReceipt | StatementRefused:
-        """Take in one file, and file it away with its receipt, or with why it was refused."""
+        """Take in one file, and file it away with its receipt, or with why it was refused.
+
+        One that was replaced meanwhile stays where it is: what stands there now wasn't read.
+        """
+        look = _look(path)
         try:
             result: StatementReceipt | StatementRefused = await self._rail.import_path(path)
         except StatementRefused as refusal:
             result = refusal
-        place = self._file_away(path, result)
+        place = self._file_away(path, look, result)
         self._seen.pop(path.name, None)
-        if isinstance(result, StatementRefused):
+        if place is None:
+            log.warning("bank file replaced while it was taken", file=path.name)
+        elif isinstance(result, StatementRefused):
             log.warning("bank file refused", file=place.name, code=result.code, line=result.line)
         else:
             log.info("bank file taken", file=place.name, format=result.format, replayed=result.replayed)
@@ -95,23 +114,24 @@ class DropFolder:
         for path in sorted((self._folder / "in").iterdir()):
             if not _is_file_of_banks(path):
                 continue
-            stat = path.stat()
-            look = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            look = _look(path)
             before = self._seen.get(path.name)
             since = before[1] if before is not None and before[0] == look else now
             there[path.name] = (look, since)
-            if stat.st_size and now - since >= SETTLED:
+            if look.size and now - since >= SETTLED:
                 found.append(path)
         self._seen = there
         return found
 
-    def _file_away(self, path: Path, result: StatementReceipt | StatementRefused) -> Path:
-        """Move it, its receipt first: a file that is filed away always has one."""
+    def _file_away(self, path: Path, look: _Look, result: StatementReceipt | StatementRefused) -> Path | None:
+        """Move it, its receipt first: a file that is filed away always has one. None if it isn't the file looked at."""
         now = self._clock.now().astimezone(UTC)
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if _look(path) != look:
+            return None
         refused = isinstance(result, StatementRefused)
-        target = self._folder / ("refused" if refused else "archive") / f"{now:%Y%m%d}-{digest[:12]}-{path.name}"
+        target = self._folder / ("refused" if refused else "archive") / f"{now:%Y%m%d}-{digest[:12]}-{_cut(path.name)}"
         told = {"file": path.name, "sha256": digest, "at": now.isoformat(timespec="seconds"), **_told(result)}
         receipt = target.with_name(f"{target.name}.json")
         if receipt.exists():  # the first receipt says what the file did
@@ -122,6 +142,17 @@ class DropFolder:
         sync_folder(target.parent)
         sync_folder(path.parent)
         return target
+
+
+def _look(path: Path) -> _Look:
+    stat = path.stat()
+    return _Look(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+def _cut(name: str) -> str:
+    """The beginning of a name that is too long to be filed under."""
+    raw = os.fsencode(name)
+    return name if len(raw) <= NAME_BYTES_MAX else raw[:NAME_BYTES_MAX].decode(errors="ignore")
 
 
 def _is_file_of_banks(path: Path) -> bool:

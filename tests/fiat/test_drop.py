@@ -1,6 +1,7 @@
 """The folder of bank files: taken when whole, filed away with a receipt, refused with a reason."""
 
 import json
+import os
 from datetime import timedelta
 
 import pytest
@@ -8,8 +9,10 @@ import pytest
 from base.errors import Unavailable
 from fiat.bank.drop import DropFolder
 from fiat.bank.outgoing import locked, prepare_folder
+from fiat.bank.records import BankAccount
+from fiat.bank.service import BankRail
 from ledger.accounts import user_account
-from tests.fiat.statements import Entry, camt053
+from tests.fiat.statements import IBAN, Entry, camt053
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +75,59 @@ async def test_f74_a_broken_file_is_put_aside_with_the_reason_and_stops_no_other
     }
     assert isinstance(told["a.xml.json"]["line"], int)
     assert list(receipts(folder, "archive")) == ["b.xml.json"]
+
+
+async def test_a_file_over_which_the_import_breaks_stops_no_other(drop, rail, folder, clock):
+    """PostgreSQL keeps no name that isn't UTF-8."""
+    content = camt053(Entry(100, await rail.reference_for(ADA)))
+    (folder / "in" / os.fsdecode(b"a\xff.xml")).write_bytes(content)
+    (folder / "in" / "b.xml").write_bytes(content)
+    await drop.step()
+    clock.advance(timedelta(seconds=3))
+    with pytest.raises(Exception, match="surrogates not allowed"):
+        await drop.step()
+    assert list(receipts(folder, "archive")) == ["b.xml.json"]
+    assert len(list((folder / "in").iterdir())) == 1
+
+
+class Replacing(BankRail):
+    """Somebody puts another file in the place of the one that is being read."""
+
+    other = b""
+
+    async def import_path(self, path, **more):
+        result = await super().import_path(path, **more)
+        if self.other:
+            path.with_name(".next").write_bytes(self.other)
+            path.with_name(".next").rename(path)
+            self.other = b""
+        return result
+
+
+async def test_a_file_replaced_while_it_is_taken_is_taken_as_well(database, ledger, clock, entropy, vault, folder):
+    accounts = [BankAccount(name="house-bank", iban=IBAN, asset="EUR")]
+    rail = Replacing(database.engine(), ledger, clock=clock, entropy=entropy, accounts=accounts, vault=vault)
+    prepare_folder(folder)
+    drop = DropFolder(folder, rail, clock=clock)
+    reference = await rail.reference_for(ADA)
+    (folder / "in" / "day.xml").write_bytes(camt053(Entry(100, reference)))
+    rail.other = camt053(Entry(20, reference), name="STMT-2", opening=100, sequence=2)
+    await settle(drop, clock)
+    assert (folder / "in" / "day.xml").exists()
+    await settle(drop, clock)
+    assert list((folder / "in").iterdir()) == []
+    assert (await ledger.account(user_account(ADA, "EUR"))).balance == 120
+    assert [told["statements"][0]["bank_id"] for told in receipts(folder, "archive").values()] == ["STMT-2"]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "ü" * 127])
+async def test_a_file_with_a_long_name_is_filed_under_its_beginning(drop, rail, folder, clock, name):
+    for _ in range(2):
+        (folder / "in" / name).write_bytes(camt053(Entry(100)))
+        assert await settle(drop, clock) == 1
+    told = receipts(folder, "archive")
+    assert [one["file"] for one in told.values()] == [name, name]
+    assert all(filed.startswith(name[:50]) for filed in told)
 
 
 @pytest.mark.parametrize("name", [".day.xml", "day.xml.part", "day.xml.tmp", "DAY.FILEPART"])
