@@ -48,7 +48,7 @@ EXPLANATIONS: Mapping[Reason, str] = {
     Reason.UNCLEAR_BATCH: "several payments in one entry, whose amounts don't make up the entry's",
     Reason.NO_REFERENCE: "no payment reference of ours in what the payer wrote",
     Reason.MISSPELT_REFERENCE: "what looks like our payment reference fails its check digits",
-    Reason.SEVERAL_REFERENCES: "two or more of our users",
+    Reason.SEVERAL_REFERENCES: "two or more of our users, or a user and a payout",
     Reason.UNKNOWN_REFERENCE: "a payment reference or a virtual IBAN that was given to nobody",
     Reason.ACCOUNT_REFUSED: "the book wouldn't credit the user's account",
 }
@@ -125,6 +125,12 @@ def _read_credit(line: StatementLine, number_of: Callable[[str], int | None]) ->
     if line.reversal:
         return Unmatched(Reason.REVERSAL)
     payouts = named_payouts(line.names) or (named_payouts(line.texts) if line.returned else frozenset())
+    number = number_of(line.own_account) if line.own_account else None
+    found = find_references(line.texts)
+    if payouts and not line.returned and (found.references or number is not None):
+        return Unmatched(
+            Reason.SEVERAL_REFERENCES
+        )  # any payer can write a payout's name; only the bank says `returned`
     if len(payouts) == 1:
         return NamesPayout(min(payouts))
     if payouts:
@@ -133,8 +139,6 @@ def _read_credit(line: StatementLine, number_of: Callable[[str], int | None]) ->
         return Unmatched(Reason.RETURNED_PAYMENT)
     if line.unclear_batch:
         return Unmatched(Reason.UNCLEAR_BATCH)
-    number = number_of(line.own_account) if line.own_account else None
-    found = find_references(line.texts)
     if len(found.references) > 1:
         return Unmatched(Reason.SEVERAL_REFERENCES)
     if found.references or number is not None:
@@ -174,7 +178,7 @@ def match_payout(line: StatementLine, payout: Payout | None, *, account: str, as
 
 def match_batch(line: StatementLine, batch: str, payouts: Sequence[Payout], *, account: str, asset: str) -> Match:
     """What a line over a whole file does: all of its payouts that are outside leave by it, if the sum is right."""
-    if any((payout.account, payout.asset) != (account, asset) for payout in payouts) or not payouts:
+    if any((one.rail, one.account, one.asset) != (BANK, account, asset) for one in payouts) or not payouts:
         return Unmatched(Reason.UNKNOWN_PAYOUT)
     outside = tuple(payout for payout in payouts if payout.state in OUTSIDE)
     if not outside:

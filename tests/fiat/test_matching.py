@@ -1,11 +1,12 @@
 from datetime import UTC, date, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from base.entropy import SeededEntropy
 from fiat.bank.identity import with_ids
 from fiat.bank.lines import Direction
-from fiat.bank.matching import EXPLANATIONS, Matched, Named, Reason, Unmatched, match_line, read_line
+from fiat.bank.matching import EXPLANATIONS, Matched, Named, NamesPayout, Reason, Unmatched, match_line, read_line
 from fiat.bank.records import BankAccount, BankLine, LineState, advance
 from fiat.errors import BankMisconfigured, LineNotWaiting
 from fiat.references import new_reference, show
@@ -50,6 +51,23 @@ def test_whose_a_line_is(entry, expected):
     reading = read_line(line_of(entry))
     assert isinstance(reading, Named | Unmatched)
     assert match_line(reading, OWNERS) == expected
+
+
+PAYOUT = "PYO01JD0000000000000000000000"
+
+
+@pytest.mark.parametrize(
+    ("entry", "numbers", "expected"),
+    [
+        (Entry(100, ADA, end_to_end_id=PAYOUT), None, Unmatched(Reason.SEVERAL_REFERENCES)),
+        (Entry(100, "hello", end_to_end_id=PAYOUT), 7, Unmatched(Reason.SEVERAL_REFERENCES)),
+        (Entry(100, ADA, end_to_end_id=PAYOUT, returned=True), 7, NamesPayout("pyo_01jd0000000000000000000000")),
+        (Entry(100, "hello", end_to_end_id=PAYOUT), None, NamesPayout("pyo_01jd0000000000000000000000")),
+    ],
+)
+def test_a_payouts_name_outranks_a_user_only_where_the_bank_says_returned(entry, numbers, expected):
+    line = replace(line_of(entry), own_account="X")
+    assert read_line(line, number_of=lambda _: numbers) == expected
 
 
 def test_every_reason_is_explained():
