@@ -108,7 +108,6 @@ class PayoutSteps:
         self._clock = clock
         self._entropy = entropy
         self._reached = reached
-        self._remembers = False
 
     @property
     def rail(self) -> str:
@@ -174,9 +173,9 @@ class PayoutSteps:
 
     async def _require_memory(self) -> None:
         """A rail that knows batches that the database doesn't: this is an older database, and would pay them again."""
-        if self._remembers:
+        ids = list(self._rail.handed_over())  # each time: a database can be put back while this process runs
+        if not ids:
             return
-        ids = list(self._rail.handed_over())
         async with tx(self._engine) as connection:
             known = await store.known_batches(connection, self._ledger.book, ids)
         lost = [id for id in ids if id not in known]
@@ -186,7 +185,6 @@ class PayoutSteps:
                 " from a backup, so payouts that were made would be made again. See docs/bank.md",
                 batches=lost[:20],
             )
-        self._remembers = True
 
     async def _resume(self, failed: list[tuple[str, Exception]]) -> int:
         """Submit what is prepared; (account, error) of what couldn't be goes to `failed`."""
