@@ -12,6 +12,9 @@ from fiat.rails.top_up_states import ENDED, TopUpState
 BANK = "bank"
 """The rail of bank transfers; no payment provider's rail may be called so."""
 
+PROVIDERS = frozenset({"sandbox", "stripe", "square", "paypal"})
+"""The rails of payment providers; no bank account of ours may be called so."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopUp:

@@ -120,7 +120,7 @@ class Reporting:
                 payout.id: payout
                 for payout in await payout_store.members(connection, self._vault, self._ledger.book, batches)
             }
-        if not payouts:
+        if not payouts or any(payout.rail != BANK for payout in payouts.values()):
             raise StatementDisagrees(
                 "reports on a file that we didn't send (OrgnlMsgId)", file=file, line=report.file_line
             )

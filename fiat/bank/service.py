@@ -56,7 +56,7 @@ from fiat.payouts import OUTSIDE, Payout, PayoutState
 from fiat.personal import Vault
 from fiat.rails import store as rail_store
 from fiat.references import new_reference
-from fiat.top_ups import TopUp
+from fiat.top_ups import BANK, PROVIDERS, TopUp
 from ledger.accounts import user_account
 from ledger.asking import decided_before
 from ledger.engine import Ledger
@@ -125,6 +125,11 @@ class BankRail:
         if not len(names) == len(numbers) == len(self.accounts):
             raise BankMisconfigured("two bank accounts share a name, or an IBAN and asset; each needs its own")
         for account in self.accounts:
+            if account.name in PROVIDERS:
+                raise BankMisconfigured(
+                    f"bank account {account.name!r} is called as a payment provider is: give it another name",
+                    param="name",
+                )
             if account.virtual_prefix is not None:
                 number_digits(account)
                 virtual_iban(account, 1)
@@ -465,7 +470,8 @@ def _require_fit(line: BankLine, payout: Payout) -> None:
     """Raises LineNotWaiting unless this line can be this payout's."""
     require_suspended(line)
     out = line.direction.name == "DEBIT"
-    if (line.account, line.asset, line.amount) != (payout.account, payout.asset, payout.amount):
+    told = (payout.rail, payout.account, payout.asset, payout.amount)
+    if (BANK, line.account, line.asset, line.amount) != told:
         raise LineNotWaiting(f"payout {payout.id} is of another account or amount than line {line.id}", param="payout")
     if not (payout.state in OUTSIDE if out else payout.state is PayoutState.PAID):
         raise LineNotWaiting(

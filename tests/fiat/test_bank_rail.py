@@ -33,6 +33,7 @@ from tests.fiat.conftest import EUR
 from tests.fiat.statements import DAY, IBAN, Entry, camt053
 from tests.support.bank import OUR_IBAN
 from tests.support.postgres import fresh_database
+from wiring.rail_settings import RailsSettings
 
 pytestmark = pytest.mark.slow
 
@@ -371,6 +372,13 @@ def test_two_bank_accounts_cannot_share_a_name(database, ledger, clock, entropy,
     account = BankAccount(name="main", iban=IBAN, asset="EUR")
     with pytest.raises(BankMisconfigured):
         BankRail(database.engine(), ledger, clock=clock, entropy=entropy, accounts=[account, account], vault=vault)
+
+
+@pytest.mark.parametrize("name", sorted(RailsSettings.model_fields.keys() - {"fee_bearer"}))
+def test_a_bank_account_cannot_be_called_as_a_provider(name, database, ledger, clock, entropy, vault):
+    account = BankAccount(name=name, iban=IBAN, asset="EUR")
+    with pytest.raises(BankMisconfigured, match=name):
+        BankRail(database.engine(), ledger, clock=clock, entropy=entropy, accounts=[account], vault=vault)
 
 
 # Any statements at all

@@ -1,3 +1,4 @@
+import dataclasses
 from datetime import UTC, date, datetime
 
 import pytest
@@ -6,11 +7,25 @@ from msgspec.structs import replace
 from base.entropy import SeededEntropy
 from fiat.bank.identity import with_ids
 from fiat.bank.lines import Direction
-from fiat.bank.matching import EXPLANATIONS, Matched, Named, NamesPayout, Reason, Unmatched, match_line, read_line
+from fiat.bank.matching import (
+    EXPLANATIONS,
+    Matched,
+    Named,
+    NamesPayout,
+    PaidOut,
+    Reason,
+    Unmatched,
+    match_batch,
+    match_line,
+    read_line,
+)
 from fiat.bank.records import BankAccount, BankLine, LineState, advance
 from fiat.errors import BankMisconfigured, LineNotWaiting
+from fiat.payouts import PAYPAL
 from fiat.references import new_reference, show
+from fiat.top_ups import BANK
 from tests.fiat.statements import Entry, camt053, read_statements
+from tests.fiat.test_payout_files import payout
 
 ADA = new_reference(SeededEntropy(1))
 BOB = new_reference(SeededEntropy(2))
@@ -68,6 +83,13 @@ PAYOUT = "PYO01JD0000000000000000000000"
 def test_a_payouts_name_outranks_a_user_only_where_the_bank_says_returned(entry, numbers, expected):
     line = replace(line_of(entry), own_account="X")
     assert read_line(line, number_of=lambda _: numbers) == expected
+
+
+@pytest.mark.parametrize(("rail", "paid"), [(BANK, True), (PAYPAL, False)])
+def test_a_line_over_a_file_settles_payouts_of_banks_alone(rail, paid):
+    one = dataclasses.replace(payout(1, 100), rail=rail)
+    found = match_batch(line_of(Entry(100, side="DBIT")), "pyb_1", [one], account="mock", asset="EUR")
+    assert found == (PaidOut((one,), "pyb_1") if paid else Unmatched(Reason.UNKNOWN_PAYOUT))
 
 
 def test_every_reason_is_explained():

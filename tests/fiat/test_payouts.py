@@ -4,12 +4,22 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
 from base.errors import NotFound
+from db.engine import tx
 from fiat.bank.matching import Reason
 from fiat.bank.records import LineState
-from fiat.errors import AmountOutOfBounds, InvalidRecipient, NoPayoutRail, PayoutNotCancellable, PayoutsHalted
-from fiat.payouts import BatchState, PayoutState
+from fiat.errors import (
+    AmountOutOfBounds,
+    InvalidRecipient,
+    NoPayoutRail,
+    PayoutNotCancellable,
+    PayoutsHalted,
+    StatementDisagrees,
+)
+from fiat.payouts import PAYPAL, BatchState, PayoutState
+from fiat.tables import payouts
 from ledger.accounts import house_account, user_account
 from ledger.commands import Freeze, FreezeScope, Unfreeze, alone
 from ledger.errors import RefusedByBook, RequestConflict
@@ -240,6 +250,20 @@ async def test_a_duplicate_told_at_any_level_releases_nothing(rail, desk, steps,
     assert await available(ledger) == 100_00 - 10_25
 
 
+async def test_a_report_cannot_reject_what_a_provider_pays(rail, desk, steps, ledger, database):
+    await fund(rail, 100_00)
+    await ask(desk, 10_00)
+    await steps.step()
+    (batch,) = await desk.batches()
+    async with tx(database.engine()) as connection:
+        await connection.execute(update(payouts).values(rail=PAYPAL))
+    group = "<GrpSts>RJCT</GrpSts>" + why("FF01")
+    body = PAIN002.format(batch=batch.message_id, group=group, of_batch="", rows="").encode()
+    with pytest.raises(StatementDisagrees, match="didn't send"):
+        await rail.import_statement(body, filename="status.xml")
+    assert await available(ledger) == 100_00 - 10_25
+
+
 async def test_a_rejected_payment_without_a_reason_has_its_files(rail, desk, steps):
     await fund(rail, 100_00)
     payout = await ask(desk, 10_00)
@@ -360,7 +384,6 @@ async def test_a_folder_that_knows_more_than_the_database_halts_payouts(rail, de
     await steps.step()
     (record,) = (folder / "archive" / "out").iterdir()
     record.rename(record.with_name("PYB01JD0000000000000000000000.pain001.xml.json"))
-    steps._remembers = False  # as a new process would be
     with pytest.raises(PayoutsHalted):
         await steps.step()
 
