@@ -112,6 +112,25 @@ async def test_what_its_payer_does_on_the_providers_page_is_gone_on_with(world: 
     assert await world.has() == 10_000
 
 
+async def test_what_was_asked_of_a_rail_that_is_gone_fails_before_anybody_was_asked(world: World):
+    rails = world.rails.rails.all
+    assert isinstance(rails, dict)
+
+    def goes(*_: object) -> bool:
+        return bool(rails.pop("sandbox"))
+
+    steps = world.rails.top_ups.steps
+    look, steps.look = steps.look, _nobody  # type: ignore[method-assign]
+    made = await world.top_up()
+    steps.look = look  # type: ignore[method-assign]
+    assert (made.state, goes()) == (S.REQUESTED, True)
+    world.clock.advance(timedelta(hours=1))
+    await steps.step()
+    ended = await world.again(made)
+    assert (ended.state, ended.code) == (S.FAILED, "unknown_rail")
+    assert "create_payment" not in world.line.calls
+
+
 async def test_what_its_payer_leaves_lying_is_cancelled_a_day_later(world: World):
     made = await world.top_up(method=None)
     assert made.state is S.REQUIRES_ACTION
