@@ -22,6 +22,9 @@ from base.files import write_atomically
 START_SECONDS = 20.0
 """How long the simulator may take to say where it is."""
 
+PAYPAL_KEYS = ("client_id", "client_secret", "webhook_id", "merchant_id", "base_url")
+"""What `[rails.paypal]` takes over as the simulator names it."""
+
 ROOTS = "paypal-roots.pem"
 """Where the certificates' authority of the simulated PayPal is kept, in the installation's folder."""
 
@@ -47,7 +50,7 @@ class DemoRails:
                 "environment": "sandbox",
                 "certificate_hosts": [paypal["base_url"].partition("://")[2]],
                 "certificate_roots": ROOTS,
-                **{name: paypal[name] for name in ("client_id", "client_secret", "webhook_id", "base_url")},
+                **{name: paypal[name] for name in PAYPAL_KEYS},
             },
         }
 

@@ -60,6 +60,7 @@ class PayPalRailSettings(_Table):
     client_id: str
     client_secret: SecretStr
     webhook_id: str
+    merchant_id: str
     environment: Literal["live", "sandbox"] = "live"
     base_url: str | None = None
     certificate_hosts: tuple[str, ...] = ()

@@ -197,6 +197,7 @@ def _paypal(settings: Settings, clock: Clock) -> list[Rail]:
         client_id=told.client_id,
         client_secret=told.client_secret.get_secret_value(),
         webhook_id=told.webhook_id,
+        merchant_id=told.merchant_id,
         base_url=told.base_url or (LIVE_URL if told.environment == "live" else SANDBOX_URL),
         certificate_hosts=told.certificate_hosts,
         certificate_roots=_roots(settings, told.certificate_roots),

@@ -132,7 +132,8 @@ class Refunds:
         async with tx(desk.engine) as connection:
             row = await store.load_by_source(connection, refunds, desk.book, rail, source)
             if row is None and truth.reference is not None:
-                row = await store.load(connection, refunds, desk.book, truth.reference)
+                named = await store.load(connection, refunds, desk.book, truth.reference)
+                row = named if named is not None and _is_of(store.read_refund(named), rail, truth) else None
             top_up = await store.find_top_up(connection, desk.book, rail, truth.payment)
         if row is not None:
             await self._follow(store.read_refund(row), source=source)
@@ -357,3 +358,17 @@ class Refunds:
         values = columns | {"updated_at": self._desk.clock.now()}
         async with tx(self._desk.engine) as connection:
             return await store.change(connection, refunds, self._desk.book, refund.id, refund.revision, values)
+
+
+def _is_of(refund: Refund, rail: str, truth: RefundTruth) -> bool:
+    """Whether the provider's refund that carries this one's id is this one.
+
+    Whoever refunds at the provider's pages may write any id: one of another payment, of a refund that has its own
+    object there, or of one that failed, is somebody's new refund.
+    """
+    return (
+        refund.rail == rail
+        and refund.source in (None, truth.id)
+        and truth.payment in (refund.payment, refund.capture)
+        and (refund.state is not _S.FAILED or truth.status is RefundStatus.FAILED)
+    )

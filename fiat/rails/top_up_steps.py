@@ -13,7 +13,16 @@ from base.errors import OnebookError, Unavailable
 from db.engine import tx
 from fiat.rails import booking, store
 from fiat.rails.desk import BATCH, Desk
-from fiat.rails.errors import AmountNotPayable, Declined, EffectUnknown, RailCorrupt, RateLimited, RefusedByProvider
+from fiat.rails.errors import (
+    AmountNotPayable,
+    Declined,
+    EffectUnknown,
+    NotCapable,
+    RailCorrupt,
+    RateLimited,
+    RefusedByProvider,
+    UnknownRail,
+)
 from fiat.rails.protocol import Capturing, Payment, PaymentStatus
 from fiat.rails.top_up_states import TopUpState, advance, follow
 from fiat.tables import top_ups
@@ -79,8 +88,24 @@ class TopUpSteps:
                 return  # not of our making
             async with tx(desk.engine) as connection:
                 found = await store.load_top_up(connection, desk.book, payment.reference)
-        if found is not None and found.rail == rail and found.state is not _S.REQUESTED:
-            await self.follow(found, source=source)
+        if found is None or found.rail != rail or found.state is _S.REQUESTED:
+            return
+        if found.state is _S.FAILED and found.source is None:
+            await self._require_nothing_taken(found, source)
+            return
+        await self.follow(found, source=source)
+
+    async def _require_nothing_taken(self, top_up: TopUp, source: str) -> None:
+        """Our id alone doesn't bind a payment to a top-up that failed without one: others may write it too.
+
+        Raises RailCorrupt where the provider took money for it all the same: a person must look.
+        """
+        payment = await self._desk.rails.get(top_up.rail).fetch_payment(source)
+        if payment is not None and payment.status is PaymentStatus.CAPTURED:
+            raise RailCorrupt(
+                f"{top_up.rail} captured {source} under the id of {top_up.id}, which failed without a payment: find out"
+                " at its pages who made it, and give it back there"
+            )
 
     async def submit(self, top_up: TopUp) -> None:
         """Ask the provider for it, once: the row says so before the provider hears of it."""
@@ -95,11 +120,11 @@ class TopUpSteps:
 
         `source`: the payment that a webhook named, for one that ended before we knew its name.
         """
+        if top_up.state is _S.REQUESTED:
+            await self._begin(top_up)
+            return
         rail = self._desk.rails.get(top_up.rail)
         match top_up.state:
-            case _S.REQUESTED:
-                await (self._set(top_up, _S.CANCELLED) if top_up.cancelling else self.submit(top_up))
-                return
             case _S.SUBMITTED | _S.UNKNOWN:
                 payment = await rail.recover_payment(top_up.order)
                 if payment is None:
@@ -129,12 +154,21 @@ class TopUpSteps:
 
     # What we do at the provider
 
+    async def _begin(self, top_up: TopUp) -> None:
+        """Nobody was asked yet, so it can still end here."""
+        if top_up.cancelling:
+            await self._set(top_up, _S.CANCELLED)
+        elif top_up.rail not in self._desk.rails.all:
+            await self._set(top_up, _S.FAILED, code=UnknownRail.default_code, reason="this rail is no longer offered")
+        else:
+            await self.submit(top_up)
+
     async def _order(self, top_up: TopUp) -> None:
         rail = self._desk.rails.get(top_up.rail)
         self._desk.reached("submitted")
         try:
             payment = await rail.create_payment(top_up.order)
-        except (Declined, AmountNotPayable) as refusal:
+        except (Declined, AmountNotPayable, NotCapable) as refusal:
             code = refusal.reason_code if isinstance(refusal, Declined) else refusal.code
             await self._set(top_up, _S.FAILED, code=code, reason=refusal.message)
         except RefusedByProvider as fault:
@@ -289,7 +323,8 @@ def _require_same(top_up: TopUp, payment: Payment) -> None:
     """Raises RailCorrupt where the provider's payment isn't the one that was ordered."""
     ordered = (top_up.id, top_up.asset, top_up.amount)
     told = (payment.reference or top_up.id, payment.asset, payment.amount)
-    if told != ordered:
+    lowered = (top_up.id, top_up.asset, top_up.capture_amount)  # Square captures a part by lowering the amount first
+    if told not in (ordered, lowered):
         raise RailCorrupt(
             f"{top_up.rail} has payment {payment.id} of {told[2]} {told[1]} for {told[0]}, not {ordered[2]}"
         )

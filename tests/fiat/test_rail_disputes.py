@@ -1,5 +1,7 @@
 """Disputes, refunds past us and settlements: the book holds what the provider holds, and what is spent is owed."""
 
+from datetime import timedelta
+
 import pytest
 
 from fiat.bank.records import LineState
@@ -47,6 +49,40 @@ async def test_f72_what_is_owed_after_a_lost_dispute_stops_refunds_and_is_repaid
     assert (await world.has(), await world.owes()) == (2_000, 0)
     (kept,) = await world.rails.disputes.list_all()
     assert (kept.state, kept.withdrawn) == ("lost", 10_000)
+    assert await world.at_provider() == await world.acts.balance("EUR")
+
+
+async def by_hand(world: World, payment: str, amount: int, reference: str) -> None:
+    """Somebody refunds at the provider's pages and writes an id of ours to it."""
+    async with world.record.session() as session:
+        paid = await session.load("payment", payment)
+        assert paid is not None
+        await world.sandbox.new_refund(session, paid, amount, reference=reference)
+
+
+async def origins(world: World, top_up: str) -> list[tuple[str, int, str]]:
+    return sorted((one.origin, one.amount, one.state) for one in await world.rails.refunds.list_for(ADA, top_up))
+
+
+async def test_a_refund_at_the_providers_pages_with_the_id_of_another_payment_s_is_of_its_own_payment(world: World):
+    made, other = await world.top_up(), await world.top_up()
+    world.line.faults.append("before")
+    ours = await world.rails.refunds.request(key=world.key(), owner=ADA, top_up=made.id, amount=1_000)
+    await by_hand(world, str(other.source), 1_000, ours.id)
+    await world.deliver()
+    assert await origins(world, other.id) == [("provider", 1_000, "final")]
+
+
+async def test_a_refund_at_the_providers_pages_with_the_id_of_one_that_failed_is_another_one(world: World):
+    made = await world.top_up(method="tok_refund_fails")
+    await world.acts.refund(str(made.source), 7_000)  # it leaves too little for ours, and comes back
+    ours = await world.rails.refunds.request(key=world.key(), owner=ADA, top_up=made.id, amount=4_000)
+    assert (ours.state, ours.source) == ("failed", None)
+    world.clock.advance(timedelta(minutes=2))
+    await world.acts.tick()
+    await by_hand(world, str(made.source), 4_000, ours.id)
+    await world.deliver()
+    assert await origins(world, made.id) == [("provider", 4_000, "final"), ("user", 4_000, "failed")]
     assert await world.at_provider() == await world.acts.balance("EUR")
 
 

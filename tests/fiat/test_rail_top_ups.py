@@ -5,12 +5,17 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
+from db.engine import tx
 from fiat.rails.booking import FeeBearer
+from fiat.rails.desk import Rails
 from fiat.rails.errors import NotCapable, NotInState, NotRefundable, UnknownRail
 from fiat.rails.protocol import Capturing
 from fiat.rails.sandbox import fee_of
 from fiat.rails.top_up_states import TopUpState
+from fiat.rails.top_ups import TopUps
+from fiat.tables import top_ups
 from ledger.accounts import house_account, user_account
 from ledger.commands import CloseAccount, Freeze, FreezeScope, RailEvidence, alone
 from ledger.errors import RefusedByBook, RequestConflict
@@ -110,6 +115,20 @@ async def test_what_its_payer_does_on_the_providers_page_is_gone_on_with(world: 
     done = await world.again(made)
     assert (done.state, done.action) == (S.FINAL, None)
     assert await world.has() == 10_000
+
+
+async def test_what_was_to_be_asked_of_a_rail_that_is_gone_fails(world: World):
+    world.line.faults.append("limited")
+    made = await world.top_up()
+    async with tx(world.engine) as connection:  # as if the process had ended before anybody was asked
+        await connection.execute(update(top_ups).where(top_ups.c.id == made.id).values(state=S.REQUESTED.value))
+    world.clock.advance(timedelta(minutes=10))
+    without = TopUps(replace(world.rails.top_ups._desk, rails=Rails()))
+    assert await without.steps.step() == 1
+    ended = await world.again(made)
+    assert (ended.state, ended.code) == (S.FAILED, "unknown_rail")
+    assert await without.steps.step() == 0
+    assert await charged(world) == []
 
 
 async def test_what_its_payer_leaves_lying_is_cancelled_a_day_later(world: World):

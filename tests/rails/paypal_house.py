@@ -60,6 +60,7 @@ def account(sim: Sim, **changes: Any) -> PayPalAccount:
         "client_id": told["client_id"],
         "client_secret": told["client_secret"],
         "webhook_id": told["webhook_id"],
+        "merchant_id": told["merchant_id"],
         "base_url": sim.house.paypal.url,
         "certificate_hosts": (httpx.URL(sim.house.paypal.url).netloc.decode(),),
         "certificate_roots": told["certificate_authority"].encode(),

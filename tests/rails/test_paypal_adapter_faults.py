@@ -249,6 +249,7 @@ def refund_of_nothing(sim: Sim) -> Any:
         ("client_id", ""),
         ("client_secret", "with a space inside it"),
         ("webhook_id", "short"),
+        ("merchant_id", "short"),
         ("base_url", "http://api-m.paypal.com"),
         ("base_url", "ftp://127.0.0.1"),
         ("certificate_hosts", ()),
@@ -265,6 +266,8 @@ def test_settings_that_can_t_work_are_refused_by_name_without_their_value(sim: S
 
 
 def test_paypal_s_own_addresses_need_no_hosts_told():
-    live = PayPalAccount(client_id="A" * 80, client_secret="E" * 80, webhook_id="9XL90610J3647323C")
+    live = PayPalAccount(
+        client_id="A" * 80, client_secret="E" * 80, webhook_id="9XL90610J3647323C", merchant_id="ABCDEFGHJKLMN"
+    )
     assert (live.is_live, "api.paypal.com" in live.allowed_hosts) == (True, True)
     assert "api.sandbox.paypal.com" not in live.allowed_hosts

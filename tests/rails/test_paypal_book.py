@@ -163,6 +163,42 @@ async def test_without_answers_and_webhooks_a_payer_is_charged_and_credited_once
     await house.books_agree()
 
 
+async def failed_without_a_payment(house: House) -> TopUp:
+    """A top-up of which PayPal never heard."""
+    house.sim.tell("/switches", "POST", provider="paypal", kind="error_before", method="POST", path="checkout/orders$")
+    asked = await house.top_up()
+    await house.work(seconds=7 * 60 * MINUTE)
+    asked = await house.again(asked)
+    assert (asked.state, asked.source) == (TopUpState.FAILED, None)
+    return asked
+
+
+@pytest.mark.parametrize("payee", [None, "NMLKJHGFEDCBA"])
+async def test_an_order_of_somebody_else_with_the_id_of_a_failed_top_up_is_neither_taken_nor_credited(
+    house: House, payee: str | None
+):
+    asked = await failed_without_a_payment(house)
+    outsider = rail(house.sim)
+    made = await outsider.create_payment(asked.order)
+    await outsider.aclose()
+    if payee is not None:
+        house.sim.house.paypal.store.orders[made.id]["purchase_units"][0]["payee"]["merchant_id"] = payee
+    house.sim.tell("/customers/acts", provider="paypal", act="approve", id=made.id)
+    await house.hear()
+    now = await house.again(asked)
+    assert (now.state, now.source) == (TopUpState.FAILED, None)
+    assert house.sim.house.paypal.store.captures == {}
+    assert await house.balance(user_account(ADA, "EUR")) == 0
+
+
+async def test_a_top_up_with_a_method_that_paypal_doesn_t_take_fails_at_once_with_its_reason(house: House):
+    made = await house.rails.top_ups.request(
+        key=house.key(), owner=ADA, rail="paypal", asset="EUR", amount=1_00, method="tok_visa"
+    )
+    assert (made.state, made.code) == (TopUpState.FAILED, "rail_not_capable")
+    assert "leave the payment method out" in str(made.reason)
+
+
 async def test_who_never_approves_is_cancelled_after_a_day_and_pays_nothing(house: House):
     asked = await house.top_up()
     for _ in range(27):
@@ -174,7 +210,12 @@ async def test_who_never_approves_is_cancelled_after_a_day_and_pays_nothing(hous
 
 # Settings
 
-LIVE = {"client_id": "A" * 80, "client_secret": "E" * 80, "webhook_id": "9XL90610J3647323C"}
+LIVE = {
+    "client_id": "A" * 80,
+    "client_secret": "E" * 80,
+    "webhook_id": "9XL90610J3647323C",
+    "merchant_id": "ABCDEFGHJKLMN",
+}
 
 
 class Nowhere:

@@ -345,7 +345,12 @@ async def test_a_payout_is_not_looked_at_more_often_than_its_age_says(house: Hou
 
 # Settings
 
-ACCOUNT = {"client_id": "A" * 80, "client_secret": "E" * 80, "webhook_id": "9XL90610J3647323C"}
+ACCOUNT = {
+    "client_id": "A" * 80,
+    "client_secret": "E" * 80,
+    "webhook_id": "9XL90610J3647323C",
+    "merchant_id": "ABCDEFGHJKLMN",
+}
 
 
 def told(tmp_path: Any, *payouts: dict[str, str]) -> list[PayoutTerms]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from base.clock import ManualClock
 from base.entropy import SeededEntropy
 from base.ids import new_id
-from fiat.rails.errors import Declined, EffectUnknown, RateLimited, RefusedByProvider
+from fiat.rails.errors import Declined, EffectUnknown, RailCorrupt, RateLimited, RefusedByProvider
 from fiat.rails.paypal import refusals, statuses
 from fiat.rails.paypal.account import API_VERSIONS
 from fiat.rails.paypal.keys import still_known
@@ -31,6 +31,9 @@ FILES = {
     "disputes": "paypal.customer_disputes_v1.json",
     "webhooks": "paypal.notifications_webhooks_v1.json",
 }
+
+OURS = "ABCDEFGHJKLMN"
+READ = Reader(ASSETS, merchant=OURS)
 
 CALLED = {
     "orders": ("orders.capture-422", "orders.authorize-422"),
@@ -203,7 +206,7 @@ def test_a_dispute_s_money_is_what_moved(told: dict[str, Any], status: DisputeSt
         if "refunded" in told:
             outcome["amount_refunded"] = {"currency_code": "USD", "value": told.pop("refunded")}
         told |= {"status": "RESOLVED", "dispute_outcome": outcome}
-    found = Reader(ASSETS).dispute(dispute(**told))
+    found = READ.dispute(dispute(**told))
     assert (found.status, found.withdrawn, found.fee) == (status, withdrawn, fee)
 
 
@@ -226,15 +229,25 @@ def test_a_payment_s_fee_is_paypal_s_and_the_platform_s(breakdown: dict[str, str
         if "platform_fees" in told:
             told["platform_fees"] = [{"amount": told["platform_fees"]}]
         capture["seller_receivable_breakdown"] = told
-    unit = {"amount": usd("10.00"), "payments": {"captures": [capture]}}
-    found = Reader(ASSETS).payment({"id": "O1", "status": "COMPLETED", "purchase_units": [unit]})
+    unit = {"payee": {"merchant_id": OURS}, "amount": usd("10.00"), "payments": {"captures": [capture]}}
+    found = READ.payment({"id": "O1", "status": "COMPLETED", "purchase_units": [unit]})
     assert (found.status, found.fee) == (PaymentStatus.CAPTURED, fee)
+
+
+@pytest.mark.parametrize(
+    ("payee", "error"),
+    [({"merchant_id": "NMLKJHGFEDCBA"}, RailCorrupt), ({"email_address": "us@example.com"}, EffectUnknown)],
+    ids=str,
+)
+def test_an_order_that_doesn_t_say_that_it_pays_us_is_not_taken(payee: dict[str, Any], error: type[Exception]):
+    with pytest.raises(error):
+        READ.payment({"id": "O1", "status": "APPROVED", "purchase_units": [{"payee": payee, "amount": usd("10.00")}]})
 
 
 def test_a_fee_that_paypal_gives_back_with_a_refund_is_negative():
     given_back = {"paypal_fee": usd("0.35")}
     told = {"id": "R1", "status": "COMPLETED", "amount": usd("10.00"), "seller_payable_breakdown": given_back}
-    found = Reader(ASSETS).refund(told, capture="C1")
+    found = READ.refund(told, capture="C1")
     assert (found.status, found.fee) == (RefundStatus.COMPLETED, -35)
 
 

@@ -56,6 +56,16 @@ async def test_without_a_method_there_is_no_payment(sim: Sim, rail: SquareRail, 
     assert declined.value.reason_code == "method_missing"
 
 
+@pytest.mark.parametrize("method", ["CASH", "EXTERNAL", "ccof:customer-card-id-ok", "bnon:bank", "another's payment"])
+async def test_what_is_not_from_square_s_form_pays_nothing(sim: Sim, rail: SquareRail, ids: Ids, method: str):
+    order = ordered(ids, method=method)
+    with pytest.raises(Declined) as declined:
+        await rail.create_payment(order)
+    assert declined.value.reason_code == "method_not_from_form"
+    assert await rail.recover_payment(order) is None
+    assert payments_of(sim, order.reference) == []
+
+
 @pytest.mark.parametrize(("part", "fee"), [(6_000, 204), (10_000, 320)])
 async def test_an_authorised_payment_is_captured_wholly_or_in_part(
     sim: Sim, rail: SquareRail, ids: Ids, part: int, fee: int

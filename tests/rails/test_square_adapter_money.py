@@ -219,6 +219,19 @@ async def test_a_card_is_saved_paid_with_and_forgotten(sim: Sim, rail: SquareRai
         await rail.create_payment(ordered(ids, method=saved.token, customer=saved.customer))
 
 
+async def test_the_card_of_somebody_s_payment_or_a_saved_one_is_not_saved_for_another_user(
+    sim: Sim, rail: SquareRail, ids: Ids
+):
+    paid = await rail.create_payment(ordered(ids))
+    saved = await rail.save_method(MethodOrder(reference=ids("pm"), owner="usr_1", token="cnon:card-nonce-ok"))
+    before = len(sim.house.square.store.cards)
+    for token in (paid.id, saved.token):
+        with pytest.raises(Declined) as declined:
+            await rail.save_method(MethodOrder(reference=ids("pm"), owner="usr_2", token=token))
+        assert declined.value.reason_code == "method_not_from_form"
+    assert len(sim.house.square.store.cards) == before
+
+
 async def test_a_card_that_declines_is_not_saved(sim: Sim, rail: SquareRail, ids: Ids):
     with pytest.raises(Declined):
         await rail.save_method(MethodOrder(reference=ids("pm"), owner="usr_1", token="cnon:card-nonce-declined"))

@@ -33,11 +33,13 @@ API_VERSIONS: Mapping[str, str] = MappingProxyType(
 is in the path (`/v2/checkout/orders`), and within it PayPal only adds."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{8,128}", re.ASCII)
+_MERCHANT = re.compile(r"[A-Z0-9]{13}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayPalAccount:
     """`name`: the rail's. `client_id`, `client_secret`, `webhook_id`: from PayPal's developer pages.
+    `merchant_id`: the account that payments must pay, from PayPal's business pages.
 
     `certificate_hosts`: empty for PayPal's own of this `base_url`. `certificate_roots`: PEM text of the authorities
     that may have signed webhooks' certificates; None for the public ones that httpx trusts too. `call_seconds` bounds
@@ -47,6 +49,7 @@ class PayPalAccount:
     client_id: str
     client_secret: str = field(repr=False)
     webhook_id: str
+    merchant_id: str
     name: str = "paypal"
     base_url: str = LIVE_URL
     certificate_hosts: tuple[str, ...] = ()
@@ -64,6 +67,12 @@ class PayPalAccount:
                     " the app's page at developer.paypal.com",
                     param=setting,
                 )
+        if not _MERCHANT.fullmatch(self.merchant_id):
+            raise RailMisconfigured(
+                f"rail {self.name}: merchant_id isn't one of PayPal's (13 letters and digits): copy it again from the"
+                " account settings at paypal.com, Business information",
+                param="merchant_id",
+            )
         parts = urlsplit(self.base_url)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
             raise RailMisconfigured(

@@ -107,7 +107,7 @@ class PayPal:
         self.account = account
         self._clock = clock
         self._client = Client(account, clock=clock, transport=transport)
-        self._read = Reader(assets)
+        self._read = Reader(assets, merchant=account.merchant_id)
         certificates = Certificates(account, self._client)
         certificates.require_roots()
         self._webhooks = Webhooks(account, certificates)
@@ -198,8 +198,8 @@ class PayPal:
 
     @_one_call
     async def recover_payment(self, order: PaymentOrder) -> Payment | None:
-        if not still_known(order.reference, ORDER_KEY, self._clock.now()):
-            return None
+        if order.method is not None or not still_known(order.reference, ORDER_KEY, self._clock.now()):
+            return None  # with a method, nothing was ever sent
         try:
             return await self._create(order)
         except Refusal as refusal:

@@ -57,9 +57,10 @@ def readable(what: str) -> Iterator[None]:
 class Reader:
     """Reads by the assets of the book."""
 
-    def __init__(self, assets: Mapping[str, Asset]) -> None:
-        """`assets` by code; a currency outside of it is read with PayPal's own decimals."""
+    def __init__(self, assets: Mapping[str, Asset], *, merchant: str) -> None:
+        """`assets` by code; a currency outside of it is read with PayPal's own decimals. `merchant`: our account."""
         self._assets = assets
+        self._merchant = merchant
 
     # Amounts
 
@@ -89,9 +90,14 @@ class Reader:
     # Paying in
 
     def payment(self, order: Json) -> Payment:
-        """An order, with the payments inside, as it is now."""
+        """An order, with the payments inside, as it is now. Raises RailCorrupt where it pays another account than ours.
+
+        The client ID isn't secret: with it anybody can make an order that pays them and carries an id of ours.
+        """
         with readable("order"):
             unit = order["purchase_units"][0]
+            if unit["payee"]["merchant_id"] != self._merchant:
+                raise RailCorrupt(f"PayPal's order {str(order['id'])[:40]} doesn't pay our account {self._merchant}")
             amount, asset = self.money(unit["amount"])
             authorization, capture = authorization_of(order), self._capture_of(order)
             status = _standing(order, authorization, capture)

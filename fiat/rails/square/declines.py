@@ -40,6 +40,7 @@ REASONS = {
     "source_expired": "the card's token has expired; enter the card again",
     "source_used": "the card's token was used already; enter the card again",
     "method_missing": "this rail takes a payment only with the token of its own card form",
+    "method_not_from_form": "this rail takes only the token of its own payment form, or a saved method",
     "refund_amount_invalid": "more is to be refunded than is left of the payment",
     "payment_not_refundable": "the payment can't be refunded any more",
     "payment_not_refundable_due_to_dispute": "the payment is disputed: it can't be refunded",

@@ -50,6 +50,17 @@ KEY_SECONDS = 3600
 """Square publishes no time; it says that a retry within days is safe, and promises nothing."""
 
 CAPABILITIES = frozenset(Capability) - {Capability.PAYOUT}
+CARD_FORM = "cnon:"
+"""With what the token of Square's card form begins (developer.squareup.com, payment sources)."""
+
+FORMS = (CARD_FORM, "wnon:")
+"""What a payer may hand in: a card or a wallet. `CASH` and `EXTERNAL` move no money; `ccof:` is a saved card."""
+
+SAVED = (*FORMS, "ccof:")
+"""What may be paid with for a customer: Square lets a saved card be used with its own customer only."""
+
+NOT_FROM_FORM = "method_not_from_form"
+
 OPEN = (PaymentStatus.AUTHORISED, PaymentStatus.PROCESSING)
 
 
@@ -242,6 +253,8 @@ class SquareRail:
     # Saved methods
 
     async def save_method(self, order: MethodOrder) -> SavedMethod:
+        if not order.token.startswith(CARD_FORM):
+            raise Declined(REASONS[NOT_FROM_FORM], reason_code=NOT_FROM_FORM)  # Square takes payments' ids here too
         customer = order.customer or await self._customer(order)
         call = self._sdk.cards.create(
             idempotency_key=order.reference,
@@ -271,6 +284,8 @@ class SquareRail:
     async def _create(self, order: PaymentOrder) -> "SquarePayment":
         if order.method is None:
             raise Declined(REASONS["method_missing"], reason_code="method_missing")
+        if not order.method.startswith(FORMS if order.customer is None else SAVED):
+            raise Declined(REASONS[NOT_FROM_FORM], reason_code=NOT_FROM_FORM)
         more: dict[str, Any] = {} if order.customer is None else {"customer_id": order.customer}
         call = self._sdk.payments.create(
             source_id=order.method,
