@@ -5,7 +5,7 @@ Every look has the same shape: read our row, ask the provider, and write what fo
 command per top-up, whose id the book knows for ever.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -29,6 +29,9 @@ ABANDONED_AFTER = timedelta(hours=24)
 
 FEE_LOOKS_MAX = 30
 """Looks for a fee that the provider hasn't told; then a settlement's difference tells it."""
+
+NOT_YET_KNOWN = "not_yet_known"
+"""Code of a top-up that is to be cancelled, and of which nobody knows yet whether the provider has it."""
 
 _S = TopUpState
 _CREDIT_REFUSALS = (Refused.ACCOUNT_CLOSED, Refused.AMOUNT_OVERFLOW)
@@ -101,7 +104,7 @@ class TopUpSteps:
                 await (self._set(top_up, _S.CANCELLED) if top_up.cancelling else self.submit(top_up))
                 return
             case _S.SUBMITTED | _S.UNKNOWN:
-                payment = await rail.recover_payment(top_up.order)
+                payment = await self._recover(top_up, source)
                 if payment is None:
                     await self._never_arrived(top_up)
                     return
@@ -146,16 +149,36 @@ class TopUpSteps:
             await self._put_off(top_up, limit)
         else:
             self._desk.reached("answered")
-            await self.take(top_up, payment)
+            await self.take(await self._again(top_up), payment)  # its owner may want it cancelled by now
+
+    async def _recover(self, top_up: TopUp, source: str | None) -> Payment | None:
+        """What became of an order whose answer is awaited; None where the provider is certain that it never got it.
+
+        Recovering may send the order again, which mustn't charge anybody who wants it cancelled. So then only a webhook
+        tells, which names the payment as `source`, or the provider once it would only look it up: until then
+        EffectUnknown.
+        """
+        rail = self._desk.rails.get(top_up.rail)
+        if top_up.cancelling and source is not None:
+            payment = await rail.fetch_payment(source)
+            if payment is None:
+                raise EffectUnknown(f"{top_up.rail} doesn't know payment {source} yet", code=NOT_YET_KNOWN)
+            return payment
+        if top_up.cancelling and self._desk.clock.now() < self._key_ends(top_up):
+            raise EffectUnknown(f"the cancelling of {top_up.id} waits for what became of it", code=NOT_YET_KNOWN)
+        return await rail.recover_payment(top_up.order)
+
+    def _key_ends(self, top_up: TopUp) -> datetime:
+        """From when on the provider isn't sent this order any more."""
+        assert top_up.submitted_at is not None
+        return top_up.submitted_at + timedelta(seconds=self._desk.rails.get(top_up.rail).key_seconds)
 
     async def _never_arrived(self, top_up: TopUp) -> None:
         """The provider is certain that it never got the order."""
         desk = self._desk
-        assert top_up.submitted_at is not None
-        key_ends = top_up.submitted_at + timedelta(seconds=desk.rails.get(top_up.rail).key_seconds)
         if top_up.cancelling:
-            await self._set(top_up, _S.CANCELLED, code="cancelled")
-        elif desk.clock.now() >= key_ends:
+            await self._set(top_up, _S.CANCELLED, code="cancelled", reason=None)
+        elif desk.clock.now() >= self._key_ends(top_up):
             await self._set(top_up, _S.FAILED, code="never_arrived", reason="the provider never got it; try anew")
         elif top_up.state is _S.SUBMITTED:
             await self._order(top_up)
