@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from base.errors import NotFound, OnebookError
+from base.errors import NotFound, OnebookError, Unavailable
 from base.ids import new_id
 from db.engine import tx
 from fiat import store as bank_store
@@ -251,7 +251,8 @@ class Settlements:
         try:
             await act
         except OnebookError as error:
-            log.warning("settlement not taken", rail=rail, object=source, code=error.code, reason=error.message)
+            tell = log.warning if isinstance(error, Unavailable) else log.error
+            tell("settlement not taken", rail=rail, object=source, code=error.code, reason=error.message)
             return False
         return True
 
@@ -268,6 +269,12 @@ class Settlements:
             await self._fail(known)
 
     async def _begin(self, rail: str, truth: SettlementTruth) -> None:
+        if truth.amount <= 0:
+            raise RailCorrupt(
+                f"settlement {truth.id} of {rail} is of {truth.amount} {truth.asset}: the provider took it from our"
+                " bank account, which isn't booked here; correct the provider's account by hand",
+                asset=truth.asset,
+            )
         now = self._desk.clock.now()
         made = Settlement(
             id=new_id("stl", self._desk.clock, self._desk.entropy),
@@ -294,7 +301,9 @@ class Settlements:
             post = booking.settlement_sent(made, attempt=attempt)
             return Group((post,), (row,), content=content_hash(f"settlement:{rail}:{truth.id}:sent"))
 
-        await work(self._desk.ledger, make)
+        (refusal,) = await work(self._desk.ledger, make)
+        if refusal is not None:
+            raise EffectUnknown(f"settlement {truth.id} wasn't booked yet: {refusal.code}")
         if truth.status is SettlementStatus.FAILED:
             await self._take(rail, truth)
 

@@ -7,7 +7,9 @@ from sqlalchemy import text
 
 from db.engine import tx
 from fiat.rails import sandbox, store
-from fiat.rails.protocol import PaymentOrder
+from fiat.rails.effects import TRIES_MAX
+from fiat.rails.errors import RailCorrupt
+from fiat.rails.protocol import PaymentOrder, SettlementStatus
 from tests.fiat.rail_world import World
 
 
@@ -96,3 +98,21 @@ async def test_a_settlement_that_cant_be_read_keeps_nobody_from_the_others_and_w
     world.clock.advance(timedelta(hours=1))
     await settlements.step()
     assert (await settlements.get(kept[lost].id)).entries == 1
+
+
+@pytest.mark.parametrize("failed", [False, True])
+async def test_what_a_provider_takes_from_our_bank_account_is_refused_loudly(world: World, failed):
+    await world.top_up()
+    source = str(await world.acts.settle("EUR"))
+    async with world.record.session() as session:
+        found = await session.load("settlement", source)
+        assert found is not None
+        status = SettlementStatus.FAILED if failed else found["status"]
+        await session.save("settlement", found | {"amount": -500, "status": status})
+    with pytest.raises(RailCorrupt, match="took it from our bank account"):
+        await world.rails.settlements.hear("sandbox", source)
+    assert await world.rails.settlements.list_all() == []
+    for _ in range(TRIES_MAX):
+        await world.deliver()
+        world.clock.advance(timedelta(hours=1))
+    assert await world.rails.inbox.dead() == 1, "a person is told"
