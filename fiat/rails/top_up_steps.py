@@ -205,11 +205,29 @@ class TopUpSteps:
                     amount = top_up.amount
                 if amount is not None:
                     return await rail.capture(order, payment.id, amount)
-        except Declined as refusal:
-            log.info("declined", rail=top_up.rail, top_up=top_up.id, code=refusal.reason_code)
-            current = await rail.fetch_payment(payment.id)
-            return payment if current is None else current
+        except (Declined, AmountNotPayable, RefusedByProvider) as refusal:
+            asked = status is PaymentStatus.AUTHORISED and top_up.capture_amount is not None and not top_up.cancelling
+            if not asked and not isinstance(refusal, Declined):
+                raise
+            code = refusal.reason_code if isinstance(refusal, Declined) else refusal.code
+            log.info("declined", rail=top_up.rail, top_up=top_up.id, code=code, reason=refusal.message)
+            payment = await rail.fetch_payment(payment.id) or payment
+            if asked and payment.status is PaymentStatus.AUTHORISED:
+                await self._give_capture_up(top_up, code, refusal)
         return payment
+
+    async def _give_capture_up(self, top_up: TopUp, code: str, refusal: OnebookError) -> None:
+        """It's still only authorised: another amount may be captured, or it may be cancelled."""
+        ours = isinstance(refusal, RefusedByProvider)
+        if ours:
+            log.error("refused by provider", rail=top_up.rail, top_up=top_up.id, reason=refusal.message)
+        columns: dict[str, object] = {
+            "capture_amount": None,
+            "code": code,
+            "reason": "the provider refused to capture it; the operator was told" if ours else refusal.message,
+            "due_at": self._desk.later(top_up.attempts),
+        }
+        await self._write(top_up, columns)
 
     # What is written
 
@@ -270,14 +288,15 @@ class TopUpSteps:
 
     def _columns(self, top_up: TopUp, payment: Payment) -> dict[str, object]:
         """What the provider's word changes besides the state."""
+        told = payment.code is not None or payment.status is not PaymentStatus.AUTHORISED  # else: why no capture came
         action = payment.action if payment.status is PaymentStatus.REQUIRES_ACTION else None
         return {
             "source": payment.id,
             "capture_source": payment.capture_id,
             "action_kind": None if action is None else action.kind.value,
             "action_value": None if action is None else action.value,
-            "code": payment.code,
-            "reason": payment.reason,
+            "code": payment.code if told else top_up.code,
+            "reason": payment.reason if told else top_up.reason,
             "due_at": self._desk.later(top_up.attempts),
             "attempts": top_up.attempts + 1,
         }

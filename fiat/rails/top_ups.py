@@ -90,7 +90,7 @@ class TopUps:
         """Take `amount`, or all, of an authorised payment; the rest is released. Raises NotInState, NotFound."""
         found = await self.get(owner, top_up)
         amount = found.amount if amount is None else amount
-        if amount > found.amount:
+        if not 0 < amount <= found.amount:
             raise NotInState(
                 "more than was authorised", code="above_authorised", param="amount", required=amount, asset=found.asset
             )
