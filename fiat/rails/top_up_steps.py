@@ -283,7 +283,7 @@ class TopUpSteps:
     def _group(self, post: Post, top_up: TopUp, columns: dict[str, object]) -> Group:
         change = {"state": _S.FINAL.value, "revision": top_up.revision + 1, "updated_at": self._desk.clock.now()}
         key = {"book": self._desk.book, "id": top_up.id}
-        row = Advance(top_ups.name, key, {"revision": top_up.revision}, change | columns)
+        row = Advance(top_ups.name, key, {"revision": top_up.revision}, change | columns | _FORGOTTEN)
         return Group((post,), (row,), content=content_hash(post.id.rpartition(":")[0]))
 
     def _columns(self, top_up: TopUp, payment: Payment) -> dict[str, object]:
@@ -305,6 +305,8 @@ class TopUpSteps:
         """Change the state; False if somebody else changed the row meanwhile."""
         ended = to in (_S.FAILED, _S.CANCELLED)
         cleared: dict[str, object] = {"due_at": None, "action_kind": None, "action_value": None} if ended else {}
+        if to not in (_S.SUBMITTED, _S.UNKNOWN):
+            cleared |= _FORGOTTEN
         return await self._write(top_up, {"state": advance(top_up.state, to).value, **columns, **cleared})
 
     async def _write(self, top_up: TopUp, columns: dict[str, object]) -> bool:
@@ -323,6 +325,9 @@ class TopUpSteps:
         assert found is not None
         return found
 
+
+_FORGOTTEN: dict[str, object] = {"method": None, "customer": None}
+"""The provider's tokens, which only an order needs: once it's answered or given up, none is sent again."""
 
 _CANCELLABLE = (PaymentStatus.REQUIRES_ACTION, PaymentStatus.APPROVED, PaymentStatus.AUTHORISED)
 
