@@ -14,6 +14,7 @@ from fiat.rails import booking, store
 from fiat.rails.desk import Desk
 from fiat.rails.dispute_states import OF_STATUS, DisputeState, follow
 from fiat.rails.errors import EffectUnknown, RailCorrupt
+from fiat.rails.foreign import passed_by
 from fiat.rails.protocol import DisputeTruth
 from fiat.rails.records import Dispute
 from fiat.rails.tables import disputes
@@ -68,6 +69,8 @@ class Disputes:
     async def _open(self, rail: str, truth: DisputeTruth) -> None:
         async with tx(self._desk.engine) as connection:
             top_up = await store.find_top_up(connection, self._desk.book, rail, truth.payment)
+        if top_up is None and await passed_by(self._desk, rail, truth.payment, of=truth.id):
+            return
         if top_up is None or top_up.state is not TopUpState.FINAL:
             raise EffectUnknown(f"dispute {truth.id} is over a payment that isn't credited here yet")
         if truth.asset != top_up.asset:

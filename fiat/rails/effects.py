@@ -133,13 +133,21 @@ class Effects:
                 )
 
     async def _is_time(self, rail: str, name: str) -> bool:
-        async with tx(self._desk.engine) as connection:
-            kept = await store.load_cursor(connection, self._desk.book, rail, name)
-        return kept is None or self._desk.clock.now() - kept[1] >= LOOK_EVERY
+        """Whether to look now. Kept before the look begins, so that one that fails isn't begun at once again."""
+        desk, now = self._desk, self._desk.clock.now()
+        async with tx(desk.engine) as connection:
+            cursor, looked_at = await store.load_cursor(connection, desk.book, rail, name) or (None, None)
+            if looked_at is not None and now - looked_at < LOOK_EVERY:
+                return False
+            await store.keep_cursor(connection, desk.book, rail, name, cursor, now)
+        return True
 
     async def _look_through(self, rail: str, name: str, kind: ObjectKind, pages: Pages) -> int:
-        """Take what is new in a list. The cursor passes only what was taken; the rest is read again."""
-        desk, taken = self._desk, 0
+        """Take what is new in a list. The kept cursor passes only what was taken; from there on all is read again.
+
+        What can't be taken doesn't keep what is behind it from being taken.
+        """
+        desk, taken, whole = self._desk, 0, True
         async with tx(desk.engine) as connection:
             kept = await store.load_cursor(connection, desk.book, rail, name)
         cursor = None if kept is None else kept[0]
@@ -147,11 +155,11 @@ class Effects:
             listed = await pages(cursor)
             done = [await self._take(kind, rail, truth.id) for truth in listed.items]
             taken += sum(done)
-            whole = all(done)
-            cursor = listed.cursor if whole else cursor
-            async with tx(desk.engine) as connection:
-                await store.keep_cursor(connection, desk.book, rail, name, cursor, desk.clock.now())
-            if not listed.more or not whole:
+            cursor, whole = listed.cursor, whole and all(done)
+            if whole:
+                async with tx(desk.engine) as connection:
+                    await store.keep_cursor(connection, desk.book, rail, name, cursor, desk.clock.now())
+            if not listed.more:
                 break
         return taken
 

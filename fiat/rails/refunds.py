@@ -16,6 +16,7 @@ from db.engine import tx
 from fiat.rails import booking, store
 from fiat.rails.desk import BATCH, Desk
 from fiat.rails.errors import Declined, EffectUnknown, NotRefundable, RailCorrupt, RateLimited, RefusedByProvider
+from fiat.rails.foreign import passed_by
 from fiat.rails.protocol import Capability, RefundStatus, RefundTruth
 from fiat.rails.records import Refund
 from fiat.rails.refund_states import RefundOrigin, RefundState, advance, follow
@@ -137,6 +138,8 @@ class Refunds:
             top_up = await store.find_top_up(connection, desk.book, rail, truth.payment)
         if row is not None:
             await self._follow(store.read_refund(row), source=source)
+        elif top_up is None and await passed_by(desk, rail, truth.payment, of=source):
+            return
         elif top_up is None or top_up.state is not TopUpState.FINAL:
             raise EffectUnknown(f"refund {source} is of a payment that isn't credited here yet")
         elif truth.status is not RefundStatus.FAILED:

@@ -1,12 +1,13 @@
 """Settlements: what a provider pays to our bank account, what is in it, and the bank's line that is its money."""
 
+from collections.abc import Awaitable, Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from base.errors import NotFound, OnebookError
+from base.errors import NotFound, OnebookError, Unavailable
 from base.ids import new_id
 from db.engine import tx
 from fiat import store as bank_store
@@ -55,6 +56,7 @@ class Settlements:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._failed_at: dict[str, datetime] = {}  # when this process last failed to read what is in them
 
     async def step(self) -> int:
         """Read what was settled where it's time to, and what is in it, and match; how many were read or matched."""
@@ -65,10 +67,14 @@ class Settlements:
             try:
                 moved += await self._look_through(rail)
                 async with tx(self._desk.engine) as connection:
-                    unread = await store.unread_settlements(connection, self._desk.book, rail.name, limit=10)
-                for settlement in unread:
-                    await self._read(rail, settlement)
-                moved += len(unread)
+                    unread = await store.unread_settlements(
+                        connection,
+                        self._desk.book,
+                        rail.name,
+                        but=self._failed_lately(),
+                        limit=10,
+                    )
+                moved += sum([await self._try_read(rail, settlement) for settlement in unread])
             except OnebookError as error:  # one that is away keeps nobody from the others
                 log.warning("settlements not read", rail=rail.name, code=error.code, reason=error.message)
         return moved + await self._match_certain()
@@ -208,22 +214,47 @@ class Settlements:
             kept = await store.load_cursor(connection, desk.book, rail.name, "settlements")
         if kept is not None and now - kept[1] < LOOK_EVERY:
             return 0
+        cursor = None if kept is None else kept[0]
         async with tx(desk.engine) as connection:
+            await store.keep_cursor(connection, desk.book, rail.name, "settlements", cursor, now)
             recent = await store.list_settlements(connection, desk.book, before=None, after=None, limit=RECENT_MAX)
         for settlement in recent:
             if settlement.rail == rail.name and settlement.state is not _S.FAILED:
-                await self.hear(rail.name, settlement.source)  # it may have failed, and its webhook may be lost
-        cursor = None if kept is None else kept[0]
+                # it may have failed, and its webhook may be lost
+                await self._tried(rail.name, settlement.source, self.hear(rail.name, settlement.source))
+        whole = True
         for _ in range(PAGES_MAX):
             listed = await rail.list_settlements(cursor)
-            for truth in listed.items:
-                await self._take(rail.name, truth)
-            taken, cursor = taken + len(listed.items), listed.cursor
-            async with tx(desk.engine) as connection:
-                await store.keep_cursor(connection, desk.book, rail.name, "settlements", cursor, now)
+            done = [await self._tried(rail.name, truth.id, self._take(rail.name, truth)) for truth in listed.items]
+            taken, cursor, whole = taken + sum(done), listed.cursor, whole and all(done)
+            if whole:  # the kept cursor passes only what was taken
+                async with tx(desk.engine) as connection:
+                    await store.keep_cursor(connection, desk.book, rail.name, "settlements", cursor, now)
             if not listed.more:
                 break
         return taken
+
+    async def _try_read(self, rail: Rail, settlement: Settlement) -> bool:
+        """Read its entries; where that fails, not again before an hour has passed, and the others are read."""
+        if await self._tried(rail.name, settlement.source, self._read(rail, settlement)):
+            return True
+        self._failed_at[settlement.id] = self._desk.clock.now()
+        return False
+
+    def _failed_lately(self) -> Iterable[str]:
+        now = self._desk.clock.now()
+        self._failed_at = {id: at for id, at in self._failed_at.items() if now - at < LOOK_EVERY}
+        return self._failed_at
+
+    async def _tried(self, rail: str, source: str, act: Awaitable[None]) -> bool:
+        """Whether it was done: one that can't be keeps nobody from the others."""
+        try:
+            await act
+        except OnebookError as error:
+            tell = log.warning if isinstance(error, Unavailable) else log.error
+            tell("settlement not taken", rail=rail, object=source, code=error.code, reason=error.message)
+            return False
+        return True
 
     async def _take(self, rail: str, truth: SettlementTruth) -> None:
         async with tx(self._desk.engine) as connection:
@@ -238,6 +269,12 @@ class Settlements:
             await self._fail(known)
 
     async def _begin(self, rail: str, truth: SettlementTruth) -> None:
+        if truth.amount <= 0:
+            raise RailCorrupt(
+                f"settlement {truth.id} of {rail} is of {truth.amount} {truth.asset}: the provider took it from our"
+                " bank account, which isn't booked here; correct the provider's account by hand",
+                asset=truth.asset,
+            )
         now = self._desk.clock.now()
         made = Settlement(
             id=new_id("stl", self._desk.clock, self._desk.entropy),
@@ -264,7 +301,9 @@ class Settlements:
             post = booking.settlement_sent(made, attempt=attempt)
             return Group((post,), (row,), content=content_hash(f"settlement:{rail}:{truth.id}:sent"))
 
-        await work(self._desk.ledger, make)
+        (refusal,) = await work(self._desk.ledger, make)
+        if refusal is not None:
+            raise EffectUnknown(f"settlement {truth.id} wasn't booked yet: {refusal.code}")
         if truth.status is SettlementStatus.FAILED:
             await self._take(rail, truth)
 

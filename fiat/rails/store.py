@@ -176,12 +176,18 @@ async def list_settlements(
     return [read_settlement(row) for row in found]
 
 
-async def unread_settlements(connection: AsyncConnection, book: str, rail: str, *, limit: int) -> list[Settlement]:
-    """Those whose entries weren't read yet."""
+async def unread_settlements(
+    connection: AsyncConnection, book: str, rail: str, *, but: Iterable[str], limit: int
+) -> list[Settlement]:
+    """Those whose entries weren't read yet, without these."""
+    c = settlements.c
     query = select(settlements).where(
-        settlements.c.book == book, settlements.c.rail == rail, settlements.c.entries.is_(None)
+        c.book == book,
+        c.rail == rail,
+        c.entries.is_(None),
+        c.id.not_in(list(but)),
     )
-    return [read_settlement(row) for row in await connection.execute(query.order_by(settlements.c.id).limit(limit))]
+    return [read_settlement(row) for row in await connection.execute(query.order_by(c.id).limit(limit))]
 
 
 async def keep_entries(connection: AsyncConnection, book: str, settlement: str, entries: Iterable[KeptEntry]) -> None:

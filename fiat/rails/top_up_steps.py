@@ -5,7 +5,7 @@ Every look has the same shape: read our row, ask the provider, and write what fo
 command per top-up, whose id the book knows for ever.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -38,6 +38,9 @@ ABANDONED_AFTER = timedelta(hours=24)
 
 FEE_LOOKS_MAX = 30
 """Looks for a fee that the provider hasn't told; then a settlement's difference tells it."""
+
+NOT_YET_KNOWN = "not_yet_known"
+"""Code of a top-up that is to be cancelled, and of which nobody knows yet whether the provider has it."""
 
 _S = TopUpState
 _CREDIT_REFUSALS = (Refused.ACCOUNT_CLOSED, Refused.AMOUNT_OVERFLOW)
@@ -126,7 +129,7 @@ class TopUpSteps:
         rail = self._desk.rails.get(top_up.rail)
         match top_up.state:
             case _S.SUBMITTED | _S.UNKNOWN:
-                payment = await rail.recover_payment(top_up.order)
+                payment = await self._recover(top_up, source)
                 if payment is None:
                     await self._never_arrived(top_up)
                     return
@@ -180,16 +183,36 @@ class TopUpSteps:
             await self._put_off(top_up, limit)
         else:
             self._desk.reached("answered")
-            await self.take(top_up, payment)
+            await self.take(await self._again(top_up), payment)  # its owner may want it cancelled by now
+
+    async def _recover(self, top_up: TopUp, source: str | None) -> Payment | None:
+        """What became of an order whose answer is awaited; None where the provider is certain that it never got it.
+
+        Recovering may send the order again, which mustn't charge anybody who wants it cancelled. So then only a webhook
+        tells, which names the payment as `source`, or the provider once it would only look it up: until then
+        EffectUnknown.
+        """
+        rail = self._desk.rails.get(top_up.rail)
+        if top_up.cancelling and source is not None:
+            payment = await rail.fetch_payment(source)
+            if payment is None:
+                raise EffectUnknown(f"{top_up.rail} doesn't know payment {source} yet", code=NOT_YET_KNOWN)
+            return payment
+        if top_up.cancelling and self._desk.clock.now() < self._key_ends(top_up):
+            raise EffectUnknown(f"the cancelling of {top_up.id} waits for what became of it", code=NOT_YET_KNOWN)
+        return await rail.recover_payment(top_up.order)
+
+    def _key_ends(self, top_up: TopUp) -> datetime:
+        """From when on the provider isn't sent this order any more."""
+        assert top_up.submitted_at is not None
+        return top_up.submitted_at + timedelta(seconds=self._desk.rails.get(top_up.rail).key_seconds)
 
     async def _never_arrived(self, top_up: TopUp) -> None:
         """The provider is certain that it never got the order."""
         desk = self._desk
-        assert top_up.submitted_at is not None
-        key_ends = top_up.submitted_at + timedelta(seconds=desk.rails.get(top_up.rail).key_seconds)
         if top_up.cancelling:
-            await self._set(top_up, _S.CANCELLED, code="cancelled")
-        elif desk.clock.now() >= key_ends:
+            await self._set(top_up, _S.CANCELLED, code="cancelled", reason=None)
+        elif desk.clock.now() >= self._key_ends(top_up):
             await self._set(top_up, _S.FAILED, code="never_arrived", reason="the provider never got it; try anew")
         elif top_up.state is _S.SUBMITTED:
             await self._order(top_up)
@@ -216,11 +239,29 @@ class TopUpSteps:
                     amount = top_up.amount
                 if amount is not None:
                     return await rail.capture(order, payment.id, amount)
-        except Declined as refusal:
-            log.info("declined", rail=top_up.rail, top_up=top_up.id, code=refusal.reason_code)
-            current = await rail.fetch_payment(payment.id)
-            return payment if current is None else current
+        except (Declined, AmountNotPayable, RefusedByProvider) as refusal:
+            asked = status is PaymentStatus.AUTHORISED and top_up.capture_amount is not None and not top_up.cancelling
+            if not asked and not isinstance(refusal, Declined):
+                raise
+            code = refusal.reason_code if isinstance(refusal, Declined) else refusal.code
+            log.info("declined", rail=top_up.rail, top_up=top_up.id, code=code, reason=refusal.message)
+            payment = await rail.fetch_payment(payment.id) or payment
+            if asked and payment.status is PaymentStatus.AUTHORISED:
+                await self._give_capture_up(top_up, code, refusal)
         return payment
+
+    async def _give_capture_up(self, top_up: TopUp, code: str, refusal: OnebookError) -> None:
+        """It's still only authorised: another amount may be captured, or it may be cancelled."""
+        ours = isinstance(refusal, RefusedByProvider)
+        if ours:
+            log.error("refused by provider", rail=top_up.rail, top_up=top_up.id, reason=refusal.message)
+        columns: dict[str, object] = {
+            "capture_amount": None,
+            "code": code,
+            "reason": "the provider refused to capture it; the operator was told" if ours else refusal.message,
+            "due_at": self._desk.later(top_up.attempts),
+        }
+        await self._write(top_up, columns)
 
     # What is written
 
@@ -276,19 +317,20 @@ class TopUpSteps:
     def _group(self, post: Post, top_up: TopUp, columns: dict[str, object]) -> Group:
         change = {"state": _S.FINAL.value, "revision": top_up.revision + 1, "updated_at": self._desk.clock.now()}
         key = {"book": self._desk.book, "id": top_up.id}
-        row = Advance(top_ups.name, key, {"revision": top_up.revision}, change | columns)
+        row = Advance(top_ups.name, key, {"revision": top_up.revision}, change | columns | _FORGOTTEN)
         return Group((post,), (row,), content=content_hash(post.id.rpartition(":")[0]))
 
     def _columns(self, top_up: TopUp, payment: Payment) -> dict[str, object]:
         """What the provider's word changes besides the state."""
+        told = payment.code is not None or payment.status is not PaymentStatus.AUTHORISED  # else: why no capture came
         action = payment.action if payment.status is PaymentStatus.REQUIRES_ACTION else None
         return {
             "source": payment.id,
             "capture_source": payment.capture_id,
             "action_kind": None if action is None else action.kind.value,
             "action_value": None if action is None else action.value,
-            "code": payment.code,
-            "reason": payment.reason,
+            "code": payment.code if told else top_up.code,
+            "reason": payment.reason if told else top_up.reason,
             "due_at": self._desk.later(top_up.attempts),
             "attempts": top_up.attempts + 1,
         }
@@ -297,6 +339,8 @@ class TopUpSteps:
         """Change the state; False if somebody else changed the row meanwhile."""
         ended = to in (_S.FAILED, _S.CANCELLED)
         cleared: dict[str, object] = {"due_at": None, "action_kind": None, "action_value": None} if ended else {}
+        if to not in (_S.SUBMITTED, _S.UNKNOWN):
+            cleared |= _FORGOTTEN
         return await self._write(top_up, {"state": advance(top_up.state, to).value, **columns, **cleared})
 
     async def _write(self, top_up: TopUp, columns: dict[str, object]) -> bool:
@@ -315,6 +359,9 @@ class TopUpSteps:
         assert found is not None
         return found
 
+
+_FORGOTTEN: dict[str, object] = {"method": None, "customer": None}
+"""The provider's tokens, which only an order needs: once it's answered or given up, none is sent again."""
 
 _CANCELLABLE = (PaymentStatus.REQUIRES_ACTION, PaymentStatus.APPROVED, PaymentStatus.AUTHORISED)
 

@@ -14,7 +14,7 @@ from fiat.rails.desk import Desk
 from fiat.rails.errors import NotInState
 from fiat.rails.protocol import Capability, Capturing
 from fiat.rails.top_up_states import TopUpState
-from fiat.rails.top_up_steps import TopUpSteps
+from fiat.rails.top_up_steps import NOT_YET_KNOWN, TopUpSteps
 from fiat.tables import top_ups
 from fiat.top_ups import BANK, TopUp
 from ledger.accounts import user_account
@@ -90,7 +90,7 @@ class TopUps:
         """Take `amount`, or all, of an authorised payment; the rest is released. Raises NotInState, NotFound."""
         found = await self.get(owner, top_up)
         amount = found.amount if amount is None else amount
-        if amount > found.amount:
+        if not 0 < amount <= found.amount:
             raise NotInState(
                 "more than was authorised", code="above_authorised", param="amount", required=amount, asset=found.asset
             )
@@ -100,13 +100,17 @@ class TopUps:
     async def cancel(self, *, key: RequestKey, owner: str, top_up: str) -> TopUp:
         """Give it up before it's captured. What the provider says decides: it may be captured meanwhile.
 
+        While its answer is awaited the cancelling waits too, and the top-up's code says so (`not_yet_known`).
         Raises NotInState, NotFound.
         """
         found = await self.get(owner, top_up)
         if found.state not in _GIVABLE_UP and await decided_before(self._desk.ledger, key) is None:
             raise _not_in_state(found, "cancelled")
         expect: dict[str, object] = {"state": found.state.value, "cancelling": False, "capture_amount": None}
-        return await self._wish(key, found, expect, {"cancelling": True}, "cancelled")
+        change: dict[str, object] = {"cancelling": True}
+        if found.state in (_S.SUBMITTED, _S.UNKNOWN):
+            change |= {"code": NOT_YET_KNOWN, "reason": "it's cancelled once the provider says what became of it"}
+        return await self._wish(key, found, expect, change, "cancelled")
 
     async def get(self, owner: str, top_up: str) -> TopUp:
         """The owner's top-up with this id. Raises NotFound, also for somebody else's."""

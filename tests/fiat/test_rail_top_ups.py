@@ -275,3 +275,21 @@ async def test_refunds_of_one_top_up_that_fail_at_the_same_time_are_each_taken_o
         await refunds.hear("sandbox", source)
     assert ((await world.again(made)).refunded, await world.has()) == (0, 10_000)
     assert await world.at_provider() == await world.acts.balance("EUR")
+
+
+@pytest.mark.parametrize("method", ["tok_visa", "tok_declined", "tok_delayed"])
+async def test_a_providers_tokens_are_forgotten_once_the_order_is_answered(world: World, method):
+    world.line.faults.append("limited")
+    made = await world.top_up(method=method)
+    assert (made.state, made.method) == (S.SUBMITTED, method), "it's still needed"
+    world.clock.advance(timedelta(seconds=8))
+    await world.work()
+    answered = await world.again(made)
+    assert (answered.method, answered.customer) == (None, None)
+    assert answered.state is not S.SUBMITTED
+
+
+async def test_a_saved_methods_customer_is_forgotten_with_its_token(world: World):
+    saved = await world.rails.methods.save(key=world.key("m"), owner=ADA, rail="sandbox", token="tok_visa")
+    made = await world.top_up(method=saved.id)
+    assert (made.state, made.method, made.customer) == (S.FINAL, None, None)

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from fiat.rails.currencies import Currencies
 from fiat.rails.errors import Declined, EffectUnknown, RailMisconfigured, RateLimited, RefusedByProvider
 from fiat.rails.protocol import (
     DisputeStatus,
@@ -16,10 +17,11 @@ from fiat.rails.protocol import (
 )
 from fiat.rails.stripe import reading
 from fiat.rails.stripe.rail import WITH_FEE, StripeRail
+from fiat.rails.stripe.statuses import CURRENCIES, USUAL
 from railsim.switches import Fault
 from tests.rails.conftest import Sim
 from tests.rails.garbage import answering
-from tests.rails.orders import Ids, refund_of, whole
+from tests.rails.orders import ASSETS, Ids, refund_of, whole
 from tests.rails.stripe_rail import ordered, rail_of
 
 NOW = PaymentStatus.CAPTURED
@@ -86,6 +88,15 @@ async def test_refunds_of_stripe_s_own_pages_are_listed_without_our_id(sim: Sim,
     made = await rail._sdk.refunds.create_async({"payment_intent": paid.id, "amount": 200})
     found, _ = await whole(rail.list_refunds, cursor)
     assert {(one.id, one.reference) for one in found} >= {(ours.id, ours.reference), (made.id, None)}
+
+
+async def test_a_refund_in_no_currency_of_ours_is_passed_by_in_a_list(sim: Sim, rail: StripeRail, ids: Ids):
+    _, cursor = await whole(rail.list_refunds)
+    for asset in ("USD", "EUR"):
+        await rail.refund(refund_of(ids, await rail.create_payment(ordered(ids, asset=asset)), 100))
+    dollars = [asset for asset in ASSETS if asset.code == "USD"]
+    rail._currencies = Currencies("stripe", dollars, usual=USUAL, others=CURRENCIES)
+    assert [one.asset for one in (await whole(rail.list_refunds, cursor))[0]] == ["USD"]
 
 
 async def test_a_refund_can_pend(sim: Sim, rail: StripeRail, ids: Ids):

@@ -37,7 +37,7 @@ from fiat.rails.protocol import (
 from fiat.rails.stripe import reading, webhooks
 from fiat.rails.stripe.client import CardDeclined, Client, Missing, MovedOn, Refusal
 from fiat.rails.stripe.declines import REASONS
-from fiat.rails.stripe.lists import PAGE, List, walk
+from fiat.rails.stripe.lists import PAGE, List, readable_items, walk
 from fiat.rails.stripe.statuses import CURRENCIES, USUAL, Body
 from ledger.money import Asset
 
@@ -188,7 +188,7 @@ class StripeRail:
         """Those that are new: Stripe doesn't list by change."""
         found, cursor, more = await self._walk(self._refunds, cursor)
         with self._client.reading():
-            return Listed(tuple(reading.refund(one, self._currencies) for one in found), cursor, more)
+            return Listed(readable_items(self._name, found, reading.refund, self._currencies), cursor, more)
 
     # Paying out
 
@@ -214,7 +214,7 @@ class StripeRail:
         """Those that are new: Stripe doesn't list by change."""
         found, cursor, more = await self._walk(self._disputes, cursor)
         with self._client.reading():
-            return Listed(tuple(reading.dispute(one, self._currencies) for one in found), cursor, more)
+            return Listed(readable_items(self._name, found, reading.dispute, self._currencies), cursor, more)
 
     async def fetch_settlement(self, settlement: str) -> SettlementTruth | None:
         told = await self._client.find(self._sdk.payouts.retrieve_async(settlement))
@@ -227,7 +227,7 @@ class StripeRail:
         """Those that are new: Stripe doesn't list by change."""
         found, cursor, more = await self._walk(self._payouts, cursor)
         with self._client.reading():
-            return Listed(tuple(reading.settlement(one, self._currencies) for one in found), cursor, more)
+            return Listed(readable_items(self._name, found, reading.settlement, self._currencies), cursor, more)
 
     async def settlement_entries(self, settlement: str, cursor: str | None) -> Listed[SettlementEntry]:
         """The balance transactions of an automatic payout, newest first, without its own."""
