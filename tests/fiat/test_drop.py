@@ -1,6 +1,7 @@
 """The folder of bank files: taken when whole, filed away with a receipt, refused with a reason."""
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -80,7 +81,7 @@ async def test_f74_a_broken_file_is_put_aside_with_the_reason_and_stops_no_other
 class Meddled(BankRail):
     """Somebody meddles with the file that has just been read: `meddle` is given its path, once."""
 
-    meddle = None
+    meddle: Callable[[Path], None] | None = None
 
     async def import_path(self, path, **more):
         result = await super().import_path(path, **more)
