@@ -1,8 +1,9 @@
 """The folder of bank files: taken when whole, filed away with a receipt, refused with a reason."""
 
 import json
-import os
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -77,41 +78,49 @@ async def test_f74_a_broken_file_is_put_aside_with_the_reason_and_stops_no_other
     assert list(receipts(folder, "archive")) == ["b.xml.json"]
 
 
-async def test_a_file_over_which_the_import_breaks_stops_no_other(drop, rail, folder, clock):
-    """PostgreSQL keeps no name that isn't UTF-8."""
-    content = camt053(Entry(100, await rail.reference_for(ADA)))
-    (folder / "in" / os.fsdecode(b"a\xff.xml")).write_bytes(content)
-    (folder / "in" / "b.xml").write_bytes(content)
-    await drop.step()
-    clock.advance(timedelta(seconds=3))
-    with pytest.raises(Exception, match="surrogates not allowed"):
-        await drop.step()
-    assert list(receipts(folder, "archive")) == ["b.xml.json"]
-    assert len(list((folder / "in").iterdir())) == 1
+class Meddled(BankRail):
+    """Somebody meddles with the file that has just been read: `meddle` is given its path, once."""
 
-
-class Replacing(BankRail):
-    """Somebody puts another file in the place of the one that is being read."""
-
-    other = b""
+    meddle: Callable[[Path], None] | None = None
 
     async def import_path(self, path, **more):
         result = await super().import_path(path, **more)
-        if self.other:
-            path.with_name(".next").write_bytes(self.other)
-            path.with_name(".next").rename(path)
-            self.other = b""
+        meddle, self.meddle = self.meddle, None
+        if meddle is not None:
+            meddle(path)
         return result
 
 
-async def test_a_file_replaced_while_it_is_taken_is_taken_as_well(database, ledger, clock, entropy, vault, folder):
+@pytest.fixture
+def meddled(database, ledger, clock, entropy, vault):
     accounts = [BankAccount(name="house-bank", iban=IBAN, asset="EUR")]
-    rail = Replacing(database.engine(), ledger, clock=clock, entropy=entropy, accounts=accounts, vault=vault)
+    return Meddled(database.engine(), ledger, clock=clock, entropy=entropy, accounts=accounts, vault=vault)
+
+
+async def test_a_file_that_somebody_takes_away_meanwhile_stops_no_other(meddled, folder, clock):
     prepare_folder(folder)
-    drop = DropFolder(folder, rail, clock=clock)
-    reference = await rail.reference_for(ADA)
+    drop = DropFolder(folder, meddled, clock=clock)
+    meddled.meddle = Path.unlink
+    for name in ("a.xml", "b.xml"):
+        (folder / "in" / name).write_bytes(camt053(Entry(100)))
+    await drop.step()
+    clock.advance(timedelta(seconds=3))
+    with pytest.raises(FileNotFoundError):
+        await drop.step()
+    assert list(receipts(folder, "archive")) == ["b.xml.json"]
+
+
+async def test_a_file_replaced_while_it_is_taken_is_taken_as_well(meddled, ledger, folder, clock):
+    prepare_folder(folder)
+    drop = DropFolder(folder, meddled, clock=clock)
+    reference = await meddled.reference_for(ADA)
+
+    def replace(path):
+        path.with_name(".next").write_bytes(camt053(Entry(20, reference), name="STMT-2", opening=100, sequence=2))
+        path.with_name(".next").rename(path)
+
     (folder / "in" / "day.xml").write_bytes(camt053(Entry(100, reference)))
-    rail.other = camt053(Entry(20, reference), name="STMT-2", opening=100, sequence=2)
+    meddled.meddle = replace
     await settle(drop, clock)
     assert (folder / "in" / "day.xml").exists()
     await settle(drop, clock)
