@@ -13,9 +13,10 @@ from fiat.rails.desk import Desk, Rails
 from fiat.rails.dispute_states import DisputeState
 from fiat.rails.errors import RefusalReason, WebhookRefused
 from fiat.rails.inbox import Inbox
-from fiat.rails.protocol import Rail, RawWebhook
+from fiat.rails.protocol import Capturing, Rail, RawWebhook
 from fiat.rails.records import Refund
 from fiat.rails.refund_states import RefundState
+from fiat.rails.square.rail import SquareRail
 from fiat.rails.top_up_states import TopUpState
 from fiat.top_ups import TopUp
 from ledger.accounts import house_account, user_account
@@ -184,6 +185,50 @@ async def test_f71_what_the_provider_owes_us_is_what_our_book_says(house: House)
     assert (settlement.differences, settlement.unexplained) == (0, 0)
     assert await house.at_provider() == house.by_provider() == 0
     assert set(house.refused) <= {RefusalReason.TOO_OLD}, "the clock was put on before they were taken"
+
+
+@pytest.mark.parametrize("house", ["square"], indirect=True)
+async def test_a_refund_at_the_providers_pages_with_the_id_of_one_that_is_done_is_another_one(house: House):
+    made = await house.top_up()
+    ours = await house.rails.refunds.request(key=house.key(), owner=ADA, top_up=made.id, amount=4_000)
+    await house.until_quiet()
+    square = house.rails.rails.get("square")
+    assert isinstance(square, SquareRail)
+    await square._sdk.refunds.refund_payment(
+        idempotency_key="by hand",
+        amount_money={"amount": 1_000, "currency": "USD"},
+        payment_id=str(made.source),
+        reason=ours.id,
+    )
+    await house.until_quiet()
+    house.sim.advance(seconds=60)
+    await house.until_quiet()
+    found = sorted((one.origin, one.amount, one.state) for one in await house.refunds())
+    assert found == [("provider", 1_000, RefundState.FINAL), ("user", 4_000, RefundState.FINAL)]
+    assert await house.balance(user_account(ADA, "USD")) == 5_000
+
+
+@pytest.mark.parametrize("house", ["square"], indirect=True)
+@pytest.mark.parametrize("end", ["complete", "cancel"])
+async def test_a_part_whose_amount_was_lowered_and_that_then_ended_at_square_is_no_other_payment(
+    house: House, end: str
+):
+    sim = house.sim
+    told: dict[str, Any] = {"owner": ADA, "rail": "square", "asset": "USD", "amount": 10_000, "method": GOOD["square"]}
+    made = await house.rails.top_ups.request(key=house.key(), capturing=Capturing.MANUAL, **told)
+    sim.tell("/switches", provider="square", kind=Fault.ERROR_BEFORE, method="POST", path="complete$")
+    await house.rails.top_ups.capture(key=house.key(), owner=ADA, top_up=made.id, amount=4_000)
+    payment = sim.house.square.store.payments[str(made.source)]
+    assert (payment["status"], payment["_amount"]) == ("APPROVED", 4_000)
+    if end == "complete":
+        payment["approved_money"] = payment["amount_money"]  # reauthorised for the part alone
+    else:
+        sim.advance(days=7)
+    await house.until_quiet()
+    ended = await house.again(made)
+    state, captured = (TopUpState.FINAL, 4_000) if end == "complete" else (TopUpState.CANCELLED, 0)
+    assert (ended.state, ended.captured) == (state, captured)
+    assert await house.balance(user_account(ADA, "USD")) == captured
 
 
 async def _fees(house: House) -> int:

@@ -178,7 +178,7 @@ async def test_an_order_of_somebody_else_with_the_id_of_a_failed_top_up_is_neith
     house: House, payee: str | None
 ):
     asked = await failed_without_a_payment(house)
-    outsider = rail(house.sim)
+    outsider = rail(house.sim, assets={"EUR": EUR})
     made = await outsider.create_payment(asked.order)
     await outsider.aclose()
     if payee is not None:
