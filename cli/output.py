@@ -30,12 +30,18 @@ class Exit(IntEnum):
 PIPE_COLUMNS = 200
 """Width of tables where there is no terminal to tell its own: wide enough for an account's name on one line."""
 
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+console = Console(
+    highlight=False,
+    markup=False,
+    emoji=False,  # `:bank:` in an account's name is no picture
+    soft_wrap=True,
+    width=None if sys.stdout.isatty() else PIPE_COLUMNS,
+)
 
 
 def say(text: str = "") -> None:
     """Print a line for people."""
-    console.print(text, markup=False)
+    console.print(text)
 
 
 def show_json(document: object) -> None:
