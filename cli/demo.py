@@ -203,8 +203,8 @@ def _write_env(
         "ONEBOOK_CONFIG": str(supervisor.settings.home / "onebook.toml"),
         "ONEBOOK_RPC": chain.url,
         "ONEBOOK_USDC": chain.tokens["USDC"].address,
-        "ONEBOOK_BANK": bank.url,
-        "ONEBOOK_RAILS_SIM": rails.control_url,
+        "BANK_URL": bank.url,
+        "RAILS_URL": rails.control_url,
         **{f"{name.upper()}_KEY": person.key for name, person in people.items()},
     }
     text = "# Addresses and keys of the running demo. Worth nothing elsewhere, and nothing once it has ended.\n"

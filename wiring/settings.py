@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic import BaseModel as PydanticModel
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from base.errors import ConfigError, OnebookError
 from chain.errors import InvalidAddress
@@ -308,6 +308,8 @@ def load_settings(named: Path | None = None) -> Settings:
         raise ConfigError(f"{path} can't be read: {error.strerror}") from error
     try:
         settings = Settings(home=path.parent, **told)
+    except SettingsError as error:  # names the setting, never the value
+        raise ConfigError(f"a variable ONEBOOK_... that is a table must hold it as JSON: {error}") from None
     except ValidationError as error:
         faults = "; ".join(
             f"{_where(path, text, fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"

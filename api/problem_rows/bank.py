@@ -132,7 +132,7 @@ ROWS = (
     Problem(
         "invalid_recipient",
         422,
-        "Not a bank account",
+        "Nobody who can be paid",
         "The name or the IBAN isn't one that a bank would take. `param` names which.",
         "Compare it with what the bank writes: a typing mistake fails the IBAN's check digits.",
     ),

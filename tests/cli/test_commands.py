@@ -106,6 +106,14 @@ def test_a_variable_overrides_the_file(tmp_path, monkeypatch):
     assert load_settings(config).api_port == 9090
 
 
+def test_a_variable_that_is_no_table_is_refused_without_its_value(tmp_path, monkeypatch):
+    config = installed(tmp_path)
+    monkeypatch.setenv("ONEBOOK_RAILS", "sk_live_secret")
+    with pytest.raises(ConfigError, match=r'must hold it as JSON.*"rails"') as refused:
+        load_settings(config)
+    assert "sk_live" not in f"{refused.value.message}{refused.value.__cause__}"
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [('"deposit.02" = "x"', 'later generations "deposit.2"'), ('cold = "x"', "xpubs.cold"), ("hot.2 = 3", "Cannot")],

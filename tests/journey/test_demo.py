@@ -198,7 +198,7 @@ def test_reconcile_and_audit_find_nothing(demo: Demo, tmp_path: Path):
 
 
 def test_f57_one_unit_changed_behind_the_book_is_named(demo: Demo):
-    environment = {"ONEBOOK_CONFIG": demo.env()["ONEBOOK_CONFIG"]}
+    environment = demo.env()  # all of it, as who sources it has it
     with drifted(demo.owner_url(), STOCK):
         for command in ("reconcile", "audit"):
             answer = onebook(command, cwd=demo.folder, environment=environment)
