@@ -185,12 +185,17 @@ def _latest_first(book: str, account: str) -> Select[Any]:
 
 
 async def known_lines(connection: AsyncConnection, book: str, ids: Sequence[str]) -> dict[str, Kind]:
-    """Those of these lines that are kept, and what told of them last."""
-    query = (
-        select(lines.c.id, statements.c.kind)
-        .join(statements, (statements.c.book == lines.c.book) & (statements.c.id == lines.c.statement))
-        .where(lines.c.book == book, lines.c.id == func.any(bindparam("ids", list(ids), ARRAY(Text))))
-    )
+    """Those of these lines that are kept, and what told of them last.
+
+    Each is looked up by its key. A plain join lets the planner, which knows nothing yet of a table that an import is
+    filling, read all lines for every batch.
+    """
+    wanted = func.unnest(bindparam("ids", list(ids), ARRAY(Text))).table_valued("id", name="wanted").render_derived()
+    is_it = (lines.c.book == book) & (lines.c.id == wanted.c.id)
+    kept = select(lines.c.statement).where(is_it).limit(1).lateral("kept")
+    teller = (statements.c.book == book) & (statements.c.id == kept.c.statement)
+    told_by = select(statements.c.kind).where(teller).limit(1).lateral("told_by")
+    query = select(wanted.c.id, told_by.c.kind).select_from(wanted, kept, told_by)
     return {row.id: Kind(row.kind) for row in await connection.execute(query)}
 
 
