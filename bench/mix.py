@@ -19,12 +19,12 @@ from itertools import accumulate
 from base.clock import Clock
 from base.entropy import SeededEntropy
 from base.ids import new_id
+from exchange.rates import Ratio
 from ledger.accounts import house_account, split_account_id, user_account
 from ledger.commands import Group, Hold, Post, Posting, Settle, Void
 from ledger.money import Asset, AssetKind, format_amount
 from ledger.requests import request_key, worker_id
 from ledger.riders import Insert
-from wallet.rates import Ratio
 from wallet.resources import Withdrawal
 from wallet.withdrawal_states import WithdrawalState
 from wallet.withdrawal_store import withdrawal_values

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Row, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from wallet.rates import Price, Ratio
+from exchange.rates import Price, Ratio
 from wallet.resources import Conversion, Quote, QuoteState
 from wallet.rows import page_of, row_of
 from wallet.tables import conversions, quotes

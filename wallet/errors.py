@@ -4,8 +4,6 @@ what an address or a network gets wrong as `chain.errors`.
 OnebookError
 ├── Rejected
 │   ├── SelfTransfer        sender and recipient are the same user
-│   ├── NoRate              the rates file can't price this pair
-│   ├── AmountTooSmall      it would buy less than one smallest unit
 │   ├── QuoteExpired        the quote's time is over; ask for a new one
 │   ├── QuoteUsed           the quote was converted already
 │   ├── ExchangeShort       the exchange has not enough of what is bought
@@ -27,15 +25,12 @@ OnebookError
 │   ├── AlreadyCancelling   a treasurer asked for it before; says who and when
 │   └── CancelReasonMissing cancelling somebody's withdrawal takes a reason
 ├── Unavailable
-│   ├── RatesTooOld         the rates file is older than it allows itself to be
 │   └── FeesUnknown         the network's fees can't be told now
-├── ConfigError
-│   └── InvalidRates        the rates file can't be read; says where
 └── BrokenInvariant
     └── WalletCorrupt       a row contradicts the book
 """
 
-from base.errors import BrokenInvariant, ConfigError, Rejected, Unavailable
+from base.errors import BrokenInvariant, Rejected, Unavailable
 
 
 class SelfTransfer(Rejected):
@@ -44,14 +39,6 @@ class SelfTransfer(Rejected):
 
 class CannotRebuild(Rejected):
     default_code = "cannot_rebuild"
-
-
-class NoRate(Rejected):
-    default_code = "no_rate"
-
-
-class AmountTooSmall(Rejected):
-    default_code = "amount_too_small"
 
 
 class QuoteExpired(Rejected):
@@ -130,16 +117,8 @@ class CancelReasonMissing(Rejected):
     default_code = "reason_missing"
 
 
-class RatesTooOld(Unavailable):
-    default_code = "rates_too_old"
-
-
 class FeesUnknown(Unavailable):
     default_code = "fees_unknown"
-
-
-class InvalidRates(ConfigError):
-    default_code = "invalid_rates"
 
 
 class WalletCorrupt(BrokenInvariant):

@@ -5,9 +5,9 @@ rate, and never more than was promised: the house bears the rest.
 """
 
 from chain.networks import Deployment, to_ledger_units
+from exchange.rates import Rates, Ratio, ratio
 from ledger.money import Asset
 from wallet.errors import FeeAboveAccepted
-from wallet.rates import Rates, Ratio, ratio
 
 
 def wei_price(native: Deployment, native_asset: Asset, asset: Asset, rates: Rates | None) -> Ratio:

@@ -1,4 +1,4 @@
-"""Quotes: a price that a user may take for half a minute. What it comes to is `wallet.pricing`'s arithmetic."""
+"""Quotes: a price that a user may take for half a minute. What it comes to is `exchange.pricing`'s arithmetic."""
 
 from datetime import timedelta
 from typing import Protocol
@@ -10,9 +10,10 @@ from base.entropy import Entropy
 from base.errors import NotFound, Rejected
 from base.ids import new_id
 from db.engine import tx
+from exchange import pricing
+from exchange.rates import Rates
 from ledger.engine import Ledger
-from wallet import conversion_store, pricing
-from wallet.rates import Rates
+from wallet import conversion_store
 from wallet.resources import Quote, QuoteState
 
 QUOTE_SECONDS = 30

@@ -20,6 +20,7 @@ from chain.networks import Deployment, Registry, to_ledger_units
 from chain.rebuilding import JournalPayment
 from chain.signing import Claims
 from db.engine import tx
+from exchange.rates import Ratio
 from ledger.accounts import WALLET, house_account, split_account_id, user_account
 from ledger.asking import refusal_of, work
 from ledger.commands import Command, Group, Hold, Post, Posting, SignerEvidence
@@ -33,7 +34,6 @@ from wallet import withdrawal_store
 from wallet.errors import CannotRebuild
 from wallet.network_fees import highest_fee, wei_price
 from wallet.quotes import RateSource
-from wallet.rates import Ratio
 from wallet.resources import Withdrawal
 from wallet.tables import withdrawals
 from wallet.withdrawal_states import CANCELLABLE, WithdrawalState, catch_up

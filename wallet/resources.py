@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from exchange.rates import Price, Ratio
 from ledger.commands import ChainEvidence
-from wallet.rates import Price, Ratio
 from wallet.recipients import Recipient, WarningCode
 from wallet.withdrawal_states import WaitingFor, WithdrawalState
 

@@ -11,11 +11,11 @@ from chain.fees import FeeEstimate
 from chain.networks import Deployment, Registry, to_chain_units
 from chain.signing import OwnAddress, OwnKey, Role
 from db.engine import tx
+from exchange.rates import Ratio
 from ledger.engine import Ledger
 from wallet.errors import AboveMaximum, BelowMinimum, FeesUnknown
 from wallet.network_fees import actual_fee, highest_fee, wei_price
 from wallet.quotes import RateSource
-from wallet.rates import Ratio
 from wallet.recipient_checks import RecipientChecks
 from wallet.recipients import Recipient, WarningCode
 from wallet.resources import Estimate

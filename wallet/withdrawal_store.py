@@ -16,9 +16,9 @@ from chain.transaction_store import transaction_of
 from chain.transactions import Mined
 from db.given import given
 from db.types import Amount
+from exchange.rates import Ratio
 from wallet.batch_results import LegResult
 from wallet.conversion_store import ratio_text
-from wallet.rates import Ratio
 from wallet.recipients import WarningCode
 from wallet.resources import Withdrawal
 from wallet.rows import page_of, row_of

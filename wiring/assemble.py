@@ -39,6 +39,7 @@ from chain.status import network_status
 from chain.token_watch import TokenWatch
 from custody.client import SignerClient
 from db.engine import create_engine, tx
+from exchange.rates_file import RatesFile
 from identity.service import Identity
 from ledger.expiry import HoldExpiry
 from ledger.money import Asset, parse_amount
@@ -73,7 +74,6 @@ from wallet.history import History
 from wallet.holds import Holds
 from wallet.own_gas import OwnGas
 from wallet.quotes import Quotes
-from wallet.rates_file import RatesFile
 from wallet.rebuilding import Rebuilding
 from wallet.receipts import Receipts
 from wallet.receivables import Receivables

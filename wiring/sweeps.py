@@ -9,6 +9,7 @@ from chain.checkpoints import Checkpoint
 from chain.estimates import NetworkFees
 from chain.networks import GWEI, Deployment, Network, Registry, to_chain_units
 from chain.signing import Signer
+from exchange.rates_file import RatesFile
 from ledger.money import Asset, parse_amount
 from treasury.holdings import Holdings
 from treasury.refills import Floor, Refills, Unpaid
@@ -18,7 +19,6 @@ from treasury.sweeping import Sweeping
 from treasury.sweeps import Sweeps
 from wallet.deposit_reviews import DepositReviews
 from wallet.network_fees import wei_price
-from wallet.rates_file import RatesFile
 from wiring.settings import Settings
 
 if TYPE_CHECKING:

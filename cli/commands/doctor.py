@@ -19,10 +19,10 @@ from chain.local import ToolsMissing, artifact
 from cli.output import Exit, say, show_json
 from custody.errors import SignerRefused
 from db.binaries import candidates
+from exchange.rates_file import RatesFile
 from ledger.seals import load_seal_key, seal_numbers
 from treasury.alerts import AlertCode, Severity
 from treasury.token_reviews import TokenReviews, TokenStanding
-from wallet.rates_file import RatesFile
 from wiring.assemble import Parts, build_alerts, build_senders, open_parts
 from wiring.running import with_database
 from wiring.screening import listed_addresses, silent_oracles

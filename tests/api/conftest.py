@@ -28,6 +28,7 @@ from chain.signing import OwnKey, Role
 from custody.derivation import AccountKeys
 from custody.derivation import Role as CustodyRole
 from db.engine import tx
+from exchange.rates_file import RatesFile
 from fiat.personal import KEY_NAME, make_key_file
 from ledger.accounts import house_account, user_account
 from ledger.commands import Post, Posting, alone
@@ -35,7 +36,6 @@ from ledger.money import Asset, parse_amount
 from ledger.outcomes import require_accepted
 from ledger.service import PostgresLedger
 from tests.support.postgres import Database
-from wallet.rates_file import RatesFile
 from wallet.withdrawals import Withdrawals
 from wiring.assemble import Parts, build_registry, build_services
 from wiring.services import Services

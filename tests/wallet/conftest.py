@@ -11,6 +11,7 @@ from chain.fees import Bid, FeeEstimate
 from chain.networks import Deployment, Network, Registry
 from chain.signing import OwnKey, Role
 from db.engine import tx
+from exchange.rates import parse_rates
 from ledger.accounts import house_account, user_account
 from ledger.commands import Post, Posting, alone
 from ledger.memory import MemoryLedger
@@ -23,7 +24,6 @@ from wallet.conversions import Conversions
 from wallet.deposit_addresses import DepositAddresses
 from wallet.deposits import Deposits
 from wallet.quotes import Quotes
-from wallet.rates import parse_rates
 from wallet.withdrawals import Withdrawals
 
 ALICE, BOB = "usr_alice", "usr_bob"

@@ -14,6 +14,7 @@ from chain.signing import Claims, OwnKey, Role
 from chain.transaction_states import Kind
 from custody.claims import claims_from
 from db.engine import tx
+from exchange.rates import Ratio
 from ledger.accounts import house_account, user_account
 from ledger.commands import Freeze, FreezeScope, SignerEvidence, alone
 from ledger.errors import RefusedByBook, RequestConflict
@@ -23,7 +24,6 @@ from ledger.requests import key_hash
 from tests.wallet.conftest import ALICE, BOB, USDC, FixedRates, fund, key
 from wallet import withdrawal_entries as entries
 from wallet.errors import CannotRebuild, NotCancellable
-from wallet.rates import Ratio
 from wallet.rebuilding import Fate, Rebuilding
 from wallet.withdrawal_states import WithdrawalState
 from wiring.signing import _claims, claims_from_journal

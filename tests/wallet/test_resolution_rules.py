@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chain.transaction_states import State
+from exchange.rates import Ratio
 from wallet.errors import ResolutionRefused
-from wallet.rates import Ratio
 from wallet.resolutions import InBatch, OnChainFindings, SeenPayment, UsedUp, check_returnable, paid_by
 from wallet.resources import Withdrawal
 from wallet.withdrawal_states import WithdrawalState

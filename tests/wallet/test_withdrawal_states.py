@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chain.networks import Deployment
+from exchange.rates import parse_rates
 from ledger.money import Asset, AssetKind
 from tests.wallet.conftest import RATES
 from wallet.errors import WalletCorrupt
 from wallet.network_fees import actual_fee, highest_fee, wei_price
-from wallet.rates import parse_rates
 from wallet.withdrawal_states import CANCELLABLE, ENDED, NEXT, WithdrawalState, advance, catch_up
 
 _S = WithdrawalState

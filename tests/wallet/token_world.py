@@ -20,6 +20,7 @@ from chain.senders import Senders
 from chain.signing import OwnKey, Role
 from chain.token_watch import TokenWatch
 from db.engine import tx
+from exchange.rates import Rates, parse_rates
 from ledger.accounts import house_account, user_account
 from ledger.money import Asset, AssetKind
 from ledger.service import PostgresLedger
@@ -33,7 +34,6 @@ from treasury.token_reviews import TokenReviews
 from wallet.deposit_addresses import DepositAddresses
 from wallet.deposit_reviews import DepositReviews
 from wallet.deposits import Deposits
-from wallet.rates import Rates, parse_rates
 from wallet.resources import Deposit, DepositState, Withdrawal
 from wallet.withdrawals import Withdrawals
 

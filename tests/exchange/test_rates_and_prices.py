@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.clock import ManualClock
+from exchange import pricing
+from exchange.errors import AmountTooSmall, InvalidRates, NoRate, RatesTooOld
+from exchange.rates import Price, parse_rates, ratio
+from exchange.rates_file import RatesFile
 from ledger.errors import InvalidAmount
 from ledger.money import Asset, AssetKind
 from tests.wallet.conftest import RATES
-from wallet import pricing
-from wallet.errors import AmountTooSmall, InvalidRates, NoRate, RatesTooOld
-from wallet.rates import Price, parse_rates, ratio
-from wallet.rates_file import RatesFile
 
 prices = st.builds(
     Price,

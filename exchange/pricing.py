@@ -6,10 +6,10 @@ user by less than one smallest unit of either asset, and stays in the exchange's
 
 from dataclasses import dataclass
 
+from exchange.errors import AmountTooSmall
+from exchange.rates import BASIS_POINTS, Price
 from ledger.errors import InvalidAmount
 from ledger.money import AMOUNT_END
-from wallet.errors import AmountTooSmall
-from wallet.rates import BASIS_POINTS, Price
 
 
 @dataclass(frozen=True, slots=True)

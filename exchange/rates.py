@@ -1,4 +1,4 @@
-"""Exchange rates as exact ratios, parsed from a TOML text. Pure; reading the file is `wallet.rates_file`'s.
+"""Exchange rates as exact ratios, parsed from a TOML text. Pure; reading the file is `exchange.rates_file`'s.
 
     as_of = 2026-11-22T12:00:00Z
     max_age_seconds = 86400
@@ -23,8 +23,8 @@ from fractions import Fraction
 from itertools import permutations, product
 from math import gcd
 
+from exchange.errors import InvalidRates, NoRate
 from ledger.money import Asset
-from wallet.errors import InvalidRates, NoRate
 
 BASIS_POINTS = 10_000
 """Basis points in one."""

@@ -1,10 +1,10 @@
-"""The rates file on disk: read again when it has changed. What it means is `wallet.rates`."""
+"""The rates file on disk: read again when it has changed. What it means is `exchange.rates`."""
 
 from pathlib import Path
 
 from base.clock import Clock
-from wallet.errors import InvalidRates, RatesTooOld
-from wallet.rates import Rates, parse_rates
+from exchange.errors import InvalidRates, RatesTooOld
+from exchange.rates import Rates, parse_rates
 
 
 class RatesFile:
