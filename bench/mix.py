@@ -19,7 +19,7 @@ from itertools import accumulate
 from base.clock import Clock
 from base.entropy import SeededEntropy
 from base.ids import new_id
-from exchange.rates import Ratio
+from exchange.ratios import Ratio
 from ledger.accounts import house_account, split_account_id, user_account
 from ledger.commands import Group, Hold, Post, Posting, Settle, Void
 from ledger.money import Asset, AssetKind, format_amount

@@ -23,6 +23,7 @@ Unavailable
 ├── NoKeyAtIndex           BIP-32 has no key there (one index in 2**127); the next one has
 ├── LeadershipLost         another follower took over; nothing was written
 ├── ScreeningUnavailable   nobody can tell now whether an address is listed: what depends on it waits
+├── PriceFeedBroken        a price feed contract gives no answer that can be read
 ├── SignerUnavailable      no answer from the signer, or one that isn't an answer to what was asked
 ├── NodeUnavailable        no answer in time, no connection, not JSON, too large
 │   └── NodeBusy           it asks to be left alone for a while (HTTP 429 or 503); carries `retry_after_seconds`
@@ -125,6 +126,10 @@ class NoKeyAtIndex(Unavailable):
 
 class LeadershipLost(Unavailable):
     default_code = "leadership_lost"
+
+
+class PriceFeedBroken(Unavailable):
+    default_code = "price_feed_broken"
 
 
 class ScreeningUnavailable(Unavailable):

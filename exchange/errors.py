@@ -4,9 +4,11 @@ OnebookError
 ├── Rejected
 │   ├── NoRate              no source tells of this pair, directly or through the pivot
 │   ├── AmountTooSmall      it would buy less than one smallest unit
-│   └── OutsideSizes        less or more than one conversion may come to
+│   ├── OutsideSizes        less or more than one conversion may come to
+│   └── ExposureReached     the exchange may hold no more of what it would buy
 ├── Unavailable
 │   ├── RatesTooOld         the rates file is older than it allows itself to be
+│   ├── SourceFailed        a source of rates gave no answer that can be read; says why
 │   └── RateUnavailable     the pair's sources are old, disagree or jumped: nobody knows the price now
 └── ConfigError
     ├── InvalidRates        the rates file can't be read; says where
@@ -28,8 +30,16 @@ class OutsideSizes(Rejected):
     default_code = "outside_sizes"
 
 
+class ExposureReached(Rejected):
+    default_code = "exposure_reached"
+
+
 class RatesTooOld(Unavailable):
     default_code = "rates_too_old"
+
+
+class SourceFailed(Unavailable):
+    default_code = "source_failed"
 
 
 class RateUnavailable(Unavailable):

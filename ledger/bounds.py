@@ -7,6 +7,7 @@ an error of the caller and leaves no trace.
 from ledger.accounts import split_account_id
 from ledger.commands import Command, Group, Hold, OpenAccount, Post, Settle
 from ledger.errors import InvalidCommand
+from ledger.money import AMOUNT_END
 
 COMMANDS_MAX = 10_000
 """Commands of a group."""
@@ -53,6 +54,13 @@ def _check_entry(command: Post | Hold) -> None:
     _check_owing_nothing(command)
     for charge in command.charges:
         _check_text("counter", charge.counter, most=TEXT_MAX)
+    if type(command) is Post and command.bounds:
+        if len(command.bounds) > POSTINGS_MAX:
+            raise InvalidCommand(f"a command names at most {POSTINGS_MAX} bounds of accounts")
+        for bound in command.bounds:
+            split_account_id(bound.account)
+            if any(end is not None and not -AMOUNT_END < end < AMOUNT_END for end in (bound.least, bound.most)):
+                raise InvalidCommand("a bound is a whole number nearer to zero than 2^256")
     if type(command) is Hold and any(p.debit_rest or p.credit_rest for p in command.postings):
         raise InvalidCommand("a hold's postings name both accounts; only an entry may leave a rest")
 

@@ -86,6 +86,17 @@ class Charge(msgspec.Struct, frozen=True, gc=False):
     cap: int
 
 
+class Bound(msgspec.Struct, frozen=True, gc=False):
+    """What an account may come to: after the entry its posted balance is from `least` to `most` smallest units.
+
+    None: no bound on that side. What is outside already may come nearer, but go no further.
+    """
+
+    account: str
+    least: int | None = None
+    most: int | None = None
+
+
 class _Common(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     id: str
     subject: str | None = None
@@ -138,13 +149,14 @@ class Post(_Common, frozen=True, kw_only=True, gc=False):
 
     `covered` holds every debited account to what it has, also one without a limit of its own: for people's moves out
     of accounts that only evidence may overdraw. `owing_nothing` names accounts none of which may be below zero; one
-    that was never opened isn't.
+    that was never opened isn't. `bounds` aren't set where there are none: what is unset isn't part of the content.
     """
 
     postings: tuple[Posting, ...]
     covered: bool = False
     charges: tuple[Charge, ...] = ()
     owing_nothing: tuple[str, ...] = ()
+    bounds: tuple[Bound, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Hold(_Common, frozen=True, kw_only=True, gc=False):

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from ledger.accounts import Account, new_account
 from ledger.canonical import command_content, kind_of
 from ledger.commands import (
+    Bound,
     Charge,
     CloseAccount,
     ClosePeriod,
@@ -273,8 +274,10 @@ def _post(state: State, command: Post) -> tuple[Line, ...]:
     _check_owing_nothing(state, command.owing_nothing)
     _charge(state, command.charges)
     before = _available_before(state, command.postings, every_account=command.covered)
+    bounds = [(bound, _balance(state, bound.account)) for bound in command.bounds or ()]
     lines = [_write(state, LineKind.POSTED, part) for posting in command.postings for part in _split(state, posting)]
     _check_limits(state, before)
+    _check_bounds(state, bounds)
     return tuple(lines)
 
 
@@ -590,6 +593,24 @@ def _check_limits(state: State, before: list[_Before]) -> None:
                 required=earlier.available - available,
                 available=max(0, earlier.available),
             )
+
+
+def _check_bounds(state: State, bounds: Iterable[tuple[Bound, int]]) -> None:
+    """Each with the account's balance before the entry."""
+    for bound, before in bounds:
+        balance = _balance(state, bound.account)
+        if bound.most is not None and balance > bound.most and balance > before:
+            facts = {"required": balance - before, "available": max(0, bound.most - before), "most": bound.most}
+            raise _Refuse(Refused.OUT_OF_BOUNDS, account=bound.account, **facts)
+        if bound.least is not None and balance < bound.least and balance < before:
+            facts = {"required": before - balance, "available": max(0, before - bound.least), "least": bound.least}
+            raise _Refuse(Refused.OUT_OF_BOUNDS, account=bound.account, **facts)
+
+
+def _balance(state: State, account: str) -> int:
+    """The posted balance; 0 for an account that was never opened."""
+    found = state.account(account)
+    return 0 if found is None else found.balance
 
 
 def _known(state: State, account: str) -> Account:

@@ -182,6 +182,8 @@ class Known:
                 self._want_postings(missing, command.postings)
                 if command.owing_nothing:
                     self._want_accounts(missing, command.owing_nothing)
+                if type(command) is Post and command.bounds:
+                    self._want_accounts(missing, [bound.account for bound in command.bounds])
                 for charge in command.charges:
                     self._want_counter(missing, charge.counter)
             case Settle() | Void() | Expire():

@@ -60,6 +60,7 @@ class Refused(StrEnum):
     LIMIT_EXCEEDED = "limit_exceeded"
     AMOUNT_OVERFLOW = "amount_overflow"
     INSUFFICIENT_FUNDS = "insufficient_funds"
+    OUT_OF_BOUNDS = "out_of_bounds"
     GROUP_REFUSED = "group_refused"
 
 

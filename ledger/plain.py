@@ -78,7 +78,9 @@ class _Attempt:
     # One method a kind of command: its lines, or None if it isn't plainly fine
 
     def post(self, command: Post, seq: int) -> tuple[Line, ...] | None:
-        if command.covered or command.charges or not (command.postings and self._owe_nothing(command.owing_nothing)):
+        if command.covered or command.charges or command.bounds:
+            return None
+        if not (command.postings and self._owe_nothing(command.owing_nothing)):
             return None
         lines, debits = [], []
         for posting in command.postings:

@@ -36,7 +36,7 @@ ROUND_SECONDS = 60
 class Worth(Protocol):
     """Knows what gas is worth in an asset; None where no fresh rate tells."""
 
-    def gas_in(self, deployment: Deployment, wei: int) -> int | None:
+    async def gas_in(self, deployment: Deployment, wei: int) -> int | None:
         """So many wei in the deployment's chain units, rounded up."""
         ...
 
@@ -121,7 +121,7 @@ class SweepPlanner:
             all_of_it = Holding(
                 recorded=known.amount, at_final=known.amount, now=known.amount, kept_back=0, oldest_at=known.oldest_at
             )
-            if self._due(deployment, all_of_it, market, now):
+            if await self._due(deployment, all_of_it, market, now):
                 likely.append((own, deployment))
         planned, taken = 0, set[str]()
         for start in range(0, len(likely), self._terms.per_step):
@@ -132,7 +132,7 @@ class SweepPlanner:
                 holding = holdings.get(place)
                 if planned == self._terms.per_step or own.address in taken or holding is None:
                     continue
-                if self._due(deployment, holding, market, now):
+                if await self._due(deployment, holding, market, now):
                     taken.add(own.address)
                     sweep = plan(own, deployment, id=new_id("swp", self._clock, self._entropy), clock=self._clock)
                     async with tx(self._engine) as connection:
@@ -141,11 +141,11 @@ class SweepPlanner:
                 break
         return planned
 
-    def _due(self, deployment: Deployment, holding: Holding, market: Market, now: datetime) -> bool:
+    async def _due(self, deployment: Deployment, holding: Holding, market: Market, now: datetime) -> bool:
         gas = NATIVE_GAS if deployment.contract is None else TOKEN_GAS + NATIVE_GAS
         wei = gas * (market.base_fee + max(market.tip, self._network.tip_floor))
         amount = sweepable(holding) if deployment.contract else native_amount(holding, fee_wei=2 * wei)
-        cost = self._worth.gas_in(deployment, wei)
+        cost = await self._worth.gas_in(deployment, wei)
         return is_due(amount, self._rules[deployment.asset], oldest_at=holding.oldest_at, gas_cost=cost, now=now)
 
     def _is_round(self, at: NetworkStatus, now: datetime) -> bool:

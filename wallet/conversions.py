@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.clock import Clock
@@ -9,24 +10,25 @@ from base.entropy import Entropy
 from base.errors import NotFound
 from base.ids import new_id
 from db.engine import tx
+from exchange.terms import Terms
 from ledger.accounts import house_account, user_account
 from ledger.asking import decide, decided_before
-from ledger.commands import Group, Post, Posting
+from ledger.commands import Bound, Group, Post, Posting
 from ledger.engine import Ledger
 from ledger.errors import RefusedByBook
 from ledger.outcomes import Outcome, Refused
 from ledger.requests import RequestKey
 from ledger.riders import Advance, Insert
 from wallet import conversion_store
-from wallet.errors import ExchangeShort, QuoteExpired, QuoteUsed
-from wallet.quotes import Quotes
+from wallet.errors import QuoteExpired, QuoteUsed
+from wallet.quotes import STOCK, Quotes, exchange_short, exposure_reached
 from wallet.resources import Conversion, QuoteState
 from wallet.tables import conversions, quotes
 
-STOCK = "fx"
-"""Purpose of the exchange's stock: what the treasurer put there is all that can be sold."""
-
 SPREAD = "fx-result"
+"""Purpose of what the exchange earned by spreads."""
+
+FEES = "fees"
 
 
 class Conversions:
@@ -63,10 +65,15 @@ class Conversions:
             buy=found.buy,
             sold=found.sold,
             spread=found.spread,
+            fee=found.fee,
             bought=found.bought,
+            rates=found.rates,
+            reference=found.reference,
+            value=found.value,
+            spread_value=found.spread_value,
             created_at=now,
         )
-        await self._ledger.ensure_open(*(side for p in _postings(conversion) for side in (p.debit, p.credit)))
+        await self._ledger.ensure_open(*(side for p in conversion_postings(conversion) for side in (p.debit, p.credit)))
         (outcome,) = await self._decide(key, conversion)
         if outcome.replayed:
             return replace(await self.get(owner, outcome.subject or ""), replayed=True)
@@ -93,7 +100,7 @@ class Conversions:
         book = self._ledger.book
         values = {name: value for name, value in asdict(conversion).items() if name not in ("id", "replayed")}
         group = Group(
-            (Post(id=key.id, subject=conversion.id, postings=_postings(conversion)),),
+            (conversion_post(key.id, conversion, self._quotes.terms),),
             (
                 Advance(
                     quotes.name,
@@ -108,30 +115,37 @@ class Conversions:
         try:
             return await decide(self._ledger, group)
         except RefusedByBook as refusal:
-            raise _explained(refusal, conversion) from refusal
+            raise explained(refusal, conversion) from refusal
 
 
-def _postings(conversion: Conversion) -> tuple[Posting, ...]:
+def conversion_post(id: str, conversion: Conversion, terms: Terms) -> Post:
+    """The entry of a conversion, which the exchange's exposures bound."""
+    bounds = tuple(
+        Bound(house_account(STOCK, asset), least=exposure.least or None, most=exposure.most)
+        for asset, exposure in terms.exposures.items()
+        if asset in (conversion.sell, conversion.buy)
+    )
+    return Post(id=id, subject=conversion.id, postings=conversion_postings(conversion), bounds=bounds or msgspec.UNSET)
+
+
+def conversion_postings(conversion: Conversion) -> tuple[Posting, ...]:
+    """What is sold goes to the stock and the spread's part of it to the result, the fee to the fees; then the other."""
     seller, buyer = user_account(conversion.owner, conversion.sell), user_account(conversion.owner, conversion.buy)
-    postings = [
-        Posting(seller, house_account(STOCK, conversion.sell), conversion.sell, conversion.sold - conversion.spread)
-    ]
-    if conversion.spread:
-        postings.append(Posting(seller, house_account(SPREAD, conversion.sell), conversion.sell, conversion.spread))
-    postings.append(Posting(house_account(STOCK, conversion.buy), buyer, conversion.buy, conversion.bought))
-    return tuple(postings)
+    sell, buy = conversion.sell, conversion.buy
+    parts = ((STOCK, conversion.sold - conversion.spread), (SPREAD, conversion.spread), (FEES, conversion.fee))
+    given = (Posting(seller, house_account(purpose, sell), sell, amount) for purpose, amount in parts if amount)
+    return (*given, Posting(house_account(STOCK, buy), buyer, buy, conversion.bought))
 
 
-def _explained(refusal: RefusedByBook, conversion: Conversion) -> Exception:
+def explained(refusal: RefusedByBook, conversion: Conversion) -> Exception:
     """The book's refusal in the words of an exchange, where it has some."""
     if refusal.code == Refused.STALE_STATE:
         return QuoteUsed("this quote was converted already; ask for a new one", param="quote")
-    short = house_account(STOCK, conversion.buy)
-    if refusal.code == Refused.INSUFFICIENT_FUNDS and refusal.facts.get("account") == short:
-        return ExchangeShort(
-            f"the exchange has not enough {conversion.buy} now; try a smaller amount or later",
-            asset=conversion.buy,
-            required=refusal.facts.get("required"),
-            available=refusal.facts.get("available"),
-        )
+    sold, short = house_account(STOCK, conversion.sell), house_account(STOCK, conversion.buy)
+    numbers = {name: refusal.facts.get(name) for name in ("required", "available")}
+    account = refusal.facts.get("account")
+    if account == short and refusal.code in (Refused.INSUFFICIENT_FUNDS, Refused.OUT_OF_BOUNDS):
+        return exchange_short(conversion.buy, **numbers)
+    if account == sold and refusal.code == Refused.OUT_OF_BOUNDS:
+        return exposure_reached(conversion.sell, **numbers)
     return refusal

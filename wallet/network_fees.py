@@ -5,7 +5,8 @@ rate, and never more than was promised: the house bears the rest.
 """
 
 from chain.networks import Deployment, to_ledger_units
-from exchange.rates import Rates, Ratio, ratio
+from exchange.rates import Rates
+from exchange.ratios import Ratio, ratio
 from ledger.money import Asset
 from wallet.errors import FeeAboveAccepted
 

@@ -1,6 +1,7 @@
 """Quotes: a price that a user may take for half a minute. What it comes to is `exchange.pricing`'s arithmetic."""
 
 from datetime import timedelta
+from fractions import Fraction
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -10,22 +11,51 @@ from base.entropy import Entropy
 from base.errors import NotFound, Rejected
 from base.ids import new_id
 from db.engine import tx
-from exchange import pricing
-from exchange.rates import Rates
+from exchange import pricing, snapshot_store
+from exchange.errors import ExposureReached, OutsideSizes
+from exchange.position import fine
+from exchange.pricing import Exchange
+from exchange.rates import Rates, RateSource
+from exchange.terms import Terms
+from ledger.accounts import house_account
 from ledger.engine import Ledger
+from ledger.money import Asset, format_amount
 from wallet import conversion_store
+from wallet.errors import ExchangeShort
 from wallet.resources import Quote, QuoteState
 
-QUOTE_SECONDS = 30
-"""How long a quote stands."""
+STOCK = "fx"
+"""Purpose of the exchange's stock: what the treasurer put there is all that can be sold."""
+
+KEPT = timedelta(days=1)
+"""How long a quote that nobody took is kept, and rates by which nothing was converted."""
+
+_PRUNED = 1000
+"""Rows dropped in one step at most."""
 
 
-class RateSource(Protocol):
-    """Where rates come from: a file now, a feed later."""
+class Charging(Protocol):
+    """Who knows the user's tier and what a conversion costs them."""
 
-    def current(self) -> Rates:
-        """The rates now. Raises InvalidRates and RatesTooOld."""
+    async def tier(self, owner: str) -> str | None:
+        """The owner's tier; None where there are none."""
         ...
+
+    async def fee(self, owner: str, asset: Asset, amount: int) -> int:
+        """What converting `amount` of the sold asset costs on top, in smallest units of it."""
+        ...
+
+
+class Nothing:
+    """Charges nothing, whoever it is."""
+
+    async def tier(self, owner: str) -> str | None:
+        """No tiers."""
+        return None
+
+    async def fee(self, owner: str, asset: Asset, amount: int) -> int:
+        """No fee."""
+        return 0
 
 
 class Quotes:
@@ -39,25 +69,29 @@ class Quotes:
         rates: RateSource,
         clock: Clock,
         entropy: Entropy,
-        seconds: int = QUOTE_SECONDS,
+        terms: Terms | None = None,
+        charging: Charging | None = None,
     ) -> None:
         self._engine = engine
         self._ledger = ledger
         self._rates = rates
         self._clock = clock
         self._entropy = entropy
-        self._seconds = seconds
+        self.terms = terms or Terms()
+        self._charging = charging or Nothing()
 
     async def create(
         self, owner: str, *, sell: str, buy: str, sell_amount: int | None = None, buy_amount: int | None = None
     ) -> Quote:
         """A quote for selling `sell_amount`, or for buying `buy_amount`: exactly one of them, in smallest units.
 
-        Raises Rejected (not exactly one amount), UnknownAsset, NoRate, AmountTooSmall, RatesTooOld.
+        Raises Rejected (not exactly one amount), UnknownAsset, NoRate, AmountTooSmall, OutsideSizes, ExchangeShort,
+        ExposureReached, RatesTooOld, RateUnavailable.
         """
         sold_asset, bought_asset = await self._ledger.asset(sell), await self._ledger.asset(buy)
-        rates = self._rates.current()
-        price = rates.price(sold_asset, bought_asset)
+        rates = await self._rates.current()
+        tier = await self._charging.tier(owner)
+        price = rates.price(sold_asset, bought_asset, tier=tier)
         match sell_amount, buy_amount:
             case int(), None:
                 exchange = pricing.sell(price, sell_amount)
@@ -65,6 +99,8 @@ class Quotes:
                 exchange = pricing.buy(price, buy_amount)
             case _:
                 raise Rejected("give either sell_amount or buy_amount", code="one_amount", param="sell_amount")
+        value, spread_value = await self._valued(rates, sold_asset, bought_asset, exchange)
+        await self._check_stock(sell, buy, exchange)
         now = self._clock.now()
         quote = Quote(
             id=new_id("quo", self._clock, self._entropy),
@@ -74,11 +110,18 @@ class Quotes:
             buy=buy,
             sold=exchange.sold,
             spread=exchange.spread,
+            fee=await self._charging.fee(owner, sold_asset, exchange.sold),
             bought=exchange.bought,
             price=price,
+            exact=exchange.exact,
+            lost=exchange.lost,
+            rates=rates.id,
             rates_as_of=rates.as_of,
+            reference=self.terms.reference,
+            value=value,
+            spread_value=spread_value,
             created_at=now,
-            expires_at=now + timedelta(seconds=self._seconds),
+            expires_at=now + self.terms.quote_life,
         )
         async with tx(self._engine) as connection:
             await conversion_store.insert_quote(connection, self._ledger.book, quote)
@@ -91,3 +134,82 @@ class Quotes:
         if found is None or found.owner != owner:
             raise NotFound(f"there is no quote {quote[:40]!r}", param="quote")
         return found
+
+    async def step(self) -> int:
+        """Drop quotes that nobody took and rates by which nothing was converted; how many."""
+        before, book = self._clock.now() - KEPT, self._ledger.book
+        async with tx(self._engine) as connection:
+            dropped = await conversion_store.drop_expired(connection, book, before, limit=_PRUNED)
+            old = await snapshot_store.ids_before(connection, book, before, limit=_PRUNED)
+            unused = sorted(set(old) - await conversion_store.rates_in_use(connection, book, old)) if old else []
+            if unused:
+                await snapshot_store.drop(connection, book, unused)
+        return dropped + len(unused)
+
+    # What a conversion is worth, and whether the exchange wants it
+
+    async def _valued(
+        self, rates: Rates, sold: Asset, bought: Asset, exchange: Exchange
+    ) -> tuple[int | None, int | None]:
+        """What was exchanged and the spread are worth in thousandths of the reference's smallest unit.
+
+        Both sides are worth the same to the house: what one of them says that is in the reference, else the bought.
+        Raises OutsideSizes, NoRate.
+        """
+        if self.terms.reference is None:
+            return None, None
+        reference = await self._ledger.asset(self.terms.reference)
+        self._check_sizes(rates.worth(sold, exchange.sold, reference), reference)
+        if sold.code == reference.code:
+            value = Fraction(exchange.sold - exchange.spread)
+        else:
+            value = rates.worth(bought, exchange.bought, reference)
+        return fine(value), fine(rates.worth(sold, exchange.spread, reference))
+
+    def _check_sizes(self, worth: Fraction, reference: Asset) -> None:
+        least, most = self.terms.value_min, self.terms.value_max
+        if (least is None or worth >= least) and (most is None or worth <= most):
+            return
+        bounds = {"value_min": least, "value_max": most}
+        told = {name: format_amount(bound, reference) for name, bound in bounds.items() if bound is not None}
+        value = format_amount(worth.numerator // worth.denominator, reference)
+        small = least is not None and worth < least
+        raise OutsideSizes(
+            f"this conversion is worth {value} {reference.code}, {'less' if small else 'more'} than one may be",
+            param="sell_amount",
+            value=value,
+            reference=reference.code,
+            **told,
+        )
+
+    async def _check_stock(self, sell: str, buy: str, exchange: Exchange) -> None:
+        """Don't quote what couldn't be converted now. Raises ExchangeShort, ExposureReached."""
+        accounts = await self._ledger.named(house_account(STOCK, sell), house_account(STOCK, buy))
+        given = accounts.get(house_account(STOCK, buy))
+        least = self.terms.exposures[buy].least if buy in self.terms.exposures else 0
+        available = max(0, given.available - least) if given else 0
+        if exchange.bought > available:
+            raise exchange_short(buy, required=exchange.bought, available=available)
+        if sell in self.terms.exposures and (most := self.terms.exposures[sell].most) is not None:
+            held = accounts[house_account(STOCK, sell)].balance if house_account(STOCK, sell) in accounts else 0
+            taken = exchange.sold - exchange.spread
+            if held + taken > most:
+                raise exposure_reached(sell, required=taken, available=max(0, most - held))
+
+
+def exchange_short(asset: str, *, required: object, available: object) -> ExchangeShort:
+    return ExchangeShort(
+        f"the exchange has not enough {asset} now; try a smaller amount or later",
+        asset=asset,
+        required=required,
+        available=available,
+    )
+
+
+def exposure_reached(asset: str, *, required: object, available: object) -> ExposureReached:
+    return ExposureReached(
+        f"the exchange takes no more {asset} than this now; try a smaller amount or later",
+        asset=asset,
+        required=required,
+        available=available,
+    )

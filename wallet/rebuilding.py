@@ -20,7 +20,8 @@ from chain.networks import Deployment, Registry, to_ledger_units
 from chain.rebuilding import JournalPayment
 from chain.signing import Claims
 from db.engine import tx
-from exchange.rates import Ratio
+from exchange.rates import RateSource
+from exchange.ratios import Ratio
 from ledger.accounts import WALLET, house_account, split_account_id, user_account
 from ledger.asking import refusal_of, work
 from ledger.commands import Command, Group, Hold, Post, Posting, SignerEvidence
@@ -33,7 +34,6 @@ from wallet import withdrawal_entries as entries
 from wallet import withdrawal_store
 from wallet.errors import CannotRebuild
 from wallet.network_fees import highest_fee, wei_price
-from wallet.quotes import RateSource
 from wallet.resources import Withdrawal
 from wallet.tables import withdrawals
 from wallet.withdrawal_states import CANCELLABLE, WithdrawalState, catch_up
@@ -253,7 +253,7 @@ class Rebuilding:
             return Ratio(int(num), int(den))
         native = self._registry.by_asset(deployment.network, self._registry.network(deployment.network).native_asset)
         try:
-            rates = None if deployment.asset == native.asset else self._rates.current()
+            rates = None if deployment.asset == native.asset else await self._rates.current()
             assets = await self._ledger.assets()
             return wei_price(native, assets[native.asset], assets[deployment.asset], rates)
         except OnebookError as problem:

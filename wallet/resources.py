@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from exchange.rates import Price, Ratio
+from exchange.pricing import Exact, Price
+from exchange.ratios import Ratio
 from ledger.commands import ChainEvidence
 from wallet.recipients import Recipient, WarningCode
 from wallet.withdrawal_states import WaitingFor, WithdrawalState
@@ -23,7 +24,10 @@ class QuoteState(StrEnum):
 class Quote:
     """`sold` of `sell`, of which `spread` is the house's, buys `bought` of `buy`, once, until `expires_at`.
 
-    Amounts are smallest units; `price` is in smallest units too and before the spread.
+    Amounts are smallest units; `price` is in smallest units too and before the spread. `fee` comes on top of `sold`, in
+    the same asset. `exact`: the amount that was asked for; `lost`: what rounding the other one took, below one unit of
+    it. `rates`: the snapshot or file. `value` and `spread_value`: what was exchanged and the spread are worth, in
+    thousandths of the smallest unit of `reference`, where the exchange has one.
     """
 
     id: str
@@ -33,16 +37,28 @@ class Quote:
     buy: str
     sold: int
     spread: int
+    fee: int
     bought: int
     price: Price
+    exact: Exact
+    lost: Ratio
+    rates: str
     rates_as_of: datetime
+    reference: str | None
+    value: int | None
+    spread_value: int | None
     created_at: datetime
     expires_at: datetime
+
+    @property
+    def total(self) -> int:
+        """All that leaves the user, in smallest units of `sell`."""
+        return self.sold + self.fee
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A quote that was taken. Amounts are smallest units; `spread` is part of `sold`."""
+    """A quote that was taken. Amounts and values are the quote's; `spread` is part of `sold`, `fee` is on top."""
 
     id: str
     owner: str
@@ -51,9 +67,19 @@ class Conversion:
     buy: str
     sold: int
     spread: int
+    fee: int
     bought: int
+    rates: str
+    reference: str | None
+    value: int | None
+    spread_value: int | None
     created_at: datetime
     replayed: bool = False
+
+    @property
+    def total(self) -> int:
+        """All that left the user, in smallest units of `sell`."""
+        return self.sold + self.fee
 
 
 class DepositState(StrEnum):

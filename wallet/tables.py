@@ -30,16 +30,25 @@ quotes = Table(
     Column("buy", Text, nullable=False),
     Column("sold", Amount, nullable=False),
     Column("spread", Amount, nullable=False),
+    Column("fee", Amount, nullable=False, server_default=text("0")),
     Column("bought", Amount, nullable=False),
     Column(
         "price", Text, nullable=False
     ),  # "num/den" in smallest units, exact at any length; never computed with in SQL
+    Column("exact", Text, nullable=False, server_default=text("'sell'")),
+    Column("lost", Text, nullable=False, server_default=text("'0/1'")),  # "num/den" of a smallest unit
+    Column("rates", Text, nullable=False, server_default=text("''")),
     Column("rates_as_of", Instant, nullable=False),
+    Column("reference", Text),
+    Column("value", Amount),  # in thousandths of the reference's smallest unit
+    Column("spread_value", Amount),
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
     CheckConstraint("state IN ('open', 'used')", name="state_known"),
     CheckConstraint("spread < sold AND bought > 0", name="whole"),
     Index("ix_wallet_quotes_owner", "book", "owner", "id"),
+    Index("ix_wallet_quotes_open", "book", "expires_at", postgresql_where=text("state = 'open'")),
+    Index("ix_wallet_quotes_rates", "book", "rates"),
 )
 
 conversions = Table(
@@ -53,9 +62,15 @@ conversions = Table(
     Column("buy", Text, nullable=False),
     Column("sold", Amount, nullable=False),
     Column("spread", Amount, nullable=False),
+    Column("fee", Amount, nullable=False, server_default=text("0")),
     Column("bought", Amount, nullable=False),
+    Column("rates", Text, nullable=False, server_default=text("''")),
+    Column("reference", Text),
+    Column("value", Amount),
+    Column("spread_value", Amount),
     Column("created_at", Instant, nullable=False),
     UniqueConstraint("book", "quote"),
+    Index("ix_wallet_conversions_rates", "book", "rates"),
     Index("ix_wallet_conversions_owner", "book", "owner", "id"),
 )
 

@@ -11,11 +11,11 @@ from chain.fees import FeeEstimate
 from chain.networks import Deployment, Registry, to_chain_units
 from chain.signing import OwnAddress, OwnKey, Role
 from db.engine import tx
-from exchange.rates import Ratio
+from exchange.rates import RateSource
+from exchange.ratios import Ratio
 from ledger.engine import Ledger
 from wallet.errors import AboveMaximum, BelowMinimum, FeesUnknown
 from wallet.network_fees import actual_fee, highest_fee, wei_price
-from wallet.quotes import RateSource
 from wallet.recipient_checks import RecipientChecks
 from wallet.recipients import Recipient, WarningCode
 from wallet.resources import Estimate
@@ -88,7 +88,7 @@ class WithdrawalEstimates:
         cost = await self._cost(deployment, recipient, sender=hot.address, amount=chain_amount)
         native = self._native(network)
         native_asset = await self._ledger.asset(native.asset)
-        rates = None if asset == native.asset else self._rates.current()
+        rates = None if asset == native.asset else await self._rates.current()
         price = wei_price(native, native_asset, known, rates)
         fee = highest_fee(price, cost.highest_wei)
         return Estimate(

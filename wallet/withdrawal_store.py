@@ -16,9 +16,8 @@ from chain.transaction_store import transaction_of
 from chain.transactions import Mined
 from db.given import given
 from db.types import Amount
-from exchange.rates import Ratio
+from exchange.ratios import Ratio, stored
 from wallet.batch_results import LegResult
-from wallet.conversion_store import ratio_text
 from wallet.recipients import WarningCode
 from wallet.resources import Withdrawal
 from wallet.rows import page_of, row_of
@@ -274,7 +273,7 @@ def withdrawal_values(withdrawal: Withdrawal) -> dict[str, object]:
     written = ("fee_price", "accepted")
     names = [column.name for column in withdrawals.columns if column.name not in ("book", "id", *written)]
     values: dict[str, object] = {name: getattr(withdrawal, name) for name in names}
-    return values | {"fee_price": ratio_text(withdrawal.fee_price), "accepted": " ".join(withdrawal.accepted)}
+    return values | {"fee_price": stored(withdrawal.fee_price), "accepted": " ".join(withdrawal.accepted)}
 
 
 def read_withdrawal(row: Row[Any]) -> Withdrawal:

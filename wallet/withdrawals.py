@@ -20,6 +20,7 @@ from chain.payments import Lack, Stalled
 from chain.screening import Screening
 from chain.signing import AddressSource
 from db.engine import tx
+from exchange.rates import RateSource
 from ledger.asking import decide, decided_before
 from ledger.commands import Group, Hold, Post, Void
 from ledger.engine import Ledger
@@ -32,7 +33,6 @@ from wallet import withdrawal_entries as entries
 from wallet import withdrawal_store
 from wallet.errors import NotCancellable, RecipientListed
 from wallet.network_fees import require_accepted_fee
-from wallet.quotes import RateSource
 from wallet.recipient_checks import PayeeReader, RecipientChecks
 from wallet.recipients import Recipient, WarningCode, require_accepted_warnings, telling_nothing_of_others
 from wallet.resources import Estimate, Withdrawal

@@ -39,7 +39,6 @@ from chain.status import network_status
 from chain.token_watch import TokenWatch
 from custody.client import SignerClient
 from db.engine import create_engine, tx
-from exchange.rates_file import RatesFile
 from identity.service import Identity
 from ledger.expiry import HoldExpiry
 from ledger.money import Asset, parse_amount
@@ -85,6 +84,7 @@ from wiring.approving import WithdrawalApprovals
 from wiring.banking import bank_steps, build_bank, build_payout_desk, build_sealing, has_vault
 from wiring.chains import Chains
 from wiring.checks import book_check, database_check, recovery_check
+from wiring.exchange import build_board, build_positions, build_rates, build_terms, feed_client
 from wiring.payout_contracts import contract_on, known_contracts, read_policy_copy
 from wiring.payouts import Payouts
 from wiring.rails import RailServices, build_rails
@@ -105,7 +105,7 @@ Step = Callable[[], Awaitable[int]]
 
 
 ONLY_LOOKING = frozenset(
-    {"journal", "address-pool", "address-check", "follow", "tokens", "coins", "screening", "seals"}
+    {"journal", "address-pool", "address-check", "follow", "tokens", "coins", "screening", "seals", "rates"}
 )
 """Steps that read chain and signer, and write down what they saw. All others wait while payments may be missing."""
 
@@ -210,9 +210,9 @@ def build_services(parts: Parts) -> Services:
     engine, ledger, clock, entropy = parts.engine, parts.ledger, parts.clock, parts.entropy
     settings, registry = parts.settings, parts.registry
     identity = _identity(parts)
-    rates = RatesFile(settings.path(settings.rates), clock=clock)
+    rates = build_rates(settings, engine, clock)
     fees = Fees(settings.transfer_fee_basis_points)
-    quotes = Quotes(engine, ledger=ledger, rates=rates, clock=clock, entropy=entropy)
+    quotes = build_quotes(parts)
     return Services(
         clock=clock,
         entropy=entropy,
@@ -230,6 +230,8 @@ def build_services(parts: Parts) -> Services:
         bulk_transfers=BulkTransfers(ledger=ledger, directory=identity, clock=clock, entropy=entropy, fees=fees),
         holds=Holds(ledger=ledger, directory=identity, clock=clock, entropy=entropy, fees=fees),
         quotes=quotes,
+        exchange=build_positions(parts),
+        rates=rates,
         conversions=Conversions(engine, ledger=ledger, quotes=quotes, clock=clock, entropy=entropy),
         deposit_addresses=DepositAddresses(
             engine, book=settings.book, registry=registry, source=parts.addresses, clock=clock
@@ -262,6 +264,18 @@ def build_services(parts: Parts) -> Services:
         recovery=parts.gate,
         checks={"database": database_check(engine), "book": book_check(ledger), "recovery": recovery_check(parts.gate)},
         public_books=settings.public_books,
+    )
+
+
+def build_quotes(parts: Parts) -> Quotes:
+    """Who quotes prices."""
+    return Quotes(
+        parts.engine,
+        ledger=parts.ledger,
+        rates=build_rates(parts.settings, parts.engine, parts.clock),
+        clock=parts.clock,
+        entropy=parts.entropy,
+        terms=build_terms(parts.settings),
     )
 
 
@@ -403,7 +417,7 @@ async def open_recovering(
             parts.engine,
             ledger=parts.ledger,
             registry=parts.registry,
-            rates=RatesFile(parts.settings.path(parts.settings.rates), clock=parts.clock),
+            rates=build_rates(parts.settings, parts.engine, parts.clock),
             clock=parts.clock,
         )
         batches = BatchRebuilding(
@@ -491,6 +505,10 @@ async def open_steps(
         steps |= bank_steps(parts)
         steps |= _rail_steps(parts)
         steps["receivables"] = Receivables(parts.ledger).step
+        if parts.settings.exchange.sources:
+            steps["rates"] = build_board(parts, await stack.enter_async_context(feed_client())).step
+        steps["quotes"] = build_quotes(parts).step
+        steps["exchange"] = build_positions(parts).step
         if parts.registry.networks:
             steps["deposits"] = _deposits(parts).step
             steps["inflows"] = _inflows(parts).step
@@ -671,7 +689,7 @@ def _withdrawals(
         ledger=parts.ledger,
         registry=parts.registry,
         fees=NetworkFees(parts.nodes, clock=parts.clock),
-        rates=RatesFile(settings.path(settings.rates), clock=parts.clock),
+        rates=build_rates(settings, parts.engine, parts.clock),
         senders=build_senders(parts),
         clock=parts.clock,
         entropy=parts.entropy,

@@ -7,6 +7,8 @@ from base.clock import Clock
 from base.entropy import Entropy
 from chain.restores import Gate
 from chain.senders import Senders
+from exchange.positions import HousePositions
+from exchange.rates import RateSource
 from fiat.bank.service import BankRail
 from fiat.payout_desk import PayoutDesk
 from identity.service import Identity
@@ -64,6 +66,8 @@ class Services:
     holds: Holds
     quotes: Quotes
     conversions: Conversions
+    exchange: HousePositions
+    rates: RateSource
     deposit_addresses: DepositAddresses
     deposits: Deposits
     deposit_reviews: DepositReviews

@@ -37,6 +37,7 @@ from identity.keys import RATE_PER_MINUTE_MAX
 from ledger.errors import InvalidAmount
 from ledger.money import SCALE_MAX, Asset, AssetKind, parse_amount
 from wallet.batch_rules import LEGS_MIN, WAIT_SECONDS, Terms
+from wiring.exchange_settings import ExchangeSettings, exchange_faults
 from wiring.places import Path as Place
 from wiring.places import line_of
 from wiring.rail_settings import RailsSettings
@@ -247,6 +248,7 @@ class Settings(BaseSettings):
     sweeps: SweepSettings = SweepSettings()
     environment: Environment = Environment.LIVE
     rails: RailsSettings = RailsSettings()
+    exchange: ExchangeSettings = ExchangeSettings()
     _file: Path | None = PrivateAttr(None)
     _text: str = PrivateAttr("")
 
@@ -372,6 +374,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             if first != number:
                 here, earlier = settings.where("deployments", number, key), settings.where("deployments", first)
                 yield f"{here}: {what[2] or 'the own coin'} stands on {entry.network} already, at {earlier}"
+    assets = {asset.code: Asset(asset.code, asset.kind, asset.scale) for asset in settings.assets}
+    yield from exchange_faults(settings.exchange, assets, networks, settings.where)
     told: dict[str, int] = {}
     for number, payout in enumerate(settings.payouts):
         if payout.network not in networks:

@@ -9,7 +9,7 @@ from chain.checkpoints import Checkpoint
 from chain.estimates import NetworkFees
 from chain.networks import GWEI, Deployment, Network, Registry, to_chain_units
 from chain.signing import Signer
-from exchange.rates_file import RatesFile
+from exchange.rates import RateSource
 from ledger.money import Asset, parse_amount
 from treasury.holdings import Holdings
 from treasury.refills import Floor, Refills, Unpaid
@@ -19,6 +19,7 @@ from treasury.sweeping import Sweeping
 from treasury.sweeps import Sweeps
 from wallet.deposit_reviews import DepositReviews
 from wallet.network_fees import wei_price
+from wiring.exchange import build_rates
 from wiring.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,18 +29,18 @@ if TYPE_CHECKING:
 class RatedWorth:
     """A `treasury.sweep_planning.Worth` by the rates file."""
 
-    def __init__(self, rates: RatesFile, registry: Registry, assets: dict[str, Asset]) -> None:
+    def __init__(self, rates: RateSource, registry: Registry, assets: dict[str, Asset]) -> None:
         self._rates = rates
         self._registry = registry
         self._assets = assets
 
-    def gas_in(self, deployment: Deployment, wei: int) -> int | None:
+    async def gas_in(self, deployment: Deployment, wei: int) -> int | None:
         """So many wei in the deployment's chain units, rounded up; None where no fresh rate tells."""
         network = self._registry.network(deployment.network)
         native = self._registry.by_asset(network.name, network.native_asset)
         asset = self._assets[deployment.asset]
         try:
-            rates = None if asset.code == native.asset else self._rates.current()
+            rates = None if asset.code == native.asset else await self._rates.current()
             units = wei_price(native, self._assets[native.asset], asset, rates).ceil_of(wei)
         except OnebookError:
             return None
@@ -69,7 +70,7 @@ def build_sweeping(parts: "Parts", network: Network, signer: Signer, checkpoint:
         registry=parts.registry,
         node=node,
         holdings=holdings,
-        worth=RatedWorth(RatesFile(settings.path(settings.rates), clock=parts.clock), parts.registry, assets),
+        worth=RatedWorth(build_rates(settings, parts.engine, parts.clock), parts.registry, assets),
         rules=sweep_rules(settings, parts.registry, network),
         terms=terms,
         clock=parts.clock,

@@ -245,6 +245,27 @@ ROWS = (
         "The exchange sells only the stock that it was given, and that isn't enough now.",
         "Convert less, or try later.",
     ),
+    Problem(
+        "exposure_reached",
+        409,
+        "The exchange takes no more of it",
+        "The exchange bounds how much of an asset it holds, and takes `available` at most now.",
+        "Convert less, or try later.",
+    ),
+    Problem(
+        "outside_sizes",
+        422,
+        "Outside the sizes of a conversion",
+        "One conversion is worth from `value_min` to `value_max` of `reference`; this one is worth `value`.",
+        "Choose another amount.",
+    ),
+    Problem(
+        "rate_unavailable",
+        503,
+        "Rate not known",
+        "The pair's sources are too old, disagree, or moved too far at once; the numbers say which.",
+        "Try again later.",
+    ),
     # Not now
     Problem("unavailable", 503, "Not available now", "A part of the service can't answer now.", "Try again."),
     Problem(

@@ -32,6 +32,13 @@ ROWS = (
         "It would pass a limit: `used` of `cap` is used up already, and `required` was asked for.",
         "Ask for less, or wait until the limit begins anew.",
     ),
+    Problem(
+        "out_of_bounds",
+        409,
+        "Outside an account's bounds",
+        "The account may come to `least` or `most` by such an entry, and no further.",
+        "Ask for `available` at most, or try later.",
+    ),
     Problem("statement_too_long", 422, "Statement too long", "It has more lines than `limit`.", "End it at `until`."),
     Problem("expires_in_past", 422, "Expires in the past", "A hold needs an end in the future.", "Choose a later end."),
     Problem("unknown_hold", 404, "Unknown hold", "No hold has this id.", "GET /v1/holds lists them."),

@@ -15,6 +15,7 @@ from api.idempotency import IdempotencyKey
 from api.paging import Wanted, listing
 from api.parts import Parts, assets_of
 from api.schemas import Asked
+from exchange.ratios import Ratio, ratio
 from identity.scopes import Scope
 from ledger.money import parse_amount
 from wallet.resources import Conversion, Quote
@@ -23,13 +24,26 @@ router = resource("exchange")
 
 
 class QuoteView(TypedDict):
+    """`rate`: one whole `sell` in whole `buy`, a decimal or a fraction `num/den`; both are exact.
+
+    `sell_amount` times `rate`, less `spread_basis_points` of it, is `buy_amount` but for one rounding. `rounding` tells
+    it, as a part of one smallest unit: of `buy` where `exact` is `sell`, of `sell` where it's `buy`.
+    """
+
     id: str
     state: str
     sell: str
     sell_amount: str
     spread: str
+    fee: str
+    total: str
     buy: str
     buy_amount: str
+    exact: str
+    rate: str
+    spread_basis_points: int
+    rounding: str
+    rates: str
     rates_as_of: str
     created_at: str
     expires_at: str
@@ -41,8 +55,11 @@ class ConversionView(TypedDict):
     sell: str
     sell_amount: str
     spread: str
+    fee: str
+    total: str
     buy: str
     buy_amount: str
+    rates: str
     created_at: str
 
 
@@ -66,6 +83,12 @@ class NewConversion(Asked):
     quote: str = Field(max_length=64, examples=["quo_01jd3v00000000000000000000"])
 
 
+def whole_rate(quote: Quote, assets: Assets) -> Ratio:
+    """What one whole sold is worth in whole bought, before the spread."""
+    units = ratio(10 ** assets[quote.sell].scale, 10 ** assets[quote.buy].scale)
+    return quote.price.ratio.times(units)
+
+
 def quote_view(quote: Quote, assets: Assets) -> QuoteView:
     return {
         "id": quote.id,
@@ -73,8 +96,15 @@ def quote_view(quote: Quote, assets: Assets) -> QuoteView:
         "sell": quote.sell,
         "sell_amount": money(quote.sold, quote.sell, assets),
         "spread": money(quote.spread, quote.sell, assets),
+        "fee": money(quote.fee, quote.sell, assets),
+        "total": money(quote.total, quote.sell, assets),
         "buy": quote.buy,
         "buy_amount": money(quote.bought, quote.buy, assets),
+        "exact": quote.exact.value,
+        "rate": str(whole_rate(quote, assets)),
+        "spread_basis_points": quote.price.spread_basis_points,
+        "rounding": str(quote.lost),
+        "rates": quote.rates,
         "rates_as_of": instant(quote.rates_as_of),
         "created_at": instant(quote.created_at),
         "expires_at": instant(quote.expires_at),
@@ -88,8 +118,11 @@ def conversion_view(conversion: Conversion, assets: Assets) -> ConversionView:
         "sell": conversion.sell,
         "sell_amount": money(conversion.sold, conversion.sell, assets),
         "spread": money(conversion.spread, conversion.sell, assets),
+        "fee": money(conversion.fee, conversion.sell, assets),
+        "total": money(conversion.total, conversion.sell, assets),
         "buy": conversion.buy,
         "buy_amount": money(conversion.bought, conversion.buy, assets),
+        "rates": conversion.rates,
         "created_at": instant(conversion.created_at),
     }
 

@@ -358,7 +358,7 @@ async def _addresses(settings: Settings) -> Finding:
 
 def _rates(settings: Settings) -> Finding:
     try:
-        rates = RatesFile(settings.path(settings.rates), clock=SystemClock()).current()
+        rates = RatesFile(settings.path(settings.rates), clock=SystemClock()).load()
     except OnebookError as error:
         return Finding("exchange rates", Verdict.MISSING, error.message)
     return Finding("exchange rates", Verdict.FINE, f"as of {rates.as_of.isoformat()}")

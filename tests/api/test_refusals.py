@@ -14,6 +14,7 @@ from base.clock import ManualClock
 from ledger.accounts import house_account, user_account
 from ledger.asking import decide
 from ledger.commands import (
+    Bound,
     Charge,
     CloseAccount,
     ClosePeriod,
@@ -121,6 +122,10 @@ REFUSALS: list[tuple[Refused, Group, int, str, dict[str, Any]]] = [
     (Refused.INSUFFICIENT_FUNDS,
         post(eur(ALICE, BOB, 70_01)),
         422, "insufficient_funds", {"account": ALICE, "required": "70.01", "available": "70.00", "asset": "EUR"}),
+    (Refused.OUT_OF_BOUNDS,
+        alone(Post(id="c", postings=(eur(ALICE, BOB, 3_00),), bounds=(Bound(BOB, most=-3_00),))),
+        409, "out_of_bounds",
+        {"account": BOB, "required": "3.00", "available": "2.00", "most": "-3.00", "asset": "EUR"}),
     (Refused.GROUP_REFUSED, TWO, 422, "group_refused", {"because": "d"}),
 ]  # fmt: skip
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
+from msgspec import UNSET, UnsetType
 
 from ledger.commands import (
     BankEvidence,
+    Bound,
     ChainEvidence,
     Charge,
     CloseAccount,
@@ -231,9 +233,18 @@ class Writer:
             evidence=chance.choice(EVIDENCE) if chance.random() < 0.08 else None,
             effective_at=self._date() if chance.random() < 0.10 else None,
             owing_nothing=self._owing_nothing(),
+            bounds=self._bounds(),
             subject=f"trf_{name}" if chance.random() < 0.2 else None,
             metadata={"memo": name} if chance.random() < 0.05 else {},
         )
+
+    def _bounds(self) -> tuple[Bound, ...] | UnsetType:
+        """Mostly none; else from about nothing up, up to little, or both."""
+        chance = self.chance
+        if chance.random() < 0.95:
+            return UNSET
+        least, most = chance.choice((None, 0, 5)), chance.choice((None, 10, 40))
+        return (Bound(chance.choice(ACCOUNTS), least, most),)
 
     def _hold(self, name: str) -> Hold:
         chance = self.chance

@@ -281,7 +281,8 @@ class PlainBook:
         refuse(self.wrong_with(command))
         self.charge(command.charges)
         payers = {n for p in command.postings for n in (p.debit, p.debit_rest) if n}
-        return self.within_limits(
+        before = {bound.account: self.balance(bound.account) for bound in command.bounds or ()}
+        lines = self.within_limits(
             [n for n in payers if command.covered or is_limited(n)],
             lambda: [
                 self.move(debit, credit, posting.asset, amount)
@@ -289,6 +290,15 @@ class PlainBook:
                 for debit, credit, amount in self.shares(posting)
             ],
         )
+        now = {name: self.balance(name) for name in before}
+        above = [
+            b for b in command.bounds or () if b.most is not None and now[b.account] > max(b.most, before[b.account])
+        ]
+        below = [
+            b for b in command.bounds or () if b.least is not None and now[b.account] < min(b.least, before[b.account])
+        ]
+        refuse({R.OUT_OF_BOUNDS: bool(above or below)})
+        return lines
 
     def shares(self, p: Posting) -> Iterator[tuple[str, str, int]]:
         """Who gives how much to whom: first those named first, each as far as it goes."""

@@ -15,10 +15,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from msgspec import UNSET
 
 from base.clock import ManualClock
 from ledger.commands import (
     BankEvidence,
+    Bound,
     Charge,
     CloseAccount,
     ClosePeriod,
@@ -53,6 +55,8 @@ parts = st.one_of(
 charges = st.lists(
     st.builds(Charge, st.sampled_from(["limit:1", "limit:2"]), st.integers(0, 3), st.just(6)), max_size=2
 ).map(tuple)
+bounds_of = st.builds(Bound, some_accounts, st.none() | st.integers(-5, 5), st.none() | st.integers(0, 12))
+bounds = st.just(UNSET) | st.lists(bounds_of, min_size=1, max_size=2).map(tuple)
 debtors = st.lists(st.sampled_from((*ACCOUNTS, NOBODY)), max_size=1).map(tuple)
 ago = st.one_of(st.none(), st.none(), st.integers(-1, 5))
 """Seconds before now, or None for now."""
@@ -117,9 +121,10 @@ class Book(RuleBasedStateMachine):
         charges=charges,
         ago=ago,
         debtors=debtors,
+        bounds=bounds,
     )
-    def post(self, entry, evidence, covered, charges, ago, debtors) -> None:
-        more = {"effective_at": self.before(ago), "evidence": evidence, "owing_nothing": debtors}
+    def post(self, entry, evidence, covered, charges, ago, debtors, bounds) -> None:
+        more = {"effective_at": self.before(ago), "evidence": evidence, "owing_nothing": debtors, "bounds": bounds}
         self.submit(alone(Post(id=self.name(), postings=entry, covered=covered, charges=charges, **more)))
 
     @rule(entry=postings(rests=False), seconds=st.one_of(st.none(), st.integers(0, 5)), charges=charges)

@@ -9,6 +9,7 @@ from ledger.bounds import check_group
 from ledger.canonical import kind_of
 from ledger.commands import (
     BankEvidence,
+    Bound,
     Charge,
     CloseAccount,
     ClosePeriod,
@@ -172,6 +173,14 @@ REFUSALS = [
         START,
         R.INSUFFICIENT_FUNDS,
         {"account": BANK, "required": 6, "available": 0},
+    ),
+    (
+        *(post("c", usd(A, FX, 2), bounds=(Bound(FX, most=6),)), START, R.OUT_OF_BOUNDS),
+        {"account": FX, "required": 2, "available": 1, "most": 6},
+    ),
+    (
+        *(post("c", usd(FX, A, 2), bounds=(Bound(FX, least=4),)), START, R.OUT_OF_BOUNDS),
+        {"account": FX, "required": 2, "available": 1, "least": 4},
     ),
     (Reverse(id="c", entry="funding"), START, R.INSUFFICIENT_FUNDS, {"account": A, "required": 10, "available": 2}),
 ]

@@ -11,7 +11,7 @@ from chain.fees import Bid, FeeEstimate
 from chain.networks import Deployment, Network, Registry
 from chain.signing import OwnKey, Role
 from db.engine import tx
-from exchange.rates import parse_rates
+from exchange.rates_file import parse_rates
 from ledger.accounts import house_account, user_account
 from ledger.commands import Post, Posting, alone
 from ledger.memory import MemoryLedger
@@ -65,7 +65,7 @@ rate = "2500.50"
 class FixedRates:
     """Rates from a text, as fresh as the clock."""
 
-    def current(self):
+    async def current(self):
         return parse_rates(RATES)
 
 

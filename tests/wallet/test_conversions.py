@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from fractions import Fraction
 
 import pytest
 
@@ -19,6 +20,7 @@ async def market(house):
     """Alice has 100 USD, the exchange 80 USDC."""
     await fund(house.ledger, user_account(ALICE, "USD"), 100_00, name="alice")
     await fund(house.ledger, house_account("fx", "USDC"), 80_000_000, name="stock")
+    await fund(house.ledger, house_account("fx", "EUR"), 20_00, name="euros")
     return house
 
 
@@ -26,7 +28,8 @@ async def test_both_assets_move_in_one_entry_and_the_spread_is_income(market):
     quote = await market.quotes.create(ALICE, sell="USD", buy="USDC", sell_amount=50_00)
     assert (quote.sold, quote.spread, quote.bought) == (50_00, 0, 50_000_000)
     euro = await market.quotes.create(ALICE, sell="USD", buy="EUR", buy_amount=10_00)
-    assert (euro.sold, euro.spread, euro.bought) == (10_91, 6, 10_00)
+    assert (euro.sold, euro.spread, euro.bought) == (10_90, 5, 10_00)
+    assert 10_00 * Fraction(10842, 10000) / Fraction(9950, 10000) == euro.sold - euro.lost.fraction
     done = await market.conversions.convert(key=key("c"), owner=ALICE, quote=quote.id)
     assert (done.sold, done.bought, done.quote) == (50_00, 50_000_000, quote.id)
     assert await market.balance(user_account(ALICE, "USD")) == 50_00
@@ -74,12 +77,18 @@ async def test_another_users_quote_doesnt_exist(market):
 
 
 async def test_the_exchange_sells_no_more_than_it_has(market):
-    quote = await market.quotes.create(ALICE, sell="USD", buy="USDC", sell_amount=90_00)
+    """It's quoted while the stock lasts; what was sold meanwhile is found under the book's lock."""
+    short = {"asset": "USDC", "required": 90_000_000, "available": 80_000_000}
     with pytest.raises(ExchangeShort) as refused:
-        await market.conversions.convert(key=key("c"), owner=ALICE, quote=quote.id)
-    assert refused.value.facts == {"asset": "USDC", "required": 90_000_000, "available": 80_000_000}
-    assert await market.balance(user_account(ALICE, "USD")) == 100_00
-    assert (await market.quotes.get(ALICE, quote.id)).state == "open"
+        await market.quotes.create(ALICE, sell="USD", buy="USDC", sell_amount=90_00)
+    assert refused.value.facts == short
+    quotes = [await market.quotes.create(ALICE, sell="USD", buy="USDC", sell_amount=45_00) for _ in range(2)]
+    await market.conversions.convert(key=key("c0"), owner=ALICE, quote=quotes[0].id)
+    with pytest.raises(ExchangeShort) as refused:
+        await market.conversions.convert(key=key("c1"), owner=ALICE, quote=quotes[1].id)
+    assert refused.value.facts == short | {"required": 45_000_000, "available": 35_000_000}
+    assert await market.balance(user_account(ALICE, "USD")) == 55_00
+    assert (await market.quotes.get(ALICE, quotes[1].id)).state == "open"
 
 
 async def test_who_has_too_little_is_told_by_the_book(market):

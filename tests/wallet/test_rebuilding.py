@@ -14,7 +14,7 @@ from chain.signing import Claims, OwnKey, Role
 from chain.transaction_states import Kind
 from custody.claims import claims_from
 from db.engine import tx
-from exchange.rates import Ratio
+from exchange.ratios import Ratio
 from ledger.accounts import house_account, user_account
 from ledger.commands import Freeze, FreezeScope, SignerEvidence, alone
 from ledger.errors import RefusedByBook, RequestConflict

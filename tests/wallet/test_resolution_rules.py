@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chain.transaction_states import State
-from exchange.rates import Ratio
+from exchange.ratios import Ratio
 from wallet.errors import ResolutionRefused
 from wallet.resolutions import InBatch, OnChainFindings, SeenPayment, UsedUp, check_returnable, paid_by
 from wallet.resources import Withdrawal

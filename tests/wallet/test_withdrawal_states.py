@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chain.networks import Deployment
-from exchange.rates import parse_rates
+from exchange.rates_file import parse_rates
 from ledger.money import Asset, AssetKind
 from tests.wallet.conftest import RATES
 from wallet.errors import WalletCorrupt

@@ -20,7 +20,8 @@ from chain.senders import Senders
 from chain.signing import OwnKey, Role
 from chain.token_watch import TokenWatch
 from db.engine import tx
-from exchange.rates import Rates, parse_rates
+from exchange.rates import Rates
+from exchange.rates_file import parse_rates
 from ledger.accounts import house_account, user_account
 from ledger.money import Asset, AssetKind
 from ledger.service import PostgresLedger
@@ -50,7 +51,7 @@ UNIT = 10**12
 class TokenRates:
     """A TOK is worth 1,000 USD."""
 
-    def current(self) -> Rates:
+    async def current(self) -> Rates:
         return parse_rates(f'{RATES}\n[[pairs]]\nbase = "TOK"\nquote = "USD"\nrate = "1000"\n')
 
 

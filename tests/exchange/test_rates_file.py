@@ -1,29 +1,17 @@
-"""Rates and prices against independent arithmetic: every rounding is against the user and below one smallest unit."""
+"""The rates file: exact, read again when it changes, refused with its place where it's wrong."""
 
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
-from math import ceil, floor
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from base.clock import ManualClock
-from exchange import pricing
-from exchange.errors import AmountTooSmall, InvalidRates, NoRate, RatesTooOld
-from exchange.rates import Price, parse_rates, ratio
-from exchange.rates_file import RatesFile
-from ledger.errors import InvalidAmount
+from exchange.errors import InvalidRates, NoRate, RatesTooOld
+from exchange.pricing import Price
+from exchange.rates_file import RatesFile, parse_rates
 from ledger.money import Asset, AssetKind
 from tests.wallet.conftest import RATES
-
-prices = st.builds(
-    Price,
-    st.builds(ratio, st.integers(1, 10**20), st.integers(1, 10**20)),
-    st.integers(0, 9_999),
-)
-amounts = st.integers(1, 10**40)
 
 USD, EUR = Asset("USD", AssetKind.FIAT, 2), Asset("EUR", AssetKind.FIAT, 2)
 USDC, ETH = Asset("USDC", AssetKind.STABLECOIN, 6), Asset("ETH", AssetKind.CRYPTO, 18)
@@ -31,38 +19,6 @@ USDC, ETH = Asset("USDC", AssetKind.STABLECOIN, 6), Asset("ETH", AssetKind.CRYPT
 
 def exact(price: Price) -> Fraction:
     return Fraction(price.ratio.num, price.ratio.den)
-
-
-@given(prices, amounts)
-def test_selling_gives_the_exact_value_rounded_down(price, sold):
-    spread = ceil(Fraction(sold * price.spread_basis_points, 10_000))
-    bought = floor((sold - spread) * exact(price))
-    if bought < 1:
-        with pytest.raises(AmountTooSmall):
-            pricing.sell(price, sold)
-    else:
-        assert pricing.sell(price, sold) == pricing.Exchange(sold=sold, spread=spread, bought=bought)
-
-
-@given(prices, amounts)
-def test_buying_takes_the_least_sale_that_gives_it(price, bought):
-    exchange = pricing.buy(price, bought)
-    assert exchange.bought == bought
-    assert exchange.spread == ceil(Fraction(exchange.sold * price.spread_basis_points, 10_000))
-    assert (exchange.sold - exchange.spread) * exact(price) >= bought
-    less = exchange.sold - 1
-    left = less - ceil(Fraction(less * price.spread_basis_points, 10_000))
-    assert left * exact(price) < bought
-
-
-@given(prices, amounts)
-def test_selling_what_buying_asked_gives_at_least_that(price, bought):
-    assert pricing.sell(price, pricing.buy(price, bought).sold).bought >= bought
-
-
-def test_an_exchange_beyond_the_largest_amount_is_refused():
-    with pytest.raises(InvalidAmount):
-        pricing.sell(Price(ratio(10**40, 1), 0), 10**40)
 
 
 def test_a_pair_serves_both_directions_in_smallest_units():
@@ -107,21 +63,21 @@ def test_a_wrong_rates_file_is_refused_with_its_place(old, new, said):
         parse_rates(RATES.replace(old, new, 1))
 
 
-def test_the_file_is_read_again_when_it_changes_and_refused_when_old(tmp_path: Path):
+async def test_the_file_is_read_again_when_it_changes_and_refused_when_old(tmp_path: Path):
     clock = ManualClock(datetime(2026, 1, 1, 12, tzinfo=UTC))
     path = tmp_path / "rates.toml"
     source = RatesFile(path, clock=clock)
     with pytest.raises(InvalidRates, match="can't be read"):
-        source.current()
+        await source.current()
     path.write_text(RATES)
-    assert exact(source.current().price(EUR, USD)) == Fraction(10842, 10000)
+    assert exact((await source.current()).price(EUR, USD)) == Fraction(10842, 10000)
     replacement = tmp_path / "new.toml"
     replacement.write_text(RATES.replace("1.0842", "2"))
     replacement.replace(path)
-    assert exact(source.current().price(EUR, USD)) == 2
+    assert exact((await source.current()).price(EUR, USD)) == 2
     clock.advance(timedelta(days=1))
     with pytest.raises(RatesTooOld) as refused:
-        source.current()
+        await source.current()
     assert refused.value.facts == {"age_seconds": 129_600, "max_age_seconds": 86_400}
 
 

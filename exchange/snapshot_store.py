@@ -1,0 +1,40 @@
+"""SQL of snapshots: what sources said, and what was believed of it."""
+
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from exchange.agreeing import Snapshot
+from exchange.tables import snapshots
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+_decode = msgspec.json.Decoder(Snapshot).decode
+
+
+async def add(connection: AsyncConnection, book: str, snapshot: Snapshot) -> None:
+    row = {"book": book, "id": snapshot.id, "at": snapshot.at, "content": _encode(snapshot)}
+    await connection.execute(insert(snapshots).values(row))
+
+
+async def latest(connection: AsyncConnection, book: str) -> Snapshot | None:
+    query = select(snapshots.c.content).where(snapshots.c.book == book).order_by(snapshots.c.at.desc()).limit(1)
+    found = (await connection.execute(query)).scalar_one_or_none()
+    return None if found is None else _decode(bytes(found))
+
+
+async def load(connection: AsyncConnection, book: str, snapshot: str) -> Snapshot | None:
+    query = select(snapshots.c.content).where(snapshots.c.book == book, snapshots.c.id == snapshot)
+    found = (await connection.execute(query)).scalar_one_or_none()
+    return None if found is None else _decode(bytes(found))
+
+
+async def ids_before(connection: AsyncConnection, book: str, before: datetime, *, limit: int) -> list[str]:
+    """Snapshots older than `before`, oldest first."""
+    query = select(snapshots.c.id).where(snapshots.c.book == book, snapshots.c.at < before)
+    return list((await connection.execute(query.order_by(snapshots.c.at).limit(limit))).scalars())
+
+
+async def drop(connection: AsyncConnection, book: str, ids: list[str]) -> None:
+    await connection.execute(delete(snapshots).where(snapshots.c.book == book, snapshots.c.id.in_(ids)))
