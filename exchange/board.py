@@ -57,6 +57,8 @@ class RateBoard:
         told = zip(self._sources, answers, strict=True)
         readings = [one for found in answers if not isinstance(found, str) for one in found]
         failed = {source.name: found for source, found in told if isinstance(found, str)}
+        if before is not None:  # what a source said last still counts until it's too old
+            readings += [one for one in before.readings if one.source in failed]
         snapshot = take_snapshot(
             new_id("rts", self._clock, self._entropy),
             readings,

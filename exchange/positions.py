@@ -94,6 +94,11 @@ class HousePositions:
             raise waiting
         return taken
 
+    @property
+    def reference(self) -> str | None:
+        """The asset in which costs and results are told."""
+        return self._terms.reference
+
     async def all(self) -> list[Exposed]:
         """Every asset's position, valued at the rates of now."""
         async with tx(self._engine) as connection:

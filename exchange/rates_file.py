@@ -56,6 +56,10 @@ class RatesFile:
             )
         return rates
 
+    async def snapshot(self) -> None:
+        """A file has no readings of several sources."""
+        return
+
     def load(self) -> Rates:
         """The rates in the file, however old. Raises InvalidRates."""
         try:

@@ -8,7 +8,6 @@ from base.entropy import Entropy
 from chain.restores import Gate
 from chain.senders import Senders
 from exchange.positions import HousePositions
-from exchange.rates import RateSource
 from fiat.bank.service import BankRail
 from fiat.payout_desk import PayoutDesk
 from identity.service import Identity
@@ -42,6 +41,7 @@ from wallet.transfers import Transfers
 from wallet.withdrawal_reviews import WithdrawalReviews
 from wallet.withdrawals import Withdrawals
 from wiring.chains import Chains
+from wiring.exchange import Rates
 from wiring.rails import RailServices
 
 Check = Callable[[], Awaitable[str | None]]
@@ -67,7 +67,7 @@ class Services:
     quotes: Quotes
     conversions: Conversions
     exchange: HousePositions
-    rates: RateSource
+    rates: Rates
     deposit_addresses: DepositAddresses
     deposits: Deposits
     deposit_reviews: DepositReviews
