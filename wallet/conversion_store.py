@@ -4,7 +4,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import Row, delete, exists, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange.pricing import Exact, Price
@@ -14,21 +14,34 @@ from wallet.rows import page_of, row_of
 from wallet.tables import conversions, quotes
 
 
+def quote_values(quote: Quote) -> dict[str, object]:
+    """The columns of a quote's row besides book and id. Whether it was taken, its conversion's row says."""
+    kept = (field.name for field in fields(quote) if field.name not in ("id", "state"))
+    values = {name: getattr(quote, name) for name in kept}
+    price = f"{stored(quote.price.ratio)}/{quote.price.spread_basis_points}"
+    return values | {"price": price, "lost": stored(quote.lost), "exact": quote.exact.value}
+
+
+def conversion_values(conversion: Conversion) -> dict[str, object]:
+    """The columns of a conversion's row besides book and id."""
+    kept = (field.name for field in fields(conversion) if field.name not in ("id", "replayed"))
+    return {name: getattr(conversion, name) for name in kept}
+
+
 async def insert_quote(connection: AsyncConnection, book: str, quote: Quote) -> None:
-    values = {field.name: getattr(quote, field.name) for field in fields(quote)}
-    values["price"] = f"{stored(quote.price.ratio)}/{quote.price.spread_basis_points}"
-    values["lost"] = stored(quote.lost)
-    await connection.execute(insert(quotes).values(book=book, **values))
+    await connection.execute(insert(quotes).values(book=book, id=quote.id, **quote_values(quote)))
 
 
 async def load_quote(connection: AsyncConnection, book: str, quote: str) -> Quote | None:
-    row = await row_of(connection, quotes, book, quote)
+    taken = exists().where(conversions.c.book == quotes.c.book, conversions.c.quote == quotes.c.id)
+    query = select(quotes, taken.label("taken")).where(quotes.c.book == book, quotes.c.id == quote)
+    row = (await connection.execute(query)).one_or_none()
     if row is None:
         return None
     num, den, spread = row.price.split("/")
     lost_num, lost_den = row.lost.split("/")
-    values = {field.name: row._mapping[field.name] for field in fields(Quote)}
-    values["state"] = QuoteState(row.state)
+    values = {field.name: row._mapping[field.name] for field in fields(Quote) if field.name != "state"}
+    values["state"] = QuoteState.USED if row.taken else QuoteState.OPEN
     values["price"] = Price(Ratio(int(num), int(den)), int(spread))
     values["exact"] = Exact(row.exact)
     values["lost"] = Ratio(int(lost_num), int(lost_den))
@@ -54,10 +67,11 @@ async def list_conversions(
 
 
 async def drop_expired(connection: AsyncConnection, book: str, before: datetime, *, limit: int) -> int:
-    """Drop open quotes that expired before this; how many."""
+    """Drop quotes that nobody took and that expired before this; how many."""
+    taken = exists().where(conversions.c.book == quotes.c.book, conversions.c.quote == quotes.c.id)
     old = (
         select(quotes.c.id)
-        .where(quotes.c.book == book, quotes.c.state == QuoteState.OPEN, quotes.c.expires_at < before)
+        .where(quotes.c.book == book, quotes.c.expires_at < before, ~taken)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )

@@ -1,28 +1,28 @@
 """Conversions: a quote taken. One entry moves both assets, and the quote is used up in the same tx."""
 
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
+from datetime import datetime
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.clock import Clock
-from base.entropy import Entropy
 from base.errors import NotFound
-from base.ids import new_id
 from db.engine import tx
+from exchange.pricing import Exact
 from exchange.terms import Terms
 from ledger.accounts import house_account, user_account
 from ledger.asking import decide, decided_before
 from ledger.commands import Bound, Group, Post, Posting
 from ledger.engine import Ledger
 from ledger.errors import RefusedByBook
-from ledger.outcomes import Outcome, Refused
+from ledger.outcomes import Refused
 from ledger.requests import RequestKey
-from ledger.riders import Advance, Insert
+from ledger.riders import Insert
 from wallet import conversion_store
-from wallet.errors import QuoteExpired, QuoteUsed
+from wallet.errors import PriceMoved, QuoteExpired, QuoteUsed
 from wallet.quotes import STOCK, Quotes, exchange_short, exposure_reached
-from wallet.resources import Conversion, QuoteState
+from wallet.resources import Conversion, Quote, QuoteState
 from wallet.tables import conversions, quotes
 
 SPREAD = "fx-result"
@@ -34,18 +34,17 @@ FEES = "fees"
 class Conversions:
     """Exchanges a user's assets with the house's stock."""
 
-    def __init__(self, engine: AsyncEngine, *, ledger: Ledger, quotes: Quotes, clock: Clock, entropy: Entropy) -> None:
+    def __init__(self, engine: AsyncEngine, *, ledger: Ledger, quotes: Quotes, clock: Clock) -> None:
         self._engine = engine
         self._ledger = ledger
         self._quotes = quotes
         self._clock = clock
-        self._entropy = entropy
 
     async def convert(self, *, key: RequestKey, owner: str, quote: str) -> Conversion:
         """Take the owner's quote, whole and once.
 
-        Raises NotFound (no such quote of theirs), QuoteExpired, QuoteUsed, ExchangeShort, RequestConflict, and
-        RefusedByBook (`insufficient_funds` of the user's, `frozen`).
+        Raises NotFound (no such quote of theirs), QuoteExpired, QuoteUsed, ExchangeShort, ExposureReached,
+        RequestConflict, and RefusedByBook (`insufficient_funds` of the user's, `frozen`).
         """
         if (first := await decided_before(self._ledger, key)) is not None:
             return replace(await self.get(owner, first.subject or ""), replayed=True)
@@ -57,27 +56,30 @@ class Conversions:
             raise QuoteExpired(
                 "this quote has expired; ask for a new one", param="quote", expired_at=found.expires_at.isoformat()
             )
-        conversion = Conversion(
-            id=new_id("cnv", self._clock, self._entropy),
-            owner=owner,
-            quote=found.id,
-            sell=found.sell,
-            buy=found.buy,
-            sold=found.sold,
-            spread=found.spread,
-            fee=found.fee,
-            bought=found.bought,
-            rates=found.rates,
-            reference=found.reference,
-            value=found.value,
-            spread_value=found.spread_value,
-            created_at=now,
-        )
-        await self._ledger.ensure_open(*(side for p in conversion_postings(conversion) for side in (p.debit, p.credit)))
-        (outcome,) = await self._decide(key, conversion)
-        if outcome.replayed:
-            return replace(await self.get(owner, outcome.subject or ""), replayed=True)
-        return conversion
+        return await self._take(key, conversion_of(found, now))
+
+    async def convert_now(
+        self,
+        *,
+        key: RequestKey,
+        owner: str,
+        sell: str,
+        buy: str,
+        sell_amount: int | None = None,
+        buy_amount: int | None = None,
+        limit: int | None = None,
+    ) -> Conversion:
+        """Convert at the price of now, without asking for it before, as long as it's within `limit`.
+
+        `limit`: the least to be bought for `sell_amount`, or the most to be sold for `buy_amount`, fee and all. Raises
+        what `Quotes.create` and `convert` do, and PriceMoved.
+        """
+        if (first := await decided_before(self._ledger, key)) is not None:
+            return replace(await self.get(owner, first.subject or ""), replayed=True)
+        quote = await self._quotes.draw(owner, sell=sell, buy=buy, sell_amount=sell_amount, buy_amount=buy_amount)
+        require_within(quote, limit)
+        row = Insert(quotes.name, {"book": self._ledger.book, "id": quote.id}, conversion_store.quote_values(quote))
+        return await self._take(key, conversion_of(quote, quote.created_at), row)
 
     async def get(self, owner: str, conversion: str) -> Conversion:
         """The owner's conversion with this id. Raises NotFound, also for somebody else's."""
@@ -96,26 +98,50 @@ class Conversions:
                 connection, self._ledger.book, owner, before=before, after=after, limit=limit
             )
 
-    async def _decide(self, key: RequestKey, conversion: Conversion) -> tuple[Outcome, ...]:
-        book = self._ledger.book
-        values = {name: value for name, value in asdict(conversion).items() if name not in ("id", "replayed")}
-        group = Group(
-            (conversion_post(key.id, conversion, self._quotes.terms),),
-            (
-                Advance(
-                    quotes.name,
-                    {"book": book, "id": conversion.quote},
-                    {"state": QuoteState.OPEN.value},
-                    {"state": QuoteState.USED.value},
-                ),
-                Insert(conversions.name, {"book": book, "id": conversion.id}, values),
-            ),
-            content=key.content,
-        )
+    async def _take(self, key: RequestKey, conversion: Conversion, *rows: Insert) -> Conversion:
+        post = conversion_post(key.id, conversion, self._quotes.terms)
+        await self._ledger.ensure_open(*(side for p in post.postings for side in (p.debit, p.credit)))
+        group = Group((post,), (*rows, conversion_row(self._ledger.book, conversion)), content=key.content)
         try:
-            return await decide(self._ledger, group)
+            (outcome,) = await decide(self._ledger, group)
         except RefusedByBook as refusal:
             raise explained(refusal, conversion) from refusal
+        if outcome.replayed:
+            return replace(await self.get(conversion.owner, outcome.subject or ""), replayed=True)
+        return conversion
+
+
+def conversion_of(quote: Quote, now: datetime) -> Conversion:
+    """What taking a quote comes to. Its id is the quote's own, so that two can't both be kept."""
+    shared = {field.name: getattr(quote, field.name) for field in fields(Conversion) if hasattr(quote, field.name)}
+    return Conversion(**shared | {"id": f"cnv{quote.id[3:]}", "quote": quote.id, "created_at": now})
+
+
+def conversion_row(book: str, conversion: Conversion) -> Insert:
+    """The row that commits with it."""
+    return Insert(conversions.name, {"book": book, "id": conversion.id}, conversion_store.conversion_values(conversion))
+
+
+def require_within(quote: Quote, limit: int | None) -> None:
+    """Raises PriceMoved where the price of now is worse than the owner accepts."""
+    if limit is None:
+        return
+    if quote.exact is Exact.SELL and quote.bought < limit:
+        raise PriceMoved(
+            "this buys less now than you accept",
+            param="buy_at_least",
+            asset=quote.buy,
+            required=limit,
+            available=quote.bought,
+        )
+    if quote.exact is Exact.BUY and quote.total > limit:
+        raise PriceMoved(
+            "this costs more now than you accept",
+            param="sell_at_most",
+            asset=quote.sell,
+            required=quote.total,
+            available=limit,
+        )
 
 
 def conversion_post(id: str, conversion: Conversion, terms: Terms) -> Post:
@@ -139,7 +165,7 @@ def conversion_postings(conversion: Conversion) -> tuple[Posting, ...]:
 
 def explained(refusal: RefusedByBook, conversion: Conversion) -> Exception:
     """The book's refusal in the words of an exchange, where it has some."""
-    if refusal.code == Refused.STALE_STATE:
+    if refusal.code == Refused.DUPLICATE_ROW:
         return QuoteUsed("this quote was converted already; ask for a new one", param="quote")
     sold, short = house_account(STOCK, conversion.sell), house_account(STOCK, conversion.buy)
     numbers = {name: refusal.facts.get(name) for name in ("required", "available")}

@@ -6,6 +6,7 @@ OnebookError
 │   ├── SelfTransfer        sender and recipient are the same user
 │   ├── QuoteExpired        the quote's time is over; ask for a new one
 │   ├── QuoteUsed           the quote was converted already
+│   ├── PriceMoved          the price of now is worse than the request accepts
 │   ├── ExchangeShort       the exchange has not enough of what is bought
 │   ├── OwnAddress          a withdrawal to the house itself, or to its owner's own deposit address
 │   ├── TokenContract       a withdrawal to a token's own contract
@@ -47,6 +48,10 @@ class QuoteExpired(Rejected):
 
 class QuoteUsed(Rejected):
     default_code = "quote_used"
+
+
+class PriceMoved(Rejected):
+    default_code = "price_moved"
 
 
 class ExchangeShort(Rejected):

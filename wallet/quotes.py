@@ -85,6 +85,18 @@ class Quotes:
     ) -> Quote:
         """A quote for selling `sell_amount`, or for buying `buy_amount`: exactly one of them, in smallest units.
 
+        Raises what `draw` does.
+        """
+        quote = await self.draw(owner, sell=sell, buy=buy, sell_amount=sell_amount, buy_amount=buy_amount)
+        async with tx(self._engine) as connection:
+            await conversion_store.insert_quote(connection, self._ledger.book, quote)
+        return quote
+
+    async def draw(
+        self, owner: str, *, sell: str, buy: str, sell_amount: int | None = None, buy_amount: int | None = None
+    ) -> Quote:
+        """The same, kept nowhere yet.
+
         Raises Rejected (not exactly one amount), UnknownAsset, NoRate, AmountTooSmall, OutsideSizes, ExchangeShort,
         ExposureReached, RatesTooOld, RateUnavailable.
         """
@@ -102,7 +114,7 @@ class Quotes:
         value, spread_value = await self._valued(rates, sold_asset, bought_asset, exchange)
         await self._check_stock(sell, buy, exchange)
         now = self._clock.now()
-        quote = Quote(
+        return Quote(
             id=new_id("quo", self._clock, self._entropy),
             owner=owner,
             state=QuoteState.OPEN,
@@ -123,9 +135,6 @@ class Quotes:
             created_at=now,
             expires_at=now + self.terms.quote_life,
         )
-        async with tx(self._engine) as connection:
-            await conversion_store.insert_quote(connection, self._ledger.book, quote)
-        return quote
 
     async def get(self, owner: str, quote: str) -> Quote:
         """The owner's quote with this id. Raises NotFound, also for somebody else's."""

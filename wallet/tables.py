@@ -25,7 +25,6 @@ quotes = Table(
     Column("book", Text, primary_key=True),
     Column("id", Text, primary_key=True),
     Column("owner", Text, nullable=False),
-    Column("state", Text, nullable=False),
     Column("sell", Text, nullable=False),
     Column("buy", Text, nullable=False),
     Column("sold", Amount, nullable=False),
@@ -44,10 +43,9 @@ quotes = Table(
     Column("spread_value", Amount),
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
-    CheckConstraint("state IN ('open', 'used')", name="state_known"),
     CheckConstraint("spread < sold AND bought > 0", name="whole"),
     Index("ix_wallet_quotes_owner", "book", "owner", "id"),
-    Index("ix_wallet_quotes_open", "book", "expires_at", postgresql_where=text("state = 'open'")),
+    Index("ix_wallet_quotes_expiring", "book", "expires_at"),
     Index("ix_wallet_quotes_rates", "book", "rates"),
 )
 

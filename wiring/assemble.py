@@ -232,7 +232,7 @@ def build_services(parts: Parts) -> Services:
         quotes=quotes,
         exchange=build_positions(parts),
         rates=rates,
-        conversions=Conversions(engine, ledger=ledger, quotes=quotes, clock=clock, entropy=entropy),
+        conversions=Conversions(engine, ledger=ledger, quotes=quotes, clock=clock),
         deposit_addresses=DepositAddresses(
             engine, book=settings.book, registry=registry, source=parts.addresses, clock=clock
         ),

@@ -246,6 +246,13 @@ ROWS = (
         "Convert less, or try later.",
     ),
     Problem(
+        "price_moved",
+        409,
+        "The price moved",
+        "At the price of now it buys less, or costs more, than the request accepts.",
+        "Accept another limit, or ask for a quote.",
+    ),
+    Problem(
         "exposure_reached",
         409,
         "The exchange takes no more of it",

@@ -15,6 +15,7 @@ from api.idempotency import IdempotencyKey
 from api.paging import Wanted, listing
 from api.parts import Parts, assets_of
 from api.schemas import Asked
+from base.errors import Rejected
 from exchange.ratios import Ratio, ratio
 from identity.scopes import Scope
 from ledger.money import parse_amount
@@ -78,9 +79,15 @@ class NewQuote(Asked):
 
 
 class NewConversion(Asked):
-    """A quote to take, whole."""
+    """A quote to take, whole; or, without one, what to exchange at the price of now, within what you accept."""
 
-    quote: str = Field(max_length=64, examples=["quo_01jd3v00000000000000000000"])
+    quote: str | None = Field(default=None, max_length=64, examples=["quo_01jd3v00000000000000000000"])
+    sell: AssetCode | None = None
+    buy: AssetCode | None = None
+    sell_amount: AmountText | None = Field(default=None, description="What to give, all but the fee included.")
+    buy_amount: AmountText | None = Field(default=None, description="What to get, exactly.")
+    buy_at_least: AmountText | None = Field(default=None, description="With sell_amount: refused if it buys less.")
+    sell_at_most: AmountText | None = Field(default=None, description="With buy_amount: refused if all costs more.")
 
 
 def whole_rate(quote: Quote, assets: Assets) -> Ratio:
@@ -146,12 +153,51 @@ async def read_quote(parts: Parts, quote: str, user: Annotated[str, owner(Scope.
     return answer(quote_view(await parts.quotes.get(user, quote), await assets_of(parts)))
 
 
-@router.post("/conversions", response_model=ConversionView, status_code=201, summary="Take a quote")
+@router.post(
+    "/conversions",
+    response_model=ConversionView,
+    status_code=201,
+    summary="Take a quote, or convert at the price of now",
+)
 async def create_conversion(
     parts: Parts, key: IdempotencyKey, asked: NewConversion, user: Annotated[str, owner(Scope.CONVERSIONS_WRITE)]
 ) -> Response:
-    done = await parts.conversions.convert(key=key, owner=user, quote=asked.quote)
+    if asked.quote is not None:
+        _require_absent(asked, "sell", "buy", "sell_amount", "buy_amount", "buy_at_least", "sell_at_most")
+        done = await parts.conversions.convert(key=key, owner=user, quote=asked.quote)
+    else:
+        done = await _convert_now(parts, key, asked, user)
     return answer(conversion_view(done, await assets_of(parts)), status=201, replayed=done.replayed)
+
+
+async def _convert_now(parts: Parts, key: IdempotencyKey, asked: NewConversion, user: str) -> Conversion:
+    if asked.sell is None or asked.buy is None:
+        raise Rejected("give a quote, or what to sell and what to buy", code="one_amount", param="quote")
+    _require_absent(asked, "sell_at_most" if asked.sell_amount is not None else "buy_at_least")
+    assets = await assets_of(parts, asked.sell, asked.buy)
+
+    def units(text: str | None, code: str, param: str) -> int | None:
+        return None if text is None else parse_amount(text, assets[code], param=param)
+
+    least, most = (
+        units(asked.buy_at_least, asked.buy, "buy_at_least"),
+        units(asked.sell_at_most, asked.sell, "sell_at_most"),
+    )
+    return await parts.conversions.convert_now(
+        key=key,
+        owner=user,
+        sell=asked.sell,
+        buy=asked.buy,
+        sell_amount=units(asked.sell_amount, asked.sell, "sell_amount"),
+        buy_amount=units(asked.buy_amount, asked.buy, "buy_amount"),
+        limit=least if most is None else most,
+    )
+
+
+def _require_absent(asked: NewConversion, *names: str) -> None:
+    for name in names:
+        if getattr(asked, name) is not None:
+            raise Rejected(f"{name} doesn't go together with what else is asked", code="one_amount", param=name)
 
 
 @router.get("/conversions", response_model=ConversionList, summary="List your conversions")

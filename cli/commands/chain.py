@@ -11,7 +11,7 @@ import typer
 
 from base.entropy import SystemEntropy
 from base.errors import Rejected
-from chain import local, local_blocks
+from chain import local, local_blocks, local_prices
 from chain.local import ChainRecord, LocalChain, NodeKind
 from chain.local_snapshots import Snapshots
 from cli.commands.reanchor import reanchor
@@ -19,7 +19,7 @@ from cli.output import Exit, fail, say, show_json
 from ledger.money import Asset, AssetKind, parse_amount
 
 app = typer.Typer(
-    help="The developer's local chain: up, mine, time, snapshot, reorg, faucet, scenario, status, reanchor.",
+    help="The developer's local chain: up, mine, time, snapshot, reorg, faucet, price, scenario, status, reanchor.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -195,6 +195,25 @@ def faucet(
     units = parse_amount(amount, Asset(asset, AssetKind.CRYPTO, decimals))
     tx_hash = local.faucet(_url(url, folder), address, units, asset)
     say(f"{amount} {asset} to {address} in {tx_hash}")
+
+
+@app.command()
+def price(
+    pair: Annotated[str, typer.Argument(help='Of what in what, such as "ETH/USD".')],
+    amount: Annotated[str, typer.Argument(help='What one whole is worth, such as "2500.50".')],
+    feed: Annotated[str | None, typer.Option(help="The feed's contract; none: a new one is put on the chain.")] = None,
+    url: Url = None,
+    folder: Folder = FOLDER,
+) -> None:
+    """Have a price feed contract tell a price, as Chainlink's aggregators do; for `[[exchange.sources]]` kind chain.
+
+    Example: onebook chain price ETH/USD 2500.50
+    """
+    node, unit = _url(url, folder), Asset("USD", AssetKind.FIAT, local_prices.DECIMALS)
+    answer = parse_amount(amount, unit)
+    contract = feed or local_prices.deploy_feed(node, pair)
+    local_prices.tell_price(node, contract, answer)
+    say(f"{pair} is {amount}, told by the feed {contract}")
 
 
 @app.command()

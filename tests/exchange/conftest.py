@@ -91,7 +91,7 @@ class Exchange:
 
     @property
     def conversions(self) -> Conversions:
-        return Conversions(self.engine, ledger=self.ledger, quotes=self.quotes, clock=self.clock, entropy=self.entropy)
+        return Conversions(self.engine, ledger=self.ledger, quotes=self.quotes, clock=self.clock)
 
     @property
     def positions(self) -> HousePositions:

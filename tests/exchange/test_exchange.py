@@ -14,7 +14,7 @@ from exchange.position import FINE, Position
 from exchange.terms import Agreement, Exposure
 from ledger.accounts import house_account, user_account
 from tests.wallet.conftest import ALICE, BOB, fund, key
-from wallet.errors import ExchangeShort, QuoteExpired, QuoteUsed
+from wallet.errors import ExchangeShort, PriceMoved, QuoteExpired, QuoteUsed
 from wallet.resources import Conversion
 
 pytestmark = pytest.mark.slow
@@ -249,3 +249,21 @@ async def test_a_tiers_users_pay_its_spread(exchange):
     assert done.fee == 7
     assert await exchange.balance(house_account("fees", "USD")) == 7
     assert await exchange.balance(user_account(BOB, "USD")) == 10_000_00 - 1000_07
+
+
+async def test_converting_at_the_price_of_now_is_bounded_by_what_its_owner_accepts(exchange):
+    convert = exchange.conversions.convert_now
+    asked = {"owner": ALICE, "sell": "USD", "buy": "ETH"}
+    worth = ETHER * 995 // 1000
+    with pytest.raises(PriceMoved) as refused:
+        await convert(key=key("a"), sell_amount=2500_00, limit=worth + 1, **asked)
+    assert refused.value.facts == {"asset": "ETH", "required": worth + 1, "available": worth}
+    done = await convert(key=key("b"), sell_amount=2500_00, limit=worth, **asked)
+    assert (done.sold, done.bought) == (2500_00, worth)
+    with pytest.raises(PriceMoved) as refused:
+        await convert(key=key("c"), buy_amount=worth, limit=2499_99, **asked)
+    assert refused.value.facts == {"asset": "USD", "required": 2500_00, "available": 2499_99}
+    assert (await convert(key=key("d"), buy_amount=worth, limit=2500_00, **asked)).sold == 2500_00
+    again = await convert(key=key("b"), sell_amount=2500_00, limit=worth, **asked)
+    assert (again.id, again.replayed) == (done.id, True)
+    assert (await exchange.quotes.get(ALICE, done.quote)).state == "used"

@@ -200,7 +200,7 @@ async def house(database, clock, entropy):
         registry=registry,
         chain=chain,
         quotes=quotes,
-        conversions=Conversions(engine, ledger=ledger, quotes=quotes, clock=clock, entropy=entropy),
+        conversions=Conversions(engine, ledger=ledger, quotes=quotes, clock=clock),
         addresses=DepositAddresses(engine, book=ledger.book, registry=registry, source=source, clock=clock),
         deposits=Deposits(engine, ledger=ledger, registry=registry, clock=clock, entropy=entropy),
         withdrawals=Withdrawals(

@@ -30,6 +30,8 @@ CREATE TABLE exchange_positions (
 """,
     """
 ALTER TABLE wallet_quotes
+    DROP CONSTRAINT ck_wallet_quotes_state_known,
+    DROP COLUMN state,
     ADD COLUMN fee amount NOT NULL DEFAULT 0,
     ADD COLUMN exact text NOT NULL DEFAULT 'sell',
     ADD COLUMN lost text NOT NULL DEFAULT '0/1',
@@ -46,7 +48,7 @@ ALTER TABLE wallet_conversions
     ADD COLUMN value amount,
     ADD COLUMN spread_value amount
 """,
-    "CREATE INDEX ix_wallet_quotes_open ON wallet_quotes (book, expires_at) WHERE state = 'open'",
+    "CREATE INDEX ix_wallet_quotes_expiring ON wallet_quotes (book, expires_at)",
     "CREATE INDEX ix_wallet_quotes_rates ON wallet_quotes (book, rates)",
     "CREATE INDEX ix_wallet_conversions_rates ON wallet_conversions (book, rates)",
 )
