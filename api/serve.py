@@ -47,6 +47,7 @@ async def serve(
             await uvicorn.Server(_config(app, settings, port=port, socket=socket)).serve(sockets=given)
         finally:
             await services.identity.aclose()
+            await services.quotes.aclose()
 
 
 def _config(app: FastAPI, settings: Settings, *, port: int | None, socket: Path | None) -> uvicorn.Config:

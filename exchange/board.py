@@ -89,17 +89,18 @@ class AgreedRates:
         self._book = book
         self._terms = terms
         self._clock = clock
-        self._read: Snapshot | None = None
+        self._known: Rates | None = None
         self._until = clock.now()
 
     async def current(self) -> Rates:
         """The rates now. Raises RatesTooOld where no source was ever asked; single pairs may be unknown."""
         now = self._clock.now()
-        if self._read is None or not now < self._until <= now + CACHED:
-            self._read, self._until = await self.snapshot(), now + CACHED
-        if self._read is None:
-            raise RatesTooOld("no source of rates was asked yet: the worker asks them")
-        return rates_of(self._read, now=now, terms=self._terms)
+        if self._known is None or not now < self._until <= now + CACHED:
+            snapshot = await self.snapshot()
+            if snapshot is None:
+                raise RatesTooOld("no source of rates was asked yet: the worker asks them")
+            self._known, self._until = rates_of(snapshot, now=now, terms=self._terms), now + CACHED
+        return self._known
 
     async def snapshot(self, id: str | None = None) -> Snapshot | None:
         """The newest snapshot, or the one with this id; None where there is none."""

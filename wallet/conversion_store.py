@@ -1,12 +1,16 @@
 """SQL of quotes and conversions."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, exists, insert, select
+import asyncpg
+import msgspec
+from sqlalchemy import Row, delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db.engine import Driver
 from exchange.pricing import Exact, Price
 from exchange.ratios import Ratio, stored
 from wallet.resources import Conversion, Quote, QuoteState
@@ -28,24 +32,58 @@ def conversion_values(conversion: Conversion) -> dict[str, object]:
     return {name: getattr(conversion, name) for name in kept}
 
 
-async def insert_quote(connection: AsyncConnection, book: str, quote: Quote) -> None:
-    await connection.execute(insert(quotes).values(book=book, id=quote.id, **quote_values(quote)))
+async def keep_quotes(connection: Driver, book: str, new: Sequence[Quote]) -> None:
+    """Keep quotes, all in one statement."""
+    rows = [{"book": book, "id": quote.id, **_plain(quote_values(quote))} for quote in new]
+    await connection.execute(_KEEP, msgspec.json.encode(rows).decode())
 
 
-async def load_quote(connection: AsyncConnection, book: str, quote: str) -> Quote | None:
-    taken = exists().where(conversions.c.book == quotes.c.book, conversions.c.quote == quotes.c.id)
-    query = select(quotes, taken.label("taken")).where(quotes.c.book == book, quotes.c.id == quote)
-    row = (await connection.execute(query)).one_or_none()
-    if row is None:
-        return None
-    num, den, spread = row.price.split("/")
-    lost_num, lost_den = row.lost.split("/")
-    values = {field.name: row._mapping[field.name] for field in fields(Quote) if field.name != "state"}
-    values["state"] = QuoteState.USED if row.taken else QuoteState.OPEN
-    values["price"] = Price(Ratio(int(num), int(den)), int(spread))
-    values["exact"] = Exact(row.exact)
-    values["lost"] = Ratio(int(lost_num), int(lost_den))
-    return Quote(**values)
+async def load_quotes(connection: Driver, book: str, ids: Sequence[str]) -> dict[str, Quote]:
+    """Those of these quotes that are kept."""
+    return {row["id"]: _quote(row) for row in await connection.fetch(_LOAD, book, list(ids))}
+
+
+_COLUMNS = ", ".join(field.name for field in fields(Quote) if field.name != "state")
+_KEEP = (
+    f"INSERT INTO wallet_quotes (book, {_COLUMNS})"  # noqa: S608 - columns of ours
+    f" SELECT book, {_COLUMNS} FROM jsonb_populate_recordset(NULL::wallet_quotes, $1::text::jsonb)"
+)
+_LOAD = (
+    "SELECT kept.*, EXISTS (SELECT FROM wallet_conversions AS done"
+    " WHERE done.book = kept.book AND done.quote = kept.id) AS taken FROM unnest($2::text[]) AS wanted(id)"
+    " CROSS JOIN LATERAL (SELECT * FROM wallet_quotes WHERE book = $1 AND id = wanted.id LIMIT 1) AS kept"
+)
+
+
+def _plain(values: Mapping[str, object]) -> dict[str, object]:
+    """Whole numbers as texts, since JSON's readers may round them."""
+    return {name: str(value) if type(value) is int else value for name, value in values.items()}
+
+
+def _quote(row: asyncpg.Record) -> Quote:
+    num, den, spread = row["price"].split("/")
+    lost_num, lost_den = row["lost"].split("/")
+    return Quote(
+        id=row["id"],
+        owner=row["owner"],
+        state=QuoteState.USED if row["taken"] else QuoteState.OPEN,
+        sell=row["sell"],
+        buy=row["buy"],
+        sold=int(row["sold"]),
+        spread=int(row["spread"]),
+        fee=int(row["fee"]),
+        bought=int(row["bought"]),
+        price=Price(Ratio(int(num), int(den)), int(spread)),
+        exact=Exact(row["exact"]),
+        lost=Ratio(int(lost_num), int(lost_den)),
+        rates=row["rates"],
+        rates_as_of=row["rates_as_of"],
+        reference=row["reference"],
+        value=None if row["value"] is None else int(row["value"]),
+        spread_value=None if row["spread_value"] is None else int(row["spread_value"]),
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+    )
 
 
 async def load_conversion(connection: AsyncConnection, book: str, conversion: str) -> Conversion | None:

@@ -1,13 +1,13 @@
 """Conversions: a quote taken. One entry moves both assets, and the quote is used up in the same tx."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.clock import Clock
-from base.errors import NotFound
+from base.errors import NotFound, Rejected, Unavailable
 from db.engine import tx
 from exchange.pricing import Exact
 from exchange.terms import Terms
@@ -46,16 +46,14 @@ class Conversions:
         Raises NotFound (no such quote of theirs), QuoteExpired, QuoteUsed, ExchangeShort, ExposureReached,
         RequestConflict, and RefusedByBook (`insufficient_funds` of the user's, `frozen`).
         """
-        if (first := await decided_before(self._ledger, key)) is not None:
-            return replace(await self.get(owner, first.subject or ""), replayed=True)
-        found = await self._quotes.get(owner, quote)
-        now = self._clock.now()
-        if found.state is QuoteState.USED:
-            raise QuoteUsed("this quote was converted already; ask for a new one", param="quote")
-        if now >= found.expires_at:
-            raise QuoteExpired(
-                "this quote has expired; ask for a new one", param="quote", expired_at=found.expires_at.isoformat()
-            )
+        try:
+            found = await self._quotes.get(owner, quote)
+            now = self._clock.now()
+            require_open(found, now)
+        except Rejected:
+            if (first := await decided_before(self._ledger, key)) is not None:
+                return replace(await self.get(owner, first.subject or ""), replayed=True)
+            raise
         return await self._take(key, conversion_of(found, now))
 
     async def convert_now(
@@ -74,10 +72,13 @@ class Conversions:
         `limit`: the least to be bought for `sell_amount`, or the most to be sold for `buy_amount`, fee and all. Raises
         what `Quotes.create` and `convert` do, and PriceMoved.
         """
-        if (first := await decided_before(self._ledger, key)) is not None:
-            return replace(await self.get(owner, first.subject or ""), replayed=True)
-        quote = await self._quotes.draw(owner, sell=sell, buy=buy, sell_amount=sell_amount, buy_amount=buy_amount)
-        require_within(quote, limit)
+        try:
+            quote = await self._quotes.draw(owner, sell=sell, buy=buy, sell_amount=sell_amount, buy_amount=buy_amount)
+            require_within(quote, limit)
+        except (Rejected, Unavailable):
+            if (first := await decided_before(self._ledger, key)) is not None:  # what is in the way arose since
+                return replace(await self.get(owner, first.subject or ""), replayed=True)
+            raise
         row = Insert(quotes.name, {"book": self._ledger.book, "id": quote.id}, conversion_store.quote_values(quote))
         return await self._take(key, conversion_of(quote, quote.created_at), row)
 
@@ -111,10 +112,34 @@ class Conversions:
         return conversion
 
 
+def require_open(quote: Quote, now: datetime) -> None:
+    """Raises QuoteUsed, QuoteExpired."""
+    if quote.state is QuoteState.USED:
+        raise QuoteUsed("this quote was converted already; ask for a new one", param="quote")
+    if now >= quote.expires_at:
+        raise QuoteExpired(
+            "this quote has expired; ask for a new one", param="quote", expired_at=quote.expires_at.isoformat()
+        )
+
+
 def conversion_of(quote: Quote, now: datetime) -> Conversion:
     """What taking a quote comes to. Its id is the quote's own, so that two can't both be kept."""
-    shared = {field.name: getattr(quote, field.name) for field in fields(Conversion) if hasattr(quote, field.name)}
-    return Conversion(**shared | {"id": f"cnv{quote.id[3:]}", "quote": quote.id, "created_at": now})
+    return Conversion(
+        id=f"cnv{quote.id[3:]}",
+        owner=quote.owner,
+        quote=quote.id,
+        sell=quote.sell,
+        buy=quote.buy,
+        sold=quote.sold,
+        spread=quote.spread,
+        fee=quote.fee,
+        bought=quote.bought,
+        rates=quote.rates,
+        reference=quote.reference,
+        value=quote.value,
+        spread_value=quote.spread_value,
+        created_at=now,
+    )
 
 
 def conversion_row(book: str, conversion: Conversion) -> Insert:

@@ -1,5 +1,6 @@
 """Quotes: a price that a user may take for half a minute. What it comes to is `exchange.pricing`'s arithmetic."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from fractions import Fraction
 from typing import Protocol
@@ -10,7 +11,8 @@ from base.clock import Clock
 from base.entropy import Entropy
 from base.errors import NotFound, Rejected
 from base.ids import new_id
-from db.engine import tx
+from db.engine import Driver, tx
+from db.gathering import Gathering
 from exchange import pricing, snapshot_store
 from exchange.errors import ExposureReached, OutsideSizes
 from exchange.position import fine
@@ -79,6 +81,8 @@ class Quotes:
         self._entropy = entropy
         self.terms = terms or Terms()
         self._charging = charging or Nothing()
+        self._new: Gathering[Quote, bool] = Gathering(engine, self._keep)
+        self._kept: Gathering[str, Quote] = Gathering(engine, self._load)
 
     async def create(
         self, owner: str, *, sell: str, buy: str, sell_amount: int | None = None, buy_amount: int | None = None
@@ -88,8 +92,7 @@ class Quotes:
         Raises what `draw` does.
         """
         quote = await self.draw(owner, sell=sell, buy=buy, sell_amount=sell_amount, buy_amount=buy_amount)
-        async with tx(self._engine) as connection:
-            await conversion_store.insert_quote(connection, self._ledger.book, quote)
+        await self._new.ask(quote)
         return quote
 
     async def draw(
@@ -138,8 +141,7 @@ class Quotes:
 
     async def get(self, owner: str, quote: str) -> Quote:
         """The owner's quote with this id. Raises NotFound, also for somebody else's."""
-        async with tx(self._engine) as connection:
-            found = await conversion_store.load_quote(connection, self._ledger.book, quote)
+        found = await self._kept.ask(quote)
         if found is None or found.owner != owner:
             raise NotFound(f"there is no quote {quote[:40]!r}", param="quote")
         return found
@@ -154,6 +156,18 @@ class Quotes:
             if unused:
                 await snapshot_store.drop(connection, book, unused)
         return dropped + len(unused)
+
+    async def aclose(self) -> None:
+        """Let the connections go, once those who wait have their answers."""
+        await self._new.aclose()
+        await self._kept.aclose()
+
+    async def _keep(self, raw: Driver, new: Sequence[Quote]) -> dict[Quote, bool]:
+        await conversion_store.keep_quotes(raw, self._ledger.book, new)
+        return dict.fromkeys(new, True)
+
+    async def _load(self, raw: Driver, ids: Sequence[str]) -> dict[str, Quote]:
+        return await conversion_store.load_quotes(raw, self._ledger.book, ids)
 
     # What a conversion is worth, and whether the exchange wants it
 

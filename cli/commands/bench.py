@@ -19,6 +19,7 @@ AREAS = {
     "chain": "bench.chain",
     "webhooks": "bench.webhooks",
     "fiat": "bench.fiat",
+    "conversions": "bench.conversions",
 }
 """Each area's module, which offers `async def measure(options, progress) -> Report`."""
 
@@ -126,11 +127,11 @@ def fiat(
     only: Only = None,
     record: Record = False,
 ) -> None:
-    """A bank statement of 100,000 lines read, checked, matched and booked; providers' webhooks verified and kept.
+    """A bank statement of 100,000 lines read, matched and booked; webhooks verified and kept; conversions over HTTP.
 
     Example: onebook bench fiat --json
     """
-    _bench(["fiat", "webhooks"], _options(seconds, seed, quick, only), json=json, keep=record)
+    _bench(["fiat", "webhooks", "conversions"], _options(seconds, seed, quick, only), json=json, keep=record)
 
 
 @app.command(name="all")
