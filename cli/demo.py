@@ -19,6 +19,7 @@ from base.clock import SystemClock
 from base.entropy import SystemEntropy
 from base.errors import ConfigError
 from base.files import write_atomically
+from chain import local_prices
 from chain.local import LocalChain, NodeKind
 from chain.signing import OwnKey, Role
 from cli.demo_bank import DemoBank, last_business_day, running_bank
@@ -47,6 +48,33 @@ BLOCK_SECONDS = 1
 SPENDABLE_DEPTH, FINAL_DEPTH = 2, 4
 REPLACE_AFTER_SECONDS = 2
 """Blocks; small, since nothing reorganises a chain of one node but its owner."""
+
+ETHER_PRICE = 3150_25000000
+"""What the demo's price feed contract tells, in its own units; the rates file tells the same."""
+
+EXCHANGE = """
+# Two sources of rates: the rates file, and a price feed contract on the demo's chain.
+[exchange]
+reference = "USD"
+every_seconds = 1
+max_age_seconds = 604800
+value_max = "10000.00"
+
+[[exchange.sources]]
+name = "desk"
+kind = "file"
+path = "rates.toml"
+
+[[exchange.sources]]
+name = "onchain"
+kind = "chain"
+network = "local"
+pairs = [{{ base = "ETH", quote = "USD", contract = "{feed}" }}]
+
+[[exchange.exposures]]
+asset = "USDC"
+least = "100.00"
+"""
 
 QUICK_KEYS = Argon2Cost(memory_kib=8 * 1024, passes=1, lanes=1)
 """The demo's passphrase is random and dies with it, so that stretching it longer would only cost time."""
@@ -148,6 +176,8 @@ def _where_it_runs() -> str:
 def _service(home: Path, chain: LocalChain, rails: DemoRails) -> Iterator[tuple[Supervisor, str]]:
     passphrase = SystemEntropy().draw(32).hex().encode()
     token = chain.tokens["USDC"]
+    feed = local_prices.deploy_feed(chain.url, "ETH/USD")
+    local_prices.tell_price(chain.url, feed, ETHER_PRICE)
     made = install(
         home,
         passphrase=passphrase,
@@ -172,6 +202,7 @@ def _service(home: Path, chain: LocalChain, rails: DemoRails) -> Iterator[tuple[
         bank_folder=Path(BANK_FOLDER),
         environment=Environment.TEST,
         rails=rails.settings(home),
+        exchange=EXCHANGE.format(feed=feed),
     )
     settings = load_settings(made.config)
     with Supervisor(settings, config=made.config, passphrase=passphrase, say=lambda t: say(f"  {t}")) as supervisor:

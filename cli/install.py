@@ -97,10 +97,11 @@ def install(
     bank_folder: Path | None = None,
     environment: Environment = Environment.LIVE,
     rails: Mapping[str, Mapping[str, object]] | None = None,
+    exchange: str = "",
 ) -> Installed:
     """Write a new installation into `home`. Raises ConfigError when one is there already: nothing is overwritten.
 
-    `rails`: each payment provider's settings by its name, as in the file.
+    `rails`: each payment provider's settings by its name, as in the file. `exchange`: TOML of `[exchange]`.
     """
     config = home / CONFIG_NAME
     if config.exists():
@@ -133,6 +134,7 @@ def install(
         bank_folder=bank_folder,
         environment=environment.value,
         rails=rails or {},
+        exchange=exchange,
     )
     return Installed(
         config=config,

@@ -277,10 +277,29 @@ def _deposit_states(person: Person) -> list[str]:
 
 
 def _alice_converts(alice: Person) -> None:
-    _title("Alice exchanges 100.00 EUR for USDC")
-    quote = alice.post("/v1/quotes", {"sell": "EUR", "buy": "USDC", "sell_amount": "100.00"})
-    done = alice.post("/v1/conversions", {"quote": quote["id"]})
-    say(f"  gave {done['sell_amount']} EUR ({done['spread']} of it spread), got {done['buy_amount']} USDC")
+    _title("Alice exchanges 100.00 EUR for USDC, and buys 10.00 EUR back")
+    _until("the rates are known", lambda: _rates_known(alice))
+    for asked in (
+        {"sell": "EUR", "buy": "USDC", "sell_amount": "100.00"},
+        {"sell": "USDC", "buy": "EUR", "buy_amount": "10.00"},
+    ):
+        quote = alice.post("/v1/quotes", asked)
+        sell, buy = quote["sell"], quote["buy"]
+        rounded = buy if quote["exact"] == "sell" else sell
+        say(f"  quoted: {quote['total']} {sell} for {quote['buy_amount']} {buy}, of it fee {quote['fee']} {sell}")
+        say(f"  a {sell} is {quote['rate']} {buy}, less {quote['spread_basis_points']} basis points of spread")
+        say(f"  rounding takes {quote['rounding']} of a smallest unit of {rounded}")
+        done = alice.post("/v1/conversions", {"quote": quote["id"]})
+        say(f"  gave {done['total']} {sell}, got {done['buy_amount']} {buy}")
+
+
+def _rates_known(person: Person) -> bool:
+    """Whether the worker has asked the sources: before, a quote is refused as not available now."""
+    try:
+        person.post("/v1/quotes", {"sell": "EUR", "buy": "USDC", "sell_amount": "1.00"})
+    except StoryStopped:
+        return False
+    return True
 
 
 def _alice_pays_bob(alice: Person, bob: Person) -> None:

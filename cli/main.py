@@ -71,12 +71,13 @@ COMMANDS = {
     "export": Command("cli.commands.exports:export", "Write the book, or a part of it, as it is at one instant."),
     "chain": Command(
         "cli.commands.chain:app",
-        "The developer's local chain: up, mine, time, snapshot, reorg, faucet, scenario, status, reanchor.",
+        "The developer's local chain: up, mine, time, snapshot, reorg, faucet, price, scenario, status, reanchor.",
     ),
     "rails": Command("cli.commands.rails:app", "Payment providers' simulators for developers: sim."),
     "payout": Command(
         "cli.commands.payout:app", "The contract that pays many withdrawals in one transaction: deploy, status."
     ),
+    "exchange": Command("cli.commands.exchange:app", "Rates that are believed, and what the exchange holds and made."),
     "webhooks": Command("cli.commands.webhooks:app", "What payment providers sent: list, show, retry."),
     "config": Command(
         "cli.commands.service:config",

@@ -1,0 +1,73 @@
+"""`onebook exchange`: which rates are believed and why others aren't, and what the house holds and made, over the API."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.api_client import KEY_VARIABLE, api_client, get
+from cli.output import say, show_json, show_table
+from wiring.settings import Settings, find_config, load_settings
+
+app = typer.Typer(
+    help=f"The exchange: rates, positions. Needs a treasury key in {KEY_VARIABLE}.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Api = Annotated[str | None, typer.Option("--api", help="The API's address; else that of the running installation.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@app.command()
+def rates(api: Api = None, config: Config = None, json: Json = False) -> None:
+    """Show what is believed of each pair, what isn't and why, and what every source said last.
+
+    Exit code 2 without a key, 3 if the API doesn't answer or no rates are there.
+
+    Example: onebook exchange rates
+    """
+    with api_client(api, _settings(api, config)) as client:
+        told = get(client, "/v1/treasury/rates")
+    if json:
+        show_json(told)
+        return
+    say(f"Rates {told['id']}, the oldest from {told['as_of']}")
+    columns = ("base", "quote", "rate", "spread_basis_points")
+    show_table("Believed", columns, [[pair[name] for name in columns] for pair in told["pairs"]], right=(2, 3))
+    for doubt in told["unknown"]:
+        facts = ", ".join(f"{name} {fact}" for name, fact in doubt["facts"].items())
+        say(f"not known: {doubt['base']}/{doubt['quote']}, {doubt['doubt']}: {facts}")
+    if told["readings"]:
+        columns = ("source", "base", "quote", "rate", "as_of")
+        show_table("Sources", columns, [[one[name] for name in columns] for one in told["readings"]], right=(3,))
+    for source, why in told["failed"].items():
+        say(f"no answer from {source}: {why}")
+
+
+@app.command()
+def positions(api: Api = None, config: Config = None, json: Json = False) -> None:
+    """Show what the exchange holds of each asset, what it cost, and what was made of it, in the reference asset.
+
+    Exit code 2 without a key, 3 if the API doesn't answer.
+
+    Example: onebook exchange positions --json
+    """
+    with api_client(api, _settings(api, config)) as client:
+        told = get(client, "/v1/treasury/exchange")
+    if json:
+        show_json(told)
+        return
+    if not told["items"]:
+        say("None: nothing is in the exchange's stock, or [exchange] names no reference.")
+        return
+    columns = ("asset", "quantity", "average_cost", "cost", "value", "unrealised", "realised", "earned", "reference")
+    rows = [["" if one[name] is None else one[name] for name in columns] for one in told["items"]]
+    show_table("The exchange's positions", columns, rows, right=range(1, 8))
+
+
+def _settings(api: str | None, config: Path | None) -> Settings | None:
+    return None if api is not None else load_settings(find_config(config))
