@@ -208,10 +208,12 @@ async def adopt_lines(connection: AsyncConnection, book: str, statement: str, nu
     await connection.execute(change.values(statement=statement, number=bindparam("place")), rows)
 
 
-async def add_lines(connection: AsyncConnection, book: str, rows: Sequence[dict[str, object]]) -> None:
-    """Keep lines that no entry goes with."""
-    if rows:
-        await connection.execute(insert(lines).values([{"book": book, **row} for row in rows]).on_conflict_do_nothing())
+async def add_lines(connection: AsyncConnection, book: str, rows: Sequence[dict[str, object]]) -> int:
+    """Keep lines that no entry goes with, unless they are; how many were new."""
+    if not rows:
+        return 0
+    new = insert(lines).values([{"book": book, **row} for row in rows]).on_conflict_do_nothing()
+    return len((await connection.execute(new.returning(lines.c.id))).all())
 
 
 async def load_line(connection: AsyncConnection, vault: Vault, book: str, line: str) -> BankLine | None:

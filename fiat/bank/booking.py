@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from base.clock import Clock
 from base.entropy import Entropy
@@ -54,6 +54,9 @@ KNOWN, AHEAD = "known", "ahead"
 
 _CREDIT_REFUSALS = frozenset({Refused.ACCOUNT_CLOSED, Refused.UNKNOWN_ACCOUNT, Refused.AMOUNT_OVERFLOW})
 """The user's account can't take the money; the bank has it all the same, so it goes to suspense."""
+
+_BOOKED_MEANWHILE = frozenset({Refused.DUPLICATE_ROW, Refused.ID_CONFLICT})
+"""The line's row, or one of its commands, is there already: another process was quicker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ class Booking:
         moving = [one for one in decided if one.match != Unmatched(Reason.ZERO_AMOUNT)]
         tally += await self._note(place, noted)
         await self._ledger.ensure_open(place.bank, suspense_account(place.asset), *_users(moving, place.asset))
-        tally += await self._submit(place, moving)
+        tally += await self._submit(place, moving, statement.kind)
         return tally
 
     # What lines are
@@ -123,10 +126,7 @@ class Booking:
         """Lines that aren't kept yet, and what each does. Known ones that were told ahead become the statement's."""
         async with tx(self._engine) as connection:
             known = await store.known_lines(connection, place.book, [line_id for line_id, _ in lines])
-            if kind is Kind.STATEMENT:
-                ahead = {id for id, told_by in known.items() if told_by is Kind.NOTIFICATION}
-                numbers = {line_id: line.number for line_id, line in lines if line_id in ahead}
-                await store.adopt_lines(connection, place.book, place.statement, numbers)
+            await _adopt(connection, place, lines, known, kind)
             fresh = [(line_id, line) for line_id, line in lines if line_id not in known]
             number = partial(number_of, account)
             readings = [(line_id, line, read_line(line, number_of=number)) for line_id, line in fresh]
@@ -162,9 +162,13 @@ class Booking:
 
     # What becomes of them
 
-    async def _submit(self, place: Place, moving: Sequence[Decided]) -> Counter[str]:
-        """Book the lines. What a user's account can't take, and what lost a race for good, goes to suspense."""
+    async def _submit(self, place: Place, moving: Sequence[Decided], kind: Kind) -> Counter[str]:
+        """Book the lines. What a user's account can't take, and what lost a race for good, goes to suspense.
+
+        What another process has booked since they were looked up is known, whatever it took the line for.
+        """
         tally: Counter[str] = Counter()
+        told_meanwhile: list[tuple[str, StatementLine]] = []
         waiting = list(moving)
         for attempt in range(1, TRIES + 1):
             if not waiting:
@@ -177,6 +181,11 @@ class Booking:
                 refusal = refusal_of(told)
                 if refusal is None:
                     tally += _count(one.match, told)
+                    if told[0].replayed:
+                        told_meanwhile.append((one.line_id, one.line))
+                elif refusal.code in _BOOKED_MEANWHILE and one.line_id in await self._known(place, [one.line_id]):
+                    tally[KNOWN] += 1
+                    told_meanwhile.append((one.line_id, one.line))
                 elif refusal.code in _CREDIT_REFUSALS and isinstance(one.match, Matched | CameBack):
                     again.append(_refused(one))
                 elif refusal.code is Refused.STALE_STATE and isinstance(one.match, PaidOut | CameBack):
@@ -184,7 +193,15 @@ class Booking:
                 else:
                     require_accepted(told)
             waiting = await self._anew(place, again)
+        if told_meanwhile:
+            async with tx(self._engine) as connection:
+                known = await store.known_lines(connection, place.book, [line_id for line_id, _ in told_meanwhile])
+                await _adopt(connection, place, told_meanwhile, known, kind)
         return tally
+
+    async def _known(self, place: Place, ids: Sequence[str]) -> Mapping[str, Kind]:
+        async with tx(self._engine) as connection:
+            return await store.known_lines(connection, place.book, ids)
 
     async def _anew(self, place: Place, again: Sequence[Decided]) -> list[Decided]:
         """Decide once more what raced with another move of the same payout."""
@@ -226,8 +243,22 @@ class Booking:
             for one in noted
         ]
         async with tx(self._engine) as connection:
-            await store.add_lines(connection, place.book, rows)
-        return Counter({LineState.NOTED: len(rows), Reason.ZERO_AMOUNT: len(rows)})
+            added = await store.add_lines(connection, place.book, rows)
+        return Counter({LineState.NOTED: added, Reason.ZERO_AMOUNT: added, KNOWN: len(rows) - added})
+
+
+async def _adopt(
+    connection: AsyncConnection,
+    place: Place,
+    lines: Sequence[tuple[str, StatementLine]],
+    known: Mapping[str, Kind],
+    kind: Kind,
+) -> None:
+    """Those of these lines that a notification told ahead are the statement's from here on."""
+    if kind is not Kind.STATEMENT:
+        return
+    numbers = {line_id: line.number for line_id, line in lines if known.get(line_id) is Kind.NOTIFICATION}
+    await store.adopt_lines(connection, place.book, place.statement, numbers)
 
 
 def in_batches(lines: Iterator[tuple[str, StatementLine]], size: int) -> Iterator[list[tuple[str, StatementLine]]]:
