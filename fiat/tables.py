@@ -221,6 +221,17 @@ payout_batches = Table(
     CheckConstraint("state IN ('prepared', 'submitted', 'unknown', 'rejected')", name="state_known"),
 )
 
+payout_memories = Table(
+    "fiat_payout_memories",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("rail", Text, primary_key=True),
+    Column("identity", Text, nullable=False),  # of a folder's memory; of a provider's payouts, of this database itself
+    Column("through", Instant),  # batches from before need not be in the memory
+    Column("since", Instant),  # since when this database is what it is; null: it always was
+    Column("updated_at", Instant, nullable=False),
+)
+
 bank_messages = Table(
     "fiat_bank_messages",
     metadata,

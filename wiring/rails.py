@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from base.clock import Clock
 from base.entropy import Entropy
 from base.errors import ConfigError
+from chain.incarnation import incarnation
 from fiat.payout_steps import Gathering, PayoutSteps
 from fiat.rails.booking import FeeBearer
 from fiat.rails.desk import Desk, Rails
@@ -17,7 +18,7 @@ from fiat.rails.effects import Effects
 from fiat.rails.inbox import Inbox
 from fiat.rails.methods import PaymentMethods
 from fiat.rails.protocol import Capability, Rail
-from fiat.rails.provider_payouts import PayoutFollowing, ProviderPayouts
+from fiat.rails.provider_payouts import PayoutFollowing, ProviderEnding, ProviderPayouts
 from fiat.rails.refunds import Refunds
 from fiat.rails.sandbox import Sandbox
 from fiat.rails.sandbox_acts import SandboxActs, SandboxDelivery
@@ -48,6 +49,7 @@ class RailServices:
     effects: Effects
     payouts: PayoutFollowing
     outgoing: list[PayoutSteps]
+    ending: ProviderEnding
     acts: SandboxActs | None = None
     delivery: SandboxDelivery | None = None
 
@@ -104,6 +106,7 @@ def services_of(
             payouts=payouts.hear,
         ),
         payouts=payouts,
+        ending=ProviderEnding(desk, payouts, here=incarnation),
         outgoing=[
             payout_steps(desk, rail) for rail in desk.rails.all.values() if Capability.PAYOUT in rail.capabilities
         ],

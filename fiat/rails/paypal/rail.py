@@ -21,7 +21,7 @@ from urllib.parse import quote
 import httpx
 
 from base.clock import Clock
-from fiat.rails.errors import Declined, EffectUnknown, NotCapable, RefusedByProvider
+from fiat.rails.errors import Declined, EffectUnknown, NotCapable, OrderForgotten, RefusedByProvider
 from fiat.rails.paypal import payouts
 from fiat.rails.paypal.account import PayPalAccount
 from fiat.rails.paypal.certificates import Certificates
@@ -264,7 +264,7 @@ class PayPal:
             if found.reference == order.reference:
                 return found
         if not still_known(order.reference, PAYMENT_KEY, self._clock.now()):
-            raise EffectUnknown(f"PayPal forgot the key of refund {order.reference}; look for it at its pages")
+            raise OrderForgotten(f"PayPal forgot the key of refund {order.reference}; look for it at its pages")
         try:
             return await self._refund(order)
         except Refusal as refusal:
@@ -310,7 +310,7 @@ class PayPal:
     @_one_call
     async def recover_payout(self, order: PayoutOrder) -> PayoutTruth | None:
         if not still_known(order.reference, PAYOUT_KEY, self._clock.now()):
-            raise EffectUnknown(f"PayPal forgot the batch of payout {order.reference}; look for it at its pages")
+            raise OrderForgotten(f"PayPal forgot the batch of payout {order.reference}; look for it at its pages")
         try:
             made = await self._pay_out(order)
         except Refusal as refusal:
