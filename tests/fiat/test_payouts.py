@@ -257,6 +257,37 @@ async def test_a_duplicate_told_at_any_level_releases_nothing(rail, desk, steps,
     assert await available(ledger) == 100_00 - 10_25
 
 
+@pytest.mark.parametrize("group", ["", "<GrpSts>PART</GrpSts>", "<GrpSts>ACCP</GrpSts>"])
+@pytest.mark.parametrize("named", [False, True])
+async def test_a_rejected_batch_rejects_each_of_its_payments_named_or_not(rail, desk, steps, ledger, group, named):
+    await fund(rail, 100_00)
+    ids = [(await ask(desk, 10_00, str(n))).id for n in range(3)]
+    await steps.step()
+    (batch,) = await desk.batches()
+    first = await desk.get(ADA, ids[0])
+    rows = f"<TxInfAndSts><OrgnlEndToEndId>{first.end_to_end_id}</OrgnlEndToEndId></TxInfAndSts>" if named else ""
+    of_batch = "<PmtInfSts>RJCT</PmtInfSts>" + why("FF01")
+    body = PAIN002.format(batch=batch.message_id, group=group, of_batch=of_batch, rows=rows).encode()
+    receipt = await rail.import_statement(body, filename="status.xml")
+    assert (receipt.messages[0].rejected, receipt.warnings) == (3, ())
+    found = [await desk.get(ADA, id) for id in ids]
+    assert {(one.state, one.reason) for one in found} == {(_S.REJECTED, "FF01")}
+    assert await available(ledger) == 100_00
+
+
+async def test_a_report_that_tells_one_batch_in_two_ways_is_refused(rail, desk, steps, ledger):
+    await fund(rail, 100_00)
+    await ask(desk, 10_00)
+    await steps.step()
+    (batch,) = await desk.batches()
+    again = f"</OrgnlPmtInfAndSts><OrgnlPmtInfAndSts><OrgnlPmtInfId>{batch.message_id}</OrgnlPmtInfId>"
+    both = f"<PmtInfSts>ACCP</PmtInfSts>{again}<PmtInfSts>RJCT</PmtInfSts>"
+    body = PAIN002.format(batch=batch.message_id, group="", of_batch=both, rows="").encode()
+    with pytest.raises(StatementDisagrees, match="accepted and as rejected"):
+        await rail.import_statement(body, filename="status.xml")
+    assert await available(ledger) == 100_00 - 10_25
+
+
 async def test_a_report_cannot_reject_what_a_provider_pays(rail, desk, steps, ledger, database):
     await fund(rail, 100_00)
     await ask(desk, 10_00)
