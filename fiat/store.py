@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from fiat.bank.lines import Direction, Kind
 from fiat.bank.matching import Reason
 from fiat.bank.records import BankLine, ClosingBalance, LineState
+from fiat.bank.retelling import Day, Neighbours
 from fiat.personal import Vault
 from fiat.tables import bank_messages, lines, references, statements, virtual_ibans
 
@@ -79,11 +80,12 @@ async def add_statement(connection: AsyncConnection, book: str, row: StatementRo
 
 
 async def told_before(connection: AsyncConnection, book: str, row: StatementRow) -> bool:
-    """Whether this statement, by its name and balances, was wholly imported from another file."""
-    same = [statements.c[name] == getattr(row, name) for name in ("account", "bank_id", "opening", "closing")]
+    """Whether this statement, by its balances and its name or number, was wholly imported from another file."""
+    same = [statements.c[name] == getattr(row, name) for name in ("account", "opening", "closing")]
     query = select(statements.c.id).where(
         statements.c.book == book,
         *same,
+        or_(statements.c.bank_id == row.bank_id, statements.c.sequence == row.sequence),
         statements.c.closing_on == row.closing_on,
         statements.c.id != row.id,
         statements.c.imported_at.is_not(None),
@@ -123,19 +125,27 @@ async def finish_statement(connection: AsyncConnection, book: str, row: Statemen
         return None
     came_in = case((lines.c.direction == Direction.CREDIT.value, lines.c.amount), else_=-lines.c.amount)
     brought = select(func.coalesce(func.sum(came_in), 0)).where(lines.c.book == book, lines.c.statement == row.id)
-    earlier = (
-        _latest_first(book, row.account)
-        .where(statements.c.id != row.id)
-        .where(
-            tuple_(statements.c.closing_on, func.coalesce(statements.c.sequence, 0), statements.c.received_at)
-            <= tuple_(literal(row.closing_on), literal(row.sequence or 0), literal(row.received_at))
-        )
-    )
-    previous = (await connection.execute(earlier.limit(1))).one_or_none()
     moved = int((await connection.execute(brought)).scalar_one())
-    gap = row.closing - (previous.closing if previous else 0) - moved
+    gap = row.closing - ((await neighbours(connection, book, row)).closing_before or 0) - moved
     await connection.execute(update(statements).where(is_it).values(imported_at=now, gap=gap))
     return gap
+
+
+async def neighbours(connection: AsyncConnection, book: str, row: StatementRow) -> Neighbours:
+    """What stands before and behind a statement, of those that were wholly imported."""
+    place = (statements.c.closing_on, func.coalesce(statements.c.sequence, 0), statements.c.received_at)
+    here = (literal(row.closing_on), literal(row.sequence or 0), literal(row.received_at))
+    others = _latest_first(book, row.account).where(statements.c.id != row.id)
+    before = (await connection.execute(others.where(tuple_(*place) <= tuple_(*here)).limit(1))).one_or_none()
+    behind = others.where(tuple_(*place) > tuple_(*here)).order_by(None).order_by(*place, statements.c.id)
+    after = (await connection.execute(behind.limit(1))).one_or_none()
+    return Neighbours(closing_before=before.closing if before else None, opening_after=after.opening if after else None)
+
+
+async def closed_through(connection: AsyncConnection, book: str, account: str) -> date | None:
+    """The last day that a statement of the account has told."""
+    latest = (await connection.execute(_latest_first(book, account).limit(1))).one_or_none()
+    return latest.closing_on if latest else None
 
 
 async def latest_statement(connection: AsyncConnection, book: str, account: str) -> ClosingBalance | None:
@@ -197,6 +207,35 @@ async def known_lines(connection: AsyncConnection, book: str, ids: Sequence[str]
     told_by = select(statements.c.kind).where(teller).limit(1).lateral("told_by")
     query = select(wanted.c.id, told_by.c.kind).select_from(wanted, kept, told_by)
     return {row.id: Kind(row.kind) for row in await connection.execute(query)}
+
+
+async def told_lines(connection: AsyncConnection, book: str, ids: Sequence[str]) -> dict[str, tuple[Kind, str]]:
+    """Those of these lines that are kept, with what told of them last, and its id."""
+    query = (
+        select(lines.c.id, lines.c.statement, statements.c.kind)
+        .join(statements, (statements.c.book == lines.c.book) & (statements.c.id == lines.c.statement))
+        .where(lines.c.book == book, lines.c.id == func.any(bindparam("ids", list(ids), ARRAY(Text))))
+    )
+    return {row.id: (Kind(row.kind), row.statement) for row in await connection.execute(query)}
+
+
+async def count_by_day(
+    connection: AsyncConnection, book: str, account: str, first: date, last: date
+) -> dict[tuple[Day, Kind], int]:
+    """How many lines of the account are kept, by day of booking, side, and what told of them; none over nothing."""
+    query = (
+        select(lines.c.booked_on, lines.c.direction, statements.c.kind, func.count())
+        .join(statements, (statements.c.book == lines.c.book) & (statements.c.id == lines.c.statement))
+        .where(
+            lines.c.book == book,
+            lines.c.account == account,
+            lines.c.booked_on.between(first, last),
+            lines.c.amount > 0,
+        )
+        .group_by(lines.c.booked_on, lines.c.direction, statements.c.kind)
+    )
+    rows = await connection.execute(query)
+    return {((day, Direction(side)), Kind(kind)): count for day, side, kind, count in rows}
 
 
 async def adopt_lines(connection: AsyncConnection, book: str, statement: str, numbers: Mapping[str, int]) -> None:

@@ -35,6 +35,7 @@ from fiat.bank.matching import (
     read_line,
 )
 from fiat.bank.records import BankAccount, LineState
+from fiat.bank.retelling import Day
 from fiat.bank.virtual import number_of
 from fiat.payouts import Payout, PayoutState
 from fiat.personal import Vault
@@ -100,16 +101,25 @@ class Booking:
         )
 
     async def book(
-        self, statement: store.StatementRow, account: BankAccount, lines: Sequence[tuple[str, StatementLine]]
+        self,
+        statement: store.StatementRow,
+        account: BankAccount,
+        lines: Sequence[tuple[str, StatementLine]],
+        *,
+        doubtful: frozenset[Day] = frozenset(),
     ) -> Counter[str]:
-        """Book those of these lines that the book doesn't have; count what became of each."""
+        """Book those of these lines that the book doesn't have; count what became of each.
+
+        `doubtful`: days and sides of which a notification may have told the same money: what is a user's waits then.
+        """
         place = self.place(statement)
         tally: Counter[str] = Counter()
         if statement.kind is Kind.NOTIFICATION:
-            firm = [(line_id, line) for line_id, line in lines if line.firm]
-            tally[AHEAD] = len(lines) - len(firm)  # not surely the line that the statement will bring: waits for it
-            lines = firm
+            told = await self._ahead_of_statements(place, lines)
+            tally[AHEAD] = len(lines) - len(told)  # not surely the line that the statement will bring: waits for it
+            lines = told
         fresh, decided = await self._decide(place, account, lines, statement.kind)
+        decided = [_if_sure(one, doubtful) for one in decided]
         tally[KNOWN] = len(lines) - len(fresh)
         noted = [one for one in decided if one.match == Unmatched(Reason.ZERO_AMOUNT)]
         moving = [one for one in decided if one.match != Unmatched(Reason.ZERO_AMOUNT)]
@@ -119,6 +129,21 @@ class Booking:
         return tally
 
     # What lines are
+
+    async def _ahead_of_statements(
+        self, place: Place, lines: Sequence[tuple[str, StatementLine]]
+    ) -> list[tuple[str, StatementLine]]:
+        """What a notification may book: firm lines of days that no statement has told. Known ones stay among them.
+
+        A statement has told all of its days, so what is new of them is told in other words, or comes with a later one.
+        """
+        firm = [(line_id, line) for line_id, line in lines if line.firm]
+        async with tx(self._engine) as connection:
+            closed = await store.closed_through(connection, place.book, place.account)
+            past = [line_id for line_id, line in firm if closed is not None and line.booked_on <= closed]
+            known = await store.known_lines(connection, place.book, past) if past else {}
+        wait = set(past) - known.keys()
+        return [(line_id, line) for line_id, line in firm if line_id not in wait]
 
     async def _decide(
         self, place: Place, account: BankAccount, lines: Sequence[tuple[str, StatementLine]], kind: Kind
@@ -293,6 +318,13 @@ def _named_by(match: Match) -> Reading:
             return NamesPayout(payout.id)
         case Matched() | Unmatched():
             raise AssertionError("names no payout")
+
+
+def _if_sure(one: Decided, doubtful: frozenset[Day]) -> Decided:
+    """A user's money of a doubtful day waits for a person; a payout has one effect whatever tells of it."""
+    if isinstance(one.match, Matched) and (one.line.booked_on, one.line.direction) in doubtful:
+        return replace(one, match=Unmatched(Reason.PERHAPS_TOLD), owner=one.match.owner)
+    return one
 
 
 def _refused(one: Decided) -> Decided:

@@ -41,6 +41,7 @@ from fiat.bank.records import (
 )
 from fiat.bank.reporting import Reporting
 from fiat.bank.reports import ReturnReport, StatusReport, read_returns, read_status
+from fiat.bank.retelling import Day, Seen, bounds
 from fiat.bank.spool import LineSpool
 from fiat.bank.virtual import number_digits, require_apart, virtual_iban
 from fiat.bank.xml import MESSAGE_BYTES_MAX, GuardedStream, read_whole, version_of
@@ -200,13 +201,15 @@ class BankRail:
             self._row(account, statement, digest=found.digest, ordinal=ordinal, file=filename)
             for ordinal, (account, statement) in enumerate(sources)
         ]
+        doubtful: list[frozenset[Day]] = []
         for ordinal, (row, (account, _)) in enumerate(zip(rows, sources, strict=True)):
             await self._check_told_alike(row, account, spool, ordinal)
+            doubtful.append(await self._told_elsewhere(row, account, spool, ordinal))
         imported: list[ImportedStatement] = []
         replays = 0
         with bars.bar("booking", sum(statement.lines for statement in found.statements)) as book_on:
             for ordinal, (row, (account, _)) in enumerate(zip(rows, sources, strict=True)):
-                done, replayed = await self._import(row, account, spool, ordinal, book_on)
+                done, replayed = await self._import(row, account, spool, ordinal, book_on, doubtful[ordinal])
                 imported.append(done)
                 replays += replayed
         return StatementReceipt(
@@ -281,10 +284,46 @@ class BankRail:
             altered = next((line for line_id, line in batch if line_id not in known), None)
             if altered is not None:
                 raise StatementDisagrees(
-                    f"statement {row.bank_id} was imported before, with the same balances but without this line",
+                    f"statement {row.bank_id} was imported before, with the same balances but without this line: it's"
+                    " told in other words, and nothing in it is new",
                     file=row.file,
                     line=altered.file_line,
                 )
+
+    async def _told_elsewhere(
+        self, row: store.StatementRow, account: BankAccount, spool: LineSpool, ordinal: int
+    ) -> frozenset[Day]:
+        """Days and sides on which a notification may have told in other words what is new in this statement.
+
+        Raises StatementDisagrees where another statement did: by balances that leave no room for the new lines.
+        """
+        if row.kind is not Kind.STATEMENT or row.closing is None or row.closing_on is None:
+            return frozenset()
+        book = self._ledger.book
+        days = bounds(line.booked_on for line in spool.lines(ordinal))
+        if days is None:
+            return frozenset()
+        async with tx(self._engine) as connection:
+            booked = await store.count_by_day(connection, book, account.name, *days)
+            around = await store.neighbours(connection, book, row)
+        if not booked:
+            return frozenset()
+        seen = Seen()
+        for batch in in_batches(with_ids(account.name, spool.lines(ordinal)), LINES_PER_SUBMIT):
+            async with tx(self._engine) as connection:
+                known = await store.told_lines(connection, book, [line_id for line_id, _ in batch])
+            seen.take(batch, known, statement=row.id)
+        again = seen.told_elsewhere(booked, Kind.STATEMENT)
+        if again and not around.fit(closing=row.closing, moved=seen.moved):
+            day, _ = first = min(again)
+            raise StatementDisagrees(
+                f"an entry of {day} that is new here, while a statement of that day was imported which has others, and"
+                " the balances leave no room for both: it tells the same money in other words. Import only statements"
+                " of later days; is it that one is missing, that one first",
+                file=row.file,
+                line=seen.first[first],
+            )
+        return seen.told_elsewhere(booked, Kind.NOTIFICATION)
 
     async def _import(
         self,
@@ -293,6 +332,7 @@ class BankRail:
         spool: LineSpool,
         ordinal: int,
         book_on: Callable[[int], None],
+        doubtful: frozenset[Day],
     ) -> tuple[ImportedStatement, bool]:
         """What became of the statement, and whether it had been imported from this file before."""
         book = self._ledger.book
@@ -302,7 +342,7 @@ class BankRail:
             return _result(row, Counter({KNOWN: row.lines})), True
         tally: Counter[str] = Counter()
         for batch in in_batches(with_ids(account.name, spool.lines(ordinal)), LINES_PER_SUBMIT):
-            tally += await self._booking.book(row, account, batch)
+            tally += await self._booking.book(row, account, batch, doubtful=doubtful)
             book_on(len(batch))
         async with tx(self._engine) as connection:
             gap = await store.finish_statement(connection, book, row, self._clock.now())
