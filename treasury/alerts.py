@@ -288,8 +288,9 @@ def _differs(settlement: Settlement, asset: Asset) -> Alert:
 
 
 def _late(settlement: Settlement, asset: Asset) -> Alert:
-    amount = f"{format_amount(settlement.amount, asset)} {asset.code}"
-    due = f"was to arrive on {settlement.arrives_on}" if settlement.arrives_on else "is on its way for too long"
+    amount = f"{format_amount(abs(settlement.amount), asset)} {asset.code}"
+    act = "arrive" if settlement.amount > 0 else "be taken from our bank account"
+    due = f"was to {act} on {settlement.arrives_on}" if settlement.arrives_on else "is on its way for too long"
     text = f"{amount} of {settlement.rail}'s settlement {settlement.source} {due}, and no bank line is its money yet"
     return Alert(AlertCode.SETTLEMENT_LATE, Severity.CRITICAL, settlement.id, text, settlement.created_at)
 

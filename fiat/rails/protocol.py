@@ -313,6 +313,8 @@ class SettlementStatus(StrEnum):
 class SettlementTruth:
     """A provider's payout of `amount` of our balance to our bank account. `arrives_on`: expected at the bank.
 
+    Negative: the provider takes it from our bank account, since our balance there was negative.
+
     `descriptor`: what the bank's statement line will say, where the provider tells it.
     """
 

@@ -66,11 +66,11 @@ class SandboxActs:
             return str((await self._sandbox.new_refund(session, found, amount))["id"])
 
     async def settle(self, asset: str) -> str | None:
-        """Pay out what is due to us in `asset`; None where that is nothing. Returns the settlement."""
+        """Pay out what is due in `asset`, or take it from our bank; None where that is nothing. The settlement's id."""
         async with self._record.session() as session:
             entries, sources = await self._due(session, asset)
             amount = sum(entry["net"] for entry in entries)
-            if amount <= 0:
+            if not amount:
                 return None
             made = await session.add(
                 "settlement",

@@ -5,7 +5,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, Table, and_, func, literal_column, or_, select, update
+from sqlalchemy import Row, Select, Table, and_, case, func, literal_column, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -219,14 +219,14 @@ async def load_entries(connection: AsyncConnection, book: str, settlement: str, 
 async def suspended_lines(
     connection: AsyncConnection, vault: Vault, book: str, *, asset: str, amount: int, limit: int
 ) -> list[BankLine]:
-    """Money in of this amount that waits in suspense, the oldest first."""
+    """Money in of this amount that waits in suspense (out, of a negative one), the oldest first."""
     c = lines.c
     query = select(lines).where(
         c.book == book,
         c.state == LineState.SUSPENDED.value,
-        c.direction == Direction.CREDIT.value,
+        c.direction == (Direction.CREDIT if amount > 0 else Direction.DEBIT).value,
         c.asset == asset,
-        c.amount == amount,
+        c.amount == abs(amount),
     )
     found = await connection.execute(query.order_by(c.recorded_at, c.id).limit(limit))
     return [read_line(row, vault) for row in found]
@@ -235,9 +235,14 @@ async def suspended_lines(
 async def lines_of_amounts_on_their_way(
     connection: AsyncConnection, vault: Vault, book: str, *, accounts: Sequence[str], limit: int
 ) -> list[tuple[Settlement, BankLine]]:
-    """Settlements on their way with each line of these accounts, in suspense, that has their asset and amount."""
+    """Settlements on their way with each line of these accounts, in suspense, that has their asset and amount.
+
+    Money in for what the provider paid out to us, money out for what it took (a negative settlement).
+    """
     c = lines.c
-    same = (c.book == settlements.c.book) & (c.asset == settlements.c.asset) & (c.amount == settlements.c.amount)
+    same = (c.book == settlements.c.book) & (c.asset == settlements.c.asset)
+    same &= c.amount == func.abs(settlements.c.amount)
+    side = case((settlements.c.amount > 0, Direction.CREDIT.value), else_=Direction.DEBIT.value)
     query = (
         select(settlements.c.id.label("of"), lines)
         .join(settlements, same)
@@ -245,7 +250,7 @@ async def lines_of_amounts_on_their_way(
             settlements.c.book == book,
             settlements.c.state == literal_column("'sent'"),  # not bound: the index has no others
             c.state == literal_column("'suspended'"),
-            c.direction == Direction.CREDIT.value,
+            c.direction == side,
             c.account.in_(accounts),
         )
         .limit(limit)
