@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from fiat.bank.lines import Direction, Kind
 from fiat.bank.matching import Reason
 from fiat.bank.records import BankLine, ClosingBalance, LineState
-from fiat.bank.retelling import Day, Neighbours
+from fiat.bank.retelling import Day, Neighbours, Told
 from fiat.personal import Vault
 from fiat.tables import bank_messages, lines, references, statements, virtual_ibans
 
@@ -124,7 +124,9 @@ async def finish_statement(connection: AsyncConnection, book: str, row: Statemen
         await connection.execute(update(statements).where(is_it).values(imported_at=now))
         return None
     came_in = case((lines.c.direction == Direction.CREDIT.value, lines.c.amount), else_=-lines.c.amount)
-    brought = select(func.coalesce(func.sum(came_in), 0)).where(lines.c.book == book, lines.c.statement == row.id)
+    brought = select(func.coalesce(func.sum(came_in), 0)).where(
+        lines.c.book == book, lines.c.statement == row.id, lines.c.state != LineState.NOTED.value
+    )
     moved = int((await connection.execute(brought)).scalar_one())
     gap = row.closing - ((await neighbours(connection, book, row)).closing_before or 0) - moved
     await connection.execute(update(statements).where(is_it).values(imported_at=now, gap=gap))
@@ -209,14 +211,32 @@ async def known_lines(connection: AsyncConnection, book: str, ids: Sequence[str]
     return {row.id: Kind(row.kind) for row in await connection.execute(query)}
 
 
-async def told_lines(connection: AsyncConnection, book: str, ids: Sequence[str]) -> dict[str, tuple[Kind, str]]:
-    """Those of these lines that are kept, with what told of them last, and its id."""
+async def told_lines(connection: AsyncConnection, book: str, ids: Sequence[str]) -> dict[str, Told]:
+    """Those of these lines that are kept, with what told of them last."""
     query = (
-        select(lines.c.id, lines.c.statement, statements.c.kind)
+        select(lines.c.id, lines.c.statement, lines.c.state, statements.c.kind)
         .join(statements, (statements.c.book == lines.c.book) & (statements.c.id == lines.c.statement))
         .where(lines.c.book == book, lines.c.id == func.any(bindparam("ids", list(ids), ARRAY(Text))))
     )
-    return {row.id: (Kind(row.kind), row.statement) for row in await connection.execute(query)}
+    rows = await connection.execute(query)
+    return {row.id: Told(Kind(row.kind), row.statement, row.state == LineState.NOTED.value) for row in rows}
+
+
+async def notified_on(connection: AsyncConnection, book: str, account: str, day: Day) -> dict[str, int]:
+    """Lines of a day and side that only a notification has told, with their amounts."""
+    query = (
+        select(lines.c.id, lines.c.amount)
+        .join(statements, (statements.c.book == lines.c.book) & (statements.c.id == lines.c.statement))
+        .where(
+            lines.c.book == book,
+            lines.c.account == account,
+            lines.c.booked_on == day[0],
+            lines.c.direction == day[1].value,
+            lines.c.amount > 0,
+            statements.c.kind == Kind.NOTIFICATION.value,
+        )
+    )
+    return {row.id: row.amount for row in await connection.execute(query)}
 
 
 async def count_by_day(
@@ -247,12 +267,12 @@ async def adopt_lines(connection: AsyncConnection, book: str, statement: str, nu
     await connection.execute(change.values(statement=statement, number=bindparam("place")), rows)
 
 
-async def add_lines(connection: AsyncConnection, book: str, rows: Sequence[dict[str, object]]) -> int:
-    """Keep lines that no entry goes with, unless they are; how many were new."""
+async def add_lines(connection: AsyncConnection, book: str, rows: Sequence[dict[str, object]]) -> set[str]:
+    """Keep lines that no entry goes with, unless they are; the ids of those that were new."""
     if not rows:
-        return 0
+        return set()
     new = insert(lines).values([{"book": book, **row} for row in rows]).on_conflict_do_nothing()
-    return len((await connection.execute(new.returning(lines.c.id))).all())
+    return set((await connection.execute(new.returning(lines.c.id))).scalars())
 
 
 async def load_line(connection: AsyncConnection, vault: Vault, book: str, line: str) -> BankLine | None:

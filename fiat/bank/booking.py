@@ -35,7 +35,6 @@ from fiat.bank.matching import (
     read_line,
 )
 from fiat.bank.records import BankAccount, LineState
-from fiat.bank.retelling import Day
 from fiat.bank.virtual import number_of
 from fiat.payouts import Payout, PayoutState
 from fiat.personal import Vault
@@ -55,6 +54,9 @@ KNOWN, AHEAD = "known", "ahead"
 
 _CREDIT_REFUSALS = frozenset({Refused.ACCOUNT_CLOSED, Refused.UNKNOWN_ACCOUNT, Refused.AMOUNT_OVERFLOW})
 """The user's account can't take the money; the bank has it all the same, so it goes to suspense."""
+
+_NOTED = (Unmatched(Reason.ZERO_AMOUNT), Unmatched(Reason.TOLD_BEFORE))
+"""What is kept without an entry."""
 
 _BOOKED_MEANWHILE = frozenset({Refused.DUPLICATE_ROW, Refused.ID_CONFLICT})
 """The line's row, or one of its commands, is there already: another process was quicker."""
@@ -106,11 +108,11 @@ class Booking:
         account: BankAccount,
         lines: Sequence[tuple[str, StatementLine]],
         *,
-        doubtful: frozenset[Day] = frozenset(),
+        again: frozenset[int] = frozenset(),
     ) -> Counter[str]:
         """Book those of these lines that the book doesn't have; count what became of each.
 
-        `doubtful`: days and sides of which a notification may have told the same money: what is a user's waits then.
+        `again`: numbers of lines whose money a notification told in other words: they are noted.
         """
         place = self.place(statement)
         tally: Counter[str] = Counter()
@@ -119,10 +121,12 @@ class Booking:
             tally[AHEAD] = len(lines) - len(told)  # not surely the line that the statement will bring: waits for it
             lines = told
         fresh, decided = await self._decide(place, account, lines, statement.kind)
-        decided = [_if_sure(one, doubtful) for one in decided]
+        decided = [
+            replace(one, match=Unmatched(Reason.TOLD_BEFORE)) if one.line.number in again else one for one in decided
+        ]
         tally[KNOWN] = len(lines) - len(fresh)
-        noted = [one for one in decided if one.match == Unmatched(Reason.ZERO_AMOUNT)]
-        moving = [one for one in decided if one.match != Unmatched(Reason.ZERO_AMOUNT)]
+        noted = [one for one in decided if one.match in _NOTED]
+        moving = [one for one in decided if one.match not in _NOTED]
         tally += await self._note(place, noted)
         await self._ledger.ensure_open(place.bank, suspense_account(place.asset), *_users(moving, place.asset))
         tally += await self._submit(place, moving, statement.kind)
@@ -263,13 +267,20 @@ class Booking:
         rows: list[dict[str, object]] = [
             {
                 "id": one.line_id,
-                **line_values(place, one.line_id, one.line, LineState.NOTED, reason=Reason.ZERO_AMOUNT),
+                **line_values(place, one.line_id, one.line, LineState.NOTED, reason=_reason_of(one)),
             }
             for one in noted
         ]
         async with tx(self._engine) as connection:
             added = await store.add_lines(connection, place.book, rows)
-        return Counter({LineState.NOTED: added, Reason.ZERO_AMOUNT: added, KNOWN: len(rows) - added})
+        tally: Counter[str] = Counter({LineState.NOTED: len(added), KNOWN: len(rows) - len(added)})
+        tally.update(_reason_of(one).value for one in noted if one.line_id in added)
+        return tally
+
+
+def _reason_of(one: Decided) -> Reason:
+    assert isinstance(one.match, Unmatched)
+    return one.match.reason
 
 
 async def _adopt(
@@ -318,13 +329,6 @@ def _named_by(match: Match) -> Reading:
             return NamesPayout(payout.id)
         case Matched() | Unmatched():
             raise AssertionError("names no payout")
-
-
-def _if_sure(one: Decided, doubtful: frozenset[Day]) -> Decided:
-    """A user's money of a doubtful day waits for a person; a payout has one effect whatever tells of it."""
-    if isinstance(one.match, Matched) and (one.line.booked_on, one.line.direction) in doubtful:
-        return replace(one, match=Unmatched(Reason.PERHAPS_TOLD), owner=one.match.owner)
-    return one
 
 
 def _refused(one: Decided) -> Decided:

@@ -34,8 +34,8 @@ class Reason(StrEnum):
     UNKNOWN_REFERENCE = "unknown_reference"
     ACCOUNT_REFUSED = "account_refused"
     """The book wouldn't credit the user named (a closed account). Never the matcher's answer."""
-    PERHAPS_TOLD = "perhaps_told"
-    """A notification told other lines of that day, which the statement hasn't: perhaps this very money. Nor is this."""
+    TOLD_BEFORE = "told_before"
+    """A notification told this very money in other words, and it was booked by that. Nor is this."""
 
 
 EXPLANATIONS: Mapping[Reason, str] = {

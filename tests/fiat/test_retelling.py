@@ -1,5 +1,6 @@
 """The same money told by another file in other words, or in more detail, is found before it's booked a second time."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,7 @@ from ledger.accounts import house_account, user_account
 from tests.fiat.statements import DAY, Entry, camt053
 from tests.fiat.test_bank_rail import ADA, BANK, BOB, SUSPENSE, balances, take
 from tests.fiat.test_formats import notification
-from tests.fiat.test_payouts import ask, fund
+from tests.fiat.test_payouts import ask, balance, fund
 from tests.support.bank import OUR_IBAN
 
 pytestmark = pytest.mark.slow
@@ -94,24 +95,74 @@ async def test_the_days_of_a_missing_statement_are_taken_from_a_longer_one(rail,
     assert await balances(ledger) == {BANK: -129, user_account(ADA, "EUR"): 129}
 
 
-async def test_what_a_statement_tells_otherwise_than_the_notification_before_it_is_nobodys_yet(rail, ledger):
+async def test_what_a_statement_tells_otherwise_than_the_notification_before_it_is_booked_once(rail, ledger):
+    """Another reference, the parts of what was one, and one of what was two; what else is new is booked."""
     ada, bob = await rail.reference_for(ADA), await rail.reference_for(BOB)
-    told = (Entry(100, ada, bank_reference="N-1"), Entry(8, bob, bank_reference="N-2", day=NEXT))
+    told = (
+        Entry(100, ada, bank_reference="N-1"),
+        Entry(30, bob, bank_reference="N-2"),
+        Entry(8, bob, bank_reference="N-3", day=NEXT),
+        Entry(20, ada, bank_reference="N-4", day=NEXT),
+        Entry(5, ada, bank_reference="N-5", day=NEXT),
+    )
     await rail.import_statement(notification(*told), filename="054.xml")
+    booked = await balances(ledger)
     stated = (
         Entry(100, parts=((60, ada), (40, ada)), bank_reference="S-1"),
+        Entry(30, bob, bank_reference="S-2"),
         Entry(3, "bank's fee", side="DBIT"),
-        Entry(8, bob, bank_reference="N-2", day=NEXT),
-        Entry(5, bob, bank_reference="S-3", day=NEXT),
+        Entry(77, bob, bank_reference="S-3"),
+        Entry(8, bob, bank_reference="N-3", day=NEXT),
+        Entry(25, "collected", bank_reference="S-4", day=NEXT),
     )
     receipt = await take(rail, *stated, day=NEXT)
     (told_of,) = receipt.statements
-    assert (receipt.credited, told_of.known, told_of.reasons) == (1, 1, {Reason.PERHAPS_TOLD: 2, Reason.DEBIT: 1})
-    found = await balances(ledger)
-    assert (found[user_account(ADA, "EUR")], found[user_account(BOB, "EUR")]) == (100, 13)
-    assert found[SUSPENSE] == 97
-    waiting = await rail.lines(LineState.SUSPENDED)
-    assert {line.owner for line in waiting if line.reason is Reason.PERHAPS_TOLD} == {ADA}
+    assert (receipt.credited, told_of.known, told_of.noted, receipt.warnings) == (1, 1, 4, ())
+    assert told_of.reasons == {Reason.TOLD_BEFORE: 4, Reason.DEBIT: 1}
+    booked[user_account(BOB, "EUR")] += 77
+    assert await balances(ledger) == {**booked, BANK: booked[BANK] - 74, SUSPENSE: -3}
+    (closing,) = await rail.closing_balances()
+    assert closing.balance == -(await balances(ledger))[BANK]
+    more = await take(rail, *stated, day=NEXT, name="AGAIN", sequence=1)
+    assert (more.credited, more.suspended, more.statements[0].known) == (0, 0, 7)
+
+
+async def test_where_nobody_can_tell_which_money_was_notified_nothing_is_booked(rail, ledger):
+    ada, bob = await rail.reference_for(ADA), await rail.reference_for(BOB)
+    await rail.import_statement(notification(Entry(100, ada, bank_reference="N-1")), filename="054.xml")
+    before = await balances(ledger)
+    stop = await refused(rail, Entry(60, ada), Entry(40, ada), Entry(25, bob), Entry(7, bob, day=NEXT), day=NEXT)
+    assert "nobody can tell" in stop.message
+    assert await balances(ledger) == before
+
+
+async def test_an_import_of_what_was_notified_otherwise_is_cut_off_and_done_again(rail, ledger, monkeypatch):
+    monkeypatch.setattr("fiat.bank.service.LINES_PER_SUBMIT", 1)
+    ada = await rail.reference_for(ADA)
+    await rail.import_statement(notification(Entry(820, ada, bank_reference="N-1")), filename="054.xml")
+    parts = Entry(820, parts=tuple((40 + n, ada) for n in range(2)) * 10 + ((10, ada),), bank_reference="S-1")
+    entries = (parts, *(Entry(900 + n, ada) for n in range(10)))
+    task = asyncio.create_task(take(rail, *entries))
+    while len(await rail.lines(LineState.NOTED, limit=200)) < 3:
+        assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    receipt = await take(rail, *entries)
+    assert receipt.warnings == ()
+    assert len(await rail.lines(LineState.NOTED, limit=200)) == 21
+    expected = 820 + sum(900 + n for n in range(10))
+    assert await balances(ledger) == {BANK: -expected, user_account(ADA, "EUR"): expected}
+
+
+async def test_a_statement_of_the_morning_that_comes_after_the_evenings_is_taken(rail, ledger):
+    ada = await rail.reference_for(ADA)
+    noon, later = Entry(50, ada, bank_reference="B-1"), Entry(100, ada, bank_reference="B-2")
+    await rail.import_statement(notification(later), filename="054.xml")
+    await refused(rail, noon, name="MORNING", sequence=1)
+    await take(rail, later, name="EVENING", sequence=2, opening=50)
+    assert (await take(rail, noon, name="MORNING", sequence=1)).credited == 1
+    assert await balances(ledger) == {BANK: -150, user_account(ADA, "EUR"): 150}
 
 
 async def test_a_notification_of_days_that_a_statement_has_told_books_nothing_new(rail, ledger):
@@ -135,5 +186,6 @@ async def test_a_payout_has_one_effect_though_its_day_was_notified_otherwise(rai
     await rail.import_statement(notification(debits[0], iban=OUR_IBAN), filename="054.xml")
     content = camt053(*debits[1:], opening=100_00, iban=OUR_IBAN, name="S-2", sequence=2, day=NEXT)
     receipt = await rail.import_statement(content, filename="053.xml")
-    assert (receipt.statements[0].paid, receipt.statements[0].reasons) == (1, {Reason.PAYOUT_ENDED: 1})
+    assert (receipt.statements[0].paid, receipt.statements[0].reasons) == (1, {Reason.TOLD_BEFORE: 1})
+    assert await balance(ledger, house_account("suspense", "EUR")) == 0
     assert (await ledger.account(house_account("in-transit:bank:out", "EUR"))).balance == 0
