@@ -335,7 +335,7 @@ def _rail_steps(parts: Parts) -> dict[str, Step]:
 
 
 def build_reconciler(parts: Parts) -> Reconciler:
-    """Reconciliation of this book with every network's nodes and the bank."""
+    """Reconciliation of this book with every network's nodes, the bank and payment providers."""
     return Reconciler(
         parts.engine,
         ledger=parts.ledger,
@@ -344,6 +344,7 @@ def build_reconciler(parts: Parts) -> Reconciler:
         banks=[build_bank(parts)],
         surpluses=[_deposit_reviews(parts), _inflows(parts)],
         outflows=_outflows(parts),
+        rails=_rails(parts).balances,
         clock=parts.clock,
         entropy=parts.entropy,
     )

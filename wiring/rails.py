@@ -11,6 +11,7 @@ from base.entropy import Entropy
 from base.errors import ConfigError
 from chain.incarnation import incarnation
 from fiat.payout_steps import Gathering, PayoutSteps
+from fiat.rails.balances import RailBalances
 from fiat.rails.booking import FeeBearer
 from fiat.rails.desk import Desk, Rails
 from fiat.rails.disputes import Disputes
@@ -50,6 +51,7 @@ class RailServices:
     payouts: PayoutFollowing
     outgoing: list[PayoutSteps]
     ending: ProviderEnding
+    balances: RailBalances
     acts: SandboxActs | None = None
     delivery: SandboxDelivery | None = None
 
@@ -107,6 +109,7 @@ def services_of(
         ),
         payouts=payouts,
         ending=ProviderEnding(desk, payouts, here=incarnation),
+        balances=RailBalances(desk),
         outgoing=[
             payout_steps(desk, rail) for rail in desk.rails.all.values() if Capability.PAYOUT in rail.capabilities
         ],

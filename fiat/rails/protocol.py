@@ -60,6 +60,8 @@ class Capability(StrEnum):
     DISPUTE = "dispute"
     SAVED_METHOD = "saved_method"
     SETTLEMENT = "settlement"
+    BALANCE = "balance"
+    """Tells what it owes us, so that reconciliation can compare."""
 
 
 # Paying in
@@ -360,6 +362,18 @@ class SettlementEntry:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """What the provider owes us in `asset`, negative where we owe it: with what is only available later.
+
+    `as_of`: what was told is from then; None: from now.
+    """
+
+    asset: str
+    amount: int
+    as_of: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Listed(Generic[Item]):
     """A page of a provider's list, oldest first where the provider allows it.
@@ -571,6 +585,10 @@ class Rail(Protocol):
 
     async def settlement_entries(self, settlement: str, cursor: str | None) -> Listed[SettlementEntry]:
         """What a settlement pays out, page by page. `more` False: that was all."""
+        ...
+
+    async def balances(self) -> tuple[Balance, ...]:
+        """All our balances there; a currency without one is nothing."""
         ...
 
     # Saved methods
