@@ -212,12 +212,13 @@ async def known_lines(connection: AsyncConnection, book: str, ids: Sequence[str]
 
 
 async def told_lines(connection: AsyncConnection, book: str, ids: Sequence[str]) -> dict[str, Told]:
-    """Those of these lines that are kept, with what told of them last."""
-    query = (
-        select(lines.c.id, lines.c.statement, lines.c.state, statements.c.kind)
-        .join(statements, (statements.c.book == lines.c.book) & (statements.c.id == lines.c.statement))
-        .where(lines.c.book == book, lines.c.id == func.any(bindparam("ids", list(ids), ARRAY(Text))))
-    )
+    """Those of these lines that are kept, with what told of them last; looked up as `known_lines` does."""
+    wanted = func.unnest(bindparam("ids", list(ids), ARRAY(Text))).table_valued("id", name="wanted").render_derived()
+    is_it = (lines.c.book == book) & (lines.c.id == wanted.c.id)
+    kept = select(lines.c.statement, lines.c.state).where(is_it).limit(1).lateral("kept")
+    teller = (statements.c.book == book) & (statements.c.id == kept.c.statement)
+    told_by = select(statements.c.kind).where(teller).limit(1).lateral("told_by")
+    query = select(wanted.c.id, kept.c.statement, kept.c.state, told_by.c.kind).select_from(wanted, kept, told_by)
     rows = await connection.execute(query)
     return {row.id: Told(Kind(row.kind), row.statement, row.state == LineState.NOTED.value) for row in rows}
 

@@ -108,6 +108,7 @@ lines = Table(
     ),
     Index("ix_fiat_bank_lines_in_clear", "book", "id", postgresql_where=text("remittance IS NOT NULL")),
     Index("ix_fiat_bank_lines_statement", "book", "statement", "number"),
+    Index("ix_fiat_bank_lines_day", "book", "account", "booked_on"),
     Index("ix_fiat_bank_lines_state", "book", "state", "recorded_at", "id"),
     Index("ix_fiat_bank_lines_suspended", "book", "asset", "amount", postgresql_where=text("state = 'suspended'")),
 )

@@ -1,4 +1,4 @@
-"""A settlement may be taken from our bank account: its amount is signed, and never nothing."""
+"""A settlement may be taken from our bank account: its amount is signed. Bank lines are found by their day."""
 
 from alembic import op
 
@@ -11,6 +11,7 @@ def upgrade() -> None:
         "ALTER TABLE fiat_settlements ALTER COLUMN amount TYPE balance,"
         " ADD CONSTRAINT ck_fiat_settlements_amount_not_zero CHECK (amount <> 0)"
     )
+    op.execute("CREATE INDEX ix_fiat_bank_lines_day ON fiat_bank_lines (book, account, booked_on)")
 
 
 def downgrade() -> None:
