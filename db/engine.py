@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar, cast
 
 import asyncpg
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, ExceptionContext, event, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from base.errors import ConfigError
-from db.errors import SerializationConflict, translate
+from db.errors import SerializationConflict, hush, translate
 
 CONNECT_SECONDS = 10
 """Longest wait for a new connection."""
@@ -37,8 +37,9 @@ def create_engine(
     for a lock, and a tx left idle end after their seconds, as `DatabaseUnavailable`. Raises `ConfigError` for an
     address of something else.
     """
-    return create_async_engine(
+    engine = create_async_engine(
         asyncpg_url(url),
+        hide_parameters=True,  # they are people's names and account numbers, and would stand in each error's text
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_seconds,
@@ -55,6 +56,14 @@ def create_engine(
             },
         },
     )
+    event.listen(engine.sync_engine, "handle_error", _without_values)
+    return engine
+
+
+def _without_values(context: ExceptionContext) -> None:
+    for error in (context.sqlalchemy_exception, context.original_exception):
+        if error is not None:
+            hush(error)
 
 
 @asynccontextmanager

@@ -26,6 +26,7 @@ from collections.abc import Iterator
 
 import asyncpg
 from sqlalchemy import exc as sql
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 
 from base.errors import BrokenInvariant, ConfigError, OnebookError, Rejected, Unavailable
 
@@ -125,6 +126,7 @@ def translate(error: BaseException, *, connecting: bool = False) -> OnebookError
         return error
     if not isinstance(error, _FOREIGN):
         return None
+    hush(error)
     if isinstance(error, sql.TimeoutError):
         return PoolExhausted("every connection to the database is in use")
     for cause in _causes(error):
@@ -145,6 +147,37 @@ def translate(error: BaseException, *, connecting: bool = False) -> OnebookError
     if isinstance(error, sql.SQLAlchemyError | asyncpg.InterfaceError):
         return QueryBroken(f"the database layer failed: {type(error).__name__}: {error}")
     return None
+
+
+def hush(error: BaseException) -> None:
+    """Take a row's values out of what a database's error says, and of what it came from: they may be personal.
+
+    The server puts them into its detail (`Key (...)=(...)`, `Failing row contains (...)`), and, where a value can't be
+    read as its type, into the message; the driver does so, too. Names of tables and constraints stay.
+    """
+    unread = any(_tells_value(cause) for cause in _causes(error))
+    for cause in _causes(error):
+        if isinstance(cause, asyncpg.PostgresError | asyncpg.InterfaceError) and not _is_ours(cause):
+            cause.detail = cause.hint = None
+        if unread and cause.args and isinstance(cause, _DRIVERS):
+            cause.args = (f"{type(cause).__name__}: a value can't be taken as its column's type", *cause.args[1:])
+            if isinstance(cause, asyncpg.PostgresError):
+                cause.message = cause.args[0]
+
+
+_DRIVERS = (sql.DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, AsyncAdapt_asyncpg_dbapi.Error)
+
+
+_UNREAD = frozenset({"22000", "22003", "22007", "22008", "22018", "22021", "22030", "22032", "22P02", "22P03"})
+"""States whose messages repeat the value that can't be read as its type; the driver's own errors are 22000."""
+
+
+def _tells_value(error: BaseException) -> bool:
+    return isinstance(error, asyncpg.PostgresError) and error.sqlstate in _UNREAD
+
+
+def _is_ours(error: BaseException) -> bool:
+    return (getattr(error, "sqlstate", None) or "").startswith("OB")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -14,10 +14,11 @@ OnebookError
 │   ├── AmountOutOfBounds       less or more than a payout may be
 │   ├── PayoutNotCancellable    it's on its way, or has ended
 │   ├── PayoutNotInDoubt        a payout that isn't unknown, so not a person's to end
+│   ├── PayoutFileWaits         its file could still be carried to the bank
 │   └── NotFound
 │       └── UnknownLine         no bank line has this id
 ├── Unavailable
-│   └── PayoutsHalted           the folder knows files that this database doesn't: nothing is paid
+│   └── PayoutsHalted           what was handed over isn't what this database knows: nothing is paid or given back
 └── ConfigError
     ├── BankMisconfigured       our own bank accounts are described wrongly
     └── PersonalKeyMissing      the key that opens personal data isn't there
@@ -83,6 +84,12 @@ class PayoutNotCancellable(Rejected):
 
 class PayoutNotInDoubt(Rejected):
     default_code = "payout_not_in_doubt"
+
+
+class PayoutFileWaits(Rejected):
+    """Carries `file`, its name in `out/`."""
+
+    default_code = "payout_file_waits"
 
 
 class PayoutsHalted(Unavailable):

@@ -1,6 +1,7 @@
 """Payouts as people meet them: asking, looking, giving up; and what a treasurer does with one that is in doubt."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from db.engine import tx
 from fiat import payout_entries as entries
 from fiat import payout_store as store
 from fiat.errors import AmountOutOfBounds, InvalidRecipient, NoPayoutRail, PayoutNotCancellable, PayoutNotInDoubt
+from fiat.payout_memory import Ending
 from fiat.payouts import (
     PAYPAL,
     PREFIX,
@@ -74,8 +76,12 @@ class PayoutDesk:
         clock: Clock,
         entropy: Entropy,
         owing: Callable[[str], Awaitable[tuple[str, ...]]] = owing_nothing,
+        endings: Mapping[str, Ending] | None = None,
     ) -> None:
-        """`terms`: one per rail and asset. `owing` names the accounts in which an owner must owe the house nothing."""
+        """`terms`: one per rail and asset. `owing` names the accounts in which an owner must owe the house nothing.
+
+        `endings`: by rail, who is asked before a payout is given up or ended by hand.
+        """
         self.terms = {(one.rail, one.asset): one for one in terms}
         self._engine = engine
         self._ledger = ledger
@@ -83,6 +89,7 @@ class PayoutDesk:
         self._clock = clock
         self._entropy = entropy
         self._owing = owing
+        self._endings = endings or {}
 
     # What users ask
 
@@ -120,7 +127,7 @@ class PayoutDesk:
     async def cancel(self, *, key: RequestKey, owner: str, payout: str) -> Payout:
         """Give it up before it's submitted, and release the hold.
 
-        Raises NotFound, PayoutNotCancellable, RequestConflict.
+        Raises NotFound, PayoutNotCancellable, RequestConflict, and what its rail has against it (PayoutsHalted).
         """
         found = await self.get(owner, payout)
         try:
@@ -128,9 +135,10 @@ class PayoutDesk:
                 return replace(found, replayed=True)
             if found.state is not _S.REQUESTED:
                 raise _too_late(found)
-            row = entries.moved(self._ledger.book, found, _S.CANCELLED, now=self._clock.now())
-            void = Void(id=key.id, subject=found.id, hold=found.hold)
-            (outcome,) = await decide(self._ledger, Group((void,), (row,), content=key.content))
+            async with self._ending(found):
+                row = entries.moved(self._ledger.book, found, _S.CANCELLED, now=self._clock.now())
+                void = Void(id=key.id, subject=found.id, hold=found.hold)
+                (outcome,) = await decide(self._ledger, Group((void,), (row,), content=key.content))
         except RefusedByBook as refusal:
             if refusal.code == Refused.STALE_STATE:
                 raise _too_late(await self.get(owner, payout)) from refusal
@@ -197,7 +205,9 @@ class PayoutDesk:
         """A treasurer says that the rail will never pay it, having asked there: its owner has the money back.
 
         Only one in doubt (`unknown`): as long as the rail may still answer, its answer is waited for. If it's paid
-        after all, the bank's line waits in suspense. Raises NotFound, PayoutNotInDoubt, RequestConflict.
+        after all, the bank's line waits in suspense, and an alert tells it. Raises NotFound, PayoutNotInDoubt,
+        RequestConflict, and what its rail has against it (PayoutFileWaits, PayoutsHalted; a provider that can still be
+        asked, and doesn't answer now).
         """
         found = await self.find(payout)
         try:
@@ -205,14 +215,24 @@ class PayoutDesk:
                 return replace(found, replayed=True)
             if found.state is not _S.UNKNOWN:
                 raise _not_in_doubt(found)
-            row = entries.moved(self._ledger.book, found, _S.FAILED, now=self._clock.now(), reason="treasury")
-            void = Void(id=key.id, subject=found.id, hold=found.hold, metadata={"reason": "treasury"})
-            (outcome,) = await decide(self._ledger, Group((void,), (row,), content=key.content))
+            async with self._ending(found):
+                found = await self.find(payout)  # its rail may have been asked, and have told
+                if found.state is not _S.UNKNOWN:
+                    raise _not_in_doubt(found)
+                said = {"reason": "treasury"}
+                row = entries.moved(self._ledger.book, found, _S.FAILED, now=self._clock.now(), due_at=None, **said)
+                void = Void(id=key.id, subject=found.id, hold=found.hold, metadata=said)
+                (outcome,) = await decide(self._ledger, Group((void,), (row,), content=key.content))
         except RefusedByBook as refusal:
             if refusal.code == Refused.STALE_STATE:
                 raise _not_in_doubt(await self.find(payout)) from refusal
             raise
         return replace(await self.find(payout), replayed=outcome.replayed)
+
+    def _ending(self, payout: Payout) -> AbstractAsyncContextManager[None]:
+        """Its rail's leave to give the money back."""
+        ending = self._endings.get(payout.rail)
+        return nullcontext() if ending is None else ending.ending(payout)
 
     # What a request becomes
 

@@ -4,7 +4,7 @@ A batch is written down with its payouts before its rail acts, so who dies in be
 same ids. A rail's `submit` must bear that: the same batch again has no second effect.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ from base.ids import new_id
 from db.engine import tx
 from fiat import payout_entries as entries
 from fiat import payout_store as store
-from fiat.errors import PayoutsHalted
+from fiat.payout_memory import PayoutMemory, Remembering
 from fiat.payouts import BATCH_PREFIX, BatchState, Payout, PayoutBatch, PayoutState
 from fiat.personal import Vault
 from ledger.accounts import HOUSE, split_account_id, user_account
@@ -58,8 +58,9 @@ class PayoutRail(Protocol):
         """The house account of our account `account` there."""
         ...
 
-    def handed_over(self) -> Iterable[str]:
-        """Ids of the batches that the rail's own side remembers; none where it has no memory that can be listed."""
+    @property
+    def memory(self) -> PayoutMemory | None:
+        """What the rail's own side remembers; None where it has no memory that can be listed."""
         ...
 
     async def submit(self, batch: PayoutBatch, payouts: Sequence[Payout]) -> Submission:
@@ -108,6 +109,11 @@ class PayoutSteps:
         self._clock = clock
         self._entropy = entropy
         self._reached = reached
+        self._remembering = (
+            None
+            if rail.memory is None
+            else Remembering(engine, rail.rail, rail.memory, book=ledger.book, clock=clock, entropy=entropy)
+        )
 
     @property
     def rail(self) -> str:
@@ -124,7 +130,8 @@ class PayoutSteps:
         async with self._turn() as mine:
             if not mine:
                 return 0
-            await self._require_memory()
+            if self._remembering is not None:
+                await self._remembering.require()
             failed: list[tuple[str, Exception]] = []
             moved = await self._resume(failed)
             moved += await self._bring_out_waiting(failed)
@@ -170,21 +177,6 @@ class PayoutSteps:
             finally:
                 if mine:
                     await connection.execute(text("SELECT pg_advisory_unlock(:space, hashtext(:name))"), name)
-
-    async def _require_memory(self) -> None:
-        """A rail that knows batches that the database doesn't: this is an older database, and would pay them again."""
-        ids = list(self._rail.handed_over())  # each time: a database can be put back while this process runs
-        if not ids:
-            return
-        async with tx(self._engine) as connection:
-            known = await store.known_batches(connection, self._ledger.book, ids)
-        lost = [id for id in ids if id not in known]
-        if lost:
-            raise PayoutsHalted(
-                f"{len(lost)} files were handed over that this database doesn't know, {lost[0]} first: it was put back"
-                " from a backup, so payouts that were made would be made again. See docs/bank.md",
-                batches=lost[:20],
-            )
 
     async def _resume(self, failed: list[tuple[str, Exception]]) -> int:
         """Submit what is prepared; (account, error) of what couldn't be goes to `failed`."""

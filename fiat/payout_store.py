@@ -1,16 +1,17 @@
 """The SQL of payouts and their batches, for every rail. Rows that commit with an entry are the ledger's riders."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, Select, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fiat.payouts import BatchState, Payout, PayoutBatch, PayoutState, ProviderRecipient, Recipient
 from fiat.personal import Vault
-from fiat.tables import payout_batches, payouts
+from fiat.tables import payout_batches, payout_memories, payouts
 
 _PAYOUTS = payouts.name
 
@@ -282,6 +283,69 @@ async def waiting_with(connection: AsyncConnection, book: str, rail: str) -> lis
 async def known_batches(connection: AsyncConnection, book: str, ids: Iterable[str]) -> set[str]:
     query = select(payout_batches.c.id).where(payout_batches.c.book == book, payout_batches.c.id.in_(list(ids)))
     return set((await connection.execute(query)).scalars())
+
+
+# Memories
+
+
+@dataclass(frozen=True, slots=True)
+class KeptMemory:
+    """What the database knows of a rail's memory. `through`: batches until then need not be in it; None: all are.
+
+    `since`: payouts from before were perhaps asked for by a database that isn't there any more; None: none were.
+    """
+
+    identity: str
+    through: datetime | None
+    since: datetime | None
+
+
+async def load_memory(connection: AsyncConnection, book: str, rail: str) -> KeptMemory | None:
+    query = select(payout_memories).where(payout_memories.c.book == book, payout_memories.c.rail == rail)
+    row = (await connection.execute(query)).one_or_none()
+    return KeptMemory(row.identity, row.through, row.since) if row else None
+
+
+async def keep_memory(
+    connection: AsyncConnection, book: str, rail: str, identity: str, *, through: datetime | None, now: datetime
+) -> None:
+    """Note the memory's name; with `through` also in place of another one."""
+    row = {"book": book, "rail": rail, "identity": identity, "through": through, "updated_at": now}
+    noted = insert_or(payout_memories).values(**row)
+    if through is None:
+        await connection.execute(noted.on_conflict_do_nothing())
+        return
+    change = {"identity": identity, "through": through, "updated_at": now}
+    await connection.execute(noted.on_conflict_do_update(index_elements=payout_memories.primary_key, set_=change))
+
+
+async def note_database(
+    connection: AsyncConnection, book: str, rail: str, here: Any, *, now: datetime
+) -> datetime | None:
+    """Note which database this is (`here`, an expression); since when, where it's another one than it was."""
+    noted = insert_or(payout_memories).values(book=book, rail=rail, identity=here, updated_at=now)
+    change = noted.on_conflict_do_update(
+        index_elements=payout_memories.primary_key,
+        set_={"identity": noted.excluded.identity, "since": now, "updated_at": now},
+        where=payout_memories.c.identity != noted.excluded.identity,
+    )
+    await connection.execute(change)
+    kept = await load_memory(connection, book, rail)
+    return kept.since if kept else None
+
+
+async def newest_submitted(
+    connection: AsyncConnection, book: str, rail: str, *, after: datetime | None, limit: int
+) -> list[str]:
+    """The newest batches that are known to be handed over, of those made behind `after`."""
+    query = select(payout_batches.c.id).where(
+        payout_batches.c.book == book,
+        payout_batches.c.rail == rail,
+        payout_batches.c.state == BatchState.SUBMITTED.value,
+    )
+    if after is not None:
+        query = query.where(payout_batches.c.created_at > after)
+    return list((await connection.execute(query.order_by(payout_batches.c.id.desc()).limit(limit))).scalars())
 
 
 async def sealed_by_others(

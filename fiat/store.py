@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from fiat.bank.lines import Direction, Kind
 from fiat.bank.matching import Reason
 from fiat.bank.records import BankLine, ClosingBalance, LineState
+from fiat.bank.retelling import Day, Neighbours, Told
 from fiat.personal import Vault
 from fiat.tables import bank_messages, lines, references, statements, virtual_ibans
 
@@ -79,11 +80,12 @@ async def add_statement(connection: AsyncConnection, book: str, row: StatementRo
 
 
 async def told_before(connection: AsyncConnection, book: str, row: StatementRow) -> bool:
-    """Whether this statement, by its name and balances, was wholly imported from another file."""
-    same = [statements.c[name] == getattr(row, name) for name in ("account", "bank_id", "opening", "closing")]
+    """Whether this statement, by its balances and its name or number, was wholly imported from another file."""
+    same = [statements.c[name] == getattr(row, name) for name in ("account", "opening", "closing")]
     query = select(statements.c.id).where(
         statements.c.book == book,
         *same,
+        or_(statements.c.bank_id == row.bank_id, statements.c.sequence == row.sequence),
         statements.c.closing_on == row.closing_on,
         statements.c.id != row.id,
         statements.c.imported_at.is_not(None),
@@ -122,20 +124,30 @@ async def finish_statement(connection: AsyncConnection, book: str, row: Statemen
         await connection.execute(update(statements).where(is_it).values(imported_at=now))
         return None
     came_in = case((lines.c.direction == Direction.CREDIT.value, lines.c.amount), else_=-lines.c.amount)
-    brought = select(func.coalesce(func.sum(came_in), 0)).where(lines.c.book == book, lines.c.statement == row.id)
-    earlier = (
-        _latest_first(book, row.account)
-        .where(statements.c.id != row.id)
-        .where(
-            tuple_(statements.c.closing_on, func.coalesce(statements.c.sequence, 0), statements.c.received_at)
-            <= tuple_(literal(row.closing_on), literal(row.sequence or 0), literal(row.received_at))
-        )
+    brought = select(func.coalesce(func.sum(came_in), 0)).where(
+        lines.c.book == book, lines.c.statement == row.id, lines.c.state != LineState.NOTED.value
     )
-    previous = (await connection.execute(earlier.limit(1))).one_or_none()
     moved = int((await connection.execute(brought)).scalar_one())
-    gap = row.closing - (previous.closing if previous else 0) - moved
+    gap = row.closing - ((await neighbours(connection, book, row)).closing_before or 0) - moved
     await connection.execute(update(statements).where(is_it).values(imported_at=now, gap=gap))
     return gap
+
+
+async def neighbours(connection: AsyncConnection, book: str, row: StatementRow) -> Neighbours:
+    """What stands before and behind a statement, of those that were wholly imported."""
+    place = (statements.c.closing_on, func.coalesce(statements.c.sequence, 0), statements.c.received_at)
+    here = (literal(row.closing_on), literal(row.sequence or 0), literal(row.received_at))
+    others = _latest_first(book, row.account).where(statements.c.id != row.id)
+    before = (await connection.execute(others.where(tuple_(*place) <= tuple_(*here)).limit(1))).one_or_none()
+    behind = others.where(tuple_(*place) > tuple_(*here)).order_by(None).order_by(*place, statements.c.id)
+    after = (await connection.execute(behind.limit(1))).one_or_none()
+    return Neighbours(closing_before=before.closing if before else None, opening_after=after.opening if after else None)
+
+
+async def closed_through(connection: AsyncConnection, book: str, account: str) -> date | None:
+    """The last day that a statement of the account has told."""
+    latest = (await connection.execute(_latest_first(book, account).limit(1))).one_or_none()
+    return latest.closing_on if latest else None
 
 
 async def latest_statement(connection: AsyncConnection, book: str, account: str) -> ClosingBalance | None:
@@ -199,6 +211,54 @@ async def known_lines(connection: AsyncConnection, book: str, ids: Sequence[str]
     return {row.id: Kind(row.kind) for row in await connection.execute(query)}
 
 
+async def told_lines(connection: AsyncConnection, book: str, ids: Sequence[str]) -> dict[str, Told]:
+    """Those of these lines that are kept, with what told of them last; looked up as `known_lines` does."""
+    wanted = func.unnest(bindparam("ids", list(ids), ARRAY(Text))).table_valued("id", name="wanted").render_derived()
+    is_it = (lines.c.book == book) & (lines.c.id == wanted.c.id)
+    kept = select(lines.c.statement, lines.c.state).where(is_it).limit(1).lateral("kept")
+    teller = (statements.c.book == book) & (statements.c.id == kept.c.statement)
+    told_by = select(statements.c.kind).where(teller).limit(1).lateral("told_by")
+    query = select(wanted.c.id, kept.c.statement, kept.c.state, told_by.c.kind).select_from(wanted, kept, told_by)
+    rows = await connection.execute(query)
+    return {row.id: Told(Kind(row.kind), row.statement, row.state == LineState.NOTED.value) for row in rows}
+
+
+async def notified_on(connection: AsyncConnection, book: str, account: str, day: Day) -> dict[str, int]:
+    """Lines of a day and side that only a notification has told, with their amounts."""
+    query = (
+        select(lines.c.id, lines.c.amount)
+        .join(statements, (statements.c.book == lines.c.book) & (statements.c.id == lines.c.statement))
+        .where(
+            lines.c.book == book,
+            lines.c.account == account,
+            lines.c.booked_on == day[0],
+            lines.c.direction == day[1].value,
+            lines.c.amount > 0,
+            statements.c.kind == Kind.NOTIFICATION.value,
+        )
+    )
+    return {row.id: row.amount for row in await connection.execute(query)}
+
+
+async def count_by_day(
+    connection: AsyncConnection, book: str, account: str, first: date, last: date
+) -> dict[tuple[Day, Kind], int]:
+    """How many lines of the account are kept, by day of booking, side, and what told of them; none over nothing."""
+    query = (
+        select(lines.c.booked_on, lines.c.direction, statements.c.kind, func.count())
+        .join(statements, (statements.c.book == lines.c.book) & (statements.c.id == lines.c.statement))
+        .where(
+            lines.c.book == book,
+            lines.c.account == account,
+            lines.c.booked_on.between(first, last),
+            lines.c.amount > 0,
+        )
+        .group_by(lines.c.booked_on, lines.c.direction, statements.c.kind)
+    )
+    rows = await connection.execute(query)
+    return {((day, Direction(side)), Kind(kind)): count for day, side, kind, count in rows}
+
+
 async def adopt_lines(connection: AsyncConnection, book: str, statement: str, numbers: Mapping[str, int]) -> None:
     """Lines that a notification told ahead become the statement's that brought them again; `numbers` there, by id."""
     if not numbers:
@@ -208,10 +268,12 @@ async def adopt_lines(connection: AsyncConnection, book: str, statement: str, nu
     await connection.execute(change.values(statement=statement, number=bindparam("place")), rows)
 
 
-async def add_lines(connection: AsyncConnection, book: str, rows: Sequence[dict[str, object]]) -> None:
-    """Keep lines that no entry goes with."""
-    if rows:
-        await connection.execute(insert(lines).values([{"book": book, **row} for row in rows]).on_conflict_do_nothing())
+async def add_lines(connection: AsyncConnection, book: str, rows: Sequence[dict[str, object]]) -> set[str]:
+    """Keep lines that no entry goes with, unless they are; the ids of those that were new."""
+    if not rows:
+        return set()
+    new = insert(lines).values([{"book": book, **row} for row in rows]).on_conflict_do_nothing()
+    return set((await connection.execute(new.returning(lines.c.id))).scalars())
 
 
 async def load_line(connection: AsyncConnection, vault: Vault, book: str, line: str) -> BankLine | None:

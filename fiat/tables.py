@@ -108,6 +108,7 @@ lines = Table(
     ),
     Index("ix_fiat_bank_lines_in_clear", "book", "id", postgresql_where=text("remittance IS NOT NULL")),
     Index("ix_fiat_bank_lines_statement", "book", "statement", "number"),
+    Index("ix_fiat_bank_lines_day", "book", "account", "booked_on"),
     Index("ix_fiat_bank_lines_state", "book", "state", "recorded_at", "id"),
     Index("ix_fiat_bank_lines_suspended", "book", "asset", "amount", postgresql_where=text("state = 'suspended'")),
 )
@@ -219,6 +220,17 @@ payout_batches = Table(
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     CheckConstraint("state IN ('prepared', 'submitted', 'unknown', 'rejected')", name="state_known"),
+)
+
+payout_memories = Table(
+    "fiat_payout_memories",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("rail", Text, primary_key=True),
+    Column("identity", Text, nullable=False),  # of a folder's memory; of a provider's payouts, of this database itself
+    Column("through", Instant),  # batches from before need not be in the memory
+    Column("since", Instant),  # since when this database is what it is; null: it always was
+    Column("updated_at", Instant, nullable=False),
 )
 
 bank_messages = Table(

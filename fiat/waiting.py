@@ -54,8 +54,22 @@ class Suspended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PaidAfterEnd:
+    """Debits of one bank account in suspense that name payouts which had ended: paid twice, or after given back."""
+
+    account: str
+    asset: str
+    count: int
+    amount: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """All of it. `differing`: settlements with what doesn't fit; `late`: those that should have arrived."""
+    """All of it. `differing`: settlements with what doesn't fit; `late`: those that should have arrived.
+
+    `ended`: payouts' debits that came after their payouts' end.
+    """
 
     dead: Sequence[DeadLetters]
     disputes: Sequence[Dispute]
@@ -63,6 +77,7 @@ class Waiting:
     late: Sequence[Settlement]
     unknown: Sequence[UnknownPayouts]
     suspended: Sequence[Suspended]
+    ended: Sequence[PaidAfterEnd]
 
 
 async def load_waiting(connection: AsyncConnection, book: str, *, now: datetime, limit: int) -> Waiting:
@@ -74,6 +89,7 @@ async def load_waiting(connection: AsyncConnection, book: str, *, now: datetime,
         late=await _late(connection, book, now=now, limit=limit),
         unknown=await _unknown(connection, book),
         suspended=await _suspended(connection, book, now=now),
+        ended=await _ended(connection, book),
     )
 
 
@@ -137,3 +153,18 @@ async def _suspended(connection: AsyncConnection, book: str, *, now: datetime) -
     query = select(c.account, func.count(), func.min(c.recorded_at)).where(c.book == book, c.state == "suspended", old)
     rows = await connection.execute(query.group_by(c.account).order_by(c.account))
     return [Suspended(account=account, count=count, since=since) for account, count, since in rows]
+
+
+async def _ended(connection: AsyncConnection, book: str) -> list[PaidAfterEnd]:
+    c = lines.c
+    those = (c.state == literal_column("'suspended'")) & (c.reason == "payout_ended") & (c.direction == "DBIT")
+    query = (
+        select(c.account, c.asset, func.count(), func.sum(c.amount), func.min(c.recorded_at))
+        .where(c.book == book, those)
+        .group_by(c.account, c.asset)
+    )
+    rows = await connection.execute(query.order_by(c.account, c.asset))
+    return [
+        PaidAfterEnd(account=account, asset=asset, count=count, amount=int(amount), since=since)
+        for account, asset, count, amount, since in rows
+    ]

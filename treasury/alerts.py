@@ -24,7 +24,7 @@ from chain.status import NODES_DISAGREE, NetworkStatus, status_if_followed
 from chain.transaction_states import Kind, WaitingFor
 from db.engine import tx
 from fiat.rails.records import Dispute, Settlement
-from fiat.waiting import DeadLetters, Suspended, UnknownPayouts, load_waiting
+from fiat.waiting import DeadLetters, PaidAfterEnd, Suspended, UnknownPayouts, load_waiting
 from ledger.accounts import HOUSE, Account
 from ledger.engine import Ledger
 from ledger.money import Asset, format_amount
@@ -60,6 +60,7 @@ class AlertCode(StrEnum):
     SETTLEMENT_LATE = "settlement_late"
     PAYOUTS_UNKNOWN = "payouts_unknown"
     SUSPENSE_WAITS = "suspense_waits"
+    PAYOUT_PAID_LATE = "payout_paid_late"
 
 
 UNCLEAR_MAX = 100
@@ -173,6 +174,7 @@ class Alerts:
         found += [_late(settlement, assets[settlement.asset]) for settlement in rails.late]
         found += [_of_unknown(unknown, assets[unknown.asset]) for unknown in rails.unknown]
         found += [_of_suspense(suspended) for suspended in rails.suspended]
+        found += [_paid_late(ended, assets[ended.asset]) for ended in rails.ended]
         for account in await self._ledger.accounts(owner=HOUSE):
             found += _of_account(account, assets[account.asset])
         return sorted(found, key=lambda alert: (alert.severity is not Severity.CRITICAL, alert.code, alert.subject))
@@ -286,8 +288,9 @@ def _differs(settlement: Settlement, asset: Asset) -> Alert:
 
 
 def _late(settlement: Settlement, asset: Asset) -> Alert:
-    amount = f"{format_amount(settlement.amount, asset)} {asset.code}"
-    due = f"was to arrive on {settlement.arrives_on}" if settlement.arrives_on else "is on its way for too long"
+    amount = f"{format_amount(abs(settlement.amount), asset)} {asset.code}"
+    act = "arrive" if settlement.amount > 0 else "be taken from our bank account"
+    due = f"was to {act} on {settlement.arrives_on}" if settlement.arrives_on else "is on its way for too long"
     text = f"{amount} of {settlement.rail}'s settlement {settlement.source} {due}, and no bank line is its money yet"
     return Alert(AlertCode.SETTLEMENT_LATE, Severity.CRITICAL, settlement.id, text, settlement.created_at)
 
@@ -306,6 +309,16 @@ def _of_suspense(suspended: Suspended) -> Alert:
     count = _many(suspended.count, "line")
     text = f"{count} nobody's for more than a day: GET /v1/treasury/statement-lines?state=suspended"
     return Alert(AlertCode.SUSPENSE_WAITS, Severity.WARNING, suspended.account, text, suspended.since)
+
+
+def _paid_late(ended: PaidAfterEnd, asset: Asset) -> Alert:
+    amount = f"{format_amount(ended.amount, asset)} {asset.code}"
+    text = (
+        f"the bank debited {_many(ended.count, 'payout')} of {amount} in all that had ended here: paid twice, or after"
+        " it was given back. Claim it back (GET /v1/treasury/statement-lines?state=suspended, reason payout_ended)"
+    )
+    subject = f"{ended.account}, {asset.code}"
+    return Alert(AlertCode.PAYOUT_PAID_LATE, Severity.CRITICAL, subject, text, ended.since)
 
 
 def _many(count: int, one: str, more: str = "") -> str:

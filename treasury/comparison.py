@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from ledger.accounts import house_account
-from treasury.records import BreakReason, Finding, InFlight
+from treasury.records import BreakReason, Finding, InFlight, JudgedNetwork
 
 COUNTERS = ("debits_posted", "credits_posted", "debits_pending", "credits_pending")
 
@@ -46,6 +46,22 @@ class ClosingBalance(Protocol):
     def balance(self) -> int: ...
     @property
     def statement(self) -> str: ...
+
+
+class RailStanding(Protocol):
+    """What a payment provider says that it owes us, by asset; `leaving` counts payouts that it hasn't ended.
+
+    `unjudged`: why it can't be compared now.
+    """
+
+    @property
+    def rail(self) -> str: ...
+    @property
+    def balances(self) -> Mapping[str, int]: ...
+    @property
+    def leaving(self) -> Mapping[str, int]: ...
+    @property
+    def unjudged(self) -> str | None: ...
 
 
 def drifted(accounts: Iterable[Counters]) -> list[Finding]:
@@ -181,3 +197,30 @@ def bank_differs(accounts: Sequence[Counters], told: Sequence[ClosingBalance]) -
         if entry.journal_balance
     ]
     return findings
+
+
+def rail_differs(
+    accounts: Sequence[Counters], told: Sequence[RailStanding]
+) -> tuple[list[Finding], list[JudgedNetwork]]:
+    """Providers' accounts whose journal isn't what the provider says, and the providers that can't be judged now.
+
+    A provider takes a payout out of its balance before the book does. While some haven't ended, one that has less is
+    not judged; one that has more always is a break.
+    """
+    findings: list[Finding] = []
+    unjudged: list[JudgedNetwork] = []
+    for standing in told:
+        name, why = f"rail:{standing.rail}", standing.unjudged
+        purpose = f"provider:{standing.rail}"
+        ours = {entry.asset: entry for entry in accounts if entry.account == house_account(purpose, entry.asset)}
+        for asset in sorted(ours.keys() | standing.balances.keys()) if why is None else ():
+            expected = -ours[asset].journal_balance if asset in ours else 0
+            found = standing.balances.get(asset, 0)
+            if found < expected and standing.leaving.get(asset):
+                why = f"payouts in {asset} haven't ended there: {standing.leaving[asset]}"
+            elif found != expected:
+                account = house_account(purpose, asset)
+                findings.append(Finding(BreakReason.RAIL_DIFFERS, account, asset, expected, found, name, standing.rail))
+        if why is not None:
+            unjudged.append(JudgedNetwork(name, None, None, skipped=why))
+    return findings, unjudged

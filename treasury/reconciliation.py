@@ -1,4 +1,4 @@
-"""Reconciliation: the book against itself, against the chain through a final block, and against the bank.
+"""Reconciliation: the book against itself, the chain through a final block, the bank and payment providers.
 
 A run reads the database in one snapshot, asks a node for balances at that very block, compares (`treasury.comparison`)
 and records what it found. A difference seen again is the same break, growing older; one no longer seen is resolved.
@@ -22,7 +22,7 @@ from db.engine import tx
 from ledger.accounts import house_account
 from ledger.engine import Ledger
 from treasury import comparison, comparison_store, reconciliation_store
-from treasury.comparison import ClosingBalance, Counters, OpenOutflow, OpenSurplus
+from treasury.comparison import ClosingBalance, Counters, OpenOutflow, OpenSurplus, RailStanding
 from treasury.comparison_store import OwnedBy
 from treasury.records import Break, BreakReason, Finding, InFlight, JudgedNetwork, Reconciliation
 
@@ -55,6 +55,14 @@ class BankBalances(Protocol):
 
     async def closing_balances(self) -> Sequence[ClosingBalance]:
         """The latest closing balance of each of our accounts that has a statement."""
+        ...
+
+
+class RailBalances(Protocol):
+    """Knows what payment providers say that they owe us."""
+
+    async def rail_balances(self) -> Sequence[RailStanding]:
+        """What each says now that can tell; one that doesn't answer is named with the reason."""
         ...
 
 
@@ -99,6 +107,7 @@ class Reconciler:
         banks: Sequence[BankBalances],
         surpluses: Sequence[Surpluses] = (),
         outflows: ForeignOutflows | None = None,
+        rails: RailBalances | None = None,
         clock: Clock,
         entropy: Entropy,
         patience: timedelta = PATIENCE,
@@ -110,6 +119,7 @@ class Reconciler:
         self._banks = banks
         self._surpluses = surpluses
         self._outflows = outflows
+        self._rails = rails
         self._clock = clock
         self._entropy = entropy
         self._patience = patience
@@ -123,11 +133,15 @@ class Reconciler:
         told = [closing for bank in self._banks for closing in await bank.closing_balances()]
         findings = comparison.drifted(counters) + comparison.unbalanced(counters)
         findings += comparison.bank_differs(counters, told)
+        standings = [] if self._rails is None else await self._rails.rail_balances()
+        of_rails, unjudged = comparison.rail_differs(counters, standings)
+        findings += of_rails
+        networks += unjudged
         unexplained = [one for known in self._surpluses for one in await known.open_surpluses()]
         findings += comparison.unexplained(unexplained)
         if self._outflows is not None:
             findings += comparison.unsent(await self._outflows.open_outflows())
-        checks = len(counters) + len(assets) + len(told)
+        checks = len(counters) + len(assets) + len(told) + len(standings) - len(unjudged)
         in_flight: list[InFlight] = []
         for snapshot in snapshots:
             judged, found = await self._ask(snapshot, scales)

@@ -102,6 +102,8 @@ class BreakReason(StrEnum):
     """The bank's closing balance is another than the book says."""
     NO_STATEMENT = "no_statement"
     """The book has money at a bank that never told its balance."""
+    RAIL_DIFFERS = "rail_differs"
+    """A payment provider says that it owes us another amount than the book says."""
     SURPLUS = "surplus"
     """An address holds more of the native coin than anything tells of; it waits in suspense for its evidence."""
     FOREIGN_OUTFLOW = "foreign_outflow"
@@ -170,7 +172,8 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class JudgedNetwork:
-    """Through which block a network was compared; `skipped` says why it wasn't."""
+    """Through which block a network was compared; `skipped` says why it wasn't. So stands there, as `rail:<name>`, a
+    payment provider whose balances couldn't be compared."""
 
     network: str
     block_number: int | None

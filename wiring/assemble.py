@@ -28,6 +28,7 @@ from chain.evm.pool import Pool
 from chain.evm.rpc import HttpRpc
 from chain.follower import Did, Follower
 from chain.foreign_watch import ForeignWatch
+from chain.incarnation import incarnation
 from chain.networks import Deployment, Network, Registry, TokenDomain
 from chain.payout_contract import PayoutContract
 from chain.restores import Gate
@@ -39,6 +40,8 @@ from chain.status import network_status
 from chain.token_watch import TokenWatch
 from custody.client import SignerClient
 from db.engine import create_engine, tx
+from fiat.payout_store import note_database
+from fiat.payouts import PAYPAL
 from identity.service import Identity
 from ledger.expiry import HoldExpiry
 from ledger.money import Asset, parse_amount
@@ -213,6 +216,7 @@ def build_services(parts: Parts) -> Services:
     rates = build_rates(settings, engine, clock)
     fees = Fees(settings.transfer_fee_basis_points)
     quotes = build_quotes(parts)
+    rails = _rails(parts)
     return Services(
         clock=clock,
         entropy=entropy,
@@ -259,8 +263,8 @@ def build_services(parts: Parts) -> Services:
         sweeps=build_sweeps(parts),
         refills=build_refills(parts, _withdrawals(parts)),
         bank=build_bank(parts),
-        rails=_rails(parts),
-        payouts=build_payout_desk(parts),
+        rails=rails,
+        payouts=build_payout_desk(parts, dict.fromkeys(rails.rails.all, rails.ending)),
         recovery=parts.gate,
         checks={"database": database_check(engine), "book": book_check(ledger), "recovery": recovery_check(parts.gate)},
         public_books=settings.public_books,
@@ -331,7 +335,7 @@ def _rail_steps(parts: Parts) -> dict[str, Step]:
 
 
 def build_reconciler(parts: Parts) -> Reconciler:
-    """Reconciliation of this book with every network's nodes and the bank."""
+    """Reconciliation of this book with every network's nodes, the bank and payment providers."""
     return Reconciler(
         parts.engine,
         ledger=parts.ledger,
@@ -340,6 +344,7 @@ def build_reconciler(parts: Parts) -> Reconciler:
         banks=[build_bank(parts)],
         surpluses=[_deposit_reviews(parts), _inflows(parts)],
         outflows=_outflows(parts),
+        rails=_rails(parts).balances,
         clock=parts.clock,
         entropy=parts.entropy,
     )
@@ -558,6 +563,9 @@ async def prepare_book(settings: Settings, *, report: Callable[[str], None]) -> 
             await parts.ledger.register_asset(Asset(asset.code, asset.kind, asset.scale))
         if has_vault(settings):
             await build_sealing(parts).seal_in_clear()
+        if settings.rails.paypal is not None:
+            async with tx(parts.engine) as connection:
+                await note_database(connection, settings.book, PAYPAL, incarnation(), now=parts.clock.now())
         if settings.networks and settings.xpubs:
             async with tx(parts.engine) as connection:
                 for key in house_keys(settings):

@@ -1,6 +1,6 @@
 """The bank rail from the settings: accounts, the vault of personal data, payouts and the folder of files."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from base.errors import ConfigError
 from fiat.bank.drop import DropFolder
+from fiat.bank.ending import BankEnding
 from fiat.bank.entries import bank_account
 from fiat.bank.outgoing import BankFiles
 from fiat.bank.pain001 import SCALE
 from fiat.bank.records import BankAccount
 from fiat.bank.service import BankRail
 from fiat.payout_desk import PayoutDesk, PayoutTerms
+from fiat.payout_memory import Ending, Remembering
 from fiat.payout_steps import Gathering, PayoutSteps
 from fiat.payouts import PAYPAL
 from fiat.personal import NoVault, Vault, load_vault
@@ -75,8 +77,10 @@ def build_bank(parts: "Parts") -> BankRail:
     )
 
 
-def build_payout_desk(parts: "Parts") -> PayoutDesk:
-    """Payouts as people ask for them."""
+def build_payout_desk(parts: "Parts", endings: Mapping[str, Ending]) -> PayoutDesk:
+    """Payouts as people ask for them. `endings`: the providers' words, by rail."""
+    files = bank_files(parts)
+    of_bank = {} if files is None else {BANK: BankEnding(files, bank_memory(parts, files))}
     return PayoutDesk(
         parts.engine,
         parts.ledger,
@@ -85,7 +89,32 @@ def build_payout_desk(parts: "Parts") -> PayoutDesk:
         clock=parts.clock,
         entropy=parts.entropy,
         owing=partial(receivable_accounts, parts.ledger),
+        endings={**endings, **of_bank},
     )
+
+
+def bank_files(parts: "Parts", *, reached: Callable[[str], None] = lambda _: None) -> BankFiles | None:
+    """The folder's payment files; None where there is no folder or no account."""
+    folder = bank_folder(parts.settings)
+    if folder is None or not parts.settings.bank_accounts:
+        return None
+    return BankFiles(folder, {account.name: account for account in bank_accounts(parts.settings)}, reached=reached)
+
+
+def require_bank_files(parts: "Parts") -> BankFiles:
+    """The folder's payment files. Raises ConfigError."""
+    files = bank_files(parts)
+    if files is None:
+        raise ConfigError(
+            "there is no folder of bank files: set [bank] folder and [[bank_accounts]]", param="bank.folder"
+        )
+    return files
+
+
+def bank_memory(parts: "Parts", files: BankFiles) -> Remembering:
+    """What compares the folder's memory with the database."""
+    book = parts.ledger.book
+    return Remembering(parts.engine, BANK, files, book=book, clock=parts.clock, entropy=parts.entropy)
 
 
 def bank_terms(settings: Settings) -> list[PayoutTerms]:
@@ -154,11 +183,10 @@ def bank_folder(settings: Settings) -> Path | None:
 
 def bank_steps(parts: "Parts", *, reached: Callable[[str], None] = lambda _: None) -> dict[str, Step]:
     """What the worker does for banks: files in, payouts out. Nothing without a folder."""
-    folder = bank_folder(parts.settings)
-    if folder is None or not parts.settings.bank_accounts:
+    files = bank_files(parts, reached=reached)
+    if files is None:
         return {}
     told = parts.settings.bank
-    files = BankFiles(folder, {account.name: account for account in bank_accounts(parts.settings)}, reached=reached)
     payouts = PayoutSteps(
         parts.engine,
         parts.ledger,
@@ -173,7 +201,7 @@ def bank_steps(parts: "Parts", *, reached: Callable[[str], None] = lambda _: Non
         entropy=parts.entropy,
         reached=reached,
     )
-    drop = DropFolder(folder, build_bank(parts), clock=parts.clock)
+    drop = DropFolder(files.folder, build_bank(parts), clock=parts.clock)
     return {"bank-files": drop.step, "payouts": payouts.step}
 
 

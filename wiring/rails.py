@@ -9,7 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from base.clock import Clock
 from base.entropy import Entropy
 from base.errors import ConfigError
+from chain.incarnation import incarnation
 from fiat.payout_steps import Gathering, PayoutSteps
+from fiat.rails.balances import RailBalances
 from fiat.rails.booking import FeeBearer
 from fiat.rails.desk import Desk, Rails
 from fiat.rails.disputes import Disputes
@@ -17,7 +19,7 @@ from fiat.rails.effects import Effects
 from fiat.rails.inbox import Inbox
 from fiat.rails.methods import PaymentMethods
 from fiat.rails.protocol import Capability, Rail
-from fiat.rails.provider_payouts import PayoutFollowing, ProviderPayouts
+from fiat.rails.provider_payouts import PayoutFollowing, ProviderEnding, ProviderPayouts
 from fiat.rails.refunds import Refunds
 from fiat.rails.sandbox import Sandbox
 from fiat.rails.sandbox_acts import SandboxActs, SandboxDelivery
@@ -48,6 +50,8 @@ class RailServices:
     effects: Effects
     payouts: PayoutFollowing
     outgoing: list[PayoutSteps]
+    ending: ProviderEnding
+    balances: RailBalances
     acts: SandboxActs | None = None
     delivery: SandboxDelivery | None = None
 
@@ -104,6 +108,8 @@ def services_of(
             payouts=payouts.hear,
         ),
         payouts=payouts,
+        ending=ProviderEnding(desk, payouts, here=incarnation),
+        balances=RailBalances(desk),
         outgoing=[
             payout_steps(desk, rail) for rail in desk.rails.all.values() if Capability.PAYOUT in rail.capabilities
         ],

@@ -165,10 +165,19 @@ ROWS = (
         "Wait for the bank's file, or ask the bank.",
     ),
     Problem(
+        "payout_file_waits",
+        409,
+        "Its file isn't carried off yet",
+        "The file that asks the bank for the payout still waits in the folder: it could be paid after it was given"
+        " back.",
+        "An operator withdraws the file first: onebook bank withdraw FILE.",
+    ),
+    Problem(
         "payouts_halted",
         503,
         "Payouts are halted",
-        "The folder knows files that this database doesn't: it was put back from a backup.",
+        "What was handed over isn't what this database knows, so a payout that is given back may have been paid: the"
+        " database was put back from a backup, or the folder isn't its own.",
         "An operator compares the folder's records with the bank: docs/bank.md.",
     ),
     Problem(

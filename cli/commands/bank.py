@@ -64,6 +64,34 @@ def scan(config: Config = None, json: Json = False) -> None:
     show_json({"taken": taken}) if json else say(f"{taken} files taken")
 
 
+@app.command()
+def withdraw(
+    file: Annotated[str, typer.Argument(help="The payment file's name, as it stands in out/.")],
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Take a payment file out of `out/`, so that the bank never gets it; it's kept in `withdrawn/`.
+
+    Its payouts become `unknown` after payout_silent_days; a treasurer then ends each as failed.
+
+    Example: onebook bank withdraw PYB01JD3V0000000000000000000.pain001.xml
+    """
+    place = asyncio.run(_withdraw(load(config), file))
+    show_json({"withdrawn": str(place)}) if json else say(f"withdrawn: {place}")
+
+
+@app.command()
+def resume(config: Config = None, json: Json = False) -> None:
+    """Take the folder that is there for this database's own, after payouts halted since it was lost or exchanged.
+
+    Only once the bank has told of every payment file that it has, and what was paid is matched (docs/bank.md).
+
+    Example: onebook bank resume
+    """
+    name = asyncio.run(_resume(load(config)))
+    show_json({"memory": name}) if json else say(f"payouts go on with the folder's memory {name}")
+
+
 @app.command(name="new-key")
 def new_key(
     config: Config = None,
@@ -171,6 +199,25 @@ async def _scan(settings: Settings) -> int:
     async with open_parts(settings, name="onebook bank scan") as parts:
         drop = DropFolder(folder, build_bank(parts), clock=parts.clock)
         return await drop.take_all()
+
+
+async def _withdraw(settings: Settings, file: str) -> Path:
+    from wiring.assemble import open_parts
+    from wiring.banking import require_bank_files
+
+    async with open_parts(settings, name="onebook bank withdraw") as parts:
+        return require_bank_files(parts).withdraw(file)
+
+
+async def _resume(settings: Settings) -> str:
+    from wiring.assemble import open_parts
+    from wiring.banking import bank_memory, require_bank_files
+
+    async with open_parts(settings, name="onebook bank resume") as parts:
+        memory = bank_memory(parts, require_bank_files(parts))
+        name = await memory.accept()
+        await memory.require()
+        return name
 
 
 async def _rekey(settings: Settings) -> tuple[int, str]:

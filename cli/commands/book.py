@@ -48,7 +48,8 @@ async def _reconcile(settings: Settings) -> tuple[Reconciliation, Mapping[str, A
 def _show_reconciliation(run: Reconciliation, assets: Mapping[str, Asset]) -> None:
     for network in run.networks:
         how = f"through block {network.block_number}" if network.skipped is None else f"not judged: {network.skipped}"
-        say(f"network {network.network}: {how}")
+        name = network.network if network.network.startswith("rail:") else f"network {network.network}"
+        say(f"{name}: {how}")
     if run.in_flight:
         say(f"{len(run.in_flight)} movements are on chain and not booked yet; they are no breaks")
     if run.breaks:

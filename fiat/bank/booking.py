@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from base.clock import Clock
 from base.entropy import Entropy
@@ -55,6 +55,12 @@ KNOWN, AHEAD = "known", "ahead"
 _CREDIT_REFUSALS = frozenset({Refused.ACCOUNT_CLOSED, Refused.UNKNOWN_ACCOUNT, Refused.AMOUNT_OVERFLOW})
 """The user's account can't take the money; the bank has it all the same, so it goes to suspense."""
 
+_NOTED = (Unmatched(Reason.ZERO_AMOUNT), Unmatched(Reason.TOLD_BEFORE))
+"""What is kept without an entry."""
+
+_BOOKED_MEANWHILE = frozenset({Refused.DUPLICATE_ROW, Refused.ID_CONFLICT})
+"""The line's row, or one of its commands, is there already: another process was quicker."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decided:
@@ -97,25 +103,51 @@ class Booking:
         )
 
     async def book(
-        self, statement: store.StatementRow, account: BankAccount, lines: Sequence[tuple[str, StatementLine]]
+        self,
+        statement: store.StatementRow,
+        account: BankAccount,
+        lines: Sequence[tuple[str, StatementLine]],
+        *,
+        again: frozenset[int] = frozenset(),
     ) -> Counter[str]:
-        """Book those of these lines that the book doesn't have; count what became of each."""
+        """Book those of these lines that the book doesn't have; count what became of each.
+
+        `again`: numbers of lines whose money a notification told in other words: they are noted.
+        """
         place = self.place(statement)
         tally: Counter[str] = Counter()
         if statement.kind is Kind.NOTIFICATION:
-            firm = [(line_id, line) for line_id, line in lines if line.firm]
-            tally[AHEAD] = len(lines) - len(firm)  # not surely the line that the statement will bring: waits for it
-            lines = firm
+            told = await self._ahead_of_statements(place, lines)
+            tally[AHEAD] = len(lines) - len(told)  # not surely the line that the statement will bring: waits for it
+            lines = told
         fresh, decided = await self._decide(place, account, lines, statement.kind)
+        decided = [
+            replace(one, match=Unmatched(Reason.TOLD_BEFORE)) if one.line.number in again else one for one in decided
+        ]
         tally[KNOWN] = len(lines) - len(fresh)
-        noted = [one for one in decided if one.match == Unmatched(Reason.ZERO_AMOUNT)]
-        moving = [one for one in decided if one.match != Unmatched(Reason.ZERO_AMOUNT)]
+        noted = [one for one in decided if one.match in _NOTED]
+        moving = [one for one in decided if one.match not in _NOTED]
         tally += await self._note(place, noted)
         await self._ledger.ensure_open(place.bank, suspense_account(place.asset), *_users(moving, place.asset))
-        tally += await self._submit(place, moving)
+        tally += await self._submit(place, moving, statement.kind)
         return tally
 
     # What lines are
+
+    async def _ahead_of_statements(
+        self, place: Place, lines: Sequence[tuple[str, StatementLine]]
+    ) -> list[tuple[str, StatementLine]]:
+        """What a notification may book: firm lines of days that no statement has told. Known ones stay among them.
+
+        A statement has told all of its days, so what is new of them is told in other words, or comes with a later one.
+        """
+        firm = [(line_id, line) for line_id, line in lines if line.firm]
+        async with tx(self._engine) as connection:
+            closed = await store.closed_through(connection, place.book, place.account)
+            past = [line_id for line_id, line in firm if closed is not None and line.booked_on <= closed]
+            known = await store.known_lines(connection, place.book, past) if past else {}
+        wait = set(past) - known.keys()
+        return [(line_id, line) for line_id, line in firm if line_id not in wait]
 
     async def _decide(
         self, place: Place, account: BankAccount, lines: Sequence[tuple[str, StatementLine]], kind: Kind
@@ -123,10 +155,7 @@ class Booking:
         """Lines that aren't kept yet, and what each does. Known ones that were told ahead become the statement's."""
         async with tx(self._engine) as connection:
             known = await store.known_lines(connection, place.book, [line_id for line_id, _ in lines])
-            if kind is Kind.STATEMENT:
-                ahead = {id for id, told_by in known.items() if told_by is Kind.NOTIFICATION}
-                numbers = {line_id: line.number for line_id, line in lines if line_id in ahead}
-                await store.adopt_lines(connection, place.book, place.statement, numbers)
+            await _adopt(connection, place, lines, known, kind)
             fresh = [(line_id, line) for line_id, line in lines if line_id not in known]
             number = partial(number_of, account)
             readings = [(line_id, line, read_line(line, number_of=number)) for line_id, line in fresh]
@@ -162,9 +191,13 @@ class Booking:
 
     # What becomes of them
 
-    async def _submit(self, place: Place, moving: Sequence[Decided]) -> Counter[str]:
-        """Book the lines. What a user's account can't take, and what lost a race for good, goes to suspense."""
+    async def _submit(self, place: Place, moving: Sequence[Decided], kind: Kind) -> Counter[str]:
+        """Book the lines. What a user's account can't take, and what lost a race for good, goes to suspense.
+
+        What another process has booked since they were looked up is known, whatever it took the line for.
+        """
         tally: Counter[str] = Counter()
+        told_meanwhile: list[tuple[str, StatementLine]] = []
         waiting = list(moving)
         for attempt in range(1, TRIES + 1):
             if not waiting:
@@ -177,6 +210,11 @@ class Booking:
                 refusal = refusal_of(told)
                 if refusal is None:
                     tally += _count(one.match, told)
+                    if told[0].replayed:
+                        told_meanwhile.append((one.line_id, one.line))
+                elif refusal.code in _BOOKED_MEANWHILE and one.line_id in await self._known(place, [one.line_id]):
+                    tally[KNOWN] += 1
+                    told_meanwhile.append((one.line_id, one.line))
                 elif refusal.code in _CREDIT_REFUSALS and isinstance(one.match, Matched | CameBack):
                     again.append(_refused(one))
                 elif refusal.code is Refused.STALE_STATE and isinstance(one.match, PaidOut | CameBack):
@@ -184,7 +222,15 @@ class Booking:
                 else:
                     require_accepted(told)
             waiting = await self._anew(place, again)
+        if told_meanwhile:
+            async with tx(self._engine) as connection:
+                known = await store.known_lines(connection, place.book, [line_id for line_id, _ in told_meanwhile])
+                await _adopt(connection, place, told_meanwhile, known, kind)
         return tally
+
+    async def _known(self, place: Place, ids: Sequence[str]) -> Mapping[str, Kind]:
+        async with tx(self._engine) as connection:
+            return await store.known_lines(connection, place.book, ids)
 
     async def _anew(self, place: Place, again: Sequence[Decided]) -> list[Decided]:
         """Decide once more what raced with another move of the same payout."""
@@ -221,13 +267,34 @@ class Booking:
         rows: list[dict[str, object]] = [
             {
                 "id": one.line_id,
-                **line_values(place, one.line_id, one.line, LineState.NOTED, reason=Reason.ZERO_AMOUNT),
+                **line_values(place, one.line_id, one.line, LineState.NOTED, reason=_reason_of(one)),
             }
             for one in noted
         ]
         async with tx(self._engine) as connection:
-            await store.add_lines(connection, place.book, rows)
-        return Counter({LineState.NOTED: len(rows), Reason.ZERO_AMOUNT: len(rows)})
+            added = await store.add_lines(connection, place.book, rows)
+        tally: Counter[str] = Counter({LineState.NOTED: len(added), KNOWN: len(rows) - len(added)})
+        tally.update(_reason_of(one).value for one in noted if one.line_id in added)
+        return tally
+
+
+def _reason_of(one: Decided) -> Reason:
+    assert isinstance(one.match, Unmatched)
+    return one.match.reason
+
+
+async def _adopt(
+    connection: AsyncConnection,
+    place: Place,
+    lines: Sequence[tuple[str, StatementLine]],
+    known: Mapping[str, Kind],
+    kind: Kind,
+) -> None:
+    """Those of these lines that a notification told ahead are the statement's from here on."""
+    if kind is not Kind.STATEMENT:
+        return
+    numbers = {line_id: line.number for line_id, line in lines if known.get(line_id) is Kind.NOTIFICATION}
+    await store.adopt_lines(connection, place.book, place.statement, numbers)
 
 
 def in_batches(lines: Iterator[tuple[str, StatementLine]], size: int) -> Iterator[list[tuple[str, StatementLine]]]:

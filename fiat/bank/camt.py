@@ -36,6 +36,7 @@ def read_camt(
         stream,
         events=("end",),
         tag=names,
+        resolve_entities="internal",  # there are none, but none from outside either; False would lose errors' lines
         load_dtd=False,
         no_network=True,
         remove_comments=True,

@@ -34,6 +34,8 @@ class Reason(StrEnum):
     UNKNOWN_REFERENCE = "unknown_reference"
     ACCOUNT_REFUSED = "account_refused"
     """The book wouldn't credit the user named (a closed account). Never the matcher's answer."""
+    TOLD_BEFORE = "told_before"
+    """A notification told this very money in other words, and it was booked by that. Nor is this."""
 
 
 EXPLANATIONS: Mapping[Reason, str] = {

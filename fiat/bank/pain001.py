@@ -20,6 +20,9 @@ SCHEMA = "pain.001.001.09"
 
 _NS = f"{{urn:iso:std:iso:20022:tech:xsd:{SCHEMA}}}"
 
+SUFFIX = ".pain001.xml"
+"""How a file's name ends."""
+
 SCALE = 2
 """Decimals of every currency that sepaxml writes."""
 
@@ -77,7 +80,7 @@ def digest(content: bytes) -> str:
 
 def file_name(batch: PayoutBatch) -> str:
     """What the file is called: the same for the same batch."""
-    return f"{batch.message_id}.pain001.xml"
+    return f"{batch.message_id}{SUFFIX}"
 
 
 def _require_agreement(batch: PayoutBatch, payouts: Sequence[Payout]) -> None:

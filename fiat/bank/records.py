@@ -42,7 +42,7 @@ class BankAccount:
 class LineState(StrEnum):
     """CREDITED: to the user it names. PAID: a payout left by it. RETURNED: a payout came back by it. SUSPENDED:
     nobody's yet. MATCHED: given to a user or a payout later. SETTLED: a payment provider's settlement, whose money it
-    is. NOTED: over nothing."""
+    is. NOTED: over nothing, or told in other words before."""
 
     CREDITED = "credited"
     PAID = "paid"

@@ -70,8 +70,8 @@ class PaymentStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusReport:
-    """A pain.002 about one file of ours. `verdict` and `reasons` are for payments not named themselves: the file's, and
-    those of its batches (ours have one)."""
+    """A pain.002 about one file of ours. `verdict` and `reasons` are for payments not named themselves: their batch's
+    (our files have one), else the file's; all reasons that are told."""
 
     message_id: str
     original_message_id: str
@@ -115,8 +115,8 @@ def read_status(root: Any, version: str, *, file: str) -> StatusReport:
         message_id=reader.text(report, "GrpHdr/MsgId"),
         original_message_id=reader.text(group, "OrgnlMsgId"),
         file_line=group.sourceline,
-        verdict=verdict,
-        reasons=reasons + reader.batch_reasons(report),
+        verdict=reader.batch_verdict(report) or verdict,
+        reasons=reader.batch_reasons(report) + reasons,
         count=int(stated) if stated else None,
         payments=payments,
     )
@@ -166,6 +166,18 @@ class _Reader:
                     verdict=own or of_batch or verdict or Verdict.WAITING,
                     reasons=own_reasons + why + reasons,
                 )
+
+    def batch_verdict(self, report: Any) -> Verdict | None:
+        """What is said of a batch as a whole. Raises StatementDisagrees where it's said twice, and not the same."""
+        told: dict[Verdict, Any] = {}
+        for batch in report.iterfind(f"{self.ns}OrgnlPmtInfAndSts"):
+            verdict, _ = self.status(batch, "PmtInfSts")
+            if verdict is not None:
+                told.setdefault(verdict, batch)
+        if len(told) > 1:
+            *_, last = told.values()
+            self.refuse(StatementDisagrees, last, f"the file's one batch is told as {' and as '.join(told)}")
+        return next(iter(told), None)
 
     def batch_reasons(self, report: Any) -> tuple[str, ...]:
         """The reasons that batches have themselves."""

@@ -6,7 +6,7 @@ A line is booked once however often and in whatever file it comes, so an import 
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -41,6 +41,7 @@ from fiat.bank.records import (
 )
 from fiat.bank.reporting import Reporting
 from fiat.bank.reports import ReturnReport, StatusReport, read_returns, read_status
+from fiat.bank.retelling import Again, Day, Seen, Told, bounds, told_again
 from fiat.bank.spool import LineSpool
 from fiat.bank.virtual import number_digits, require_apart, virtual_iban
 from fiat.bank.xml import MESSAGE_BYTES_MAX, GuardedStream, read_whole, version_of
@@ -200,13 +201,15 @@ class BankRail:
             self._row(account, statement, digest=found.digest, ordinal=ordinal, file=filename)
             for ordinal, (account, statement) in enumerate(sources)
         ]
+        again: list[Again] = []
         for ordinal, (row, (account, _)) in enumerate(zip(rows, sources, strict=True)):
             await self._check_told_alike(row, account, spool, ordinal)
+            again.append(await self._told_elsewhere(row, account, spool, ordinal))
         imported: list[ImportedStatement] = []
         replays = 0
         with bars.bar("booking", sum(statement.lines for statement in found.statements)) as book_on:
             for ordinal, (row, (account, _)) in enumerate(zip(rows, sources, strict=True)):
-                done, replayed = await self._import(row, account, spool, ordinal, book_on)
+                done, replayed = await self._import(row, account, spool, ordinal, book_on, again[ordinal])
                 imported.append(done)
                 replays += replayed
         return StatementReceipt(
@@ -281,9 +284,90 @@ class BankRail:
             altered = next((line for line_id, line in batch if line_id not in known), None)
             if altered is not None:
                 raise StatementDisagrees(
-                    f"statement {row.bank_id} was imported before, with the same balances but without this line",
+                    f"statement {row.bank_id} was imported before, with the same balances but without this line: it's"
+                    " told in other words, and nothing in it is new",
                     file=row.file,
                     line=altered.file_line,
+                )
+
+    async def _told_elsewhere(
+        self, row: store.StatementRow, account: BankAccount, spool: LineSpool, ordinal: int
+    ) -> Again:
+        """Which of its new lines a notification told in other words.
+
+        Raises StatementDisagrees where that isn't clear, and where another statement told them: by balances that leave
+        no room for the new lines.
+        """
+        if row.kind is not Kind.STATEMENT or row.closing is None or row.closing_on is None:
+            return Again()
+        book, days = self._ledger.book, bounds(line.booked_on for line in spool.lines(ordinal))
+        if days is None:
+            return Again()
+        async with tx(self._engine) as connection:
+            booked = await store.count_by_day(connection, book, account.name, *days)
+            around = await store.neighbours(connection, book, row)
+        if not booked:
+            return Again()
+        seen = Seen(row.id)
+        async for batch, known in self._with_known(account, spool, ordinal):
+            seen.take(batch, known)
+        stated = seen.told_elsewhere(booked, Kind.STATEMENT)
+        if stated and not around.fit(closing=row.closing, moved=seen.moved):
+            day, _ = first = min(stated)
+            raise StatementDisagrees(
+                f"an entry of {day} that is new here, while a statement of that day was imported which has others, and"
+                " the balances leave no room for both: it tells the same money in other words. Import only statements"
+                " of later days; is it that one is missing, that one first",
+                file=row.file,
+                line=seen.first[first],
+            )
+        return await self._notified_before(row, account, spool, ordinal, seen, booked)
+
+    async def _notified_before(
+        self,
+        row: store.StatementRow,
+        account: BankAccount,
+        spool: LineSpool,
+        ordinal: int,
+        seen: Seen,
+        booked: Mapping[tuple[Day, Kind], int],
+    ) -> Again:
+        found = Again()
+        days = seen.told_elsewhere(booked, Kind.NOTIFICATION)
+        if not days:
+            return found
+        fresh: dict[Day, list[StatementLine]] = {day: [] for day in days}
+        async for batch, known in self._with_known(account, spool, ordinal):
+            for line_id, line in batch:
+                if (day := (line.booked_on, line.direction)) in days and seen.is_fresh(known.get(line_id)):
+                    fresh[day].append(line)
+        for day in sorted(days):
+            async with tx(self._engine) as connection:
+                notified = await store.notified_on(connection, self._ledger.book, account.name, day)
+            one = told_again(
+                {id: amount for id, amount in notified.items() if id not in seen.ahead},
+                [line for line in fresh[day] if line.amount],
+            )
+            if one is None:
+                raise StatementDisagrees(
+                    f"entries of {day[0]} that are new here, while a notification of that day told others, which this"
+                    " statement lacks, and by their amounts nobody can tell which are the same money. If a later"
+                    " statement of this day has those, import that one first; else ask the bank to tell both alike",
+                    file=row.file,
+                    line=seen.first[day],
+                )
+            found |= one
+        return found
+
+    async def _with_known(
+        self, account: BankAccount, spool: LineSpool, ordinal: int
+    ) -> AsyncIterator[tuple[list[tuple[str, StatementLine]], dict[str, Told]]]:
+        """A statement's lines in batches, each with what is known of them."""
+        for batch in in_batches(with_ids(account.name, spool.lines(ordinal)), LINES_PER_SUBMIT):
+            async with tx(self._engine) as connection:
+                yield (
+                    batch,
+                    await store.told_lines(connection, self._ledger.book, [line_id for line_id, _ in batch]),
                 )
 
     async def _import(
@@ -293,6 +377,7 @@ class BankRail:
         spool: LineSpool,
         ordinal: int,
         book_on: Callable[[int], None],
+        again: Again,
     ) -> tuple[ImportedStatement, bool]:
         """What became of the statement, and whether it had been imported from this file before."""
         book = self._ledger.book
@@ -302,9 +387,10 @@ class BankRail:
             return _result(row, Counter({KNOWN: row.lines})), True
         tally: Counter[str] = Counter()
         for batch in in_batches(with_ids(account.name, spool.lines(ordinal)), LINES_PER_SUBMIT):
-            tally += await self._booking.book(row, account, batch)
+            tally += await self._booking.book(row, account, batch, again=again.numbers)
             book_on(len(batch))
         async with tx(self._engine) as connection:
+            await store.adopt_lines(connection, book, row.id, again.of)
             gap = await store.finish_statement(connection, book, row, self._clock.now())
         return _result(replace(row, gap=gap), tally), False
 

@@ -1,7 +1,8 @@
 """Reading XML that came from outside: safe before it's parsed, and checked against the schema of its version.
 
 No document types, so no entities; no network; bounded depth and size; an encoding in which the bytes of `<!DOCTYPE`
-are the letters of `<!DOCTYPE`, so that looking for them finds them. A refusal names file and line and never repeats
+are the letters of `<!DOCTYPE`, so that looking for them finds them: one that is declared otherwise (UTF-7, UTF-16) is
+refused by its name. A refusal names file and line and never repeats
 what stands there, which may be personal.
 """
 
@@ -29,10 +30,13 @@ FILE_BYTES_MAX = 1024 * 1024 * 1024
 MESSAGE_BYTES_MAX = 32 * 1024 * 1024
 """The largest message that is read whole into memory (pain.002, pacs.004), and the largest upload."""
 
+DECLARATION_BYTES_MAX = 1000
+"""Within which an XML declaration must end."""
+
 _START_BYTES = 64 * 1024
 _SCHEMAS = Path(__file__).parent / "schemas"
-_DECLARED_ENCODING = re.compile(rb"""\A<\?xml[^>]{0,80}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
-_ENCODINGS = frozenset({b"utf-8", b"us-ascii", b"ascii", b"iso-8859-1", b"iso-8859-15", b"windows-1252"})
+_DECLARED_ENCODING = re.compile(rb"""\sencoding\s*=\s*(["'])([A-Za-z0-9._:()-]*)\1""")
+_ENCODINGS = ("utf-8", "us-ascii", "ascii", "iso-8859-1", "iso-8859-15", "windows-1252")
 _FORBIDDEN = (b"<!DOCTYPE", b"<!ENTITY")
 _OVERLAP = max(map(len, _FORBIDDEN)) - 1
 _SAID = re.compile(r"'[^']*'")
@@ -93,10 +97,26 @@ class GuardedStream:
 
     def _require_xml(self, start: bytes) -> None:
         text = start.removeprefix(b"\xef\xbb\xbf")
-        declared = _DECLARED_ENCODING.match(text)
-        encoding = declared.group(1).lower() if declared else b"utf-8"
-        if not text.lstrip().startswith(b"<") or encoding not in _ENCODINGS:
+        if not text.lstrip().startswith(b"<"):
             raise UnsafeFile("not a text file in UTF-8 or ISO 8859-1 that begins with XML", file=self.file, line=1)
+        encoding = self._declared(text.lstrip())
+        if encoding.lower() not in _ENCODINGS:
+            raise UnsafeFile(
+                f"declares the encoding {encoding[:40]!r}, in which a document type can be hidden; read are"
+                f" {', '.join(_ENCODINGS)}",
+                file=self.file,
+                line=1,
+            )
+
+    def _declared(self, text: bytes) -> str:
+        """The encoding that the XML declaration names, UTF-8 without one. Raises UnsafeFile if it can't be told."""
+        if not text.startswith(b"<?xml") or text[5:6].isalnum():  # `<?xml-stylesheet` is no declaration
+            return "utf-8"
+        end = text.find(b"?>", 0, DECLARATION_BYTES_MAX)
+        found = _DECLARED_ENCODING.search(text, 0, max(end, 0))
+        if end < 0 or (found is None and b"encoding" in text[:end]):
+            raise UnsafeFile("its XML declaration can't be read, so its encoding isn't known", file=self.file, line=1)
+        return found.group(2).decode() if found else "utf-8"
 
 
 def version_of(stream: GuardedStream) -> str:

@@ -191,19 +191,18 @@ def dispute_move(*, name: str, dispute: Dispute, taken: int, fee: int, bearer: F
 
 
 def settlement_sent(settlement: Settlement, *, attempt: int) -> Post:
-    """The provider has taken it out of what it owes us, and sent it to our bank."""
+    """The provider has taken it out of what it owes us, and sent it to our bank; a negative one the other way."""
     way, provider = _ends(settlement)
-    return _settlement(settlement, "sent", Posting(way, provider, settlement.asset, settlement.amount), attempt)
+    return _settlement(settlement, "sent", _signed(settlement, way, provider), attempt)
 
 
 def settlement_matched(settlement: Settlement, *, request: str) -> Post:
     """A bank line that waits in suspense is its money, as a treasurer or its descriptor said."""
     way, _ = _ends(settlement)
-    posting = Posting(house_account(SUSPENSE, settlement.asset), way, settlement.asset, settlement.amount)
     return Post(
         id=request,
         subject=settlement.id,
-        postings=(posting,),
+        postings=(_signed(settlement, house_account(SUSPENSE, settlement.asset), way),),
         metadata={"rail": settlement.rail, "settlement": settlement.source},
     )
 
@@ -216,7 +215,7 @@ def matching_id(settlement: Settlement, line: str, *, attempt: int) -> str:
 def settlement_failed(settlement: Settlement, *, attempt: int) -> Post:
     """It came back to the provider."""
     way, provider = _ends(settlement)
-    return _settlement(settlement, "failed", Posting(provider, way, settlement.asset, settlement.amount), attempt)
+    return _settlement(settlement, "failed", _signed(settlement, provider, way), attempt)
 
 
 def settlement_accounts(rail: str, asset: str) -> tuple[str, ...]:
@@ -225,6 +224,12 @@ def settlement_accounts(rail: str, asset: str) -> tuple[str, ...]:
 
 def _ends(settlement: Settlement) -> tuple[str, str]:
     return on_its_way(settlement.rail, settlement.asset), provider_account(settlement.rail, settlement.asset)
+
+
+def _signed(settlement: Settlement, debit: str, credit: str) -> Posting:
+    """Its amount from the one account to the other; a negative one back."""
+    asset, amount = settlement.asset, settlement.amount
+    return Posting(debit, credit, asset, amount) if amount > 0 else Posting(credit, debit, asset, -amount)
 
 
 def _settlement(settlement: Settlement, act: str, posting: Posting, attempt: int) -> Post:

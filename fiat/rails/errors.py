@@ -14,6 +14,7 @@ OnebookError
 │       └── UnknownRail       no rail of this name is configured
 ├── Unavailable
 │   ├── EffectUnknown         time-out, 5xx, connection lost: it may have happened; ask by our own id, never anew
+│   │   └── OrderForgotten    the provider can't be asked by our id any more: for good, so a person looks at its pages
 │   └── RateLimited           the provider did nothing and says when to ask again
 ├── ConfigError
 │   ├── RailMisconfigured     a rail's settings can't work, or this rail isn't for this book
@@ -91,6 +92,10 @@ class UnknownRail(NotFound):
 
 class EffectUnknown(Unavailable):
     default_code = "rail_effect_unknown"
+
+
+class OrderForgotten(EffectUnknown):
+    """The message is for the operator."""
 
 
 class RateLimited(Unavailable):

@@ -60,6 +60,8 @@ class Capability(StrEnum):
     DISPUTE = "dispute"
     SAVED_METHOD = "saved_method"
     SETTLEMENT = "settlement"
+    BALANCE = "balance"
+    """Tells what it owes us, so that reconciliation can compare."""
 
 
 # Paying in
@@ -313,6 +315,8 @@ class SettlementStatus(StrEnum):
 class SettlementTruth:
     """A provider's payout of `amount` of our balance to our bank account. `arrives_on`: expected at the bank.
 
+    Negative: the provider takes it from our bank account, since our balance there was negative.
+
     `descriptor`: what the bank's statement line will say, where the provider tells it.
     """
 
@@ -356,6 +360,18 @@ class SettlementEntry:
     fee: int
     net: int
     at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """What the provider owes us in `asset`, negative where we owe it: with what is only available later.
+
+    `as_of`: what was told is from then; None: from now.
+    """
+
+    asset: str
+    amount: int
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -569,6 +585,10 @@ class Rail(Protocol):
 
     async def settlement_entries(self, settlement: str, cursor: str | None) -> Listed[SettlementEntry]:
         """What a settlement pays out, page by page. `more` False: that was all."""
+        ...
+
+    async def balances(self) -> tuple[Balance, ...]:
+        """All our balances there; a currency without one is nothing."""
         ...
 
     # Saved methods

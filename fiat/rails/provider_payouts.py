@@ -4,8 +4,10 @@
 provider says became of each: it's told by webhooks, and asks by itself. Which states there are: `fiat.payouts`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 
@@ -14,11 +16,12 @@ from base.errors import BrokenInvariant, OnebookError
 from db.engine import tx
 from fiat import payout_entries as entries
 from fiat import payout_store as store
+from fiat.errors import PayoutNotCancellable
 from fiat.payout_steps import Submission
 from fiat.payouts import OUTSIDE, RELEASED, BatchState, Payout, PayoutBatch, PayoutState, ProviderRecipient
 from fiat.rails.booking import RAIL_FEES, payout_fee, provider_account
 from fiat.rails.desk import BATCH, Desk
-from fiat.rails.errors import AmountNotPayable, Declined, EffectUnknown, RailCorrupt
+from fiat.rails.errors import AmountNotPayable, Declined, EffectUnknown, OrderForgotten, RailCorrupt
 from fiat.rails.protocol import Capability, PayoutOrder, PayoutStatus, PayoutTruth, Rail
 from ledger.accounts import house_account
 from ledger.asking import work
@@ -55,9 +58,10 @@ class ProviderPayouts:
     def paying(self, account: str, asset: str) -> str:
         return provider_account(self._rail.name, asset)
 
-    def handed_over(self) -> Iterable[str]:
+    @property
+    def memory(self) -> None:
         """None: a provider is asked by our ids, and refuses one that it knows."""
-        return ()
+        return None
 
     async def submit(self, batch: PayoutBatch, payouts: Sequence[Payout]) -> Submission:
         """Ask for the one payment of the batch, under the payout's id.
@@ -128,8 +132,15 @@ class PayoutFollowing:
             await self._plan(payout.id)
         return len(due)
 
+    async def ask(self, payout: Payout) -> None:
+        """Ask its provider now, and book what it says. Raises what the rail does."""
+        await self._look(payout)
+        await self._plan(payout.id)
+
     async def _look(self, payout: Payout) -> None:
         rail = self._desk.rails.get(payout.rail)
+        if payout.source is None and payout.state not in OUTSIDE:
+            return  # to ask for one by our id can be to order it (PayPal): not what was ended by hand
         if payout.source is not None:
             truth = await rail.fetch_payout(payout.source)
             if truth is None:
@@ -261,6 +272,43 @@ class PayoutFollowing:
         if refusal is not None:
             log.warning("payout not booked yet", payout=payout.id, to=to.value, code=refusal.code.value)
             raise EffectUnknown(f"payout {payout.id} moved on meanwhile; it's looked at again")
+
+
+class ProviderEnding:
+    """May a payout over a provider be given up, or ended by hand? The provider's own word comes first."""
+
+    def __init__(self, desk: Desk, following: PayoutFollowing, *, here: Callable[[], Any]) -> None:
+        """`here`: in a query, the name of this database, which is another one once it was put back from a backup."""
+        self._desk = desk
+        self._following = following
+        self._here = here
+
+    async def begin(self, rail: str) -> datetime | None:
+        """Note which database this is; since when it is, if it was put back from a backup once."""
+        desk = self._desk
+        async with tx(desk.engine) as connection:
+            return await store.note_database(connection, desk.book, rail, self._here(), now=desk.clock.now())
+
+    @asynccontextmanager
+    async def ending(self, payout: Payout) -> AsyncIterator[None]:
+        """One in doubt: the provider is asked first, and what it says is booked.
+
+        One not sent yet can't be asked for without ordering it, so it's given up only where this database surely
+        knows whether it was. Raises PayoutNotCancellable, and what the rail does while it can still be asked.
+        """
+        if payout.state is _S.REQUESTED:
+            since = await self.begin(payout.rail)
+            if since is not None and payout.created_at < since:
+                raise PayoutNotCancellable(
+                    f"this database was put back from a backup since the payout was asked for, so {payout.rail} may"
+                    " have been asked for it: it goes on under its own id, which pays it once",
+                    param="payout",
+                    state=payout.state.value,
+                )
+        else:
+            with suppress(OrderForgotten):
+                await self._following.ask(payout)
+        yield
 
 
 def ordered(payout: Payout) -> PayoutOrder:

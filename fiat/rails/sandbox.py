@@ -23,6 +23,7 @@ What people do at a provider's own pages are the methods of `fiat.rails.sandbox_
 import hashlib
 import hmac
 import json
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -39,6 +40,7 @@ from fiat.rails.protocol import (
     WEBHOOK_AGE_SECONDS,
     Action,
     ActionKind,
+    Balance,
     Capability,
     Capturing,
     DisputeStatus,
@@ -275,6 +277,25 @@ class Sandbox:
             SettlementEntry(**entry | {"kind": EntryKind(entry["kind"]), "at": _instant(entry["at"])}) for entry in told
         )
         return Listed(entries, str(start + len(told)), start + len(told) < len(found["entries"]))
+
+    async def balances(self) -> tuple[Balance, ...]:
+        """By all that it has on record."""
+        async with self._record.session() as session:
+            sums: Counter[str] = Counter()
+            for paid in await session.all("payment"):
+                sums[paid["asset"]] += paid["captured"] - (paid["fee"] if paid["captured"] else 0)
+            for refund in await session.all("refund"):
+                if refund["status"] != RefundStatus.FAILED:
+                    sums[refund["asset"]] -= refund["amount"]
+            for dispute in await session.all("dispute"):
+                sums[dispute["asset"]] -= dispute["withdrawn"] + dispute["fee"]
+            for settlement in await session.all("settlement"):
+                if settlement["status"] != SettlementStatus.FAILED:
+                    sums[settlement["asset"]] -= settlement["amount"]
+            for payout in await session.all("payout"):
+                if payout["status"] in (PayoutStatus.PENDING, PayoutStatus.PAID):
+                    sums[payout["asset"]] -= payout["amount"]
+        return tuple(Balance(asset=asset, amount=sum) for asset, sum in sums.items())
 
     # Saved methods
 

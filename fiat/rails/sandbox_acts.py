@@ -10,7 +10,6 @@ from fiat.rails.protocol import (
     EntryKind,
     ObjectKind,
     PaymentStatus,
-    PayoutStatus,
     RefundStatus,
     SettlementStatus,
 )
@@ -66,11 +65,11 @@ class SandboxActs:
             return str((await self._sandbox.new_refund(session, found, amount))["id"])
 
     async def settle(self, asset: str) -> str | None:
-        """Pay out what is due to us in `asset`; None where that is nothing. Returns the settlement."""
+        """Pay out what is due in `asset`, or take it from our bank; None where that is nothing. The settlement's id."""
         async with self._record.session() as session:
             entries, sources = await self._due(session, asset)
             amount = sum(entry["net"] for entry in entries)
-            if amount <= 0:
+            if not amount:
                 return None
             made = await session.add(
                 "settlement",
@@ -99,24 +98,7 @@ class SandboxActs:
 
     async def balance(self, asset: str) -> int:
         """What the sandbox owes us in `asset`, by its own record."""
-        async with self._record.session() as session:
-            total = 0
-            for paid in await session.all("payment"):
-                if paid["asset"] == asset:
-                    total += paid["captured"] - (paid["fee"] if paid["captured"] else 0)
-            for refund in await session.all("refund"):
-                if refund["asset"] == asset and refund["status"] != RefundStatus.FAILED:
-                    total -= refund["amount"]
-            for dispute in await session.all("dispute"):
-                if dispute["asset"] == asset:
-                    total -= dispute["withdrawn"] + dispute["fee"]
-            for settlement in await session.all("settlement"):
-                if settlement["asset"] == asset and settlement["status"] != SettlementStatus.FAILED:
-                    total -= settlement["amount"]
-            for payout in await session.all("payout"):
-                if payout["asset"] == asset and payout["status"] in (PayoutStatus.PENDING, PayoutStatus.PAID):
-                    total -= payout["amount"]
-            return total
+        return sum(one.amount for one in await self._sandbox.balances() if one.asset == asset)
 
     async def tick(self) -> int:
         """Have happen what was to happen by now; how many objects changed."""

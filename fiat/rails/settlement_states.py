@@ -4,9 +4,9 @@
       |        |
       +--------+--> failed
 
-`sent`: the provider has taken it out of our balance there. `matched`: a line of our bank statement is its money.
-`failed`: it came back into our balance; where it had been matched, the bank's own line of that waits in suspense for a
-person.
+`sent`: the provider has taken it out of our balance there; a negative one is in our balance there, and taken from our
+bank account. `matched`: a line of our bank statement is its money. `failed`: it came back into our balance, or left it
+again; where it had been matched, the bank's own line of that waits in suspense for a person.
 
 `differences` names what doesn't fit between what the provider lists in it and what our book knows.
 """

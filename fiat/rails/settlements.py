@@ -1,4 +1,7 @@
-"""Settlements: what a provider pays to our bank account, what is in it, and the bank's line that is its money."""
+"""Settlements: what a provider pays to our bank account, what is in it, and the bank's line that is its money.
+
+Where more was given back or disputed than was paid, it's negative: the provider takes it from our bank account.
+"""
 
 from collections.abc import Awaitable, Iterable
 from dataclasses import replace
@@ -141,7 +144,7 @@ class Settlements:
             return await store.load_entries(connection, self._desk.book, found.id, limit=limit)
 
     async def candidates(self, settlement: Settlement) -> list[BankLine]:
-        """Bank lines in suspense that may be its money: same asset, same amount, money in."""
+        """Bank lines in suspense that may be its money: same asset, same amount, money in (out, of a negative one)."""
         if settlement.state is not _S.SENT:
             return []
         async with tx(self._desk.engine) as connection:
@@ -269,12 +272,8 @@ class Settlements:
             await self._fail(known)
 
     async def _begin(self, rail: str, truth: SettlementTruth) -> None:
-        if truth.amount <= 0:
-            raise RailCorrupt(
-                f"settlement {truth.id} of {rail} is of {truth.amount} {truth.asset}: the provider took it from our"
-                " bank account, which isn't booked here; correct the provider's account by hand",
-                asset=truth.asset,
-            )
+        if truth.amount == 0:
+            raise RailCorrupt(f"settlement {truth.id} of {rail} is over nothing", asset=truth.asset)
         now = self._desk.clock.now()
         made = Settlement(
             id=new_id("stl", self._desk.clock, self._desk.entropy),
@@ -383,13 +382,19 @@ class Settlements:
 def _require_its_money(settlement: Settlement, line: BankLine) -> None:
     if settlement.state is not _S.SENT:
         raise SettlementNotMatching(f"the settlement is {settlement.state} already", state=settlement.state.value)
-    if line.direction is not Direction.CREDIT or line.state is not LineState.SUSPENDED:
-        raise SettlementNotMatching("only money in that waits in suspense can be a settlement", param="line")
-    if (line.asset, line.amount) != (settlement.asset, settlement.amount):
+    side = Direction.CREDIT if settlement.amount > 0 else Direction.DEBIT
+    if line.direction is not side or line.state is not LineState.SUSPENDED:
+        way = "in" if side is Direction.CREDIT else "out"
+        raise SettlementNotMatching(
+            f"only money {way} that waits in suspense can be this settlement, which is over {settlement.amount}"
+            " smallest units",
+            param="line",
+        )
+    if (line.asset, line.amount) != (settlement.asset, abs(settlement.amount)):
         raise SettlementNotMatching(
             "the line's amount isn't the settlement's",
             param="line",
-            required=settlement.amount,
+            required=abs(settlement.amount),
             available=line.amount,
             asset=settlement.asset,
         )

@@ -5,12 +5,13 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, Table, and_, func, literal_column, or_, select, update
+from sqlalchemy import Row, Select, Table, and_, case, func, literal_column, or_, select, union_all, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fiat.bank.lines import Direction
 from fiat.bank.records import BankLine, LineState
+from fiat.payouts import OUTSIDE
 from fiat.personal import Vault
 from fiat.rails.dispute_states import DisputeState
 from fiat.rails.protocol import Action, ActionKind, Capturing, EntryKind, ObjectKind
@@ -29,7 +30,7 @@ from fiat.rails.tables import (
 )
 from fiat.rails.top_up_states import TopUpState
 from fiat.store import read_line
-from fiat.tables import lines, top_ups
+from fiat.tables import lines, payouts, top_ups
 from fiat.top_ups import TopUp
 
 # What all have in common
@@ -219,14 +220,14 @@ async def load_entries(connection: AsyncConnection, book: str, settlement: str, 
 async def suspended_lines(
     connection: AsyncConnection, vault: Vault, book: str, *, asset: str, amount: int, limit: int
 ) -> list[BankLine]:
-    """Money in of this amount that waits in suspense, the oldest first."""
+    """Money in of this amount that waits in suspense (out, of a negative one), the oldest first."""
     c = lines.c
     query = select(lines).where(
         c.book == book,
         c.state == LineState.SUSPENDED.value,
-        c.direction == Direction.CREDIT.value,
+        c.direction == (Direction.CREDIT if amount > 0 else Direction.DEBIT).value,
         c.asset == asset,
-        c.amount == amount,
+        c.amount == abs(amount),
     )
     found = await connection.execute(query.order_by(c.recorded_at, c.id).limit(limit))
     return [read_line(row, vault) for row in found]
@@ -235,9 +236,14 @@ async def suspended_lines(
 async def lines_of_amounts_on_their_way(
     connection: AsyncConnection, vault: Vault, book: str, *, accounts: Sequence[str], limit: int
 ) -> list[tuple[Settlement, BankLine]]:
-    """Settlements on their way with each line of these accounts, in suspense, that has their asset and amount."""
+    """Settlements on their way with each line of these accounts, in suspense, that has their asset and amount.
+
+    Money in for what the provider paid out to us, money out for what it took (a negative settlement).
+    """
     c = lines.c
-    same = (c.book == settlements.c.book) & (c.asset == settlements.c.asset) & (c.amount == settlements.c.amount)
+    same = (c.book == settlements.c.book) & (c.asset == settlements.c.asset)
+    same &= c.amount == func.abs(settlements.c.amount)
+    side = case((settlements.c.amount > 0, Direction.CREDIT.value), else_=Direction.DEBIT.value)
     query = (
         select(settlements.c.id.label("of"), lines)
         .join(settlements, same)
@@ -245,7 +251,7 @@ async def lines_of_amounts_on_their_way(
             settlements.c.book == book,
             settlements.c.state == literal_column("'sent'"),  # not bound: the index has no others
             c.state == literal_column("'suspended'"),
-            c.direction == Direction.CREDIT.value,
+            c.direction == side,
             c.account.in_(accounts),
         )
         .limit(limit)
@@ -254,6 +260,30 @@ async def lines_of_amounts_on_their_way(
     wanted = select(settlements).where(settlements.c.book == book, settlements.c.id.in_({row.of for row in found}))
     known = {row.id: read_settlement(row) for row in await connection.execute(wanted)} if found else {}
     return [(known[row.of], read_line(row, vault)) for row in found]
+
+
+# Balances
+
+
+async def payouts_outside(connection: AsyncConnection, book: str, rail: str) -> dict[str, int]:
+    """By asset, how many payouts the provider may have and hasn't ended."""
+    c = payouts.c
+    query = (
+        select(c.asset, func.count())
+        .where(c.book == book, c.rail == rail, c.state.in_([state.value for state in OUTSIDE]))
+        .group_by(c.asset)
+    )
+    return {row[0]: row[1] for row in await connection.execute(query)}
+
+
+async def last_moved(connection: AsyncConnection, book: str, rail: str) -> datetime | None:
+    """When anything of this rail last changed here."""
+    of = [
+        select(func.max(table.c.updated_at).label("at")).where(table.c.book == book, table.c.rail == rail)
+        for table in (top_ups, refunds, disputes, settlements, payouts)
+    ]
+    found: datetime | None = (await connection.execute(select(func.max(union_all(*of).subquery().c.at)))).scalar_one()
+    return found
 
 
 # Saved methods

@@ -87,7 +87,7 @@ settlements = Table(
     Column("rail", Text, nullable=False),
     Column("source", Text, nullable=False),
     Column("asset", Text, nullable=False),
-    Column("amount", Amount, nullable=False),
+    Column("amount", Balance, nullable=False),  # negative: taken from our bank account
     Column("state", Text, nullable=False),
     Column("arrives_on", Text),
     Column("descriptor", Text),
@@ -103,6 +103,7 @@ settlements = Table(
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("book", "rail", "source"),
     UniqueConstraint("book", "bank_line"),
+    CheckConstraint("amount <> 0", name="amount_not_zero"),
     CheckConstraint("state IN ('sent', 'matched', 'failed')", name="state_known"),
     CheckConstraint("state <> 'matched' OR bank_line IS NOT NULL", name="line_when_matched"),
     CheckConstraint(

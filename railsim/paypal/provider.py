@@ -17,6 +17,7 @@ from railsim.paypal.notifications import Notifications
 from railsim.paypal.orders import Orders
 from railsim.paypal.payments import Payments
 from railsim.paypal.payouts import Payouts
+from railsim.paypal.reporting import Reporting
 from railsim.paypal.store import Store
 from railsim.provider import Provider, World
 
@@ -45,9 +46,10 @@ class PayPal(Provider):
         self.payouts = Payouts(self.store)
         self.disputes = Disputes(self.store)
         self.notifications = Notifications(self.store)
+        self.reporting = Reporting(self.store)
 
     def operations(self) -> Sequence[Operation]:
-        parts = (self.orders, self.payments, self.payouts, self.disputes, self.notifications)
+        parts = (self.orders, self.payments, self.payouts, self.disputes, self.notifications, self.reporting)
         return [
             Operation("POST", "/v1/oauth2/token", self.token),
             Operation("GET", "/checkoutnow", self.checkout),

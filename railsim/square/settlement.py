@@ -97,7 +97,7 @@ class Disputes:
 
 
 class Settlement:
-    """Payouts: all that is due, once it is more than nothing."""
+    """Payouts: all that is due, if it's something; less than nothing is taken from the bank account."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -114,7 +114,7 @@ class Settlement:
         store, now = self.store, self.store.timeline.seconds()
         inside = [one for one in store.entries if not one["payout_id"] and (everything or one["_from"] <= now)]
         total = sum(one["_net"] for one in inside)
-        if total <= 0:
+        if not total:
             return None
         switch = store.planned(Event.SETTLEMENT)
         arrival = store.time(seconds=ARRIVAL_DAYS * DAY)[:10]

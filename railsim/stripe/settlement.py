@@ -11,7 +11,7 @@ TRANSIT_DAYS, ARRIVAL_DAYS = 1, 2
 
 
 class Settlement:
-    """Automatic payouts: all that is available, one per currency."""
+    """Automatic payouts: all that is available, one per currency; a negative one debits the bank account."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -26,7 +26,7 @@ class Settlement:
         ]
 
     def settle(self, *, everything: bool) -> list[Json]:
-        """Pay out each currency whose open transactions sum to more than nothing."""
+        """Pay out each currency whose open transactions sum to something; less than nothing is taken from the bank."""
         store = self.store
         store.refresh()
         inside: dict[str, list[Json]] = {}
@@ -34,7 +34,7 @@ class Settlement:
             if one["id"] not in store.payout_of and (everything or one["status"] == "available"):
                 inside.setdefault(one["currency"], []).append(one)
         sums = {currency: sum(one["net"] for one in group) for currency, group in inside.items()}
-        return [self._pay_out(inside[currency], currency, total) for currency, total in sums.items() if total > 0]
+        return [self._pay_out(inside[currency], currency, total) for currency, total in sums.items() if total]
 
     def _pay_out(self, inside: list[Json], currency: str, total: int) -> Json:
         store, now = self.store, self.store.timeline.seconds()

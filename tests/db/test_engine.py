@@ -1,11 +1,13 @@
 import asyncio
 import contextlib
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from base.errors import ConfigError, OnebookError, Rejected
 from db.engine import asyncpg_url, create_engine, driver, retrying, tx
@@ -92,6 +94,49 @@ async def test_a_broken_constraint_is_named(engine):
     with pytest.raises(UniqueBroken) as caught:
         await run(engine, "INSERT INTO shelf VALUES (1, 1)")
     assert caught.value.facts["constraint"] == "shelf_pkey"
+
+
+IBAN = "DE89370400440532013000"
+PERSONAL_TABLE = "CREATE TABLE payee (iban text PRIMARY KEY, n integer NOT NULL CONSTRAINT ck_payee_n CHECK (n > 0))"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("statement", "constraint"),
+    [
+        ("INSERT INTO payee VALUES (:iban, 1)", "payee_pkey"),
+        ("INSERT INTO payee VALUES (:iban || 'x', -1)", "ck_payee_n"),
+        ("INSERT INTO payee (iban) VALUES (:iban || 'y')", None),
+        ("INSERT INTO payee VALUES ('z', CAST(CAST(:iban AS text) AS integer))", None),
+        ("INSERT INTO payee VALUES ('z', CAST(:iban AS integer))", None),
+        ("INSERT INTO nowhere VALUES (:iban)", None),
+    ],
+)
+async def test_no_value_of_a_refused_row_stands_in_an_error_or_where_it_came_from(database, statement, constraint):
+    """Neither our error's text nor a log with its traceback shows whose account number it was."""
+    engine = database.engine(owner=True)
+    await run(engine, PERSONAL_TABLE)
+    async with tx(engine) as connection:
+        await connection.execute(text("INSERT INTO payee VALUES (:iban, 1)"), {"iban": IBAN})
+    with pytest.raises(OnebookError) as caught:
+        async with tx(engine) as connection:
+            await connection.execute(text(statement), {"iban": IBAN})
+    logged = "".join(traceback.format_exception(caught.value))
+    assert IBAN not in f"{caught.value}{caught.value.message}{caught.value.facts}{logged}"
+    assert caught.value.facts.get("constraint") == constraint
+    with pytest.raises(DBAPIError) as raw:
+        async with engine.begin() as connection:
+            await connection.execute(text(statement), {"iban": IBAN})
+    assert IBAN not in "".join(traceback.format_exception(raw.value))
+
+
+@pytest.mark.slow
+async def test_no_value_stands_in_an_error_of_the_driver_itself(database):
+    engine = database.engine(owner=True)
+    with pytest.raises(OnebookError) as caught:
+        async with driver(engine) as connection:
+            await connection.execute("SELECT $1::integer", IBAN)
+    assert IBAN not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.slow

@@ -4,11 +4,13 @@ from datetime import timedelta
 
 import pytest
 
+from fiat.bank.ending import BankEnding
 from fiat.bank.entries import bank_account
 from fiat.bank.outgoing import BankFiles
 from fiat.bank.records import BankAccount
 from fiat.bank.service import BankRail
 from fiat.payout_desk import PayoutDesk, PayoutTerms
+from fiat.payout_memory import Remembering
 from fiat.payout_steps import Gathering, PayoutSteps
 from fiat.personal import KEY_NAME, load_vault, make_key_file
 from fiat.top_ups import BANK
@@ -47,11 +49,18 @@ def rail(database, ledger, clock, entropy, vault):
 
 
 @pytest.fixture
-def desk(database, ledger, clock, entropy, vault):
+def memory(database, clock, entropy, folder):
+    files = BankFiles(folder, {"mock": MOCK})
+    return Remembering(database.engine(), BANK, files, book="main", clock=clock, entropy=entropy)
+
+
+@pytest.fixture
+def desk(database, ledger, clock, entropy, vault, folder, memory):
     terms = PayoutTerms(
         rail=BANK, asset="EUR", account="mock", paying=bank_account("mock", "EUR"), fee=25, maximum=10_000_00
     )
-    return PayoutDesk(database.engine(), ledger, vault, terms=[terms], clock=clock, entropy=entropy)
+    endings = {BANK: BankEnding(BankFiles(folder, {"mock": MOCK}), memory)}
+    return PayoutDesk(database.engine(), ledger, vault, terms=[terms], clock=clock, entropy=entropy, endings=endings)
 
 
 @pytest.fixture

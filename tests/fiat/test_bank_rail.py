@@ -328,11 +328,12 @@ async def test_the_latest_statement_gives_the_closing_balance(rail):
 
 async def test_a_missing_statement_is_reported_as_a_gap(rail):
     await take(rail, Entry(100), name="A", sequence=1)
-    receipt = await take(rail, Entry(5), name="C", sequence=3, opening=170, day=date(2025, 12, 3))
+    third = date(2025, 12, 3)
+    receipt = await take(rail, Entry(5, day=third), name="C", sequence=3, opening=170, day=third)
     assert receipt.statements[0].gap == 70
     assert "0.70 EUR" in receipt.warnings[0]
     assert "statement C of bank:house-bank" in receipt.warnings[0]
-    assert (await take(rail, Entry(5), name="C", sequence=3, opening=170, day=date(2025, 12, 3))).warnings
+    assert (await take(rail, Entry(5, day=third), name="C", sequence=3, opening=170, day=third)).warnings
 
 
 async def test_an_account_that_was_not_empty_at_first_is_reported(rail):
@@ -351,7 +352,9 @@ async def test_lists_go_page_by_page(rail, clock):
     reference = await rail.reference_for(ADA)
     for day in range(1, 6):
         clock.advance(timedelta(seconds=1))
-        await take(rail, Entry(day, reference), Entry(10 * day), name=f"S{day}", day=date(2025, 12, day), sequence=day)
+        on = date(2025, 12, day)
+        entries = Entry(day, reference, day=on), Entry(10 * day, day=on)
+        await take(rail, *entries, name=f"S{day}", day=on, sequence=day)
     newest, older = await rail.top_ups(ADA, limit=2)
     assert (newest.amount, older.amount) == (5, 4)
     assert [one.amount for one in await rail.top_ups(ADA, before=older.id)] == [3, 2, 1]

@@ -110,6 +110,38 @@ def test_a_bomb_in_an_encoding_that_hides_it_is_refused(encoding):
     refused(UnsafeFile, laughs().replace('"1.0"', f'"1.0" encoding="{encoding}"').encode(encoding))
 
 
+@pytest.mark.parametrize(
+    "declaration",
+    [
+        '<?xml version="1.0" encoding="UTF-7"?>',
+        "<?xml version='1.0' encoding='utf-7'?>",
+        f'<?xml version="1.0"{" " * 200}encoding="UTF-7"?>',
+        '<?xml version="1.0"\n\tencoding\n=\n"UTF-7" standalone="yes"?>',
+        '<?xml version="1.0" encoding="unicode-1-1-utf-7"?>',
+    ],
+)
+def test_an_encoding_that_could_hide_a_document_type_is_refused_by_its_name(declaration):
+    hidden = "+ADwAIQ-DOCTYPE lol +AFs +ADwAIQ-ENTITY l0 +ACI-lol+ACIAPg +AF0APg"
+    stop = refused(UnsafeFile, f"{declaration}\n{hidden}<lol>&l0;</lol>".encode())
+    assert "utf-7" in stop.message.lower()
+    assert "utf-8" in stop.message
+
+
+@pytest.mark.parametrize(
+    "declaration", [f'<?xml version="1.0"{" " * 2000}encoding="UTF-7"?>', '<?xml version="1.0" encoding="ü"?>']
+)
+def test_a_declaration_that_cannot_be_read_is_refused(declaration):
+    assert "declaration" in refused(UnsafeFile, f"{declaration}\n<lol/>".encode()).message
+
+
+@pytest.mark.parametrize(
+    "declaration", ["<?xml version='1.0'?>", "", f"<?xml version='1.0'{' ' * 300}encoding='UTF-8' ?>"]
+)
+def test_a_declaration_in_any_form_is_read(declaration):
+    content = camt053(PAID).decode().partition("?>")[2].lstrip()
+    assert read(f"{declaration}{content}".encode())[0].lines[0].amount == 1250
+
+
 def test_a_bomb_behind_a_false_encoding_is_refused():
     refused(UnsafeFile, b"<?xml version='1.0' encoding='utf-16'?>" + laughs().encode("utf-16-le"))
 

@@ -19,9 +19,9 @@ ADA = "usr_ada"
 BANK = house_account("bank:house-bank", "EUR")
 
 
-def notification(*entries, name="NTF-1", version="08"):
+def notification(*entries, name="NTF-1", version="08", **more):
     """The same entries as a bank tells them before the day's statement."""
-    text = camt053(*entries, name=name, version=version).decode()
+    text = camt053(*entries, name=name, version=version, **more).decode()
     start, end = text.index("<Bal>"), text.rindex("</Bal>") + len("</Bal>")
     text = text[:start] + text[end:]
     for was, becomes in (

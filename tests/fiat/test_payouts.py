@@ -79,6 +79,13 @@ def carry_out(folder, bank):
         path.unlink()
 
 
+def carried_off(folder):
+    """Somebody took the one file that was there to the bank."""
+    (path,) = (folder / "out").iterdir()
+    path.unlink()
+    return path.name
+
+
 async def bring_in(rail, bank, kinds=("pain.002", "camt.054", "camt.053", "pacs.004")):
     """Take in what the bank sent since; receipts in its order."""
     receipts = []
@@ -250,6 +257,37 @@ async def test_a_duplicate_told_at_any_level_releases_nothing(rail, desk, steps,
     assert await available(ledger) == 100_00 - 10_25
 
 
+@pytest.mark.parametrize("group", ["", "<GrpSts>PART</GrpSts>", "<GrpSts>ACCP</GrpSts>"])
+@pytest.mark.parametrize("named", [False, True])
+async def test_a_rejected_batch_rejects_each_of_its_payments_named_or_not(rail, desk, steps, ledger, group, named):
+    await fund(rail, 100_00)
+    ids = [(await ask(desk, 10_00, str(n))).id for n in range(3)]
+    await steps.step()
+    (batch,) = await desk.batches()
+    first = await desk.get(ADA, ids[0])
+    rows = f"<TxInfAndSts><OrgnlEndToEndId>{first.end_to_end_id}</OrgnlEndToEndId></TxInfAndSts>" if named else ""
+    of_batch = "<PmtInfSts>RJCT</PmtInfSts>" + why("FF01")
+    body = PAIN002.format(batch=batch.message_id, group=group, of_batch=of_batch, rows=rows).encode()
+    receipt = await rail.import_statement(body, filename="status.xml")
+    assert (receipt.messages[0].rejected, receipt.warnings) == (3, ())
+    found = [await desk.get(ADA, id) for id in ids]
+    assert {(one.state, one.reason) for one in found} == {(_S.REJECTED, "FF01")}
+    assert await available(ledger) == 100_00
+
+
+async def test_a_report_that_tells_one_batch_in_two_ways_is_refused(rail, desk, steps, ledger):
+    await fund(rail, 100_00)
+    await ask(desk, 10_00)
+    await steps.step()
+    (batch,) = await desk.batches()
+    again = f"</OrgnlPmtInfAndSts><OrgnlPmtInfAndSts><OrgnlPmtInfId>{batch.message_id}</OrgnlPmtInfId>"
+    both = f"<PmtInfSts>ACCP</PmtInfSts>{again}<PmtInfSts>RJCT</PmtInfSts>"
+    body = PAIN002.format(batch=batch.message_id, group="", of_batch=both, rows="").encode()
+    with pytest.raises(StatementDisagrees, match="accepted and as rejected"):
+        await rail.import_statement(body, filename="status.xml")
+    assert await available(ledger) == 100_00 - 10_25
+
+
 async def test_a_report_cannot_reject_what_a_provider_pays(rail, desk, steps, ledger, database):
     await fund(rail, 100_00)
     await ask(desk, 10_00)
@@ -355,10 +393,13 @@ async def test_a_treasurer_matches_a_debit_that_the_bank_left_unnamed(rail, desk
     assert [await balance(ledger, account) for account in (HELD, FEES, IN_TRANSIT)] == [79_75, 25, 0]
 
 
-async def test_a_payout_of_which_nothing_is_heard_is_unknown_and_a_treasurer_ends_it(rail, desk, steps, ledger, clock):
+async def test_a_payout_of_which_nothing_is_heard_is_unknown_and_a_treasurer_ends_it(
+    rail, desk, steps, ledger, clock, folder
+):
     await fund(rail, 100_00)
     payout = await ask(desk, 20_00)
     await steps.step()
+    carried_off(folder)
     clock.advance(timedelta(days=6))
     assert await steps.step() == 1
     assert (await desk.get(ADA, payout.id)).state is _S.UNKNOWN
@@ -382,7 +423,7 @@ async def test_a_folder_that_knows_more_than_the_database_halts_payouts(rail, de
     await fund(rail, 100_00)
     await ask(desk, 20_00)
     await steps.step()
-    (record,) = (folder / "archive" / "out").iterdir()
+    (record,) = (folder / "archive" / "out").glob("*.json")
     record.rename(record.with_name("PYB01JD0000000000000000000000.pain001.xml.json"))
     with pytest.raises(PayoutsHalted):
         await steps.step()

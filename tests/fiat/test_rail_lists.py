@@ -10,6 +10,7 @@ from fiat.rails import sandbox, store
 from fiat.rails.effects import TRIES_MAX
 from fiat.rails.errors import RailCorrupt
 from fiat.rails.protocol import PaymentOrder, SettlementStatus
+from ledger.accounts import house_account
 from tests.fiat.rail_world import World
 
 
@@ -101,18 +102,26 @@ async def test_a_settlement_that_cant_be_read_keeps_nobody_from_the_others_and_w
 
 
 @pytest.mark.parametrize("failed", [False, True])
-async def test_what_a_provider_takes_from_our_bank_account_is_refused_loudly(world: World, failed):
+async def test_a_settlement_over_less_than_nothing_is_taken_and_over_nothing_refused(world: World, failed):
     await world.top_up()
     source = str(await world.acts.settle("EUR"))
-    async with world.record.session() as session:
-        found = await session.load("settlement", source)
-        assert found is not None
-        status = SettlementStatus.FAILED if failed else found["status"]
-        await session.save("settlement", found | {"amount": -500, "status": status})
-    with pytest.raises(RailCorrupt, match="took it from our bank account"):
+
+    async def over(amount: int) -> None:
+        async with world.record.session() as session:
+            found = await session.load("settlement", source)
+            assert found is not None
+            status = SettlementStatus.FAILED if failed else found["status"]
+            await session.save("settlement", found | {"amount": amount, "status": status})
+
+    await over(0)
+    with pytest.raises(RailCorrupt, match="over nothing"):
         await world.rails.settlements.hear("sandbox", source)
     assert await world.rails.settlements.list_all() == []
+    await over(-500)
     for _ in range(TRIES_MAX):
         await world.deliver()
         world.clock.advance(timedelta(hours=1))
-    assert await world.rails.inbox.dead() == 1, "a person is told"
+    (taken,) = await world.rails.settlements.list_all()
+    assert (taken.amount, taken.state) == (-500, "failed" if failed else "sent")
+    assert await world.balance(house_account("in-transit:sandbox:in", "EUR")) == (0 if failed else 500)
+    assert await world.rails.inbox.dead() == 0

@@ -32,6 +32,9 @@ PAYPAL_FILES = {
     "paypal.customer_disputes_v1.json": "/v1/customer",
     "paypal.notifications_webhooks_v1.json": "/v1/notifications",
 }
+PAYPAL_WHERE_THERE = {"paypal.reporting_transactions_v1.json": "/v1/reporting"}
+"""Files that a folder may lack: what they describe is then counted as outside."""
+
 SQUARE_FILE = "square.api.json"
 SOURCES = (
     "PayPal's openapi files from github.com/paypal/paypal-rest-api-specifications, each with `paypal.` before its name,"
@@ -49,6 +52,11 @@ PAYPAL_RESOURCES = {
     "payouts_item": ("paypal.payments_payouts_batch_v1.json", "payout_item-2"),
     "payouts": ("paypal.payments_payouts_batch_v1.json", "payout_batch"),
 }
+
+
+def _is_outside(path: str) -> bool:
+    missing = (at for name, at in PAYPAL_WHERE_THERE.items() if not (folder() / name).is_file())
+    return OUTSIDE.match(path) is not None or path.startswith(tuple(missing))
 
 
 def folder() -> Path:
@@ -163,7 +171,8 @@ def document(provider: str, path: str) -> Document | None:
         case "square":
             return _from_file(folder() / SQUARE_FILE)
         case "paypal":
-            names = (name for name, start in PAYPAL_FILES.items() if path.startswith(start))
+            files = PAYPAL_FILES | {name: at for name, at in PAYPAL_WHERE_THERE.items() if (folder() / name).is_file()}
+            names = (name for name, start in files.items() if path.startswith(start))
             return next((_from_file(folder() / name) for name in names), None)
         case _:
             raise ValueError(f"no official file of {provider} is known")
@@ -183,7 +192,7 @@ class Checker:
     def request(self, provider: str, method: str, url: str, headers: dict[str, str], body: bytes) -> None:
         """A request that is sent: path, query, headers and body."""
         parts = urlsplit(url)
-        if OUTSIDE.match(parts.path):
+        if _is_outside(parts.path):
             self.counts[f"{provider} outside"] += 1
             return
         found = document(provider, parts.path)
@@ -245,7 +254,7 @@ class Checker:
     def answer(self, provider: str, method: str, url: str, status: int, body: bytes) -> None:
         """An answer that is given, by its status."""
         path = urlsplit(url).path
-        found = None if OUTSIDE.match(path) else document(provider, path)
+        found = None if _is_outside(path) else document(provider, path)
         operation = found.operation(method, path) if found else None
         if found is None or operation is None or (provider, status) == ("paypal", 429):
             return  # PayPal's files describe no 429

@@ -2,16 +2,19 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from base.entropy import SeededEntropy
-from fiat.personal import NoVault
+from fiat.bank.records import BankAccount
+from fiat.bank.service import BankRail
+from fiat.personal import KEY_NAME, Vault, load_vault, make_key_file
 from fiat.rails.booking import provider_account
 from fiat.rails.desk import Desk, Rails
 from fiat.rails.dispute_states import DisputeState
-from fiat.rails.errors import RefusalReason, WebhookRefused
+from fiat.rails.errors import RefusalReason, SettlementNotMatching, WebhookRefused
 from fiat.rails.inbox import Inbox
 from fiat.rails.protocol import Capturing, Rail, RawWebhook
 from fiat.rails.records import Refund
@@ -23,6 +26,7 @@ from ledger.accounts import house_account, user_account
 from ledger.requests import RequestKey, request_key
 from ledger.service import PostgresLedger
 from railsim.switches import Fault
+from tests.fiat.statements import IBAN, Entry, camt053
 from tests.rails import square_rail, stripe_rail
 from tests.rails.conftest import Sim
 from tests.rails.inbox import Got
@@ -113,6 +117,12 @@ class House:
     async def at_provider(self) -> int:
         return -await self.balance(provider_account(self.name, "USD"))
 
+    def forget_others(self) -> None:
+        """What other tests left in the provider's balance."""
+        stripe, square = self.sim.house.stripe.store, self.sim.house.square.store
+        for kept in (stripe.tables["txn"], stripe.tables["po"], square.entries, square.payouts):
+            kept.clear()
+
     def by_provider(self) -> int:
         """What the simulator itself says that it owes us: all that moved its balance."""
         if self.name == "stripe":
@@ -121,9 +131,15 @@ class House:
         return sum(one["_net"] for one in self.sim.house.square.store.entries if not one["payout_id"])
 
 
+@pytest.fixture
+def vault(tmp_path: Path) -> Vault:
+    make_key_file(tmp_path / KEY_NAME)
+    return load_vault(tmp_path / KEY_NAME)
+
+
 @pytest.fixture(params=["stripe", "square"])
 async def house(
-    request: pytest.FixtureRequest, sim: Sim, database: Database, entropy: SeededEntropy
+    request: pytest.FixtureRequest, sim: Sim, database: Database, entropy: SeededEntropy, vault: Vault
 ) -> AsyncIterator[House]:
     clock = sim.house.world.timeline
     ledger = PostgresLedger(database.engine(), clock=clock)
@@ -134,9 +150,10 @@ async def house(
         engine=database.engine(),
         ledger=ledger,
         rails=Rails([rail]),
-        vault=NoVault("no bank here"),
+        vault=vault,
         clock=clock,
         entropy=entropy,
+        accounts=("dollars",),
     )
     services = services_of(desk, Inbox(desk))
     yield House(sim, request.param, ledger, services)
@@ -233,3 +250,54 @@ async def test_a_part_whose_amount_was_lowered_and_that_then_ended_at_square_is_
 
 async def _fees(house: House) -> int:
     return -await house.balance(house_account("rail-fees", "USD"))
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_what_the_provider_takes_from_our_bank_account_is_booked_by_the_banks_debit(
+    house: House, database: Database, entropy: SeededEntropy, vault: Vault, refused: bool
+):
+    """More was disputed than paid since the last settlement, so the next one is negative."""
+    sim, name = house.sim, house.name
+    house.forget_others()
+    paid = await house.top_up()
+    await house.until_quiet()
+    sim.tell("/settlements", provider=name, everything=True)
+    await house.until_quiet()
+    sim.tell("/disputes", provider=name, payment=(await house.again(paid)).source, amount=2_000)
+    await house.until_quiet()
+    owed = await house.at_provider()
+    assert owed == house.by_provider() < -1_999
+    if refused:
+        sim.tell("/switches", provider=name, kind="settlement", outcome="failed")
+    sim.tell("/settlements", provider=name, everything=True)
+    await house.until_quiet()
+    taken, first = await house.rails.settlements.list_all()
+    assert (taken.amount, taken.differences, taken.unexplained) == (owed, 0, 0)
+    on_its_way = house_account(f"in-transit:{name}:in", "USD")
+    if refused:
+        sim.advance(days=3)
+        await house.until_quiet()
+        assert (await house.rails.settlements.get(taken.id)).state == "failed"
+        assert await house.at_provider() == house.by_provider() == owed
+        assert await house.balance(on_its_way) == -first.amount
+        return
+    assert await house.at_provider() == house.by_provider() == 0
+    assert await house.balance(on_its_way) == -first.amount - owed
+    account = BankAccount(name="dollars", iban=IBAN, asset="USD")
+    clock = sim.house.world.timeline
+    bank = BankRail(database.engine(), house.ledger, clock=clock, entropy=entropy, accounts=[account], vault=vault)
+    came = Entry(first.amount, f"{first.source} x", currency="USD")
+    gone = Entry(-owed, f"{taken.source} y", side="DBIT", currency="USD")
+    wrong = Entry(-owed, f"{taken.source} z", currency="USD")
+    await bank.import_statement(camt053(came, gone, wrong, currency="USD"), filename="s.xml")
+    (line,) = [one for one in await bank.lines() if one.remittance.endswith("z")]
+    with pytest.raises(SettlementNotMatching, match="only money out"):
+        await house.rails.settlements.match(key=house.key(), settlement=taken.id, line=line.id)
+    (candidate,) = await house.rails.settlements.candidates(taken)
+    assert await house.rails.settlements.step() == 2
+    done = await house.rails.settlements.get(taken.id)
+    assert (done.state, done.bank_line) == ("matched", candidate.id)
+    assert (await bank.line(candidate.id)).state == "settled"
+    assert await house.balance(on_its_way) == 0
+    assert await house.balance(house_account("suspense", "USD")) == -owed
+    assert await house.balance(house_account("bank:dollars", "USD")) == -first.amount

@@ -6,21 +6,30 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from base.errors import ConfigError
-from fiat.errors import AmountOutOfBounds, InvalidRecipient, NoPayoutRail, PersonalKeyMissing
+from db.engine import tx
+from fiat.errors import (
+    AmountOutOfBounds,
+    InvalidRecipient,
+    NoPayoutRail,
+    PayoutNotCancellable,
+    PayoutNotInDoubt,
+    PersonalKeyMissing,
+)
 from fiat.payout_desk import PayoutDesk, PayoutTerms
 from fiat.payout_steps import PayoutSteps
 from fiat.payouts import PAYPAL, Payout, PayoutState
 from fiat.personal import KEY_NAME, load_vault, make_key_file
 from fiat.rails.booking import provider_account
 from fiat.rails.desk import Desk, Rails
-from fiat.rails.errors import RateLimited
+from fiat.rails.errors import EffectUnknown, RateLimited
 from fiat.rails.inbox import Inbox
 from fiat.rails.protocol import RawWebhook
 from fiat.rails.records import WebhookState
 from fiat.sealing import Sealing
+from fiat.tables import payout_memories, payouts
 from ledger.accounts import house_account, user_account
 from ledger.commands import Post, Posting, alone
 from ledger.money import Asset, AssetKind
@@ -136,8 +145,10 @@ async def house(sim: Sim, database: Any, entropy: Any, tmp_path: Any) -> AsyncIt
     paypal = rail(sim, assets={"EUR": EUR})
     told = Desk(engine=engine, ledger=ledger, rails=Rails([paypal]), vault=vault, clock=clock, entropy=entropy)
     terms = PayoutTerms(rail=PAYPAL, asset="EUR", account=PAYPAL, paying=PROVIDER, fee=50, minimum=1_00, maximum=400_00)
-    desk = PayoutDesk(engine, ledger, vault, terms=[terms], clock=clock, entropy=entropy)
-    made = House(sim, engine, ledger, vault, desk, services_of(told, Inbox(told)), entropy)
+    services = services_of(told, Inbox(told))
+    endings = {PAYPAL: services.ending}
+    desk = PayoutDesk(engine, ledger, vault, terms=[terms], clock=clock, entropy=entropy, endings=endings)
+    made = House(sim, engine, ledger, vault, desk, services, entropy)
     yield made
     await made.rails.inbox.aclose()
     await paypal.aclose()
@@ -270,15 +281,71 @@ async def test_several_payouts_go_out_in_one_step_each_by_itself(house: House):
 
 async def test_paypal_paying_what_was_given_back_by_hand_is_for_a_person(house: House):
     house.sim.tell("/switches", provider="paypal", kind="error_after", method="POST", path="payments/payouts$")
+    house.will_be("pending")
     asked = await house.ask()
     await house.steps.step()
+    house.sim.advance(days=30)  # PayPal can't be asked by our id any more
     await house.desk.fail(key=house.key(), payout=asked.id)
-    house.sim.advance(seconds=120)
     await house.hear()
     assert (await house.again(asked)).state is S.FAILED
     assert await house.balances() == (FUNDS, 0, 0, 0)
     waiting = await house.rails.inbox.list_all(state=WebhookState.WAITING)
     assert {one.code for one in waiting} == {"rail_corrupt"}
+
+
+async def test_who_ends_a_payout_by_hand_asks_paypal_first_as_long_as_it_can_be_asked(house: House):
+    house.sim.tell("/switches", provider="paypal", kind="error_after", method="POST", path="payments/payouts$")
+    asked = await house.ask()
+    await house.steps.step()
+    assert (await house.again(asked)).state is S.UNKNOWN
+    house.sim.tell("/switches", provider="paypal", kind="error_before", method="POST", path="payments/payouts$")
+    with pytest.raises(EffectUnknown):
+        await house.desk.fail(key=house.key(), payout=asked.id)
+    assert (await house.again(asked)).state is S.UNKNOWN
+    with pytest.raises(PayoutNotInDoubt, match="submitted"):
+        await house.desk.fail(key=house.key(), payout=asked.id)
+    assert house.batches() == 1
+    house.sim.advance(seconds=120)
+    await house.hear()
+    assert ((await house.again(asked)).state, house.batches()) == (S.PAID, 1)
+    await house.books_agree()
+
+
+async def test_what_was_ended_by_hand_is_never_asked_for_again(house: House):
+    """PayPal never got it. To ask for it by our id would order it."""
+    house.sim.tell("/switches", provider="paypal", kind="error_before", method="POST", path="payments/payouts$")
+    asked = await house.ask()
+    await house.steps.step()
+    house.sim.advance(days=29, seconds=1)
+    await house.desk.fail(key=house.key(), payout=asked.id)
+    failed = await house.again(asked)
+    await house.rails.payouts.ask(failed)
+    for _ in range(3):
+        await house.look(days=1)
+    assert ((await house.again(asked)).state, house.batches()) == (S.FAILED, 0)
+    assert await house.balances() == (FUNDS, 0, 0, 0)
+
+
+async def test_a_payout_from_before_the_database_was_put_back_is_not_given_up_but_paid_once(house: House):
+    """PayPal may have been asked for it since the backup; there it can't be asked about without ordering it."""
+    await house.rails.ending.begin(PAYPAL)
+    first = await house.ask()
+    await house.desk.cancel(key=house.key(), owner=ADA, payout=first.id)
+    asked = await house.ask()
+    await house.steps.step()
+    house.sim.advance(seconds=120)
+    async with tx(house.engine) as connection:  # as it was before, in a database that is another one
+        await connection.execute(update(payouts).where(payouts.c.id == asked.id).values(state="requested", batch=None))
+        await connection.execute(update(payout_memories).values(identity="the database of the backup"))
+    with pytest.raises(PayoutNotCancellable, match="put back from a backup"):
+        await house.desk.cancel(key=house.key(), owner=ADA, payout=asked.id)
+    await house.hear()
+    for _ in range(2):
+        await house.look(seconds=3_600)
+    assert ((await house.again(asked)).state, house.batches()) == (S.PAID, 1)
+    await house.books_agree()
+    later = await house.ask()
+    assert (await house.desk.cancel(key=house.key(), owner=ADA, payout=later.id)).state is S.CANCELLED
 
 
 BAD = [

@@ -37,7 +37,7 @@ async def rail(sim: Sim) -> AsyncIterator[SquareRail]:
 async def test_the_rail_is_one_by_the_protocol(rail: SquareRail):
     asked: Rail = rail
     assert (asked.name, asked.key_seconds) == ("square", 3600)
-    assert set(Capability) - asked.capabilities == {Capability.PAYOUT}
+    assert set(Capability) - asked.capabilities == {Capability.PAYOUT, Capability.BALANCE}
 
 
 async def test_a_payment_is_captured_with_its_fee_once(sim: Sim, rail: SquareRail, ids: Ids):

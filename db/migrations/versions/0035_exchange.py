@@ -5,7 +5,7 @@ from alembic import op
 from db.migrations.ops import append_only, grant_app
 
 revision = "0035_exchange"
-down_revision = "0028_sealed_rails"
+down_revision = "0030_signed_settlements"
 
 STATEMENTS = (
     """

@@ -21,7 +21,7 @@ from urllib.parse import quote
 import httpx
 
 from base.clock import Clock
-from fiat.rails.errors import Declined, EffectUnknown, NotCapable, RefusedByProvider
+from fiat.rails.errors import Declined, EffectUnknown, NotCapable, OrderForgotten, RefusedByProvider
 from fiat.rails.paypal import payouts
 from fiat.rails.paypal.account import PayPalAccount
 from fiat.rails.paypal.certificates import Certificates
@@ -43,6 +43,7 @@ from fiat.rails.paypal.reading import (
 from fiat.rails.paypal.refusals import ALREADY, DECLINES, Refusal
 from fiat.rails.paypal.webhooks import Webhooks
 from fiat.rails.protocol import (
+    Balance,
     Capability,
     Capturing,
     DisputeTruth,
@@ -66,6 +67,7 @@ from fiat.rails.protocol import (
 from ledger.money import Asset
 
 ORDERS, PAYMENTS, DISPUTES = "/v2/checkout/orders", "/v2/payments", "/v1/customer/disputes"
+BALANCES = "/v1/reporting/balances"
 
 DISPUTES_PER_PAGE = 10
 """Each needs a call of its own for its details."""
@@ -119,7 +121,10 @@ class PayPal:
     @property
     def capabilities(self) -> frozenset[Capability]:
         return frozenset(
-            {Capability.TOP_UP, Capability.AUTHORISE, Capability.REFUND, Capability.PAYOUT, Capability.DISPUTE}
+            {
+                *(Capability.TOP_UP, Capability.AUTHORISE, Capability.REFUND, Capability.PAYOUT, Capability.DISPUTE),
+                Capability.BALANCE,
+            }
         )
 
     @property
@@ -264,7 +269,7 @@ class PayPal:
             if found.reference == order.reference:
                 return found
         if not still_known(order.reference, PAYMENT_KEY, self._clock.now()):
-            raise EffectUnknown(f"PayPal forgot the key of refund {order.reference}; look for it at its pages")
+            raise OrderForgotten(f"PayPal forgot the key of refund {order.reference}; look for it at its pages")
         try:
             return await self._refund(order)
         except Refusal as refusal:
@@ -310,7 +315,7 @@ class PayPal:
     @_one_call
     async def recover_payout(self, order: PayoutOrder) -> PayoutTruth | None:
         if not still_known(order.reference, PAYOUT_KEY, self._clock.now()):
-            raise EffectUnknown(f"PayPal forgot the batch of payout {order.reference}; look for it at its pages")
+            raise OrderForgotten(f"PayPal forgot the batch of payout {order.reference}; look for it at its pages")
         try:
             made = await self._pay_out(order)
         except Refusal as refusal:
@@ -364,6 +369,11 @@ class PayPal:
 
     def _no_settlements(self) -> NoReturn:
         raise NotCapable("PayPal lists no settlements: its balance is sent to the bank at its pages")
+
+    @_one_call
+    async def balances(self) -> tuple[Balance, ...]:
+        """Up to three hours old; the app needs the feature "Transaction search"."""
+        return self._read.balances(await self._client.get(BALANCES))
 
     # Saved methods
 

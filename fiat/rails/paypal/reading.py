@@ -14,6 +14,7 @@ from fiat.rails.paypal.statuses import meaning
 from fiat.rails.protocol import (
     Action,
     ActionKind,
+    Balance,
     DisputeStatus,
     DisputeTruth,
     Payment,
@@ -86,6 +87,13 @@ class Reader:
 
     def _sum(self, told: Sequence[Json], of: str) -> int:
         return sum(self.money(one, of=of)[0] for one in told)
+
+    def balances(self, told: Json) -> tuple[Balance, ...]:
+        """All of them."""
+        with readable("balances"):
+            as_of = required_instant(told.get("last_refresh_time") or told["as_of_time"])
+            read = [self.money(one["total_balance"], of=one["currency"]) for one in told["balances"]]
+            return tuple(Balance(asset=asset, amount=amount, as_of=as_of) for amount, asset in read)
 
     # Paying in
 

@@ -18,6 +18,7 @@ from fiat.rails.currencies import Currencies
 from fiat.rails.errors import Declined, EffectUnknown, NotCapable, RefusedByProvider
 from fiat.rails.protocol import (
     CALL_SECONDS,
+    Balance,
     Capability,
     Capturing,
     DisputeTruth,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 KEY_SECONDS = 3600
 """Square publishes no time; it says that a retry within days is safe, and promises nothing."""
 
-CAPABILITIES = frozenset(Capability) - {Capability.PAYOUT}
+CAPABILITIES = frozenset(Capability) - {Capability.PAYOUT, Capability.BALANCE}
 CARD_FORM = "cnon:"
 """With what the token of Square's card form begins (developer.squareup.com, payment sources)."""
 
@@ -249,6 +250,9 @@ class SquareRail:
         with self._client.reading():
             found = tuple(reading.entry(one, self._currencies) for one in page.payout_entries or ())
             return Listed(found, page.cursor or cursor or "", bool(page.cursor))
+
+    async def balances(self) -> tuple[Balance, ...]:
+        raise NotCapable("Square tells no balance: what it owes is in the payout that it makes next")
 
     # Saved methods
 

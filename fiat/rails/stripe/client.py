@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 _SERVICES = (
     *("payment_intents", "charges", "refunds", "disputes", "payouts", "balance_transactions", "customers"),
-    *("payment_methods", "setup_intents"),
+    *("payment_methods", "setup_intents", "balance"),
 )
 _KINDS = (
     *("PaymentIntent", "Charge", "Refund", "Dispute", "Payout", "BalanceTransaction", "Customer", "PaymentMethod"),
-    *("SetupIntent", "ListObject"),
+    *("SetupIntent", "ListObject", "Balance"),
 )
 
 

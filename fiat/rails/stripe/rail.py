@@ -17,6 +17,7 @@ from fiat.rails import keys
 from fiat.rails.currencies import Currencies
 from fiat.rails.errors import Declined, EffectUnknown, NotCapable, RateLimited
 from fiat.rails.protocol import (
+    Balance,
     Capability,
     DisputeTruth,
     Listed,
@@ -239,6 +240,11 @@ class StripeRail:
             found = page["data"]
             entries = tuple(reading.entry(one, self._currencies) for one in found if one.get("source") != settlement)
             return Listed(entries, found[-1]["id"] if found else cursor or "", page["has_more"])
+
+    async def balances(self) -> tuple[Balance, ...]:
+        told = (await self._client.ask(self._sdk.balance.retrieve_async())).body
+        with self._client.reading():
+            return reading.balances(told, self._currencies)
 
     # Saved methods
 

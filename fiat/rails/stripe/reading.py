@@ -12,6 +12,7 @@ from fiat.rails.errors import RailMisconfigured
 from fiat.rails.protocol import (
     Action,
     ActionKind,
+    Balance,
     DisputeTruth,
     EntryKind,
     Payment,
@@ -110,6 +111,18 @@ def settlement(told: Body, currencies: Currencies) -> SettlementTruth:
         created_at=_instant(told["created"]),
         arrives_on=_instant(told["arrival_date"]).date(),
         descriptor=told.get("statement_descriptor"),
+    )
+
+
+def balances(told: Body, currencies: Currencies) -> tuple[Balance, ...]:
+    """A Balance: what can be paid out now, and what only later. Currencies over nothing are left out."""
+    sums: dict[str, int] = {}
+    for one in [*told["available"], *told["pending"]]:
+        sums[one["currency"]] = sums.get(one["currency"], 0) + _whole(one["amount"])
+    return tuple(
+        Balance(asset=currency.upper(), amount=currencies.amount(sum, currency))
+        for currency, sum in sums.items()
+        if sum
     )
 
 
