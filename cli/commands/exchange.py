@@ -42,8 +42,8 @@ def rates(api: Api = None, config: Config = None, json: Json = False) -> None:
         facts = ", ".join(f"{name} {fact}" for name, fact in doubt["facts"].items())
         say(f"not known: {doubt['base']}/{doubt['quote']}, {doubt['doubt']}: {facts}")
     if told["readings"]:
-        columns = ("source", "base", "quote", "rate", "as_of")
-        show_table("Sources", columns, [[one[name] for name in columns] for one in told["readings"]], right=(3,))
+        told_by = ("source", "base", "quote", "rate", "as_of")
+        show_table("Sources", told_by, [[one[name] for name in told_by] for one in told["readings"]], right=(3,))
     for source, why in told["failed"].items():
         say(f"no answer from {source}: {why}")
 
