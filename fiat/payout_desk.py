@@ -102,8 +102,9 @@ class PayoutDesk:
         Raises NoPayoutRail, InvalidRecipient, AmountOutOfBounds, RequestConflict, and RefusedByBook
         (`insufficient_funds`, `frozen`, `receivable_open`).
         """
-        key = RequestKey(id=key.id, content=self._vault.digest(key.content))
-        if (first := await decided_before(self._ledger, key)) is not None:
+        kept, *older = self._vault.digests(key.content)
+        key = RequestKey(id=key.id, content=kept)
+        if (first := await decided_before(self._ledger, key, older=older)) is not None:
             return replace(await self.get(owner, first.subject or ""), replayed=True)
         rail, recipient = _read(name, iban, paypal)
         terms = self._terms_of(rail, asset)
