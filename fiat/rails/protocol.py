@@ -484,7 +484,8 @@ class Rail(Protocol):
     async def capture(self, order: PaymentOrder, payment: str, amount: int) -> Payment:
         """Take `amount` (0 < amount <= authorised) of an AUTHORISED payment; what isn't taken is released.
 
-        Key: `<reference>-capture`. Again gives the same. Raises Declined.
+        Key: of the reference and what is asked, so that another amount, after a refused one, is another request. Again
+        gives the same. Raises Declined.
         """
         ...
 

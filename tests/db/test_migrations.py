@@ -101,8 +101,8 @@ async def test_top_ups_that_were_ordered_long_ago_forget_the_providers_tokens(em
                 await connection.execute(
                     text(
                         "INSERT INTO fiat_top_ups (book, id, owner, rail, asset, amount, state, captured, method,"
-                        " customer, created_at, updated_at) VALUES ('main', :state, 'usr_a', 'stripe', 'EUR', 1, :state,"
-                        f" :captured, 'pm_1', 'cus_1', {now}, {now})"
+                        " customer, created_at, updated_at) VALUES ('main', :state, 'usr_a', 'stripe', 'EUR', 1,"
+                        f" :state, :captured, 'pm_1', 'cus_1', {now}, {now})"
                     ),
                     {"state": state, "captured": captured},
                 )

@@ -78,6 +78,10 @@ async def test_a_part_of_an_authorisation_is_captured_and_the_rest_let_go(sim: S
     taken = await paypal.capture(order, id, 30_00)
     assert (taken.status, taken.amount, taken.captured, taken.fee) == (S.CAPTURED, 80_00, 30_00, 1_54)
     assert await paypal.capture(order, id, 30_00) == taken
+    authorization = sim.house.paypal.store.captures[taken.capture_id or ""]["_authorization"]
+    path = f"/v2/payments/authorizations/{authorization}/capture"
+    keys = sim.house.paypal.payment_keys
+    assert keys.find(f"{path}\0{order.reference}-capture-3000"), "another amount would have another key"
     assert await paypal.cancel(order, id) == taken, "too late to give it up"
     store = sim.house.paypal.store
     assert [one["_amount"] for one in store.captures.values() if one["_order"] == id] == [30_00]

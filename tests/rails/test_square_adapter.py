@@ -92,6 +92,16 @@ async def test_a_capture_whose_answers_are_lost_takes_the_part_once(sim: Sim, ra
     assert (taken.captured, taken.amount) == (4_000, 10_000)
 
 
+async def test_another_part_is_captured_after_square_refused_the_first(sim: Sim, rail: SquareRail, ids: Ids):
+    order = ordered(ids, capturing=Capturing.MANUAL)
+    made = await rail.create_payment(order)
+    for amount in (4_000, 5_000, 4_000):
+        sim.tell("/switches", provider="square", kind=Fault.ERROR_BEFORE, method="POST", path="complete$")
+        with pytest.raises(EffectUnknown):
+            await rail.capture(order, made.id, amount)
+    assert (await rail.capture(order, made.id, 6_000)).captured == 6_000
+
+
 async def test_an_authorisation_is_cancelled_by_us_or_by_time(sim: Sim, rail: SquareRail, ids: Ids):
     order, forgotten = (ordered(ids, capturing=Capturing.MANUAL) for _ in range(2))
     ours, late = await rail.create_payment(order), await rail.create_payment(forgotten)

@@ -272,6 +272,22 @@ async def test_a_capture_without_an_answer_is_captured_once(sim: Sim, rail: Stri
     assert (await rail.capture(order, made.id, 4_000)).captured == 4_000
 
 
+async def test_each_amount_that_is_captured_has_a_key_of_its_own(sim: Sim, rail: StripeRail, ids: Ids):
+    order = ordered(ids, capturing=Capturing.MANUAL)
+    made = await rail.create_payment(order)
+    keys, first = sim.house.stripe.keys, f"{order.reference}-capture-4000"
+    sim.tell("/switches", provider="stripe", kind=Fault.ERROR_AFTER, method="POST", path="capture$")
+    with pytest.raises(EffectUnknown):
+        await rail.capture(order, made.id, 4_000)
+    assert keys.find(first) is not None
+    again = keys.find(first)
+    assert (await rail.capture(order, made.id, 4_000)).captured == 4_000
+    assert keys.find(first) is again, "the repeat had the same key"
+    await rail.capture(order, made.id, 5_000)
+    assert keys.find(first) is again
+    assert keys.find(f"{order.reference}-capture") is None
+
+
 async def test_who_asks_too_often_is_told_to_wait_and_nothing_happened(sim: Sim, rail: StripeRail, ids: Ids):
     order = ordered(ids)
     sim.tell("/switches", provider="stripe", kind=Fault.RATE_LIMITED, times=2)

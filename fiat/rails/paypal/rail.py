@@ -157,7 +157,7 @@ class PayPal:
         body = {"amount": self._read.write(amount, now.asset), "final_capture": True}
         try:
             taken = await self._client.post(
-                f"{PAYMENTS}/authorizations/{_part(id)}/capture", body, key=f"{order.reference}-capture"
+                f"{PAYMENTS}/authorizations/{_part(id)}/capture", body, key=f"{order.reference}-capture-{amount}"
             )
         except Refusal as refusal:
             if refusal.issues & ALREADY:

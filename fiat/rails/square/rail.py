@@ -7,6 +7,7 @@ How long Square remembers an idempotency key isn't published, so an order is sen
 show what was made some seconds later ("eventually consistent"): after that hour they're certain.
 """
 
+import hashlib
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import partial
@@ -125,7 +126,7 @@ class SquareRail:
         if is_part:
             call = self._sdk.payments.update(
                 payment_id=payment,
-                idempotency_key=f"{order.reference}-capture",
+                idempotency_key=_change_key(order.reference, amount, str(found.version_token)),
                 payment={"amount_money": money, "version_token": found.version_token},
                 request_options=ONCE,
             )
@@ -379,3 +380,8 @@ class SquareRail:
 
     def _no_payouts(self) -> NotCapable:
         return NotCapable(f"rail {self._name} pays nobody out", param="rail", capability=Capability.PAYOUT.value)
+
+
+def _change_key(reference: str, amount: int, version: str) -> str:
+    """The key of lowering a payment of this version to `amount`: Square takes 45 characters, and one body for each."""
+    return f"{reference}-{hashlib.sha256(f'{amount} {version}'.encode()).hexdigest()[:14]}"

@@ -103,7 +103,7 @@ class StripeRail:
             "amount_to_capture": self._currencies.units(amount, order.asset),
             "expand": WITH_FEE,
         }
-        options = _keyed(f"{order.reference}-capture")
+        options = _keyed(f"{order.reference}-capture-{amount}")
         try:
             answer = await self._client.ask(self._sdk.payment_intents.capture_async(payment, params, options))  # type: ignore[arg-type]
         except MovedOn:
