@@ -22,6 +22,7 @@ import httpx
 
 from base.clock import Clock
 from fiat.rails.errors import Declined, EffectUnknown, NotCapable, RefusedByProvider
+from fiat.rails.lists import readable_items
 from fiat.rails.paypal import payouts
 from fiat.rails.paypal.account import PayPalAccount
 from fiat.rails.paypal.certificates import Certificates
@@ -347,10 +348,10 @@ class PayPal:
             query["next_page_token"] = sweep.token
         page = await self._client.get(DISPUTES, query)
         with readable("list of disputes"):
-            ids = [str(one["dispute_id"]) for one in page.get("items", [])]
-            token = next_token(page)
-        told = [await self._client.get(f"{DISPUTES}/{_part(id)}") for id in reversed(ids)]
-        items = tuple(self._read.dispute(one) for one in told)
+            listed, token = list(page.get("items", [])), next_token(page)
+        ids = readable_items(self.name, reversed(listed), lambda one: str(one["dispute_id"]), named=lambda _: "")
+        told = [one for id in ids if (one := await self._find(f"{DISPUTES}/{_part(id)}")) is not None]
+        items = readable_items(self.name, told, self._read.dispute, named=lambda one: one.get("dispute_id"))
         return Listed(items, sweep.after_page(token).written(), more=token is not None)
 
     async def fetch_settlement(self, settlement: str) -> SettlementTruth | None:

@@ -8,15 +8,15 @@ show what was made some seconds later ("eventually consistent"): after that hour
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from base.clock import Clock
 from fiat.rails import keys
 from fiat.rails.currencies import Currencies
 from fiat.rails.errors import Declined, EffectUnknown, NotCapable, RefusedByProvider
+from fiat.rails.lists import readable_items
 from fiat.rails.protocol import (
     CALL_SECONDS,
     Capability,
@@ -46,6 +46,8 @@ from ledger.money import Asset
 
 if TYPE_CHECKING:
     from square.types.payment import Payment as SquarePayment
+
+Item = TypeVar("Item")
 
 KEY_SECONDS = 3600
 """Square publishes no time; it says that a retry within days is safe, and promises nothing."""
@@ -188,7 +190,7 @@ class SquareRail:
 
     async def list_refunds(self, cursor: str | None) -> Listed[RefundTruth]:
         """By the time that they were made."""
-        read = partial(reading.refund, currencies=self._currencies)
+        read = self._items_by(reading.refund)
         return await by_time(self._client, self._refunds, lambda one: one.refunds, read, cursor)
 
     # Paying out
@@ -219,8 +221,8 @@ class SquareRail:
         except WrongCursor:
             return Listed((), "", False)
         with self._client.reading():
-            found = tuple(reading.dispute(one, self._currencies) for one in page.disputes or ())
-            return Listed(found, page.cursor or "", bool(page.cursor))
+            told, theirs = tuple(page.disputes or ()), page.cursor
+        return Listed(self._items_by(reading.dispute)(told), theirs or "", bool(theirs))
 
     async def fetch_settlement(self, settlement: str) -> SettlementTruth | None:
         answer = await self._client.find(self._sdk.payouts.get(payout_id=settlement, request_options=ONCE))
@@ -239,7 +241,7 @@ class SquareRail:
             )  # fmt: skip
             return (await self._client.ask(call)).response
 
-        read = partial(reading.settlement, currencies=self._currencies)
+        read = self._items_by(reading.settlement)
         return await by_time(self._client, page, lambda one: one.payouts, read, cursor)
 
     async def settlement_entries(self, settlement: str, cursor: str | None) -> Listed[SettlementEntry]:
@@ -364,6 +366,12 @@ class SquareRail:
         answer = await self._client.ask(call)
         with self._client.reading():
             return str(self._inner(answer.customer).id)
+
+    def _items_by(self, read: Callable[[Any, Currencies], Item]) -> Callable[[Iterable[Any]], tuple[Item, ...]]:
+        """What of a page can be read so."""
+        return lambda told: readable_items(
+            self._name, told, lambda one: read(one, self._currencies), named=lambda one: getattr(one, "id", None)
+        )
 
     def _money(self, amount: int, asset: str) -> dict[str, Any]:
         return {"amount": self._currencies.units(amount, asset), "currency": asset}

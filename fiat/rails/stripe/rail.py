@@ -8,14 +8,15 @@ Stripe keeps what a key's first request was told, a 500 too, for at least 24 hou
 replayed, lists tell what became of it. Lists, other than searches, show at once what was made.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from base.clock import Clock
 from fiat.rails import keys
 from fiat.rails.currencies import Currencies
 from fiat.rails.errors import Declined, EffectUnknown, NotCapable, RateLimited
+from fiat.rails.lists import readable_items
 from fiat.rails.protocol import (
     Capability,
     DisputeTruth,
@@ -37,12 +38,14 @@ from fiat.rails.protocol import (
 from fiat.rails.stripe import reading, webhooks
 from fiat.rails.stripe.client import CardDeclined, Client, Missing, MovedOn, Refusal
 from fiat.rails.stripe.declines import REASONS
-from fiat.rails.stripe.lists import PAGE, List, readable_items, walk
+from fiat.rails.stripe.lists import PAGE, List, walk
 from fiat.rails.stripe.statuses import CURRENCIES, USUAL, Body
 from ledger.money import Asset
 
 if TYPE_CHECKING:
     from stripe import RequestOptions
+
+Item = TypeVar("Item")
 
 KEY_SECONDS = 23 * 3600
 """Stripe promises 24 hours."""
@@ -186,9 +189,7 @@ class StripeRail:
 
     async def list_refunds(self, cursor: str | None) -> Listed[RefundTruth]:
         """Those that are new: Stripe doesn't list by change."""
-        found, cursor, more = await self._walk(self._refunds, cursor)
-        with self._client.reading():
-            return Listed(readable_items(self._name, found, reading.refund, self._currencies), cursor, more)
+        return await self._listed(self._refunds, reading.refund, cursor)
 
     # Paying out
 
@@ -212,9 +213,7 @@ class StripeRail:
 
     async def list_disputes(self, cursor: str | None) -> Listed[DisputeTruth]:
         """Those that are new: Stripe doesn't list by change."""
-        found, cursor, more = await self._walk(self._disputes, cursor)
-        with self._client.reading():
-            return Listed(readable_items(self._name, found, reading.dispute, self._currencies), cursor, more)
+        return await self._listed(self._disputes, reading.dispute, cursor)
 
     async def fetch_settlement(self, settlement: str) -> SettlementTruth | None:
         told = await self._client.find(self._sdk.payouts.retrieve_async(settlement))
@@ -225,9 +224,7 @@ class StripeRail:
 
     async def list_settlements(self, cursor: str | None) -> Listed[SettlementTruth]:
         """Those that are new: Stripe doesn't list by change."""
-        found, cursor, more = await self._walk(self._payouts, cursor)
-        with self._client.reading():
-            return Listed(readable_items(self._name, found, reading.settlement, self._currencies), cursor, more)
+        return await self._listed(self._payouts, reading.settlement, cursor)
 
     async def settlement_entries(self, settlement: str, cursor: str | None) -> Listed[SettlementEntry]:
         """The balance transactions of an automatic payout, newest first, without its own."""
@@ -365,9 +362,13 @@ class StripeRail:
                 f"{self._name} hasn't listed yet what is in payout {settlement[:40]}", retry_after=NOT_LISTED_SECONDS
             )
 
-    async def _walk(self, page: List, cursor: str | None) -> tuple[list[Body], str, bool]:
+    async def _listed(self, page: List, read: Callable[[Body, Currencies], Item], cursor: str | None) -> Listed[Item]:
         with self._client.reading():
-            return await walk(page, cursor)
+            found, cursor, more = await walk(page, cursor)
+        items = readable_items(
+            self._name, found, lambda one: read(one, self._currencies), named=lambda one: one.get("id")
+        )
+        return Listed(items, cursor, more)
 
     async def _refunds(self, params: Any) -> Body:
         given: Any = {**params, "expand": _in_list(WITH_FEES)}
