@@ -44,7 +44,7 @@ LIST_MAX = 201
 class PayoutTerms:
     """How an asset is paid out: over which rail, from which of our accounts (`paying` in the book), and for what fee.
 
-    Amounts are smallest units; `maximum` None: any.
+    Amounts are smallest units, and multiples of `step`; `maximum` None: any.
     """
 
     rail: str
@@ -54,6 +54,7 @@ class PayoutTerms:
     fee: int = 0
     minimum: int = 1
     maximum: int | None = None
+    step: int = 1
 
 
 async def owing_nothing(owner: str) -> tuple[str, ...]:
@@ -269,6 +270,15 @@ def _read(name: str | None, iban: str | None, paypal: str | None) -> tuple[str, 
 
 
 def _require_within(terms: PayoutTerms, asset: str, amount: int) -> None:
+    if amount % terms.step:
+        raise AmountOutOfBounds(
+            "more decimals than this rail takes",
+            code="amount_not_payable",
+            param="amount",
+            asset=asset,
+            minimum=max(terms.minimum, terms.step),
+            amount=amount,
+        )
     if amount < terms.minimum:
         raise AmountOutOfBounds(
             "less than the smallest payout", param="amount", asset=asset, minimum=terms.minimum, amount=amount

@@ -28,8 +28,9 @@ ROWS = (
         "amount_not_payable",
         422,
         "Amount not payable",
-        "The provider takes fewer decimals of this currency, and amounts are never rounded.",
-        "Send an amount with at most as many `decimals`.",
+        "The provider doesn't take this currency, or less or more of it in one payment, or fewer decimals; amounts are"
+        " never rounded. Nothing was kept.",
+        "Send an amount from `minimum` to `maximum` with at most `decimals` decimals, or use another rail.",
     ),
     Problem(
         "webhook_refused",

@@ -31,6 +31,9 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
+from fiat.rails.amounts import Bounds
+from ledger.money import Asset
+
 Item = TypeVar("Item")
 
 CALL_SECONDS = 20
@@ -463,6 +466,10 @@ class Rail(Protocol):
         Within it the same order may be sent again under its own reference; after it only reads may decide what became
         of an order.
         """
+        ...
+
+    def bounds(self, asset: Asset) -> Bounds:
+        """What of `asset` one payment to us may be. Raises AmountNotPayable for an asset that it doesn't carry."""
         ...
 
     # Paying in

@@ -15,7 +15,15 @@ from base.ids import new_id
 from db.engine import tx
 from fiat.rails import booking, store
 from fiat.rails.desk import BATCH, Desk
-from fiat.rails.errors import Declined, EffectUnknown, NotRefundable, RailCorrupt, RateLimited, RefusedByProvider
+from fiat.rails.errors import (
+    AmountNotPayable,
+    Declined,
+    EffectUnknown,
+    NotRefundable,
+    RailCorrupt,
+    RateLimited,
+    RefusedByProvider,
+)
 from fiat.rails.foreign import passed_by
 from fiat.rails.protocol import Capability, RefundStatus, RefundTruth
 from fiat.rails.records import Refund
@@ -54,12 +62,13 @@ class Refunds:
         """Give `amount`, or all that's left, of the user's own top-up back to where it came from.
 
         It's held on their account until the provider says what came of it. Raises NotFound, NotRefundable, NotCapable,
-        RequestConflict, RefusedByBook (`insufficient_funds`, `frozen`, `receivable_open`).
+        AmountNotPayable, RequestConflict, RefusedByBook (`insufficient_funds`, `frozen`, `receivable_open`).
         """
         if (first := await decided_before(self._desk.ledger, key)) is not None:
             return replace(await self.get(owner, first.subject or ""), replayed=True)
         found = await self._top_ups.get(owner, top_up)
         refund = self._new(found, amount, RefundOrigin.USER, hold=key.id)
+        await self._require_payable(refund)
         await self._desk.ledger.ensure_open(*booking.accounts(found.rail, owner, found.asset))
         owing_nothing = await receivable_accounts(self._desk.ledger, owner)
         hold = booking.hold_refund(refund, owing_nothing=owing_nothing)
@@ -68,12 +77,13 @@ class Refunds:
     async def by_the_house(self, *, key: RequestKey, top_up: str, amount: int | None = None) -> Refund:
         """The same by a treasurer, for a payment that mustn't stay: what its user has spent becomes a receivable.
 
-        Raises NotFound, NotRefundable, NotCapable, RequestConflict.
+        Raises NotFound, NotRefundable, NotCapable, AmountNotPayable, RequestConflict.
         """
         found = await self._any(top_up)
         if (first := await decided_before(self._desk.ledger, key)) is not None:
             return replace(await self.get(found.owner, first.subject or ""), replayed=True)
         refund = self._new(found, amount, RefundOrigin.HOUSE, hold=None)
+        await self._require_payable(refund)
         await self._desk.ledger.ensure_open(*booking.accounts(found.rail, found.owner, found.asset))
         provider = booking.provider_account(found.rail, found.asset)
         return await self._begin(key, found, refund, OpenAccount(id=key.id, subject=refund.id, account=provider))
@@ -190,6 +200,11 @@ class Refunds:
             updated_at=now,
         )
 
+    async def _require_payable(self, refund: Refund) -> None:
+        """Raises AmountNotPayable for more decimals than the provider takes."""
+        asset = await self._desk.ledger.asset(refund.asset)
+        self._desk.rails.get(refund.rail).bounds(asset).require_exact(refund.amount)
+
     async def _begin(self, key: RequestKey, top_up: TopUp, refund: Refund, command: Command) -> Refund:
         riders = (self._insert(refund, due_at=self._desk.leased()), self._reserve(top_up, refund.amount))
         try:
@@ -233,8 +248,9 @@ class Refunds:
     async def _order(self, refund: Refund) -> None:
         try:
             truth = await self._desk.rails.get(refund.rail).refund(refund.order)
-        except Declined as refusal:
-            await self._fail(refund, code=refusal.reason_code, reason=refusal.message)
+        except (Declined, AmountNotPayable) as refusal:
+            code = refusal.reason_code if isinstance(refusal, Declined) else refusal.code
+            await self._fail(refund, code=code, reason=refusal.message)
         except RefusedByProvider as fault:
             log.error("refused by provider", rail=refund.rail, refund=refund.id, reason=fault.message)
             await self._fail(refund, code=fault.code, reason="the provider refused it; the operator was told")

@@ -28,6 +28,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from base.clock import Clock
+from fiat.rails.amounts import Bounds
 from fiat.rails.errors import (
     Declined,
     RefusalReason,
@@ -64,6 +65,7 @@ from fiat.rails.protocol import (
     WebhookEvent,
 )
 from fiat.rails.sandbox_record import Document, Record, Session
+from ledger.money import Asset
 
 DELAY = timedelta(seconds=60)
 """How long what isn't done at once takes."""
@@ -105,6 +107,9 @@ class Sandbox:
     @property
     def key_seconds(self) -> int:
         return 24 * 3600
+
+    def bounds(self, asset: Asset) -> Bounds:
+        return Bounds(asset=asset)
 
     # Paying in
 

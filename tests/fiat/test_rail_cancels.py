@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from fiat.rails.amounts import Bounds
 from fiat.rails.errors import AmountNotPayable, Declined, RefusedByProvider
 from fiat.rails.protocol import Capturing, Payment, PaymentOrder
 from fiat.rails.top_up_states import TopUpState
@@ -58,6 +59,24 @@ async def test_a_capture_that_is_refused_locks_nothing(world: World, monkeypatch
     assert (await world.again(made)).code == code, "it still says why"
     done = await top_ups.capture(key=world.key(), owner=ADA, top_up=made.id, amount=5_000)
     assert (done.state, done.captured, done.code, await world.has()) == (S.FINAL, 5_000, None, 5_000)
+
+
+async def test_a_part_with_decimals_that_the_rail_does_not_take_is_neither_captured_nor_refunded(
+    world: World, monkeypatch
+):
+    made = await world.top_up(capturing=Capturing.MANUAL)
+    monkeypatch.setattr(world.sandbox, "bounds", lambda asset: Bounds(asset=asset, step=10, minimum=500))
+    key, top_ups, refunds = world.key("again"), world.rails.top_ups, world.rails.refunds
+    with pytest.raises(AmountNotPayable):
+        await top_ups.capture(key=key, owner=ADA, top_up=made.id, amount=4_005)
+    done = await top_ups.capture(key=key, owner=ADA, top_up=made.id, amount=400)
+    assert (done.state, done.captured) == (S.FINAL, 400), "a part may be less than the least payment"
+    with pytest.raises(AmountNotPayable):
+        await refunds.request(key=world.key(), owner=ADA, top_up=made.id, amount=5)
+    with pytest.raises(AmountNotPayable):
+        await refunds.by_the_house(key=world.key(), top_up=made.id, amount=5)
+    assert await refunds.list_for(ADA, made.id) == []
+    assert (await refunds.request(key=world.key(), owner=ADA, top_up=made.id, amount=10)).amount == 10
 
 
 async def test_an_authorised_payment_can_be_cancelled_after_a_capture_was_refused(world: World, monkeypatch):

@@ -21,6 +21,7 @@ from urllib.parse import quote
 import httpx
 
 from base.clock import Clock
+from fiat.rails.amounts import Bounds
 from fiat.rails.errors import Declined, EffectUnknown, NotCapable, RefusedByProvider
 from fiat.rails.lists import readable_items
 from fiat.rails.paypal import payouts
@@ -33,6 +34,7 @@ from fiat.rails.paypal.reading import (
     Json,
     Reader,
     authorization_of,
+    bounds,
     cancelled,
     declined,
     last_part,
@@ -126,6 +128,9 @@ class PayPal:
     @property
     def key_seconds(self) -> int:
         return int(ORDER_KEY.total_seconds())
+
+    def bounds(self, asset: Asset) -> Bounds:
+        return bounds(asset)
 
     # Paying in
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from fiat.rails.amounts import read_decimal, write_decimal
+from fiat.rails.amounts import Bounds, bounds_of, read_decimal, write_decimal
 from fiat.rails.errors import AmountNotPayable, EffectUnknown, RailCorrupt
 from fiat.rails.paypal import statuses
 from fiat.rails.paypal.refusals import DECLINES
@@ -73,8 +73,7 @@ class Reader:
 
         `currency`: how the API calls the code; Payouts v1 says `currency`.
         """
-        if code not in CURRENCIES:
-            raise AmountNotPayable(f"PayPal doesn't take {code}", param="asset", asset=code)
+        require_taken(code)
         return {currency: code, "value": write_decimal(amount, self.asset(code), digits=_digits(code))}
 
     def money(self, told: Json, *, of: str | None = None) -> tuple[int, str]:
@@ -217,6 +216,19 @@ _PAYOUT_REASONS: Mapping[PayoutStatus, str] = {
     PayoutStatus.FAILED: "PayPal didn't pay it.",
     PayoutStatus.RETURNED: "It came back to PayPal's sender.",
 }
+
+
+def require_taken(code: str) -> None:
+    """Raises AmountNotPayable for a currency that PayPal doesn't take."""
+    if code not in CURRENCIES:
+        raise AmountNotPayable(f"PayPal doesn't take {code}", param="asset", asset=code)
+
+
+def bounds(asset: Asset) -> Bounds:
+    """What PayPal takes of an asset: it publishes decimals alone. Raises AmountNotPayable for another currency."""
+    require_taken(asset.code)
+    digits = _digits(asset.code)
+    return bounds_of(asset, digits=digits, places=digits)
 
 
 def declined(order: PaymentOrder, id: str, issue: str) -> Payment:

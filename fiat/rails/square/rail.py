@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from base.clock import Clock
 from fiat.rails import keys
+from fiat.rails.amounts import Bounds
 from fiat.rails.currencies import Currencies
 from fiat.rails.errors import Declined, EffectUnknown, NotCapable, RefusedByProvider
 from fiat.rails.lists import readable_items
@@ -103,6 +104,10 @@ class SquareRail:
     @property
     def key_seconds(self) -> int:
         return KEY_SECONDS
+
+    def bounds(self, asset: Asset) -> Bounds:
+        """Square publishes none but decimals, and has one currency a location, which it alone knows."""
+        return self._currencies.bounds(asset.code)
 
     # Paying in
 

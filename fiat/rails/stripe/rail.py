@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from base.clock import Clock
 from fiat.rails import keys
+from fiat.rails.amounts import Bounds
 from fiat.rails.currencies import Currencies
 from fiat.rails.errors import Declined, EffectUnknown, NotCapable, RateLimited
 from fiat.rails.lists import readable_items
@@ -39,7 +40,7 @@ from fiat.rails.stripe import reading, webhooks
 from fiat.rails.stripe.client import CardDeclined, Client, Missing, MovedOn, Refusal
 from fiat.rails.stripe.declines import REASONS
 from fiat.rails.stripe.lists import PAGE, List, walk
-from fiat.rails.stripe.statuses import CURRENCIES, USUAL, Body
+from fiat.rails.stripe.statuses import CURRENCIES, MORE_DIGITS, UNITS_MAX, UNITS_MIN, USUAL, Body
 from ledger.money import Asset
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ class StripeRail:
     @property
     def key_seconds(self) -> int:
         return KEY_SECONDS
+
+    def bounds(self, asset: Asset) -> Bounds:
+        most = None if asset.code in MORE_DIGITS else UNITS_MAX
+        return self._currencies.bounds(asset.code, minimum=UNITS_MIN.get(asset.code, 1), maximum=most)
 
     # Paying in
 
