@@ -39,6 +39,9 @@ Item = TypeVar("Item")
 CALL_SECONDS = 20
 """The longest that an adapter waits for an answer."""
 
+APPEARS_SECONDS = 600
+"""How long after it was sent an order may still come to be seen: its own way, and lists that show it later (Square)."""
+
 WEBHOOK_AGE_SECONDS = 300
 """How old a webhook's *signature* may be where the provider signs a time (Stripe's own tolerance).
 
@@ -506,6 +509,13 @@ class Rail(Protocol):
 
     async def fetch_payment(self, payment: str) -> Payment | None:
         """The payment by its `id` or its `capture_id`; None where the provider has none such."""
+        ...
+
+    async def find_payment(self, order: PaymentOrder) -> Payment | None:
+        """The payment that was made under `order.reference`, by looking alone: it's never sent again, nor made.
+
+        None: there's none to be seen now. What was sent within APPEARS_SECONDS may still come to be seen.
+        """
         ...
 
     async def recover_payment(self, order: PaymentOrder) -> Payment | None:

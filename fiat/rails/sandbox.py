@@ -158,6 +158,9 @@ class Sandbox:
             found = await self._seen(session, await session.load("payment", payment.removesuffix("_c")))
             return None if found is None else self._payment(found)
 
+    async def find_payment(self, order: PaymentOrder) -> Payment | None:
+        return await self.recover_payment(order)
+
     async def recover_payment(self, order: PaymentOrder) -> Payment | None:
         async with self._record.session() as session:
             found = await self._seen(session, await session.by_reference("payment", order.reference))

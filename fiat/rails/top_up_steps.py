@@ -23,7 +23,7 @@ from fiat.rails.errors import (
     RefusedByProvider,
     UnknownRail,
 )
-from fiat.rails.protocol import Capturing, Payment, PaymentStatus
+from fiat.rails.protocol import APPEARS_SECONDS, Capturing, Payment, PaymentStatus
 from fiat.rails.top_up_states import TopUpState, advance, follow
 from fiat.tables import top_ups
 from fiat.top_ups import TopUp
@@ -188,19 +188,22 @@ class TopUpSteps:
     async def _recover(self, top_up: TopUp, source: str | None) -> Payment | None:
         """What became of an order whose answer is awaited; None where the provider is certain that it never got it.
 
-        Recovering may send the order again, which mustn't charge anybody who wants it cancelled. So then only a webhook
-        tells, which names the payment as `source`, or the provider once it would only look it up: until then
-        EffectUnknown.
+        Recovering may send the order again, which mustn't charge anybody who wants it cancelled. So then it's only
+        looked for, by the name that a webhook told (`source`) or by our own id; EffectUnknown for as long as what was
+        sent may still come to be seen.
         """
         rail = self._desk.rails.get(top_up.rail)
-        if top_up.cancelling and source is not None:
+        if not top_up.cancelling:
+            return await rail.recover_payment(top_up.order)
+        if source is not None:
             payment = await rail.fetch_payment(source)
             if payment is None:
                 raise EffectUnknown(f"{top_up.rail} doesn't know payment {source} yet", code=NOT_YET_KNOWN)
             return payment
-        if top_up.cancelling and self._desk.clock.now() < self._key_ends(top_up):
+        payment = await rail.find_payment(top_up.order)
+        if payment is None and self._desk.clock.now() < _seen_by(top_up):
             raise EffectUnknown(f"the cancelling of {top_up.id} waits for what became of it", code=NOT_YET_KNOWN)
-        return await rail.recover_payment(top_up.order)
+        return payment
 
     def _key_ends(self, top_up: TopUp) -> datetime:
         """From when on the provider isn't sent this order any more."""
@@ -350,6 +353,8 @@ class TopUpSteps:
 
     async def _put_off(self, top_up: TopUp, error: OnebookError) -> None:
         due_at = self._desk.later(top_up.attempts, error)
+        if error.code == NOT_YET_KNOWN:
+            due_at = min(due_at, _seen_by(top_up))
         async with tx(self._desk.engine) as connection:
             await store.put_off(connection, top_ups, self._desk.book, top_up.id, due_at)
 
@@ -364,6 +369,12 @@ _FORGOTTEN: dict[str, object] = {"method": None, "customer": None}
 """The provider's tokens, which only an order needs: once it's answered or given up, none is sent again."""
 
 _CANCELLABLE = (PaymentStatus.REQUIRES_ACTION, PaymentStatus.APPROVED, PaymentStatus.AUTHORISED)
+
+
+def _seen_by(top_up: TopUp) -> datetime:
+    """Until when an order that was sent may come to be seen: nobody sends one that's to be cancelled, once that's
+    written down, and a look that began before ends soon."""
+    return top_up.updated_at + timedelta(seconds=APPEARS_SECONDS)
 
 
 def _require_same(top_up: TopUp, payment: Payment) -> None:

@@ -106,7 +106,8 @@ class TopUps:
     async def cancel(self, *, key: RequestKey, owner: str, top_up: str) -> TopUp:
         """Give it up before it's captured. What the provider says decides: it may be captured meanwhile.
 
-        While its answer is awaited the cancelling waits too, and the top-up's code says so (`not_yet_known`).
+        While its answer is awaited the provider is only asked whether it has it. Where it hasn't, the cancelling waits
+        some minutes more, since the order may still be on its way, and the top-up's code says so (`not_yet_known`).
         Raises NotInState, NotFound.
         """
         found = await self.get(owner, top_up)

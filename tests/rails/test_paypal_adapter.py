@@ -119,6 +119,12 @@ async def test_what_is_given_up_is_cancelled_and_takes_nothing(sim: Sim, paypal:
     assert not [one for one in sim.house.paypal.store.captures.values() if one["_order"] in (made.id, id)]
 
 
+async def test_an_order_is_looked_for_without_making_it(sim: Sim, paypal: PayPal):
+    before = len(sim.house.paypal.store.orders)
+    assert await paypal.find_payment(ordered(sim)) is None
+    assert len(sim.house.paypal.store.orders) == before
+
+
 async def test_an_authorisation_ends_by_itself_after_29_days(sim: Sim, paypal: PayPal):
     order = ordered(sim, manual=True)
     id = await approved(sim, paypal, order)

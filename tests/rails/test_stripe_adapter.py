@@ -357,3 +357,16 @@ async def test_a_rail_of_good_settings_works(sim: Sim, ids: Ids):
     assert (await rail.create_payment(ordered(ids))).status is NOW
     assert stripe.api_key not in repr(settings)
     await rail.aclose()
+
+
+async def test_what_became_of_an_order_is_looked_for_without_making_it(sim: Sim, rail: StripeRail, ids: Ids):
+    lost, arrived = ordered(ids), ordered(ids)
+    for order, fault in ((lost, Fault.ERROR_BEFORE), (arrived, Fault.CLOSED_AFTER)):
+        sim.tell("/switches", provider="stripe", kind=fault, method="POST", path="payment_intents$")
+        with pytest.raises(EffectUnknown):
+            await rail.create_payment(order)
+    assert await rail.find_payment(lost) is None
+    assert payments_of(sim, lost.reference) == []
+    found = await rail.find_payment(arrived)
+    assert found is not None
+    assert (found.status, found.captured, found.reference) == (NOW, 10_000, arrived.reference)

@@ -202,6 +202,10 @@ class PayPal:
                 found = None if order is None else await self._find(f"{ORDERS}/{_part(order)}")
         return None if found is None else self._read.payment(found)
 
+    async def find_payment(self, order: PaymentOrder) -> Payment | None:
+        """None: PayPal finds no order by our id. One whose answer was lost has no payer, so it can't take money."""
+        return None
+
     @_one_call
     async def recover_payment(self, order: PaymentOrder) -> Payment | None:
         if order.method is not None or not still_known(order.reference, ORDER_KEY, self._clock.now()):

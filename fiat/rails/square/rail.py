@@ -150,6 +150,9 @@ class SquareRail:
         answer = await self._client.find(self._sdk.payments.get(payment_id=payment, request_options=ONCE))
         return None if answer is None else self._read_payment(self._inner(answer.payment))
 
+    async def find_payment(self, order: PaymentOrder) -> Payment | None:
+        return await self._search(order.reference)
+
     async def recover_payment(self, order: PaymentOrder) -> Payment | None:
         if not keys.lives(order.reference, now=self._clock.now(), seconds=KEY_SECONDS):
             return await self._search(order.reference)

@@ -137,6 +137,9 @@ class StripeRail:
         told = await self._client.find(self._sdk.payment_intents.retrieve_async(payment, {"expand": WITH_FEE}))
         return None if told is None else self._read_payment(told)
 
+    async def find_payment(self, order: PaymentOrder) -> Payment | None:
+        return await self._search(order.reference)
+
     async def recover_payment(self, order: PaymentOrder) -> Payment | None:
         alive = keys.lives(order.reference, now=self._clock.now(), seconds=KEY_SECONDS)
         if not alive:
