@@ -30,6 +30,7 @@ from fiat.rails.records import Refund
 from fiat.rails.refund_states import RefundOrigin, RefundState, advance, follow
 from fiat.rails.tables import refunds
 from fiat.rails.top_up_states import TopUpState
+from fiat.rails.top_up_steps import ACCOUNT_REFUSED
 from fiat.rails.top_ups import TopUps
 from fiat.tables import top_ups
 from fiat.top_ups import BANK, TopUp
@@ -172,7 +173,7 @@ class Refunds:
         amount = left if amount is None else amount
         if top_up.state is not TopUpState.FINAL or top_up.source is None:
             raise NotRefundable("only a top-up that was credited can be refunded", state=top_up.state.value)
-        if top_up.code == "account_refused":
+        if top_up.code == ACCOUNT_REFUSED:
             raise NotRefundable("its money is in suspense; a treasurer decides", state=top_up.state.value)
         if not 0 < amount <= left:
             raise NotRefundable(

@@ -162,6 +162,13 @@ async def list_disputes(
     return [read_dispute(row) for row in await connection.execute(query)]
 
 
+async def withdrawn_of(connection: AsyncConnection, book: str, top_up: str) -> int:
+    """How much of a top-up the provider has taken for disputes as of now, as booked."""
+    is_it = (disputes.c.book == book) & (disputes.c.top_up == top_up)
+    query = select(func.coalesce(func.sum(disputes.c.withdrawn), 0)).where(is_it)
+    return int((await connection.execute(query)).scalar_one())
+
+
 # Settlements
 
 

@@ -5,6 +5,7 @@ Every look has the same shape: read our row, ask the provider, and write what fo
 command per top-up, whose id the book knows for ever.
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
@@ -12,6 +13,7 @@ import structlog
 from base.errors import OnebookError, Unavailable
 from db.engine import tx
 from fiat.rails import booking, store
+from fiat.rails.booking import FeeBearer
 from fiat.rails.desk import BATCH, Desk
 from fiat.rails.errors import (
     AmountNotPayable,
@@ -38,6 +40,9 @@ ABANDONED_AFTER = timedelta(hours=24)
 
 FEE_LOOKS_MAX = 30
 """Looks for a fee that the provider hasn't told; then a settlement's difference tells it."""
+
+ACCOUNT_REFUSED = "account_refused"
+"""Code of a top-up whose user's account the book doesn't credit: its money is in suspense."""
 
 NOT_YET_KNOWN = "not_yet_known"
 """Code of a top-up that is to be cancelled, and of which nobody knows yet whether the provider has it."""
@@ -298,7 +303,7 @@ class TopUpSteps:
             )
 
         def suspend(attempt: int) -> Group:
-            aside = columns | {"code": "account_refused"}
+            aside = columns | {"code": ACCOUNT_REFUSED}
             return self._group(booking.suspend(top_up, payment, fee=fee, attempt=attempt), top_up, aside)
 
         (refusal,) = await work(desk.ledger, credit)
@@ -311,11 +316,23 @@ class TopUpSteps:
             await self._write(top_up, columns)
             return
 
-        def make(attempt: int) -> Group:
-            post = booking.late_fee(top_up, fee=fee, bearer=self._desk.bearer, attempt=attempt)
-            return self._group(post, top_up, columns)
+        def borne_by(bearer: FeeBearer) -> Callable[[int], Group]:
+            return lambda attempt: self._group(
+                booking.late_fee(top_up, fee=fee, bearer=bearer, attempt=attempt), top_up, columns
+            )
 
-        await work(self._desk.ledger, make)
+        bearer = self._desk.bearer if await self._is_kept(top_up) else FeeBearer.HOUSE
+        (refusal,) = await work(self._desk.ledger, borne_by(bearer))
+        if refusal is not None and refusal.code in _CREDIT_REFUSALS and bearer is FeeBearer.USER:
+            await work(self._desk.ledger, borne_by(FeeBearer.HOUSE))
+
+    async def _is_kept(self, top_up: TopUp) -> bool:
+        """Whether its user has something of it: it isn't set aside, and not wholly given back or disputed away."""
+        if top_up.code == ACCOUNT_REFUSED:
+            return False
+        async with tx(self._desk.engine) as connection:
+            withdrawn = await store.withdrawn_of(connection, self._desk.book, top_up.id)
+        return top_up.refunded + withdrawn < top_up.captured
 
     def _group(self, post: Post, top_up: TopUp, columns: dict[str, object]) -> Group:
         change = {"state": _S.FINAL.value, "revision": top_up.revision + 1, "updated_at": self._desk.clock.now()}
