@@ -4,7 +4,7 @@ One that somebody made at the provider's own pages is found by its webhook and b
 has and the rest from a receivable.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -113,16 +113,20 @@ class Refunds:
 
     # What the worker does
 
-    async def step(self) -> int:
-        """Look at those that are due; how many were looked at."""
+    async def step(self, *, rails: Collection[str] = (), but: Collection[str] = ()) -> int:
+        """Look at those that are due, of `rails` (all if none is named) but these; how many were looked at."""
         desk = self._desk
+        looked, until = 0, desk.leased()
         async with tx(desk.engine) as connection:
             rows = await store.claim(
-                connection, refunds, desk.book, now=desk.clock.now(), until=desk.leased(), limit=BATCH
+                connection, refunds, desk.book, rails=rails, but=but, now=desk.clock.now(), until=until, limit=BATCH
             )
         for row in rows:
+            if desk.clock.now() >= until:
+                break  # a silent provider: what is left is due again
             await self.look(store.read_refund(row))
-        return len(rows)
+            looked += 1
+        return looked
 
     async def look(self, refund: Refund) -> None:
         """Take it one look further; what its provider can't say now is asked later."""

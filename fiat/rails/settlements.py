@@ -1,6 +1,6 @@
 """Settlements: what a provider pays to our bank account, what is in it, and the bank's line that is its money."""
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Collection, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -58,10 +58,13 @@ class Settlements:
         self._desk = desk
         self._failed_at: dict[str, datetime] = {}  # when this process last failed to read what is in them
 
-    async def step(self) -> int:
-        """Read what was settled where it's time to, and what is in it, and match; how many were read or matched."""
+    async def step(self, *, rails: Collection[str] = ()) -> int:
+        """Read what was settled where it's time to, and what is in it, and match; how many were read or matched.
+
+        What is read is of `rails`, of all if none is named.
+        """
         moved = 0
-        for rail in self._desk.rails.all.values():
+        for rail in self._desk.rails.named(rails):
             if Capability.SETTLEMENT not in rail.capabilities:
                 continue
             try:

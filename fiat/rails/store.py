@@ -1,6 +1,6 @@
 """Rows of the payment providers' rails: the only SQL about them. What commits with an entry is written by riders."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -59,16 +59,26 @@ async def put_off(connection: AsyncConnection, table: Table, book: str, id: str,
 
 
 async def claim(
-    connection: AsyncConnection, table: Table, book: str, *, now: datetime, until: datetime, limit: int
+    connection: AsyncConnection,
+    table: Table,
+    book: str,
+    *,
+    rails: Collection[str] = (),
+    but: Collection[str] = (),
+    now: datetime,
+    until: datetime,
+    limit: int,
 ) -> list[Row[Any]]:
-    """Rows that are due, put off to `until` so that nobody else takes them meanwhile."""
-    due = (
-        select(table.c.id)
-        .where(table.c.book == book, table.c.due_at <= now)
-        .order_by(table.c.due_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
+    """Rows that are due, put off to `until` so that nobody else takes them meanwhile.
+
+    Those of `rails` (all if none is named), without those of `but`.
+    """
+    due = select(table.c.id).where(table.c.book == book, table.c.due_at <= now)
+    if rails:
+        due = due.where(table.c.rail.in_(list(rails)))
+    if but:
+        due = due.where(table.c.rail.not_in(list(but)))
+    due = due.order_by(table.c.due_at).limit(limit).with_for_update(skip_locked=True)
     taken = update(table).where(table.c.book == book, table.c.id.in_(due)).values(due_at=until).returning(*table.c)
     return sorted((await connection.execute(taken)).all(), key=lambda row: row.id)
 

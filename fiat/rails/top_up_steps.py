@@ -5,7 +5,7 @@ Every look has the same shape: read our row, ask the provider, and write what fo
 command per top-up, whose id the book knows for ever.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 import structlog
@@ -59,16 +59,20 @@ class TopUpSteps:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def step(self) -> int:
-        """Look at those that are due; how many were looked at."""
+    async def step(self, *, rails: Collection[str] = (), but: Collection[str] = ()) -> int:
+        """Look at those that are due, of `rails` (all if none is named) but these; how many were looked at."""
         desk = self._desk
+        looked, until = 0, desk.leased()
         async with tx(desk.engine) as connection:
             rows = await store.claim(
-                connection, top_ups, desk.book, now=desk.clock.now(), until=desk.leased(), limit=BATCH
+                connection, top_ups, desk.book, rails=rails, but=but, now=desk.clock.now(), until=until, limit=BATCH
             )
         for row in rows:
+            if desk.clock.now() >= until:
+                break  # a silent provider: what is left is due again
             await self.look(store.read_top_up(row))
-        return len(rows)
+            looked += 1
+        return looked
 
     async def look(self, top_up: TopUp) -> None:
         """Take it one look further; what its provider can't say now is asked later. Never raises for the provider."""
