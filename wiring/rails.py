@@ -21,6 +21,7 @@ from fiat.rails.inbox import Inbox
 from fiat.rails.methods import PaymentMethods
 from fiat.rails.protocol import Capability, Rail
 from fiat.rails.provider_payouts import PayoutFollowing, ProviderPayouts
+from fiat.rails.refund_endings import RefundEndings
 from fiat.rails.refunds import Refunds
 from fiat.rails.sandbox import Sandbox
 from fiat.rails.sandbox_acts import SandboxActs, SandboxDelivery
@@ -59,6 +60,7 @@ class RailServices:
     rails: Rails
     top_ups: TopUps
     refunds: Refunds
+    refund_endings: RefundEndings
     disputes: Disputes
     settlements: Settlements
     methods: PaymentMethods
@@ -109,6 +111,7 @@ def services_of(
         rails=desk.rails,
         top_ups=top_ups,
         refunds=refunds,
+        refund_endings=RefundEndings(desk, refunds),
         disputes=disputes,
         settlements=settlements,
         methods=PaymentMethods(desk),

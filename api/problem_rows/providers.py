@@ -61,6 +61,20 @@ ROWS = (
         "Look at what is left of it, then send this one with a new Idempotency-Key.",
     ),
     Problem(
+        "refund_not_in_doubt",
+        409,
+        "Not in doubt",
+        "Only a refund that is `unknown` is ended by hand; of any other the provider's own answer decides.",
+        "GET /v1/treasury/refunds/{id} shows where it stands.",
+    ),
+    Problem(
+        "refund_evidence_taken",
+        409,
+        "Another refund's evidence",
+        "The provider's refund of this id is booked already, as another refund here.",
+        "GET /v1/treasury/refunds shows which. If the two are one, this one has failed.",
+    ),
+    Problem(
         "top_up_not_in_state",
         409,
         "Not possible any more",

@@ -4,11 +4,14 @@ One that somebody made at the provider's own pages is found by its webhook and b
 has and the rest from a receivable.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
 
 import structlog
+from msgspec import structs
 
 from base.errors import NotFound, OnebookError, Unavailable
 from base.ids import new_id
@@ -26,7 +29,7 @@ from fiat.rails.errors import (
 )
 from fiat.rails.foreign import passed_by
 from fiat.rails.protocol import Capability, RefundStatus, RefundTruth
-from fiat.rails.records import Refund
+from fiat.rails.records import Ending, Refund
 from fiat.rails.refund_states import RefundOrigin, RefundState, advance, follow
 from fiat.rails.tables import refunds
 from fiat.rails.top_up_states import TopUpState
@@ -46,6 +49,8 @@ _S = RefundState
 
 LATE_LOOKS = (timedelta(hours=1), timedelta(days=1), timedelta(days=7), timedelta(days=30))
 """When a final refund is looked at again: a bank may have sent it back, and its webhook may be lost."""
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 log = structlog.get_logger()
 
@@ -96,6 +101,17 @@ class Refunds:
         if row is None or row.owner != owner:
             raise NotFound(f"there is no refund {refund[:40]!r}", param="refund")
         return store.read_refund(row)
+
+    async def end_by_hand(self, refund: Refund, *, agreed_by: str, agreed_reason: str) -> None:
+        """Book what two treasurers say became of one in doubt. Raises EffectUnknown where it wasn't booked yet."""
+        assert refund.ending is not None
+        told = {name: str(getattr(refund, f"ending_{name}")) for name in ("evidence", "reason", "by")}
+        columns: dict[str, object] = {"agreed_by": agreed_by, "agreed_reason": agreed_reason}
+        said = told | {"agreed_by": agreed_by, "agreed_reason": agreed_reason}
+        if refund.ending is Ending.SUCCEEDED:
+            await self._finish(refund, source=told["evidence"], fee=0, said=said, columns=columns)
+        else:
+            await self._fail(refund, code="treasury", reason=None, said=said, columns=columns)
 
     async def asset_of(self, top_up: str) -> str:
         """The asset of any user's top-up. Raises NotFound."""
@@ -280,7 +296,7 @@ class Refunds:
             raise RailCorrupt(f"{refund.rail} has refund {truth.id} of {truth.amount} {truth.asset} for {refund.id}")
         to = follow(refund.state, truth.status)
         if to is _S.FINAL:
-            await self._finish(refund, truth)
+            await self._finish(refund, source=truth.id, fee=truth.fee)
         elif to is _S.FAILED:
             await self._fail(refund, source=truth.id, code=truth.code or "failed", reason=truth.reason)
         elif refund.state is _S.FINAL:
@@ -290,22 +306,43 @@ class Refunds:
             state = {} if to is None else {"state": to.value}
             await self._write(refund, columns | state | {"attempts": refund.attempts + 1})
 
-    async def _finish(self, refund: Refund, truth: RefundTruth) -> None:
-        now = self._desk.clock.now()
-        change = self._change(refund, _S.FINAL, source=truth.id, fee=truth.fee, due_at=now + LATE_LOOKS[0])
+    async def _finish(
+        self,
+        refund: Refund,
+        *,
+        source: str,
+        fee: int,
+        said: Mapping[str, str] = _NOTHING,
+        columns: Mapping[str, object] = _NOTHING,
+    ) -> None:
+        """The provider gave it back. `said` is kept with what is booked, `columns` with the row."""
+        due_at = self._desk.clock.now() + LATE_LOOKS[0]
+        change = self._change(refund, _S.FINAL, source=source, fee=fee, due_at=due_at, **columns)
 
         def make(attempt: int) -> Group:
-            commands = booking.refunded(refund, source=truth.id, fee=truth.fee, attempt=attempt)
-            return Group(commands, (change,), content=content_hash(f"{refund.id}:final"))
+            commands = booking.refunded(refund, source=source, fee=fee, attempt=attempt)
+            return Group(_saying(commands, said), (change,), content=content_hash(f"{refund.id}:final"))
 
         await self._work(refund, make)
 
-    async def _fail(self, refund: Refund, *, code: str, reason: str | None, source: str | None = None) -> None:
-        """Nothing was given back: the hold ends, or what was booked comes back; the top-up can be refunded again."""
+    async def _fail(
+        self,
+        refund: Refund,
+        *,
+        code: str,
+        reason: str | None,
+        source: str | None = None,
+        said: Mapping[str, str] = _NOTHING,
+        columns: Mapping[str, object] = _NOTHING,
+    ) -> None:
+        """Nothing was given back: the hold ends, or what was booked comes back; the top-up can be refunded again.
+
+        `said` and `columns` as of `_finish`.
+        """
         async with tx(self._desk.engine) as connection:
             top_up = await store.load_top_up(connection, self._desk.book, refund.top_up)
         assert top_up is not None
-        change = self._change(refund, _S.FAILED, source=source or refund.source, code=code, reason=reason)
+        change = self._change(refund, _S.FAILED, source=source or refund.source, code=code, reason=reason, **columns)
         freed = self._reserve(top_up, -refund.amount)
 
         def make(attempt: int) -> Group:
@@ -317,7 +354,7 @@ class Refunds:
             else:
                 provider = booking.provider_account(refund.rail, refund.asset)
                 command = OpenAccount(id=f"wrk:refund:{refund.id}:none:{attempt}", subject=refund.id, account=provider)
-            return Group((command,), (change, freed), content=content_hash(f"{refund.id}:failed"))
+            return Group(_saying((command,), said), (change, freed), content=content_hash(f"{refund.id}:failed"))
 
         await self._work(refund, make)
 
@@ -382,6 +419,11 @@ class Refunds:
         values = columns | {"updated_at": self._desk.clock.now()}
         async with tx(self._desk.engine) as connection:
             return await store.change(connection, refunds, self._desk.book, refund.id, refund.revision, values)
+
+
+def _saying(commands: tuple[Command, ...], said: Mapping[str, str]) -> tuple[Command, ...]:
+    """The commands with what people said about them."""
+    return tuple(structs.replace(command, metadata=said) for command in commands) if said else commands
 
 
 def _is_of(refund: Refund, rail: str, truth: RefundTruth) -> bool:

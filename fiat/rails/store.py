@@ -14,7 +14,7 @@ from fiat.bank.records import BankLine, LineState
 from fiat.personal import Vault
 from fiat.rails.dispute_states import DisputeState
 from fiat.rails.protocol import Action, ActionKind, Capturing, EntryKind, ObjectKind
-from fiat.rails.records import Dispute, KeptEntry, PaymentMethod, Refund, Settlement, Webhook, WebhookState
+from fiat.rails.records import Dispute, Ending, KeptEntry, PaymentMethod, Refund, Settlement, Webhook, WebhookState
 from fiat.rails.refund_states import RefundOrigin, RefundState
 from fiat.rails.sealed import METHOD_FIELDS
 from fiat.rails.settlement_states import Difference, SettlementState
@@ -140,7 +140,26 @@ async def list_top_ups(
 
 def read_refund(row: Row[Any]) -> Refund:
     values = _plain(Refund, row)
-    return Refund(**values | {"state": RefundState(row.state), "origin": RefundOrigin(row.origin)})
+    values |= {"state": RefundState(row.state), "origin": RefundOrigin(row.origin)}
+    return Refund(**values | {"ending": None if row.ending is None else Ending(row.ending)})
+
+
+async def list_any_refunds(
+    connection: AsyncConnection,
+    book: str,
+    *,
+    states: Sequence[RefundState],
+    before: str | None,
+    after: str | None,
+    limit: int,
+) -> list[Refund]:
+    """Refunds of all users, in these states (all if none is named)."""
+    query = page(refunds, book, before=before, after=after, limit=limit)
+    if list(states) == [RefundState.UNKNOWN]:
+        query = query.where(refunds.c.state == literal_column("'unknown'"))  # not bound: its index has no others
+    elif states:
+        query = query.where(refunds.c.state.in_([state.value for state in states]))
+    return [read_refund(row) for row in await connection.execute(query)]
 
 
 async def list_refunds(
