@@ -287,6 +287,9 @@ class DisputeTruth:
     after it was put back), `fee` all dispute fees charged less those given back, as of now. Both by what moved in our
     balance, not by `status`, wherever the provider lists that (Stripe `balance_transactions`). `amount` is what's
     disputed. `payment`: the `id` or `capture_id` of the disputed payment. `respond_by`: last moment for an answer.
+
+    `payments`: where several are disputed together, each of them, in an order that stays, with its weight: what it was
+    of. The amounts are those of all together.
     """
 
     id: str
@@ -299,6 +302,7 @@ class DisputeTruth:
     reason: str | None = None
     opened_at: datetime
     respond_by: datetime | None = None
+    payments: tuple[tuple[str, int], ...] = ()
 
 
 # Settlements

@@ -21,7 +21,7 @@ from fiat.rails.protocol import Capability, EntryKind, Rail, SettlementEntry, Se
 from fiat.rails.records import KeptEntry, Settlement
 from fiat.rails.settlement_matching import certain
 from fiat.rails.settlement_states import Known, SettlementState, advance, difference, unexplained
-from fiat.rails.tables import disputes, refunds, settlements
+from fiat.rails.tables import refunds, settlements
 from fiat.tables import lines
 from ledger.asking import decide, decided_before, work
 from ledger.commands import Group
@@ -375,10 +375,11 @@ class Settlements:
                 gone = entry.kind is EntryKind.REFUND
                 return Known(row.id, -row.amount if gone else row.amount, row.fee if gone else None)
             case EntryKind.DISPUTE | EntryKind.DISPUTE_REVERSAL:
-                row = await store.load_by_source(connection, disputes, book, rail, entry.object)
-                if row is None:
+                found = await store.load_disputes(connection, book, rail, entry.object)
+                if not found:
                     return None
-                return Known(row.id, -row.amount if entry.kind is EntryKind.DISPUTE else row.amount, None)
+                amount = sum(dispute.amount for dispute in found)
+                return Known(found[0].id, -amount if entry.kind is EntryKind.DISPUTE else amount, None)
             case _:
                 return None
 

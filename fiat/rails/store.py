@@ -191,6 +191,13 @@ async def list_disputes(
     return [read_dispute(row) for row in await connection.execute(query)]
 
 
+async def load_disputes(connection: AsyncConnection, book: str, rail: str, source: str) -> list[Dispute]:
+    """The provider's dispute, once for each top-up that it is over, the first one first."""
+    is_it = (disputes.c.book == book) & (disputes.c.rail == rail) & (disputes.c.source == source)
+    found = await connection.execute(select(disputes).where(is_it).order_by(disputes.c.id))
+    return [read_dispute(row) for row in found]
+
+
 async def withdrawn_of(connection: AsyncConnection, book: str, top_up: str) -> int:
     """How much of a top-up the provider has taken for disputes as of now, as booked."""
     is_it = (disputes.c.book == book) & (disputes.c.top_up == top_up)

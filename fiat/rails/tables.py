@@ -91,7 +91,7 @@ disputes = Table(
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     ForeignKeyConstraint(["book", "top_up"], ["fiat_top_ups.book", "fiat_top_ups.id"]),
-    UniqueConstraint("book", "rail", "source"),
+    UniqueConstraint("book", "rail", "source", "top_up"),
     CheckConstraint("state IN ('inquiry', 'open', 'under_review', 'won', 'lost', 'closed')", name="state_known"),
     Index("ix_fiat_disputes_state", "book", "state", text("id DESC")),
     Index("ix_fiat_disputes_top_up", "book", "top_up"),

@@ -1,4 +1,4 @@
-"""What two treasurers say became of a refund that stays unknown; and disputes by their top-up."""
+"""What two treasurers say became of a refund that stays unknown; disputes over several top-ups."""
 
 from alembic import op
 
@@ -23,6 +23,12 @@ ALTER TABLE fiat_refunds
         AND (agreed_by IS NULL OR (ending_by IS NOT NULL AND agreed_by <> ending_by)))
 """,
     "CREATE INDEX ix_fiat_refunds_unknown ON fiat_refunds (book, id DESC) WHERE state = 'unknown'",
+    # One dispute may be over several top-ups.
+    """
+ALTER TABLE fiat_disputes
+    DROP CONSTRAINT uq_fiat_disputes_book_rail_source,
+    ADD CONSTRAINT uq_fiat_disputes_book_rail_source_top_up UNIQUE (book, rail, source, top_up)
+""",
     "CREATE INDEX ix_fiat_disputes_top_up ON fiat_disputes (book, top_up)",
 )
 

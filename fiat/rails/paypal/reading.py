@@ -182,7 +182,7 @@ class Reader:
     # Disputes
 
     def dispute(self, told: Json) -> DisputeTruth:
-        """A dispute with its details. Of several payments in one dispute, the first is told."""
+        """A dispute with its details."""
         with readable("dispute"):
             amount, asset = self.money(told["dispute_amount"])
             movements = [one for one in told.get("money_movements", []) if one["affected_party"] == "SELLER"]
@@ -203,7 +203,16 @@ class Reader:
                 reason=str(told["reason"]).lower() if "reason" in told else None,
                 opened_at=required_instant(told["create_time"]),
                 respond_by=instant(told.get("seller_response_due_date")),
+                payments=self._disputed(told["disputed_transactions"], asset),
             )
+
+    def _disputed(self, told: Sequence[Json], asset: str) -> tuple[tuple[str, int], ...]:
+        """Where there are several, the payments by their ids, and what each was of."""
+        found: dict[str, int] = {}
+        for one in told if len(told) > 1 else ():
+            gross = self.money(one["gross_amount"], of=asset)[0] if "gross_amount" in one else 0
+            found[one["seller_transaction_id"]] = found.get(one["seller_transaction_id"], 0) + gross
+        return tuple(sorted(found.items())) if len(found) > 1 else ()
 
     def _moved(self, movements: Sequence[Json], asset: str) -> int:
         """What left our balance, less what came back."""
