@@ -206,6 +206,7 @@ async def test_an_amount_that_paypal_can_t_carry_is_never_rounded(sim: Sim, payp
 async def test_what_it_can_t_do_it_says(sim: Sim, paypal: PayPal):
     with pytest.raises(NotCapable):
         await paypal.create_payment(replace(ordered(sim), method="card"))
+    assert await paypal.recover_payment(replace(ordered(sim), method="card")) is None, "it was never sent"
     with pytest.raises(NotCapable):
         await paypal.list_settlements(None)
 
