@@ -17,7 +17,7 @@ from base.errors import NotFound, OnebookError, Unavailable
 from base.ids import new_id
 from db.engine import tx
 from fiat.rails import booking, store
-from fiat.rails.desk import BATCH, Desk
+from fiat.rails.desk import Desk
 from fiat.rails.errors import (
     AmountNotPayable,
     Declined,
@@ -28,6 +28,7 @@ from fiat.rails.errors import (
     RefusedByProvider,
 )
 from fiat.rails.foreign import passed_by
+from fiat.rails.looking import look_at_due
 from fiat.rails.protocol import Capability, RefundStatus, RefundTruth
 from fiat.rails.records import Ending, Refund
 from fiat.rails.refund_states import RefundOrigin, RefundState, advance, follow
@@ -131,18 +132,9 @@ class Refunds:
 
     async def step(self, *, rails: Collection[str] = (), but: Collection[str] = ()) -> int:
         """Look at those that are due, of `rails` (all if none is named) but these; how many were looked at."""
-        desk = self._desk
-        looked, until = 0, desk.leased()
-        async with tx(desk.engine) as connection:
-            rows = await store.claim(
-                connection, refunds, desk.book, rails=rails, but=but, now=desk.clock.now(), until=until, limit=BATCH
-            )
-        for row in rows:
-            if desk.clock.now() >= until:
-                break  # a silent provider: what is left is due again
-            await self.look(store.read_refund(row))
-            looked += 1
-        return looked
+        return await look_at_due(
+            self._desk, refunds, lambda row: self.look(store.read_refund(row)), rails=rails, but=but
+        )
 
     async def look(self, refund: Refund) -> None:
         """Take it one look further; what its provider can't say now is asked later."""

@@ -14,7 +14,7 @@ from base.errors import OnebookError, Unavailable
 from db.engine import tx
 from fiat.rails import booking, store
 from fiat.rails.booking import FeeBearer
-from fiat.rails.desk import BATCH, Desk
+from fiat.rails.desk import Desk
 from fiat.rails.errors import (
     AmountNotPayable,
     Declined,
@@ -25,6 +25,7 @@ from fiat.rails.errors import (
     RefusedByProvider,
     UnknownRail,
 )
+from fiat.rails.looking import look_at_due
 from fiat.rails.protocol import APPEARS_SECONDS, Capturing, Payment, PaymentStatus
 from fiat.rails.top_up_states import TopUpState, advance, follow
 from fiat.tables import top_ups
@@ -61,18 +62,9 @@ class TopUpSteps:
 
     async def step(self, *, rails: Collection[str] = (), but: Collection[str] = ()) -> int:
         """Look at those that are due, of `rails` (all if none is named) but these; how many were looked at."""
-        desk = self._desk
-        looked, until = 0, desk.leased()
-        async with tx(desk.engine) as connection:
-            rows = await store.claim(
-                connection, top_ups, desk.book, rails=rails, but=but, now=desk.clock.now(), until=until, limit=BATCH
-            )
-        for row in rows:
-            if desk.clock.now() >= until:
-                break  # a silent provider: what is left is due again
-            await self.look(store.read_top_up(row))
-            looked += 1
-        return looked
+        return await look_at_due(
+            self._desk, top_ups, lambda row: self.look(store.read_top_up(row)), rails=rails, but=but
+        )
 
     async def look(self, top_up: TopUp) -> None:
         """Take it one look further; what its provider can't say now is asked later. Never raises for the provider."""

@@ -15,19 +15,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from base.clock import Clock
 from fiat.rails import keys
 from fiat.rails.amounts import Bounds
+from fiat.rails.cards import CardRail
 from fiat.rails.currencies import Currencies
-from fiat.rails.errors import Declined, EffectUnknown, NotCapable, RateLimited
-from fiat.rails.lists import readable_items
+from fiat.rails.errors import Declined, EffectUnknown, RateLimited
 from fiat.rails.protocol import (
-    Capability,
     DisputeTruth,
     Listed,
     MethodOrder,
     Payment,
     PaymentOrder,
     PaymentStatus,
-    PayoutOrder,
-    PayoutTruth,
     RawWebhook,
     RefundOrder,
     RefundTruth,
@@ -57,36 +54,21 @@ SEARCH_PAGES_MAX = 50
 NOT_LISTED_SECONDS = 3600
 """When to ask again for what is in a payout that Stripe hasn't reconciled yet."""
 
-CAPABILITIES = frozenset(Capability) - {Capability.PAYOUT}
 WITH_FEE = ["latest_charge.balance_transaction"]
 WITH_FEES = ["balance_transaction", "failure_balance_transaction"]
 
 
-class StripeRail:
+class StripeRail(CardRail[Client]):
     """One Stripe account."""
 
     def __init__(
         self, name: str, client: Client, *, webhook_secret: str, live: bool, assets: Iterable[Asset], clock: Clock
     ) -> None:
         """`live`: the mode of the client's key. `clock`: real time, where Stripe's own is."""
-        self._name = name
-        self._client = client
+        currencies = Currencies(name, assets, usual=USUAL, others=CURRENCIES)
+        super().__init__(name, client, key_seconds=KEY_SECONDS, currencies=currencies, clock=clock)
         self._sdk = client.sdk.v1
         self._webhook_secret, self._live = webhook_secret, live
-        self._clock = clock
-        self._currencies = Currencies(name, assets, usual=USUAL, others=CURRENCIES)
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        return CAPABILITIES
-
-    @property
-    def key_seconds(self) -> int:
-        return KEY_SECONDS
 
     def bounds(self, asset: Asset) -> Bounds:
         most = None if asset.code in MORE_DIGITS else UNITS_MAX
@@ -116,7 +98,7 @@ class StripeRail:
             answer = await self._client.ask(self._sdk.payment_intents.capture_async(payment, params, options))  # type: ignore[arg-type]
         except MovedOn:
             return await self._payment(payment)
-        return self._read_payment(answer.body)
+        return self._read(reading.payment, answer.body)
 
     async def cancel(self, order: PaymentOrder, payment: str) -> Payment:
         params: dict[str, Any] = {"cancellation_reason": "abandoned", "expand": WITH_FEE}
@@ -125,7 +107,7 @@ class StripeRail:
             answer = await self._client.ask(self._sdk.payment_intents.cancel_async(payment, params, options))  # type: ignore[arg-type]
         except MovedOn:
             return await self._payment(payment)
-        return self._read_payment(answer.body)
+        return self._read(reading.payment, answer.body)
 
     async def fetch_payment(self, payment: str) -> Payment | None:
         if payment.startswith(("ch_", "py_")):
@@ -135,15 +117,9 @@ class StripeRail:
                 return None
             payment = intent
         told = await self._client.find(self._sdk.payment_intents.retrieve_async(payment, {"expand": WITH_FEE}))
-        return None if told is None else self._read_payment(told)
+        return None if told is None else self._read(reading.payment, told)
 
-    async def find_payment(self, order: PaymentOrder) -> Payment | None:
-        return await self._search(order.reference)
-
-    async def recover_payment(self, order: PaymentOrder) -> Payment | None:
-        alive = keys.lives(order.reference, now=self._clock.now(), seconds=KEY_SECONDS)
-        if not alive:
-            return await self._search(order.reference)
+    async def _sent_again(self, order: PaymentOrder) -> Payment | None:
         try:
             return await self._create(order)
         except CardDeclined as declined:
@@ -173,12 +149,12 @@ class StripeRail:
             if refusal.wrong == "amount" and refusal.reason is None:  # Stripe's only word for more than is left
                 raise Declined(REASONS["refund_too_large"], reason_code="refund_too_large") from None
             raise
-        made = self._read_refund(answer.body)
+        made = self._read(reading.refund, answer.body)
         return (await self.fetch_refund(made.id) or made) if answer.replayed else made
 
     async def fetch_refund(self, refund: str) -> RefundTruth | None:
         told = await self._client.find(self._sdk.refunds.retrieve_async(refund, {"expand": WITH_FEES}))
-        return None if told is None else self._read_refund(told)
+        return None if told is None else self._read(reading.refund, told)
 
     async def recover_refund(self, order: RefundOrder) -> RefundTruth | None:
         """By the list of the payment's refunds, which is complete at once."""
@@ -189,7 +165,7 @@ class StripeRail:
             with self._client.reading():
                 for told in page["data"]:
                     if told["metadata"].get(reading.REFERENCE) == order.reference:
-                        return self._read_refund(told)
+                        return reading.refund(told, self._currencies)
                 if not page["has_more"]:
                     return None
                 after = {"starting_after": page["data"][-1]["id"]}
@@ -199,25 +175,11 @@ class StripeRail:
         """Those that are new: Stripe doesn't list by change."""
         return await self._listed(self._refunds, reading.refund, cursor)
 
-    # Paying out
-
-    async def pay_out(self, order: PayoutOrder) -> PayoutTruth:
-        raise self._no_payouts()
-
-    async def fetch_payout(self, payout: str) -> PayoutTruth | None:
-        raise self._no_payouts()
-
-    async def recover_payout(self, order: PayoutOrder) -> PayoutTruth | None:
-        raise self._no_payouts()
-
     # Disputes and settlements
 
     async def fetch_dispute(self, dispute: str) -> DisputeTruth | None:
         told = await self._client.find(self._sdk.disputes.retrieve_async(dispute))
-        if told is None:
-            return None
-        with self._client.reading():
-            return reading.dispute(told, self._currencies)
+        return None if told is None else self._read(reading.dispute, told)
 
     async def list_disputes(self, cursor: str | None) -> Listed[DisputeTruth]:
         """Those that are new: Stripe doesn't list by change."""
@@ -225,10 +187,7 @@ class StripeRail:
 
     async def fetch_settlement(self, settlement: str) -> SettlementTruth | None:
         told = await self._client.find(self._sdk.payouts.retrieve_async(settlement))
-        if told is None:
-            return None
-        with self._client.reading():
-            return reading.settlement(told, self._currencies)
+        return None if told is None else self._read(reading.settlement, told)
 
     async def list_settlements(self, cursor: str | None) -> Listed[SettlementTruth]:
         """Those that are new: Stripe doesn't list by change."""
@@ -277,9 +236,6 @@ class StripeRail:
     async def verify(self, webhook: RawWebhook, *, now: datetime) -> WebhookEvent:
         return webhooks.verify(webhook, secret=self._webhook_secret, live=self._live, now=now)
 
-    async def aclose(self) -> None:
-        await self._client.aclose()
-
     # Inside
 
     async def _create(self, order: PaymentOrder) -> Payment:
@@ -298,7 +254,7 @@ class StripeRail:
             if order.return_url is not None:
                 params["return_url"] = order.return_url
         answer = await self._client.ask(self._sdk.payment_intents.create_async(params, _keyed(order.reference)))  # type: ignore[arg-type]
-        made = self._read_payment(answer.body)
+        made = self._read(reading.payment, answer.body)
         return await self._payment(made.id) if answer.replayed else made
 
     async def _payment(self, payment: str) -> Payment:
@@ -373,10 +329,7 @@ class StripeRail:
     async def _listed(self, page: List, read: Callable[[Body, Currencies], Item], cursor: str | None) -> Listed[Item]:
         with self._client.reading():
             found, cursor, more = await walk(page, cursor)
-        items = readable_items(
-            self._name, found, lambda one: read(one, self._currencies), named=lambda one: one.get("id")
-        )
-        return Listed(items, cursor, more)
+        return Listed(self._items(read, found, named=lambda one: one.get("id")), cursor, more)
 
     async def _refunds(self, params: Any) -> Body:
         given: Any = {**params, "expand": _in_list(WITH_FEES)}
@@ -387,17 +340,6 @@ class StripeRail:
 
     async def _payouts(self, params: Any) -> Body:
         return (await self._client.ask(self._sdk.payouts.list_async(params))).body
-
-    def _read_payment(self, told: Body) -> Payment:
-        with self._client.reading():
-            return reading.payment(told, self._currencies)
-
-    def _read_refund(self, told: Body) -> RefundTruth:
-        with self._client.reading():
-            return reading.refund(told, self._currencies)
-
-    def _no_payouts(self) -> NotCapable:
-        return NotCapable(f"rail {self._name} pays nobody out", param="rail", capability=Capability.PAYOUT.value)
 
 
 def _keyed(key: str) -> "RequestOptions":
