@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0031_forgotten_tokens"
-down_revision = "0028_sealed_rails"
+down_revision = "0035_exchange"
 
 
 def upgrade() -> None:
