@@ -46,7 +46,7 @@ LIST_MAX = 201
 class PayoutTerms:
     """How an asset is paid out: over which rail, from which of our accounts (`paying` in the book), and for what fee.
 
-    Amounts are smallest units; `maximum` None: any.
+    Amounts are smallest units, and multiples of `step`; `maximum` None: any.
     """
 
     rail: str
@@ -56,6 +56,7 @@ class PayoutTerms:
     fee: int = 0
     minimum: int = 1
     maximum: int | None = None
+    step: int = 1
 
 
 async def owing_nothing(owner: str) -> tuple[str, ...]:
@@ -109,8 +110,9 @@ class PayoutDesk:
         Raises NoPayoutRail, InvalidRecipient, AmountOutOfBounds, RequestConflict, and RefusedByBook
         (`insufficient_funds`, `frozen`, `receivable_open`).
         """
-        key = RequestKey(id=key.id, content=self._vault.digest(key.content))
-        if (first := await decided_before(self._ledger, key)) is not None:
+        kept, *older = self._vault.digests(key.content)
+        key = RequestKey(id=key.id, content=kept)
+        if (first := await decided_before(self._ledger, key, older=older)) is not None:
             return replace(await self.get(owner, first.subject or ""), replayed=True)
         rail, recipient = _read(name, iban, paypal)
         terms = self._terms_of(rail, asset)
@@ -288,6 +290,15 @@ def _read(name: str | None, iban: str | None, paypal: str | None) -> tuple[str, 
 
 
 def _require_within(terms: PayoutTerms, asset: str, amount: int) -> None:
+    if amount % terms.step:
+        raise AmountOutOfBounds(
+            "more decimals than this rail takes",
+            code="amount_not_payable",
+            param="amount",
+            asset=asset,
+            minimum=max(terms.minimum, terms.step),
+            amount=amount,
+        )
     if amount < terms.minimum:
         raise AmountOutOfBounds(
             "less than the smallest payout", param="amount", asset=asset, minimum=terms.minimum, amount=amount

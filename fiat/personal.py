@@ -91,9 +91,13 @@ class Vault:
         """The keyed hash of `text`, by which an equal one is found: the newest key's id and 64 hex digits."""
         return _mark(self._newest, self._lookup_keys[self._newest], text)
 
-    def digest(self, content: bytes) -> bytes:
-        """A keyed hash of what a request held, so that nobody can guess its personal data from what the book keeps."""
-        return hmac.digest(self._lookup_keys[self._newest], content, "sha256")
+    def digests(self, content: bytes) -> tuple[bytes, ...]:
+        """Keyed hashes of what a request held, so that nobody can guess its personal data from what the book keeps.
+
+        The first is the newest key's, which is kept; a request from before a rotation was kept by another's.
+        """
+        keys = reversed(self._lookup_keys.values())
+        return tuple(hmac.digest(key, content, "sha256") for key in keys)
 
 
 class NoVault(Vault):
@@ -119,7 +123,7 @@ class NoVault(Vault):
     def mark(self, text: str) -> str:
         raise PersonalKeyMissing(self._why)
 
-    def digest(self, content: bytes) -> bytes:
+    def digests(self, content: bytes) -> tuple[bytes, ...]:
         raise PersonalKeyMissing(self._why)
 
 

@@ -10,11 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from fiat.rails.dispute_states import DisputeState
 from fiat.rails.records import Dispute, Settlement
 from fiat.rails.store import read_dispute, read_settlement
-from fiat.rails.tables import disputes, settlements, webhooks
+from fiat.rails.tables import disputes, refunds, settlements, webhooks
 from fiat.tables import lines, payouts
 
 LATE_AFTER = timedelta(days=5)
 """How long after its day of arrival a settlement may still come: banks' holidays are in it."""
+
+UNKNOWN_AFTER = timedelta(days=1)
+"""How old an unknown refund is when it's told: until then a lost answer is mostly found out."""
 
 SUSPENSE_AFTER = timedelta(days=1)
 """How long a bank line may wait in suspense before it's told."""
@@ -38,6 +41,20 @@ class UnknownPayouts:
     """
 
     account: str
+    asset: str
+    count: int
+    amount: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownRefunds:
+    """Refunds of one rail of which nobody has known for too long whether they were made; `amount` in smallest units.
+
+    `since`: when the oldest was asked for.
+    """
+
+    rail: str
     asset: str
     count: int
     amount: int
@@ -76,6 +93,7 @@ class Waiting:
     differing: Sequence[Settlement]
     late: Sequence[Settlement]
     unknown: Sequence[UnknownPayouts]
+    unknown_refunds: Sequence[UnknownRefunds]
     suspended: Sequence[Suspended]
     ended: Sequence[PaidAfterEnd]
 
@@ -88,6 +106,7 @@ async def load_waiting(connection: AsyncConnection, book: str, *, now: datetime,
         differing=await _differing(connection, book, limit=limit),
         late=await _late(connection, book, now=now, limit=limit),
         unknown=await _unknown(connection, book),
+        unknown_refunds=await _unknown_refunds(connection, book, now=now),
         suspended=await _suspended(connection, book, now=now),
         ended=await _ended(connection, book),
     )
@@ -144,6 +163,21 @@ async def _unknown(connection: AsyncConnection, book: str) -> list[UnknownPayout
     return [
         UnknownPayouts(account=account, asset=asset, count=count, amount=int(amount), since=since)
         for account, asset, count, amount, since in rows
+    ]
+
+
+async def _unknown_refunds(connection: AsyncConnection, book: str, *, now: datetime) -> list[UnknownRefunds]:
+    c = refunds.c
+    old = c.created_at <= now - UNKNOWN_AFTER
+    query = (
+        select(c.rail, c.asset, func.count(), func.sum(c.amount), func.min(c.created_at))
+        .where(c.book == book, c.state == literal_column("'unknown'"), old)
+        .group_by(c.rail, c.asset)
+    )
+    rows = await connection.execute(query.order_by(c.rail, c.asset))
+    return [
+        UnknownRefunds(rail=rail, asset=asset, count=count, amount=int(amount), since=since)
+        for rail, asset, count, amount, since in rows
     ]
 
 

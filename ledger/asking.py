@@ -1,6 +1,6 @@
 """How callers meet the book: a request's repeat comes first, a worker tries again; refusals become errors."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from msgspec.structs import replace
 
@@ -15,8 +15,8 @@ ATTEMPTS_MAX = 100
 """Remembered refusals after which a worker's command is left to a person."""
 
 
-async def decided_before(ledger: Ledger, key: RequestKey) -> Outcome | None:
-    """The accepted outcome that this request had, if it was sent before.
+async def decided_before(ledger: Ledger, key: RequestKey, *, older: Collection[bytes] = ()) -> Outcome | None:
+    """The accepted outcome that this request had, if it was sent before. `older`: other hashes of the same content.
 
     Asked before anything that may have changed since (an expired quote, a moved handle), so that a repeat gets the
     first answer. Raises RequestConflict if the key was used for something else, RefusedByBook if it was refused.
@@ -25,7 +25,7 @@ async def decided_before(ledger: Ledger, key: RequestKey) -> Outcome | None:
     if not found:
         return None
     (outcome,) = found
-    if outcome.content != key.content:
+    if outcome.content != key.content and outcome.content not in older:
         raise RequestConflict(
             "this idempotency key was used for another request",
             first=outcome.subject or outcome.id,

@@ -24,7 +24,7 @@ from chain.status import NODES_DISAGREE, NetworkStatus, status_if_followed
 from chain.transaction_states import Kind, WaitingFor
 from db.engine import tx
 from fiat.rails.records import Dispute, Settlement
-from fiat.waiting import DeadLetters, PaidAfterEnd, Suspended, UnknownPayouts, load_waiting
+from fiat.waiting import DeadLetters, PaidAfterEnd, Suspended, UnknownPayouts, UnknownRefunds, load_waiting
 from ledger.accounts import HOUSE, Account
 from ledger.engine import Ledger
 from ledger.money import Asset, format_amount
@@ -59,6 +59,7 @@ class AlertCode(StrEnum):
     SETTLEMENT_DIFFERS = "settlement_differs"
     SETTLEMENT_LATE = "settlement_late"
     PAYOUTS_UNKNOWN = "payouts_unknown"
+    REFUNDS_UNKNOWN = "refunds_unknown"
     SUSPENSE_WAITS = "suspense_waits"
     PAYOUT_PAID_LATE = "payout_paid_late"
 
@@ -173,6 +174,7 @@ class Alerts:
         found += [_differs(settlement, assets[settlement.asset]) for settlement in rails.differing]
         found += [_late(settlement, assets[settlement.asset]) for settlement in rails.late]
         found += [_of_unknown(unknown, assets[unknown.asset]) for unknown in rails.unknown]
+        found += [_of_unknown_refunds(unknown, assets[unknown.asset]) for unknown in rails.unknown_refunds]
         found += [_of_suspense(suspended) for suspended in rails.suspended]
         found += [_paid_late(ended, assets[ended.asset]) for ended in rails.ended]
         for account in await self._ledger.accounts(owner=HOUSE):
@@ -303,6 +305,15 @@ def _of_unknown(unknown: UnknownPayouts, asset: Asset) -> Alert:
     )
     subject = f"{unknown.account}, {asset.code}"
     return Alert(AlertCode.PAYOUTS_UNKNOWN, Severity.CRITICAL, subject, text, unknown.since)
+
+
+def _of_unknown_refunds(unknown: UnknownRefunds, asset: Asset) -> Alert:
+    amount = f"{format_amount(unknown.amount, asset)} {asset.code}"
+    text = (
+        f"{_many(unknown.count, 'refund')} of {amount} in all, perhaps made: look at the provider's pages, then two"
+        " people say what became of each (GET /v1/treasury/refunds?state=unknown)"
+    )
+    return Alert(AlertCode.REFUNDS_UNKNOWN, Severity.WARNING, f"{unknown.rail}, {asset.code}", text, unknown.since)
 
 
 def _of_suspense(suspended: Suspended) -> Alert:

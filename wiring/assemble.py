@@ -90,7 +90,7 @@ from wiring.checks import book_check, database_check, recovery_check
 from wiring.exchange import build_board, build_positions, build_rates, build_terms, feed_client
 from wiring.payout_contracts import contract_on, known_contracts, read_policy_copy
 from wiring.payouts import Payouts
-from wiring.rails import RailServices, build_rails
+from wiring.rails import RailServices, build_rails, rail_steps
 from wiring.reanchoring import Reanchoring
 from wiring.recovering import Recovering
 from wiring.recovery_looking import Looking
@@ -319,19 +319,7 @@ def _rails(parts: Parts) -> RailServices:
 def _rail_steps(parts: Parts) -> dict[str, Step]:
     """Nothing where no provider is configured."""
     rails = _rails(parts)
-    if not rails.rails.all:
-        return {}
-    steps: dict[str, Step] = {} if rails.delivery is None else {"sandbox": rails.delivery.step}
-    return steps | {
-        "webhooks": rails.effects.step,
-        "webhook-bodies": rails.inbox.drop_bodies,
-        "top-ups": rails.top_ups.steps.step,
-        **{f"payouts:{steps.rail}": steps.step for steps in rails.outgoing},
-        "payout-ends": rails.payouts.step,
-        "refunds": rails.refunds.step,
-        "disputes": rails.effects.look_through,
-        "settlements": rails.settlements.step,
-    }
+    return rail_steps(rails) if rails.rails.all else {}
 
 
 def build_reconciler(parts: Parts) -> Reconciler:

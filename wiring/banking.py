@@ -140,8 +140,11 @@ def _terms(settings: Settings, number: int, told: BankAccountSettings) -> Payout
     return priced_terms(told, rail=BANK, asset=asset, account=told.name, paying=paying)
 
 
-def priced_terms(told: Priced, *, rail: str, asset: Asset, account: str, paying: str) -> PayoutTerms:
-    """Terms with the fee and bounds that a table of the settings tells. Raises InvalidAmount."""
+def priced_terms(told: Priced, *, rail: str, asset: Asset, account: str, paying: str, step: int = 1) -> PayoutTerms:
+    """Terms with the fee and bounds that a table of the settings tells. Raises InvalidAmount.
+
+    `step`: what amounts are multiples of on this rail, in smallest units.
+    """
     maximum = told.payout_maximum
     return PayoutTerms(
         rail=rail,
@@ -151,12 +154,13 @@ def priced_terms(told: Priced, *, rail: str, asset: Asset, account: str, paying:
         fee=parse_amount(told.payout_fee, asset, param="payout_fee", least=0) if told.payout_fee else 0,
         minimum=parse_amount(told.payout_minimum, asset, param="payout_minimum") if told.payout_minimum else 1,
         maximum=parse_amount(maximum, asset, param="payout_maximum") if maximum else None,
+        step=step,
     )
 
 
 def paypal_terms(settings: Settings) -> list[PayoutTerms]:
     """For each asset that is paid out over PayPal. Raises ConfigError for one that can't be."""
-    from fiat.rails.paypal.reading import CURRENCIES
+    from fiat.rails.paypal.reading import CURRENCIES, bounds
 
     told = settings.rails.paypal
     if told is None:
@@ -172,7 +176,8 @@ def paypal_terms(settings: Settings) -> list[PayoutTerms]:
             )
         asset = known[one.asset]
         paying = provider_account(PAYPAL, asset.code)
-        terms[one.asset] = priced_terms(one, rail=PAYPAL, asset=asset, account=PAYPAL, paying=paying)
+        step = bounds(asset).step
+        terms[one.asset] = priced_terms(one, rail=PAYPAL, asset=asset, account=PAYPAL, paying=paying, step=step)
     return list(terms.values())
 
 

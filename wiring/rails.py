@@ -1,8 +1,11 @@
 """The payment providers' rails, as the settings name them, and all that follows what happens there."""
 
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -20,6 +23,7 @@ from fiat.rails.inbox import Inbox
 from fiat.rails.methods import PaymentMethods
 from fiat.rails.protocol import Capability, Rail
 from fiat.rails.provider_payouts import PayoutFollowing, ProviderEnding, ProviderPayouts
+from fiat.rails.refund_endings import RefundEndings
 from fiat.rails.refunds import Refunds
 from fiat.rails.sandbox import Sandbox
 from fiat.rails.sandbox_acts import SandboxActs, SandboxDelivery
@@ -32,6 +36,21 @@ from ledger.money import Asset
 from wiring.banking import build_vault
 from wiring.settings import Environment, Settings
 
+Step = Callable[[], Awaitable[int]]
+
+
+class Asking(Protocol):
+    """A step over what some rails are asked."""
+
+    def __call__(self, *, rails: Collection[str] = ()) -> Awaitable[int]: ...
+
+
+class Following(Protocol):
+    """A step over what is due, of some rails or of all but some."""
+
+    def __call__(self, *, rails: Collection[str] = (), but: Collection[str] = ()) -> Awaitable[int]: ...
+
+
 PAYOUTS_PER_STEP = 20
 """Payouts of one asset that one step asks a provider for."""
 
@@ -43,6 +62,7 @@ class RailServices:
     rails: Rails
     top_ups: TopUps
     refunds: Refunds
+    refund_endings: RefundEndings
     disputes: Disputes
     settlements: Settlements
     methods: PaymentMethods
@@ -95,6 +115,7 @@ def services_of(
         rails=desk.rails,
         top_ups=top_ups,
         refunds=refunds,
+        refund_endings=RefundEndings(desk, refunds),
         disputes=disputes,
         settlements=settlements,
         methods=PaymentMethods(desk),
@@ -116,6 +137,35 @@ def services_of(
         acts=acts,
         delivery=delivery,
     )
+
+
+def rail_steps(services: RailServices) -> dict[str, Step]:
+    """What a worker does for each rail, by name: one that doesn't answer keeps nobody else's from going on.
+
+    What is left of rails that aren't in the settings any more has steps of its own.
+    """
+    known = tuple(services.rails.all)
+    asked: dict[str, tuple[Capability, Asking]] = {
+        "payout-ends": (Capability.PAYOUT, services.payouts.step),
+        "disputes": (Capability.DISPUTE, services.effects.look_through),
+        "settlements": (Capability.SETTLEMENT, services.settlements.step),
+    }
+    steps: dict[str, Step] = {} if services.delivery is None else {"sandbox": services.delivery.step}
+    steps |= {"webhook-bodies": services.inbox.drop_bodies}
+    followed: dict[str, Following] = {
+        "webhooks": services.effects.step,
+        "top-ups": services.top_ups.steps.step,
+        "refunds": services.refunds.step,
+    }
+    steps |= {name: partial(step, but=known) for name, step in followed.items()}
+    for rail in known:
+        mine = (rail,)
+        steps |= {f"{name}:{rail}": partial(step, rails=mine) for name, step in followed.items()}
+        able = services.rails.get(rail).capabilities
+        steps |= {
+            f"{name}:{rail}": partial(step, rails=mine) for name, (needed, step) in asked.items() if needed in able
+        }
+    return steps | {f"payouts:{one.rail}": one.step for one in services.outgoing}
 
 
 def payout_steps(desk: Desk, rail: Rail) -> PayoutSteps:

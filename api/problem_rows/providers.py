@@ -28,8 +28,9 @@ ROWS = (
         "amount_not_payable",
         422,
         "Amount not payable",
-        "The provider takes fewer decimals of this currency, and amounts are never rounded.",
-        "Send an amount with at most as many `decimals`.",
+        "The provider doesn't take this currency, or less or more of it in one payment, or fewer decimals; amounts are"
+        " never rounded. Nothing was kept.",
+        "Send an amount from `minimum` to `maximum` with at most `decimals` decimals, or use another rail.",
     ),
     Problem(
         "webhook_refused",
@@ -58,6 +59,20 @@ ROWS = (
         "Another refund was faster",
         "Two refunds of one top-up came together, and the other one went first.",
         "Look at what is left of it, then send this one with a new Idempotency-Key.",
+    ),
+    Problem(
+        "refund_not_in_doubt",
+        409,
+        "Not in doubt",
+        "Only a refund that is `unknown` is ended by hand; of any other the provider's own answer decides.",
+        "GET /v1/treasury/refunds/{id} shows where it stands.",
+    ),
+    Problem(
+        "refund_evidence_taken",
+        409,
+        "Another refund's evidence",
+        "The provider's refund of this id is booked already, as another refund here.",
+        "GET /v1/treasury/refunds shows which. If the two are one, this one has failed.",
     ),
     Problem(
         "top_up_not_in_state",

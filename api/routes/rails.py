@@ -1,7 +1,7 @@
 """The treasury's view of payment providers: disputes, settlements, refunds by the house, webhooks that came in."""
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Query
 from pydantic import Field
@@ -17,7 +17,8 @@ from api.parts import Parts, assets_of
 from api.routes.top_ups import NewRefund, RefundView, refund_view
 from api.schemas import Asked
 from fiat.rails.dispute_states import DisputeState
-from fiat.rails.records import Dispute, KeptEntry, Settlement, Webhook, WebhookState
+from fiat.rails.records import Dispute, Ending, KeptEntry, Refund, Settlement, Webhook, WebhookState
+from fiat.rails.refund_states import RefundState
 from identity.keys import Principal
 from identity.scopes import Scope
 from ledger.money import parse_amount
@@ -101,6 +102,40 @@ class NewSettlementAcceptance(Asked):
     reason: str = Field(max_length=500, examples=["the provider's monthly fee, booked by adj_01jd3v"])
 
 
+class EndingView(TypedDict):
+    outcome: str
+    evidence: str
+    reason: str
+    said_by: str
+    said_at: str
+    agreed_by: str | None
+    agreed_reason: str | None
+
+
+class AnyRefundView(RefundView):
+    user: str
+    source: str | None
+    ending: EndingView | None
+
+
+class AnyRefundList(TypedDict):
+    items: list[AnyRefundView]
+    has_more: bool
+
+
+class NewRefundEnding(Asked):
+    """What became of a refund that stays `unknown`, as the provider's own pages show it."""
+
+    outcome: Literal["succeeded", "failed"]
+    evidence: str = Field(
+        min_length=1,
+        max_length=200,
+        examples=["1JU08902781691411"],
+        description="Of one that succeeded, the provider's id of it; else what shows that there is none.",
+    )
+    reason: str = Field(max_length=500, examples=["PayPal's activity page of 2030-03-20 has no such refund"])
+
+
 class WebhookView(TypedDict):
     id: str
     rail: str
@@ -175,6 +210,22 @@ def entry_view(entry: KeptEntry, asset: str, assets: Assets) -> SettlementEntryV
         "subject": entry.subject,
         "difference": None if entry.difference is None else entry.difference.value,
     }
+
+
+def any_refund_view(refund: Refund, assets: Assets) -> AnyRefundView:
+    """`ending`: what a treasurer said of it, and who agreed."""
+    ending: EndingView | None = None
+    if refund.ending is not None:
+        ending = {
+            "outcome": refund.ending.value,
+            "evidence": refund.ending_evidence or "",
+            "reason": refund.ending_reason or "",
+            "said_by": refund.ending_by or "",
+            "said_at": maybe_instant(refund.ending_at) or "",
+            "agreed_by": refund.agreed_by,
+            "agreed_reason": refund.agreed_reason,
+        }
+    return {**refund_view(refund, assets), "user": refund.owner, "source": refund.source, "ending": ending}
 
 
 def webhook_view(webhook: Webhook) -> WebhookView:
@@ -289,6 +340,54 @@ async def create_house_refund(parts: Parts, top_up: str, key: IdempotencyKey, as
         amount = parse_amount(asked.amount, assets[asset])
     made = await parts.rails.refunds.by_the_house(key=key, top_up=top_up, amount=amount)
     return answer(refund_view(made, assets), status=201, replayed=made.replayed)
+
+
+@router.get(
+    "/treasury/refunds",
+    response_model=AnyRefundList,
+    summary="List all users' refunds, those in doubt with state=unknown",
+    dependencies=[caller(Scope.TREASURY_READ)],
+)
+async def list_any_refunds(
+    parts: Parts, page: Wanted, state: Annotated[RefundState | None, Query(description="Only those.")] = None
+) -> Response:
+    states = () if state is None else (state,)
+    found = await page.of(partial(parts.rails.refund_endings.list_all, states=states))
+    return answer(listing(*found, partial(any_refund_view, assets=await assets_of(parts))))
+
+
+@router.get(
+    "/treasury/refunds/{refund}",
+    response_model=AnyRefundView,
+    summary="Read anybody's refund",
+    dependencies=[caller(Scope.TREASURY_READ)],
+)
+async def read_any_refund(parts: Parts, refund: str) -> Response:
+    return answer(any_refund_view(await parts.rails.refund_endings.find(refund), await assets_of(parts)))
+
+
+@router.post(
+    "/treasury/refunds/{refund}/endings",
+    response_model=AnyRefundView,
+    summary="Say what became of a refund in doubt",
+)
+async def end_refund(
+    parts: Parts,
+    refund: str,
+    asked: NewRefundEnding,
+    treasurer: Annotated[Principal, caller(Scope.TREASURY_WRITE)],
+) -> Response:
+    """Only of one that is `unknown`. It ends once two treasurers, each with a key of their own, have said the same
+    outcome and evidence. Said again, nothing new, so it needs no Idempotency-Key."""
+    said = note(treasurer.owner, asked.reason)
+    done = await parts.rails.refund_endings.say(
+        refund,
+        outcome=Ending(asked.outcome),
+        evidence=asked.evidence.strip(),
+        reason=said["reason"],
+        by=said["by"],
+    )
+    return answer(any_refund_view(done, await assets_of(parts)))
 
 
 @router.get(

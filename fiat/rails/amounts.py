@@ -1,7 +1,68 @@
 """Amounts between our assets' smallest units and what a provider counts in. Pure, exact, both ways."""
 
+from dataclasses import dataclass
+from typing import Any
+
 from fiat.rails.errors import AmountNotPayable, RailCorrupt
 from ledger.money import Asset, format_amount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What a rail carries of `asset` in one payment, in its smallest units: multiples of `step` between the others.
+
+    `maximum` None: the provider publishes none.
+    """
+
+    asset: Asset
+    step: int = 1
+    minimum: int = 1
+    maximum: int | None = None
+
+    def require(self, amount: int) -> None:
+        """Raises AmountNotPayable, with the bounds, for an amount that the rail doesn't carry."""
+        self.require_exact(amount)
+        if amount < self.minimum:
+            raise self._refusal(amount, f"the least that this rail takes is {self._shown(self.minimum)}")
+        if self.maximum is not None and amount > self.maximum:
+            raise self._refusal(amount, f"the most that this rail takes is {self._shown(self.maximum)}")
+
+    def require_exact(self, amount: int) -> None:
+        """The same for its decimals alone: a part of what was taken may be less than the least payment."""
+        if amount % self.step:
+            raise self._refusal(
+                amount, f"{self._shown(amount)} has more than the {self.decimals} decimals that this rail takes"
+            )
+
+    @property
+    def decimals(self) -> int:
+        """How many an amount may have."""
+        return self.asset.scale - (len(str(self.step)) - 1)
+
+    def _refusal(self, amount: int, why: str) -> AmountNotPayable:
+        facts: dict[str, Any] = {"asset": self.asset.code, "amount": amount, "minimum": self.minimum}
+        if self.maximum is not None:
+            facts["maximum"] = self.maximum
+        return AmountNotPayable(why, param="amount", decimals=self.decimals, **facts)
+
+    def _shown(self, amount: int) -> str:
+        return f"{format_amount(amount, self.asset)} {self.asset.code}"
+
+
+def bounds_of(asset: Asset, *, digits: int, places: int, minimum: int = 1, maximum: int | None = None) -> Bounds:
+    """The bounds of a provider that counts in units of `digits` decimals, `places` of them other than zero.
+
+    `minimum` and `maximum` are in the provider's units.
+    """
+    step = _unit(max(asset.scale - places, 0))
+    up, down = _unit(max(asset.scale - digits, 0)), _unit(max(digits - asset.scale, 0))
+    least = -(-minimum * up // down)
+    return Bounds(
+        asset=asset,
+        step=step,
+        minimum=-(-least // step) * step,
+        maximum=None if maximum is None else maximum * up // down,
+    )
 
 
 def to_provider(amount: int, asset: Asset, *, digits: int) -> int:

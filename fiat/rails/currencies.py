@@ -7,7 +7,7 @@ it at a provider: Stripe counts ISK in hundredths although only whole krónur ca
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fiat.rails.amounts import from_provider, to_provider
+from fiat.rails.amounts import Bounds, bounds_of, from_provider, to_provider
 from fiat.rails.errors import AmountNotPayable, RailMisconfigured
 from ledger.money import Asset, AssetKind
 
@@ -31,10 +31,7 @@ class Currencies:
 
     def units(self, amount: int, code: str) -> int:
         """`amount` smallest units of asset `code` as the provider counts it. Raises AmountNotPayable."""
-        asset = self._assets.get(code)
-        if asset is None:
-            raise AmountNotPayable(f"{self._rail} carries no {code}: only currencies that are assets here", asset=code)
-        counting = self._counting(code)
+        asset, counting = self._asset(code), self._counting(code)
         whole = to_provider(amount, asset, digits=counting.places)
         for _ in range(counting.digits - counting.places):
             whole *= 10
@@ -52,6 +49,21 @@ class Currencies:
                 f"{self._rail} has an amount in {code[:3]}, which is no asset here; add it, with the scale of ISO 4217"
             )
         return from_provider(units, asset, digits=self._counting(code).digits)
+
+    def bounds(self, code: str, *, minimum: int = 1, maximum: int | None = None) -> Bounds:
+        """What of asset `code` is carried; `minimum` and `maximum` as the provider counts. Raises AmountNotPayable."""
+        counting = self._counting(code)
+        return bounds_of(
+            self._asset(code), digits=counting.digits, places=counting.places, minimum=minimum, maximum=maximum
+        )
+
+    def _asset(self, code: str) -> Asset:
+        asset = self._assets.get(code)
+        if asset is None:
+            raise AmountNotPayable(
+                f"{self._rail} carries no {code}: only currencies that are assets here", param="asset", asset=code
+            )
+        return asset
 
     def _counting(self, code: str) -> Counting:
         return self._others.get(code, self._usual)

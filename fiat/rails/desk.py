@@ -1,6 +1,6 @@
 """What all that follows providers' objects shares: the rails by name, the book, and when to look again."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -39,6 +39,10 @@ class Rails:
     @property
     def all(self) -> Mapping[str, Rail]:
         return self._rails
+
+    def named(self, names: Collection[str]) -> list[Rail]:
+        """Those of these names, or all if none is named."""
+        return [rail for name, rail in self._rails.items() if not names or name in names]
 
     def get(self, name: str) -> Rail:
         """The rail of this name. Raises UnknownRail, which names the known ones."""

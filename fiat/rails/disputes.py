@@ -12,6 +12,7 @@ from base.ids import new_id
 from db.engine import tx
 from fiat.rails import booking, store
 from fiat.rails.desk import Desk
+from fiat.rails.dispute_parts import parts_of
 from fiat.rails.dispute_states import OF_STATUS, DisputeState, follow
 from fiat.rails.errors import EffectUnknown, RailCorrupt
 from fiat.rails.foreign import passed_by
@@ -19,6 +20,7 @@ from fiat.rails.protocol import DisputeTruth
 from fiat.rails.records import Dispute
 from fiat.rails.tables import disputes
 from fiat.rails.top_up_states import TopUpState
+from fiat.top_ups import TopUp
 from ledger.asking import work
 from ledger.commands import Command, Group, OpenAccount
 from ledger.requests import content_hash, worker_id
@@ -35,14 +37,36 @@ class Disputes:
         """The provider told of a dispute: read it there, and take it. Raises what the rail does."""
         desk = self._desk
         async with tx(desk.engine) as connection:
-            row = await store.load_by_source(connection, disputes, desk.book, rail, source)
+            known = await store.load_disputes(connection, desk.book, rail, source)
         truth = await desk.rails.get(rail).fetch_dispute(source)
         if truth is None:
             raise EffectUnknown(f"{rail} doesn't know dispute {source} yet")
-        if row is not None:
-            await self._change(store.read_dispute(row), truth)
-        else:
-            await self._open(rail, truth)
+        parts = parts_of(truth)
+        if len(known) == len(parts) == 1:
+            await self._change(known[0], truth, name=_name(known[0], known))
+            return
+        await self._take_apart(rail, known, parts)
+
+    async def _take_apart(self, rail: str, known: Sequence[Dispute], parts: Sequence[DisputeTruth]) -> None:
+        """Take each payment's part. One that can't be yet keeps the others from nothing; it's told at the end."""
+        left, waits = list(known), list[EffectUnknown]()
+        for part in parts:
+            async with tx(self._desk.engine) as connection:
+                top_up = await store.find_top_up(connection, self._desk.book, rail, part.payment)
+            mine = next((one for one in left if top_up is not None and one.top_up == top_up.id), None)
+            try:
+                if mine is not None:
+                    left.remove(mine)
+                    await self._change(mine, part, name=_name(mine, known))
+                else:
+                    await self._open(rail, top_up, part, first=not known and part is parts[0])
+            except EffectUnknown as unknown:
+                waits.append(unknown)
+        for gone in left:  # not in it any more: what was taken for it is its user's again
+            part = replace(parts[0], amount=gone.amount, withdrawn=0, fee=0)
+            await self._change(gone, part, name=_name(gone, known))
+        if waits:
+            raise waits[0]
 
     async def get(self, dispute: str) -> Dispute:
         """The dispute with this id. Raises NotFound."""
@@ -66,9 +90,7 @@ class Disputes:
                 connection, self._desk.book, states=states, before=before, after=after, limit=limit
             )
 
-    async def _open(self, rail: str, truth: DisputeTruth) -> None:
-        async with tx(self._desk.engine) as connection:
-            top_up = await store.find_top_up(connection, self._desk.book, rail, truth.payment)
+    async def _open(self, rail: str, top_up: TopUp | None, truth: DisputeTruth, *, first: bool) -> None:
         if top_up is None and await passed_by(self._desk, rail, truth.payment, of=truth.id):
             return
         if top_up is None or top_up.state is not TopUpState.FINAL:
@@ -93,20 +115,20 @@ class Disputes:
             created_at=now,
             updated_at=now,
         )
-        await self._book(dispute, truth, number=0, insert=True)
+        name = _name(dispute, (dispute,) if first else ())
+        await self._book(dispute, truth, name=name, number=0, insert=True)
 
-    async def _change(self, dispute: Dispute, truth: DisputeTruth) -> None:
+    async def _change(self, dispute: Dispute, truth: DisputeTruth, *, name: str) -> None:
         state = follow(dispute.state, truth.status)
         same_money = (dispute.withdrawn, dispute.fee) == (truth.withdrawn, truth.fee)
         if same_money and state is dispute.state and dispute.respond_by == truth.respond_by:
             return
-        await self._book(replace(dispute, state=state), truth, number=dispute.revision + 1, insert=False)
+        await self._book(replace(dispute, state=state), truth, name=name, number=dispute.revision + 1, insert=False)
 
-    async def _book(self, dispute: Dispute, truth: DisputeTruth, *, number: int, insert: bool) -> None:
+    async def _book(self, dispute: Dispute, truth: DisputeTruth, *, name: str, number: int, insert: bool) -> None:
         """Book what moved since the row's own numbers, and write the row with it."""
         desk = self._desk
         await desk.ledger.ensure_open(*booking.accounts(dispute.rail, dispute.owner, dispute.asset))
-        name = f"{dispute.rail}:{dispute.source}"
         moved: dict[str, object] = {
             "state": dispute.state.value,
             "withdrawn": truth.withdrawn,
@@ -141,3 +163,9 @@ class Disputes:
         (refusal,) = await work(desk.ledger, make)
         if refusal is not None:
             raise EffectUnknown(f"dispute {dispute.source} wasn't booked yet: {refusal.code}")
+
+
+def _name(dispute: Dispute, known: Sequence[Dispute]) -> str:
+    """What the commands of a dispute are named by: the provider's id, and of the later of several also its top-up."""
+    name = f"{dispute.rail}:{dispute.source}"
+    return name if known and dispute.id == known[0].id else f"{name}:{dispute.top_up}"

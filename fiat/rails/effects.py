@@ -5,7 +5,7 @@ further and further apart; after TRIES_MAX it's a dead letter, which a person lo
 """
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 
 import structlog
@@ -67,24 +67,36 @@ class Effects:
         if payouts is not None:
             self._hears[ObjectKind.PAYOUT] = payouts
 
-    async def step(self) -> int:
-        """Work off what is due; how many webhooks were tried."""
+    async def step(self, *, rails: Collection[str] = (), but: Collection[str] = ()) -> int:
+        """Work off what is due, of `rails` (all if none is named) but these; how many webhooks were tried."""
         desk = self._desk
+        tried, until = 0, desk.leased()
         async with tx(desk.engine) as connection:
             rows = await store.claim(
-                connection, webhooks, desk.book, now=desk.clock.now(), until=desk.leased(), limit=EVENTS_PER_STEP
+                connection,
+                webhooks,
+                desk.book,
+                rails=rails,
+                but=but,
+                now=desk.clock.now(),
+                until=until,
+                limit=EVENTS_PER_STEP,
             )
         for named, told in _by_object(store.read_webhook(row) for row in rows).items():
+            if desk.clock.now() >= until:
+                break  # a silent provider: what is left is due again
             await self._hear(*named, told)
-        return len(rows)
+            tried += len(told)
+        return tried
 
-    async def look_through(self) -> int:
-        """Take disputes and refunds from the providers' own lists, where it's time to; how many were new in them.
+    async def look_through(self, *, rails: Collection[str] = ()) -> int:
+        """Take disputes and refunds from the lists of `rails` (all if none is named), where it's time to.
 
-        Disputes of the last months are read again too: a decision may have been turned, and its webhook lost.
+        Disputes of the last months are read again too: a decision may have been turned, and its webhook lost. Returns
+        how many were new in them.
         """
         taken = 0
-        for rail in self._desk.rails.all.values():
+        for rail in self._desk.rails.named(rails):
             try:
                 taken += await self._look_at(rail)
             except OnebookError as error:  # one that is away keeps nobody from the others

@@ -7,6 +7,7 @@ OnebookError
 │   ├── AmountNotPayable      the rail can't carry this amount exactly
 │   ├── WebhookRefused        a webhook that isn't the provider's, or is too old or too new; nothing of it was kept
 │   ├── NotRefundable         the top-up isn't credited, or less of it is left than is to be refunded
+│   ├── RefundNotInDoubt      the refund isn't unknown, so that people don't say what became of it
 │   ├── NotInState            the top-up isn't where this can be done to it
 │   ├── SettlementNotMatching the bank line isn't this settlement's money
 │   ├── NothingToAccept       all of the settlement fits
@@ -72,6 +73,10 @@ class WebhookRefused(Rejected):
 
 class NotRefundable(Rejected):
     default_code = "not_refundable"
+
+
+class RefundNotInDoubt(Rejected):
+    default_code = "refund_not_in_doubt"
 
 
 class NotInState(Rejected):

@@ -31,10 +31,16 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
+from fiat.rails.amounts import Bounds
+from ledger.money import Asset
+
 Item = TypeVar("Item")
 
 CALL_SECONDS = 20
 """The longest that an adapter waits for an answer."""
+
+APPEARS_SECONDS = 600
+"""How long after it was sent an order may still come to be seen: its own way, and lists that show it later (Square)."""
 
 WEBHOOK_AGE_SECONDS = 300
 """How old a webhook's *signature* may be where the provider signs a time (Stripe's own tolerance).
@@ -283,6 +289,9 @@ class DisputeTruth:
     after it was put back), `fee` all dispute fees charged less those given back, as of now. Both by what moved in our
     balance, not by `status`, wherever the provider lists that (Stripe `balance_transactions`). `amount` is what's
     disputed. `payment`: the `id` or `capture_id` of the disputed payment. `respond_by`: last moment for an answer.
+
+    `payments`: where several are disputed together, each of them, in an order that stays, with its weight: what it was
+    of. The amounts are those of all together.
     """
 
     id: str
@@ -295,6 +304,7 @@ class DisputeTruth:
     reason: str | None = None
     opened_at: datetime
     respond_by: datetime | None = None
+    payments: tuple[tuple[str, int], ...] = ()
 
 
 # Settlements
@@ -481,6 +491,10 @@ class Rail(Protocol):
         """
         ...
 
+    def bounds(self, asset: Asset) -> Bounds:
+        """What of `asset` one payment to us may be. Raises AmountNotPayable for an asset that it doesn't carry."""
+        ...
+
     # Paying in
 
     async def create_payment(self, order: PaymentOrder) -> Payment:
@@ -500,7 +514,8 @@ class Rail(Protocol):
     async def capture(self, order: PaymentOrder, payment: str, amount: int) -> Payment:
         """Take `amount` (0 < amount <= authorised) of an AUTHORISED payment; what isn't taken is released.
 
-        Key: `<reference>-capture`. Again gives the same. Raises Declined.
+        Key: of the reference and what is asked, so that another amount, after a refused one, is another request. Again
+        gives the same. Raises Declined.
         """
         ...
 
@@ -514,6 +529,13 @@ class Rail(Protocol):
 
     async def fetch_payment(self, payment: str) -> Payment | None:
         """The payment by its `id` or its `capture_id`; None where the provider has none such."""
+        ...
+
+    async def find_payment(self, order: PaymentOrder) -> Payment | None:
+        """The payment that was made under `order.reference`, by looking alone: it's never sent again, nor made.
+
+        None: there's none to be seen now. What was sent within APPEARS_SECONDS may still come to be seen.
+        """
         ...
 
     async def recover_payment(self, order: PaymentOrder) -> Payment | None:

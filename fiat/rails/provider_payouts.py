@@ -4,7 +4,7 @@
 provider says became of each: it's told by webhooks, and asks by itself. Which states there are: `fiat.payouts`.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -113,24 +113,25 @@ class PayoutFollowing:
             return
         await self._take(payout, truth)
 
-    async def step(self) -> int:
-        """Ask the providers of what is due; how many payouts were looked at."""
+    async def step(self, *, rails: Collection[str] = ()) -> int:
+        """Ask the providers (`rails`, all if none is named) of what is due; how many payouts were looked at."""
         desk = self._desk
-        able = [rail.name for rail in desk.rails.all.values() if Capability.PAYOUT in rail.capabilities]
+        able = [rail.name for rail in desk.rails.named(rails) if Capability.PAYOUT in rail.capabilities]
         if not able:
             return 0
-        now = desk.clock.now()
+        looked, now, until = 0, desk.clock.now(), desk.leased()
         async with tx(desk.engine) as connection:
-            due = await store.begin_looks(
-                connection, desk.vault, desk.book, able, now=now, until=desk.leased(), limit=BATCH
-            )
+            due = await store.begin_looks(connection, desk.vault, desk.book, able, now=now, until=until, limit=BATCH)
         for payout in due:
+            if desk.clock.now() >= until:
+                break  # a silent provider: what is left is due again
+            looked += 1
             try:
                 await self._look(payout)
             except OnebookError as error:  # one that can't be told of keeps nobody from the others
                 log.warning("payout not followed", payout=payout.id, rail=payout.rail, code=error.code)
             await self._plan(payout.id)
-        return len(due)
+        return looked
 
     async def ask(self, payout: Payout) -> None:
         """Ask its provider now, and book what it says. Raises what the rail does."""

@@ -10,11 +10,19 @@ from fiat.rails.refund_states import RefundOrigin, RefundState
 from fiat.rails.settlement_states import Difference, SettlementState
 
 
+class Ending(StrEnum):
+    """What people say became of a refund that the provider doesn't tell of any more."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refund:
     """`amount` of a top-up, back to the payer. `source`: the provider's id; `hold`: its hold on the user's account.
 
-    `fee` is the provider's for it, negative where it gives back a part of its first one.
+    `fee` is the provider's for it, negative where it gives back a part of its first one. `ending*`: what a treasurer
+    says became of it, `agreed_*`: another one, with whom it ended so.
     """
 
     id: str
@@ -36,6 +44,13 @@ class Refund:
     reason: str | None = None
     attempts: int = 0
     submitted_at: datetime | None = None
+    ending: Ending | None = None
+    ending_evidence: str | None = None
+    ending_reason: str | None = None
+    ending_by: str | None = None
+    ending_at: datetime | None = None
+    agreed_by: str | None = None
+    agreed_reason: str | None = None
     revision: int = 0
     replayed: bool = False
 

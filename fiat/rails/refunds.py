@@ -4,24 +4,37 @@ One that somebody made at the provider's own pages is found by its webhook and b
 has and the rest from a receivable.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
 
 import structlog
+from msgspec import structs
 
 from base.errors import NotFound, OnebookError, Unavailable
 from base.ids import new_id
 from db.engine import tx
 from fiat.rails import booking, store
-from fiat.rails.desk import BATCH, Desk
-from fiat.rails.errors import Declined, EffectUnknown, NotRefundable, RailCorrupt, RateLimited, RefusedByProvider
+from fiat.rails.desk import Desk
+from fiat.rails.errors import (
+    AmountNotPayable,
+    Declined,
+    EffectUnknown,
+    NotRefundable,
+    RailCorrupt,
+    RateLimited,
+    RefusedByProvider,
+)
 from fiat.rails.foreign import passed_by
+from fiat.rails.looking import look_at_due
 from fiat.rails.protocol import Capability, RefundStatus, RefundTruth
-from fiat.rails.records import Refund
+from fiat.rails.records import Ending, Refund
 from fiat.rails.refund_states import RefundOrigin, RefundState, advance, follow
 from fiat.rails.tables import refunds
 from fiat.rails.top_up_states import TopUpState
+from fiat.rails.top_up_steps import ACCOUNT_REFUSED
 from fiat.rails.top_ups import TopUps
 from fiat.tables import top_ups
 from fiat.top_ups import BANK, TopUp
@@ -37,6 +50,8 @@ _S = RefundState
 
 LATE_LOOKS = (timedelta(hours=1), timedelta(days=1), timedelta(days=7), timedelta(days=30))
 """When a final refund is looked at again: a bank may have sent it back, and its webhook may be lost."""
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 log = structlog.get_logger()
 
@@ -54,12 +69,13 @@ class Refunds:
         """Give `amount`, or all that's left, of the user's own top-up back to where it came from.
 
         It's held on their account until the provider says what came of it. Raises NotFound, NotRefundable, NotCapable,
-        RequestConflict, RefusedByBook (`insufficient_funds`, `frozen`, `receivable_open`).
+        AmountNotPayable, RequestConflict, RefusedByBook (`insufficient_funds`, `frozen`, `receivable_open`).
         """
         if (first := await decided_before(self._desk.ledger, key)) is not None:
             return replace(await self.get(owner, first.subject or ""), replayed=True)
         found = await self._top_ups.get(owner, top_up)
         refund = self._new(found, amount, RefundOrigin.USER, hold=key.id)
+        await self._require_payable(refund)
         await self._desk.ledger.ensure_open(*booking.accounts(found.rail, owner, found.asset))
         owing_nothing = await receivable_accounts(self._desk.ledger, owner)
         hold = booking.hold_refund(refund, owing_nothing=owing_nothing)
@@ -68,12 +84,13 @@ class Refunds:
     async def by_the_house(self, *, key: RequestKey, top_up: str, amount: int | None = None) -> Refund:
         """The same by a treasurer, for a payment that mustn't stay: what its user has spent becomes a receivable.
 
-        Raises NotFound, NotRefundable, NotCapable, RequestConflict.
+        Raises NotFound, NotRefundable, NotCapable, AmountNotPayable, RequestConflict.
         """
         found = await self._any(top_up)
         if (first := await decided_before(self._desk.ledger, key)) is not None:
             return replace(await self.get(found.owner, first.subject or ""), replayed=True)
         refund = self._new(found, amount, RefundOrigin.HOUSE, hold=None)
+        await self._require_payable(refund)
         await self._desk.ledger.ensure_open(*booking.accounts(found.rail, found.owner, found.asset))
         provider = booking.provider_account(found.rail, found.asset)
         return await self._begin(key, found, refund, OpenAccount(id=key.id, subject=refund.id, account=provider))
@@ -85,6 +102,17 @@ class Refunds:
         if row is None or row.owner != owner:
             raise NotFound(f"there is no refund {refund[:40]!r}", param="refund")
         return store.read_refund(row)
+
+    async def end_by_hand(self, refund: Refund, *, agreed_by: str, agreed_reason: str) -> None:
+        """Book what two treasurers say became of one in doubt. Raises EffectUnknown where it wasn't booked yet."""
+        assert refund.ending is not None
+        told = {name: str(getattr(refund, f"ending_{name}")) for name in ("evidence", "reason", "by")}
+        columns: dict[str, object] = {"agreed_by": agreed_by, "agreed_reason": agreed_reason}
+        said = told | {"agreed_by": agreed_by, "agreed_reason": agreed_reason}
+        if refund.ending is Ending.SUCCEEDED:
+            await self._finish(refund, source=told["evidence"], fee=0, said=said, columns=columns)
+        else:
+            await self._fail(refund, code="treasury", reason=None, said=said, columns=columns)
 
     async def asset_of(self, top_up: str) -> str:
         """The asset of any user's top-up. Raises NotFound."""
@@ -102,16 +130,11 @@ class Refunds:
 
     # What the worker does
 
-    async def step(self) -> int:
-        """Look at those that are due; how many were looked at."""
-        desk = self._desk
-        async with tx(desk.engine) as connection:
-            rows = await store.claim(
-                connection, refunds, desk.book, now=desk.clock.now(), until=desk.leased(), limit=BATCH
-            )
-        for row in rows:
-            await self.look(store.read_refund(row))
-        return len(rows)
+    async def step(self, *, rails: Collection[str] = (), but: Collection[str] = ()) -> int:
+        """Look at those that are due, of `rails` (all if none is named) but these; how many were looked at."""
+        return await look_at_due(
+            self._desk, refunds, lambda row: self.look(store.read_refund(row)), rails=rails, but=but
+        )
 
     async def look(self, refund: Refund) -> None:
         """Take it one look further; what its provider can't say now is asked later."""
@@ -162,7 +185,7 @@ class Refunds:
         amount = left if amount is None else amount
         if top_up.state is not TopUpState.FINAL or top_up.source is None:
             raise NotRefundable("only a top-up that was credited can be refunded", state=top_up.state.value)
-        if top_up.code == "account_refused":
+        if top_up.code == ACCOUNT_REFUSED:
             raise NotRefundable("its money is in suspense; a treasurer decides", state=top_up.state.value)
         if not 0 < amount <= left:
             raise NotRefundable(
@@ -189,6 +212,11 @@ class Refunds:
             created_at=now,
             updated_at=now,
         )
+
+    async def _require_payable(self, refund: Refund) -> None:
+        """Raises AmountNotPayable for more decimals than the provider takes."""
+        asset = await self._desk.ledger.asset(refund.asset)
+        self._desk.rails.get(refund.rail).bounds(asset).require_exact(refund.amount)
 
     async def _begin(self, key: RequestKey, top_up: TopUp, refund: Refund, command: Command) -> Refund:
         riders = (self._insert(refund, due_at=self._desk.leased()), self._reserve(top_up, refund.amount))
@@ -233,8 +261,9 @@ class Refunds:
     async def _order(self, refund: Refund) -> None:
         try:
             truth = await self._desk.rails.get(refund.rail).refund(refund.order)
-        except Declined as refusal:
-            await self._fail(refund, code=refusal.reason_code, reason=refusal.message)
+        except (Declined, AmountNotPayable) as refusal:
+            code = refusal.reason_code if isinstance(refusal, Declined) else refusal.code
+            await self._fail(refund, code=code, reason=refusal.message)
         except RefusedByProvider as fault:
             log.error("refused by provider", rail=refund.rail, refund=refund.id, reason=fault.message)
             await self._fail(refund, code=fault.code, reason="the provider refused it; the operator was told")
@@ -259,7 +288,7 @@ class Refunds:
             raise RailCorrupt(f"{refund.rail} has refund {truth.id} of {truth.amount} {truth.asset} for {refund.id}")
         to = follow(refund.state, truth.status)
         if to is _S.FINAL:
-            await self._finish(refund, truth)
+            await self._finish(refund, source=truth.id, fee=truth.fee)
         elif to is _S.FAILED:
             await self._fail(refund, source=truth.id, code=truth.code or "failed", reason=truth.reason)
         elif refund.state is _S.FINAL:
@@ -269,22 +298,43 @@ class Refunds:
             state = {} if to is None else {"state": to.value}
             await self._write(refund, columns | state | {"attempts": refund.attempts + 1})
 
-    async def _finish(self, refund: Refund, truth: RefundTruth) -> None:
-        now = self._desk.clock.now()
-        change = self._change(refund, _S.FINAL, source=truth.id, fee=truth.fee, due_at=now + LATE_LOOKS[0])
+    async def _finish(
+        self,
+        refund: Refund,
+        *,
+        source: str,
+        fee: int,
+        said: Mapping[str, str] = _NOTHING,
+        columns: Mapping[str, object] = _NOTHING,
+    ) -> None:
+        """The provider gave it back. `said` is kept with what is booked, `columns` with the row."""
+        due_at = self._desk.clock.now() + LATE_LOOKS[0]
+        change = self._change(refund, _S.FINAL, source=source, fee=fee, due_at=due_at, **columns)
 
         def make(attempt: int) -> Group:
-            commands = booking.refunded(refund, source=truth.id, fee=truth.fee, attempt=attempt)
-            return Group(commands, (change,), content=content_hash(f"{refund.id}:final"))
+            commands = booking.refunded(refund, source=source, fee=fee, attempt=attempt)
+            return Group(_saying(commands, said), (change,), content=content_hash(f"{refund.id}:final"))
 
         await self._work(refund, make)
 
-    async def _fail(self, refund: Refund, *, code: str, reason: str | None, source: str | None = None) -> None:
-        """Nothing was given back: the hold ends, or what was booked comes back; the top-up can be refunded again."""
+    async def _fail(
+        self,
+        refund: Refund,
+        *,
+        code: str,
+        reason: str | None,
+        source: str | None = None,
+        said: Mapping[str, str] = _NOTHING,
+        columns: Mapping[str, object] = _NOTHING,
+    ) -> None:
+        """Nothing was given back: the hold ends, or what was booked comes back; the top-up can be refunded again.
+
+        `said` and `columns` as of `_finish`.
+        """
         async with tx(self._desk.engine) as connection:
             top_up = await store.load_top_up(connection, self._desk.book, refund.top_up)
         assert top_up is not None
-        change = self._change(refund, _S.FAILED, source=source or refund.source, code=code, reason=reason)
+        change = self._change(refund, _S.FAILED, source=source or refund.source, code=code, reason=reason, **columns)
         freed = self._reserve(top_up, -refund.amount)
 
         def make(attempt: int) -> Group:
@@ -296,7 +346,7 @@ class Refunds:
             else:
                 provider = booking.provider_account(refund.rail, refund.asset)
                 command = OpenAccount(id=f"wrk:refund:{refund.id}:none:{attempt}", subject=refund.id, account=provider)
-            return Group((command,), (change, freed), content=content_hash(f"{refund.id}:failed"))
+            return Group(_saying((command,), said), (change, freed), content=content_hash(f"{refund.id}:failed"))
 
         await self._work(refund, make)
 
@@ -361,6 +411,11 @@ class Refunds:
         values = columns | {"updated_at": self._desk.clock.now()}
         async with tx(self._desk.engine) as connection:
             return await store.change(connection, refunds, self._desk.book, refund.id, refund.revision, values)
+
+
+def _saying(commands: tuple[Command, ...], said: Mapping[str, str]) -> tuple[Command, ...]:
+    """The commands with what people said about them."""
+    return tuple(structs.replace(command, metadata=said) for command in commands) if said else commands
 
 
 def _is_of(refund: Refund, rail: str, truth: RefundTruth) -> bool:

@@ -29,6 +29,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from base.clock import Clock
+from fiat.rails.amounts import Bounds
 from fiat.rails.errors import (
     Declined,
     RefusalReason,
@@ -66,6 +67,7 @@ from fiat.rails.protocol import (
     WebhookEvent,
 )
 from fiat.rails.sandbox_record import Document, Record, Session
+from ledger.money import Asset
 
 DELAY = timedelta(seconds=60)
 """How long what isn't done at once takes."""
@@ -107,6 +109,9 @@ class Sandbox:
     @property
     def key_seconds(self) -> int:
         return 24 * 3600
+
+    def bounds(self, asset: Asset) -> Bounds:
+        return Bounds(asset=asset)
 
     # Paying in
 
@@ -154,6 +159,9 @@ class Sandbox:
         async with self._record.session() as session:
             found = await self._seen(session, await session.load("payment", payment.removesuffix("_c")))
             return None if found is None else self._payment(found)
+
+    async def find_payment(self, order: PaymentOrder) -> Payment | None:
+        return await self.recover_payment(order)
 
     async def recover_payment(self, order: PaymentOrder) -> Payment | None:
         async with self._record.session() as session:

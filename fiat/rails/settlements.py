@@ -3,7 +3,7 @@
 Where more was given back or disputed than was paid, it's negative: the provider takes it from our bank account.
 """
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Collection, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -24,7 +24,7 @@ from fiat.rails.protocol import Capability, EntryKind, Rail, SettlementEntry, Se
 from fiat.rails.records import KeptEntry, Settlement
 from fiat.rails.settlement_matching import certain
 from fiat.rails.settlement_states import Known, SettlementState, advance, difference, unexplained
-from fiat.rails.tables import disputes, refunds, settlements
+from fiat.rails.tables import refunds, settlements
 from fiat.tables import lines
 from ledger.asking import decide, decided_before, work
 from ledger.commands import Group
@@ -61,10 +61,13 @@ class Settlements:
         self._desk = desk
         self._failed_at: dict[str, datetime] = {}  # when this process last failed to read what is in them
 
-    async def step(self) -> int:
-        """Read what was settled where it's time to, and what is in it, and match; how many were read or matched."""
+    async def step(self, *, rails: Collection[str] = ()) -> int:
+        """Read what was settled where it's time to, and what is in it, and match; how many were read or matched.
+
+        What is read is of `rails`, of all if none is named.
+        """
         moved = 0
-        for rail in self._desk.rails.all.values():
+        for rail in self._desk.rails.named(rails):
             if Capability.SETTLEMENT not in rail.capabilities:
                 continue
             try:
@@ -371,10 +374,11 @@ class Settlements:
                 gone = entry.kind is EntryKind.REFUND
                 return Known(row.id, -row.amount if gone else row.amount, row.fee if gone else None)
             case EntryKind.DISPUTE | EntryKind.DISPUTE_REVERSAL:
-                row = await store.load_by_source(connection, disputes, book, rail, entry.object)
-                if row is None:
+                found = await store.load_disputes(connection, book, rail, entry.object)
+                if not found:
                     return None
-                return Known(row.id, -row.amount if entry.kind is EntryKind.DISPUTE else row.amount, None)
+                amount = sum(dispute.amount for dispute in found)
+                return Known(found[0].id, -amount if entry.kind is EntryKind.DISPUTE else amount, None)
             case _:
                 return None
 

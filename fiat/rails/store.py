@@ -1,6 +1,6 @@
 """Rows of the payment providers' rails: the only SQL about them. What commits with an entry is written by riders."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from fiat.payouts import OUTSIDE
 from fiat.personal import Vault
 from fiat.rails.dispute_states import DisputeState
 from fiat.rails.protocol import Action, ActionKind, Capturing, EntryKind, ObjectKind
-from fiat.rails.records import Dispute, KeptEntry, PaymentMethod, Refund, Settlement, Webhook, WebhookState
+from fiat.rails.records import Dispute, Ending, KeptEntry, PaymentMethod, Refund, Settlement, Webhook, WebhookState
 from fiat.rails.refund_states import RefundOrigin, RefundState
 from fiat.rails.sealed import METHOD_FIELDS
 from fiat.rails.settlement_states import Difference, SettlementState
@@ -60,16 +60,26 @@ async def put_off(connection: AsyncConnection, table: Table, book: str, id: str,
 
 
 async def claim(
-    connection: AsyncConnection, table: Table, book: str, *, now: datetime, until: datetime, limit: int
+    connection: AsyncConnection,
+    table: Table,
+    book: str,
+    *,
+    rails: Collection[str] = (),
+    but: Collection[str] = (),
+    now: datetime,
+    until: datetime,
+    limit: int,
 ) -> list[Row[Any]]:
-    """Rows that are due, put off to `until` so that nobody else takes them meanwhile."""
-    due = (
-        select(table.c.id)
-        .where(table.c.book == book, table.c.due_at <= now)
-        .order_by(table.c.due_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
+    """Rows that are due, put off to `until` so that nobody else takes them meanwhile.
+
+    Those of `rails` (all if none is named), without those of `but`.
+    """
+    due = select(table.c.id).where(table.c.book == book, table.c.due_at <= now)
+    if rails:
+        due = due.where(table.c.rail.in_(list(rails)))
+    if but:
+        due = due.where(table.c.rail.not_in(list(but)))
+    due = due.order_by(table.c.due_at).limit(limit).with_for_update(skip_locked=True)
     taken = update(table).where(table.c.book == book, table.c.id.in_(due)).values(due_at=until).returning(*table.c)
     return sorted((await connection.execute(taken)).all(), key=lambda row: row.id)
 
@@ -131,7 +141,26 @@ async def list_top_ups(
 
 def read_refund(row: Row[Any]) -> Refund:
     values = _plain(Refund, row)
-    return Refund(**values | {"state": RefundState(row.state), "origin": RefundOrigin(row.origin)})
+    values |= {"state": RefundState(row.state), "origin": RefundOrigin(row.origin)}
+    return Refund(**values | {"ending": None if row.ending is None else Ending(row.ending)})
+
+
+async def list_any_refunds(
+    connection: AsyncConnection,
+    book: str,
+    *,
+    states: Sequence[RefundState],
+    before: str | None,
+    after: str | None,
+    limit: int,
+) -> list[Refund]:
+    """Refunds of all users, in these states (all if none is named)."""
+    query = page(refunds, book, before=before, after=after, limit=limit)
+    if list(states) == [RefundState.UNKNOWN]:
+        query = query.where(refunds.c.state == literal_column("'unknown'"))  # not bound: its index has no others
+    elif states:
+        query = query.where(refunds.c.state.in_([state.value for state in states]))
+    return [read_refund(row) for row in await connection.execute(query)]
 
 
 async def list_refunds(
@@ -161,6 +190,20 @@ async def list_disputes(
     if states:
         query = query.where(disputes.c.state.in_([state.value for state in states]))
     return [read_dispute(row) for row in await connection.execute(query)]
+
+
+async def load_disputes(connection: AsyncConnection, book: str, rail: str, source: str) -> list[Dispute]:
+    """The provider's dispute, once for each top-up that it is over, the first one first."""
+    is_it = (disputes.c.book == book) & (disputes.c.rail == rail) & (disputes.c.source == source)
+    found = await connection.execute(select(disputes).where(is_it).order_by(disputes.c.id))
+    return [read_dispute(row) for row in found]
+
+
+async def withdrawn_of(connection: AsyncConnection, book: str, top_up: str) -> int:
+    """How much of a top-up the provider has taken for disputes as of now, as booked."""
+    is_it = (disputes.c.book == book) & (disputes.c.top_up == top_up)
+    query = select(func.coalesce(func.sum(disputes.c.withdrawn), 0)).where(is_it)
+    return int((await connection.execute(query)).scalar_one())
 
 
 # Settlements

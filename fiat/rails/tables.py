@@ -44,13 +44,30 @@ refunds = Table(
     Column("revision", Integer, nullable=False, server_default=text("0")),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
+    Column("ending", Text),  # what a treasurer says became of it
+    Column("ending_evidence", Text),
+    Column("ending_reason", Text),
+    Column("ending_by", Text),
+    Column("ending_at", Instant),
+    Column("agreed_by", Text),  # another one, by whom it was ended
+    Column("agreed_reason", Text),
     ForeignKeyConstraint(["book", "top_up"], ["fiat_top_ups.book", "fiat_top_ups.id"]),
     UniqueConstraint("book", "rail", "source"),
     CheckConstraint("amount > 0", name="amount_positive"),
     CheckConstraint("state IN ('requested', 'submitted', 'unknown', 'pending', 'final', 'failed')", name="state_known"),
+    CheckConstraint("ending IN ('succeeded', 'failed')", name="ending_known"),
+    CheckConstraint(
+        "num_nonnulls(ending, ending_evidence, ending_reason, ending_by, ending_at) IN (0, 5)", name="ending_whole"
+    ),
+    CheckConstraint(
+        "(agreed_by IS NULL) = (agreed_reason IS NULL)"
+        " AND (agreed_by IS NULL OR (ending_by IS NOT NULL AND agreed_by <> ending_by))",
+        name="agreed_by_another",
+    ),
     CheckConstraint("(origin = 'user') = (hold IS NOT NULL)", name="users_are_held"),
     Index("ix_fiat_refunds_top_up", "book", "top_up", text("id DESC")),
     Index("ix_fiat_refunds_due", "book", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("ix_fiat_refunds_unknown", "book", text("id DESC"), postgresql_where=text("state = 'unknown'")),
 )
 
 disputes = Table(
@@ -74,9 +91,10 @@ disputes = Table(
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     ForeignKeyConstraint(["book", "top_up"], ["fiat_top_ups.book", "fiat_top_ups.id"]),
-    UniqueConstraint("book", "rail", "source"),
+    UniqueConstraint("book", "rail", "source", "top_up"),
     CheckConstraint("state IN ('inquiry', 'open', 'under_review', 'won', 'lost', 'closed')", name="state_known"),
     Index("ix_fiat_disputes_state", "book", "state", text("id DESC")),
+    Index("ix_fiat_disputes_top_up", "book", "top_up"),
 )
 
 settlements = Table(

@@ -5,6 +5,7 @@ Every look has the same shape: read our row, ask the provider, and write what fo
 command per top-up, whose id the book knows for ever.
 """
 
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 import structlog
@@ -12,7 +13,8 @@ import structlog
 from base.errors import OnebookError, Unavailable
 from db.engine import tx
 from fiat.rails import booking, store
-from fiat.rails.desk import BATCH, Desk
+from fiat.rails.booking import FeeBearer
+from fiat.rails.desk import Desk
 from fiat.rails.errors import (
     AmountNotPayable,
     Declined,
@@ -23,7 +25,8 @@ from fiat.rails.errors import (
     RefusedByProvider,
     UnknownRail,
 )
-from fiat.rails.protocol import Capturing, Payment, PaymentStatus
+from fiat.rails.looking import look_at_due
+from fiat.rails.protocol import APPEARS_SECONDS, Capturing, Payment, PaymentStatus
 from fiat.rails.top_up_states import TopUpState, advance, follow
 from fiat.tables import top_ups
 from fiat.top_ups import TopUp
@@ -38,6 +41,9 @@ ABANDONED_AFTER = timedelta(hours=24)
 
 FEE_LOOKS_MAX = 30
 """Looks for a fee that the provider hasn't told; then a settlement's difference tells it."""
+
+ACCOUNT_REFUSED = "account_refused"
+"""Code of a top-up whose user's account the book doesn't credit: its money is in suspense."""
 
 NOT_YET_KNOWN = "not_yet_known"
 """Code of a top-up that is to be cancelled, and of which nobody knows yet whether the provider has it."""
@@ -54,16 +60,11 @@ class TopUpSteps:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def step(self) -> int:
-        """Look at those that are due; how many were looked at."""
-        desk = self._desk
-        async with tx(desk.engine) as connection:
-            rows = await store.claim(
-                connection, top_ups, desk.book, now=desk.clock.now(), until=desk.leased(), limit=BATCH
-            )
-        for row in rows:
-            await self.look(store.read_top_up(row))
-        return len(rows)
+    async def step(self, *, rails: Collection[str] = (), but: Collection[str] = ()) -> int:
+        """Look at those that are due, of `rails` (all if none is named) but these; how many were looked at."""
+        return await look_at_due(
+            self._desk, top_ups, lambda row: self.look(store.read_top_up(row)), rails=rails, but=but
+        )
 
     async def look(self, top_up: TopUp) -> None:
         """Take it one look further; what its provider can't say now is asked later. Never raises for the provider."""
@@ -188,19 +189,22 @@ class TopUpSteps:
     async def _recover(self, top_up: TopUp, source: str | None) -> Payment | None:
         """What became of an order whose answer is awaited; None where the provider is certain that it never got it.
 
-        Recovering may send the order again, which mustn't charge anybody who wants it cancelled. So then only a webhook
-        tells, which names the payment as `source`, or the provider once it would only look it up: until then
-        EffectUnknown.
+        Recovering may send the order again, which mustn't charge anybody who wants it cancelled. So then it's only
+        looked for, by the name that a webhook told (`source`) or by our own id; EffectUnknown for as long as what was
+        sent may still come to be seen.
         """
         rail = self._desk.rails.get(top_up.rail)
-        if top_up.cancelling and source is not None:
+        if not top_up.cancelling:
+            return await rail.recover_payment(top_up.order)
+        if source is not None:
             payment = await rail.fetch_payment(source)
             if payment is None:
                 raise EffectUnknown(f"{top_up.rail} doesn't know payment {source} yet", code=NOT_YET_KNOWN)
             return payment
-        if top_up.cancelling and self._desk.clock.now() < self._key_ends(top_up):
+        payment = await rail.find_payment(top_up.order)
+        if payment is None and self._desk.clock.now() < _seen_by(top_up):
             raise EffectUnknown(f"the cancelling of {top_up.id} waits for what became of it", code=NOT_YET_KNOWN)
-        return await rail.recover_payment(top_up.order)
+        return payment
 
     def _key_ends(self, top_up: TopUp) -> datetime:
         """From when on the provider isn't sent this order any more."""
@@ -295,7 +299,7 @@ class TopUpSteps:
             )
 
         def suspend(attempt: int) -> Group:
-            aside = columns | {"code": "account_refused"}
+            aside = columns | {"code": ACCOUNT_REFUSED}
             return self._group(booking.suspend(top_up, payment, fee=fee, attempt=attempt), top_up, aside)
 
         (refusal,) = await work(desk.ledger, credit)
@@ -308,11 +312,23 @@ class TopUpSteps:
             await self._write(top_up, columns)
             return
 
-        def make(attempt: int) -> Group:
-            post = booking.late_fee(top_up, fee=fee, bearer=self._desk.bearer, attempt=attempt)
-            return self._group(post, top_up, columns)
+        def borne_by(bearer: FeeBearer) -> Callable[[int], Group]:
+            return lambda attempt: self._group(
+                booking.late_fee(top_up, fee=fee, bearer=bearer, attempt=attempt), top_up, columns
+            )
 
-        await work(self._desk.ledger, make)
+        bearer = self._desk.bearer if await self._is_kept(top_up) else FeeBearer.HOUSE
+        (refusal,) = await work(self._desk.ledger, borne_by(bearer))
+        if refusal is not None and refusal.code in _CREDIT_REFUSALS and bearer is FeeBearer.USER:
+            await work(self._desk.ledger, borne_by(FeeBearer.HOUSE))
+
+    async def _is_kept(self, top_up: TopUp) -> bool:
+        """Whether its user has something of it: it isn't set aside, and not wholly given back or disputed away."""
+        if top_up.code == ACCOUNT_REFUSED:
+            return False
+        async with tx(self._desk.engine) as connection:
+            withdrawn = await store.withdrawn_of(connection, self._desk.book, top_up.id)
+        return top_up.refunded + withdrawn < top_up.captured
 
     def _group(self, post: Post, top_up: TopUp, columns: dict[str, object]) -> Group:
         change = {"state": _S.FINAL.value, "revision": top_up.revision + 1, "updated_at": self._desk.clock.now()}
@@ -350,6 +366,8 @@ class TopUpSteps:
 
     async def _put_off(self, top_up: TopUp, error: OnebookError) -> None:
         due_at = self._desk.later(top_up.attempts, error)
+        if error.code == NOT_YET_KNOWN:
+            due_at = min(due_at, _seen_by(top_up))
         async with tx(self._desk.engine) as connection:
             await store.put_off(connection, top_ups, self._desk.book, top_up.id, due_at)
 
@@ -364,6 +382,12 @@ _FORGOTTEN: dict[str, object] = {"method": None, "customer": None}
 """The provider's tokens, which only an order needs: once it's answered or given up, none is sent again."""
 
 _CANCELLABLE = (PaymentStatus.REQUIRES_ACTION, PaymentStatus.APPROVED, PaymentStatus.AUTHORISED)
+
+
+def _seen_by(top_up: TopUp) -> datetime:
+    """Until when an order that was sent may come to be seen: nobody sends one that's to be cancelled, once that's
+    written down, and a look that began before ends soon."""
+    return top_up.updated_at + timedelta(seconds=APPEARS_SECONDS)
 
 
 def _require_same(top_up: TopUp, payment: Payment) -> None:

@@ -51,14 +51,14 @@ class TopUps:
         """Ask the provider for a payment of `amount`, and return what its owner has to do for it.
 
         `method`: a saved method's id, a provider's token, or None where the payer chooses at the provider. Raises
-        UnknownRail, NotCapable, UnknownAsset, NotFound, RequestConflict, RefusedByBook. What the provider says, a
-        decline too, is the top-up's state.
+        UnknownRail, NotCapable, UnknownAsset, AmountNotPayable, NotFound, RequestConflict, RefusedByBook. What the
+        provider says, a decline too, is the top-up's state.
         """
         if (first := await decided_before(self._desk.ledger, key)) is not None:
             return replace(await self.get(owner, first.subject or ""), replayed=True)
         needed = (Capability.AUTHORISE,) if capturing is Capturing.MANUAL else ()
-        self._desk.rails.able(rail, Capability.TOP_UP, *needed)
-        await self._desk.ledger.asset(asset)
+        able = self._desk.rails.able(rail, Capability.TOP_UP, *needed)
+        able.bounds(await self._desk.ledger.asset(asset)).require(amount)
         token, customer = await self._method(owner, rail, method)
         now = self._desk.clock.now()
         values = {
@@ -87,20 +87,27 @@ class TopUps:
         return await self.get(owner, id)
 
     async def capture(self, *, key: RequestKey, owner: str, top_up: str, amount: int | None = None) -> TopUp:
-        """Take `amount`, or all, of an authorised payment; the rest is released. Raises NotInState, NotFound."""
+        """Take `amount`, or all, of an authorised payment; the rest is released.
+
+        Raises NotInState, NotFound, AmountNotPayable.
+        """
         found = await self.get(owner, top_up)
         amount = found.amount if amount is None else amount
         if not 0 < amount <= found.amount:
             raise NotInState(
                 "more than was authorised", code="above_authorised", param="amount", required=amount, asset=found.asset
             )
+        if found.rail in self._desk.rails.all:
+            bounds = self._desk.rails.get(found.rail).bounds(await self._desk.ledger.asset(found.asset))
+            bounds.require_exact(amount)
         expect: dict[str, object] = {"state": _S.AUTHORISED.value, "capture_amount": None, "cancelling": False}
         return await self._wish(key, found, expect, {"capture_amount": amount}, "captured")
 
     async def cancel(self, *, key: RequestKey, owner: str, top_up: str) -> TopUp:
         """Give it up before it's captured. What the provider says decides: it may be captured meanwhile.
 
-        While its answer is awaited the cancelling waits too, and the top-up's code says so (`not_yet_known`).
+        While its answer is awaited the provider is only asked whether it has it. Where it hasn't, the cancelling waits
+        some minutes more, since the order may still be on its way, and the top-up's code says so (`not_yet_known`).
         Raises NotInState, NotFound.
         """
         found = await self.get(owner, top_up)

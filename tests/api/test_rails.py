@@ -11,9 +11,10 @@ from sqlalchemy import text
 
 from base.errors import ConfigError
 from db.engine import tx
+from fiat.rails.errors import EffectUnknown
 from fiat.rails.sandbox import SIGNATURE_HEADER, Sandbox
 from fiat.rails.sandbox_record import Event
-from tests.api.conftest import Stage, settings_for
+from tests.api.conftest import Caller, Stage, settings_for
 from wiring.rails import build_rails
 
 SECRET = "an-api-tests-sandbox"
@@ -261,3 +262,31 @@ def test_a_secret_is_hidden_wherever_settings_are_shown(tmp_path):
     shown = repr(settings) + str(settings) + json.dumps(settings.model_dump(mode="json"))
     assert "webhook_secret" in shown
     assert SECRET not in shown
+
+
+async def test_two_treasurers_with_keys_of_their_own_end_a_refund_in_doubt(stage: Stage, monkeypatch):
+    made = (await stage.alice.post("/v1/top-ups", ORDER)).json()
+
+    async def lost(*_: object) -> None:
+        raise EffectUnknown("the answer was lost")
+
+    monkeypatch.setattr(_sandbox(stage), "refund", lost)
+    refund = (await stage.alice.post(f"/v1/top-ups/{made['id']}/refunds", {"amount": "40.00"})).json()
+    assert refund["state"] == "unknown"
+    told = {"outcome": "failed", "evidence": "no such refund", "reason": "its pages show none"}
+    path = f"/v1/treasury/refunds/{refund['id']}"
+    assert (await stage.alice.post(f"{path}/endings", told)).status_code == 403
+    assert (await stage.treasurer.post(f"{path}/endings", told | {"reason": " "})).json()["code"] == "reason_missing"
+    (listed,) = (await stage.treasurer.get("/v1/treasury/refunds?state=unknown")).json()["items"]
+    assert (listed["id"], listed["ending"]) == (refund["id"], None)
+    for _ in range(2):
+        waiting = (await stage.treasurer.post(f"{path}/endings", told)).json()
+        assert (waiting["state"], waiting["ending"]["agreed_by"]) == ("unknown", None)
+    key = await stage.services.identity.create_key(label="another treasurer", scopes=["treasury"])
+    done = await Caller(stage.api, key.secret).post(f"{path}/endings", told)
+    assert (done.status_code, done.json()["state"], done.json()["code"]) == (200, "failed", "treasury")
+    assert done.json()["ending"]["agreed_by"] == key.key.id
+    assert (await stage.treasurer.get(path)).json() == done.json()
+    late = await stage.treasurer.post(f"{path}/endings", told | {"outcome": "succeeded"})
+    assert (late.status_code, late.json()["code"]) == (409, "refund_not_in_doubt")
+    assert (await stage.alice.get("/v1/balances/EUR")).json()["available"] == "100.00"

@@ -14,7 +14,7 @@ from db.migrate import current, head, migrate, pending
 from db.server import OWNER, at_database, create_database, drop_database
 from db.tables import metadata
 
-PACKAGES = ("ledger", "identity", "chain", "fiat", "wallet", "treasury")
+PACKAGES = ("ledger", "identity", "chain", "fiat", "wallet", "treasury", "exchange")
 ROOT = Path(__file__).parents[2]
 
 
@@ -84,6 +84,33 @@ async def test_keys_from_before_generations_are_the_first(empty_url):
         with pytest.raises(UniqueBroken):
             async with tx(engine) as connection:
                 await connection.execute(text(second.replace("0x05", "0x06")))
+    finally:
+        await engine.dispose()
+
+
+@pytest.mark.slow
+async def test_top_ups_that_were_ordered_long_ago_forget_the_providers_tokens(empty_url):
+    engine, now = create_engine(empty_url), "'2026-01-01T00:00:00Z'"
+    waiting = ("requested", "submitted", "unknown")
+    answered = ("requires_action", "approved", "processing", "authorised", "final", "failed", "cancelled")
+    try:
+        async with tx(engine) as connection:
+            await connection.run_sync(_upgrade_to, "0028_sealed_rails")
+            for state in (*waiting, *answered):
+                captured = 1 if state == "final" else 0
+                await connection.execute(
+                    text(
+                        "INSERT INTO fiat_top_ups (book, id, owner, rail, asset, amount, state, captured, method,"
+                        " customer, created_at, updated_at) VALUES ('main', :state, 'usr_a', 'stripe', 'EUR', 1,"
+                        f" :state, :captured, 'pm_1', 'cus_1', {now}, {now})"
+                    ),
+                    {"state": state, "captured": captured},
+                )
+        await migrate(empty_url)
+        async with tx(engine) as connection:
+            rows = await connection.execute(text("SELECT id, method, customer FROM fiat_top_ups"))
+            kept = {id: (method, customer) for id, method, customer in rows}
+        assert kept == dict.fromkeys(waiting, ("pm_1", "cus_1")) | dict.fromkeys(answered, (None, None))
     finally:
         await engine.dispose()
 

@@ -33,7 +33,8 @@ SECRET = "a secret of the sandbox"
 
 ASKED = frozenset(
     {
-        *("create_payment", "proceed", "capture", "cancel", "fetch_payment", "recover_payment"),
+        *("create_payment", "proceed", "capture", "cancel", "fetch_payment", "find_payment"),
+        "recover_payment",
         *("refund", "fetch_refund", "recover_refund", "fetch_dispute", "list_disputes", "list_refunds"),
     }
 )

@@ -10,8 +10,9 @@ from db.engine import tx
 from fiat.errors import PersonalKeyMissing, StatementRefused
 from fiat.personal import KEY_NAME, add_key, drop_keys_but, load_vault, make_key_file
 from fiat.sealing import Sealing
+from ledger.errors import RefusedByBook, RequestConflict
 from tests.fiat.statements import Entry, camt053
-from tests.fiat.test_payouts import ADA, THEIRS, ask, fund
+from tests.fiat.test_payouts import ADA, THEIRS, ask, fund, key
 from tests.support.bank import OUR_IBAN
 
 SECRETS = ("Zacharias Payer", "FR1420041010050500013M02606", "for the dentist", "E2E-OF-PAYER", THEIRS, "Ada Müller")
@@ -106,6 +107,25 @@ async def test_a_refusal_repeats_nothing_personal(rail, was, becomes, caplog):
         await rail.import_statement(camt053(entry()).replace(was, becomes), filename="a.xml")
     said = f"{stop.value} {stop.value.facts} {caplog.text}"
     assert not [word for word in ("Zacharias", "FR142004", "dentist", "E2E-OF-PAYER") if word in said]
+
+
+@pytest.mark.slow
+async def test_a_request_repeated_after_a_rotation_is_the_same_payout(rail, desk, tmp_path):
+    await fund(rail, 100_00)
+    payout = await ask(desk, 10_00)
+    with pytest.raises(RefusedByBook):
+        await ask(desk, 1_000_00, "too much")
+    for _ in range(2):
+        add_key(tmp_path / KEY_NAME)
+    desk._vault = load_vault(tmp_path / KEY_NAME)
+    again = await ask(desk, 10_00)
+    assert (again.id, again.replayed) == (payout.id, True)
+    with pytest.raises(RefusedByBook):
+        await ask(desk, 1_000_00, "too much")
+    with pytest.raises(RequestConflict):
+        await desk.request(
+            key=key("one", {"other": 1}), owner=ADA, asset="EUR", amount=10_00, name="Ada Payer", iban=THEIRS
+        )
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ from chain.networks import Registry
 from db.engine import tx
 from fiat.rails.errors import NothingToAccept
 from fiat.rails.protocol import ObjectKind
-from fiat.rails.records import WebhookState
+from fiat.rails.records import Ending, WebhookState
+from fiat.rails.refund_states import RefundState
 from fiat.waiting import load_waiting
 from ledger.accounts import user_account
 from tests.fiat.rail_world import ADA, World
@@ -187,3 +188,17 @@ async def test_dead_letters_are_found_without_reading_what_is_done(world: World,
         assert (await connection.execute(query)).scalar_one() == 0
         await connection.execute(text("SELECT count(*) FROM fiat_webhooks WHERE kind = 'k'"))
         assert (await connection.execute(query)).scalar_one() == 20_000  # what a whole reading would show
+
+
+async def test_a_refund_that_stays_unknown_is_told_after_a_day_until_it_is_ended(world: World, alerts, clock):
+    made = await world.top_up()
+    world.line.faults.append("before")
+    refund = await world.rails.refunds.request(key=world.key(), owner=made.owner, top_up=made.id, amount=4_000)
+    assert (refund.state, await alerts.open()) == (RefundState.UNKNOWN, [])
+    clock.advance(timedelta(days=1))
+    alert = await only(alerts)
+    assert (alert.code, alert.severity, alert.subject) == (AlertCode.REFUNDS_UNKNOWN, Severity.WARNING, "sandbox, EUR")
+    assert alert.text.startswith("1 refund of 40.00 EUR in all")
+    for by in ("key_cleo", "key_dan"):
+        await world.rails.refund_endings.say(refund.id, outcome=Ending.FAILED, evidence="none", reason="looked", by=by)
+    assert await alerts.open() == []

@@ -73,11 +73,33 @@ def test_only_currencies_that_are_assets_are_carried():
 def test_what_is_said_comes_back_as_it_was(code: str, scale: int, amount: int):
     for rail, words in (("stripe", stripe), ("square", square)):
         currencies = Currencies(rail, [fiat(code, scale)], usual=words.USUAL, others=words.CURRENCIES)
+        bounds = currencies.bounds(code)
         try:
             units = currencies.units(amount, code)
         except AmountNotPayable:
+            with pytest.raises(AmountNotPayable):
+                bounds.require_exact(amount)
             continue
+        bounds.require_exact(amount)
         assert currencies.amount(units, code) == amount
+
+
+@given(scale=SCALES, minimum=st.integers(1, 10_000), more=st.integers(0, 10_000), amount=st.integers(1, 1 << 40))
+def test_what_is_within_the_bounds_is_within_those_of_the_provider(scale: int, minimum: int, more: int, amount: int):
+    maximum = minimum + more
+    for code in CODES:
+        currencies = at_stripe(fiat(code, scale))
+        bounds = currencies.bounds(code, minimum=minimum, maximum=maximum)
+        try:
+            units = currencies.units(amount, code)
+        except AmountNotPayable:
+            units = 0
+        if minimum <= units <= maximum:
+            bounds.require(amount)
+        else:
+            with pytest.raises(AmountNotPayable) as refused:
+                bounds.require(amount)
+            assert refused.value.facts["minimum"] == bounds.minimum
 
 
 def test_a_key_is_as_old_as_our_id(entropy: SeededEntropy):

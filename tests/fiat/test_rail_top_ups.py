@@ -157,6 +157,42 @@ async def test_a_fee_that_is_told_late_is_booked_late_and_once(world: World):
     assert await world.at_provider() == await world.acts.balance("EUR")
 
 
+@pytest.mark.parametrize("gone", ["suspended", "refunded", "disputed", "closed", "kept"])
+async def test_a_late_fee_of_what_its_user_has_not_is_borne_by_the_house(database, ledger, clock, entropy, gone):
+    world = make_world(database.engine(), ledger, clock, entropy, bearer=FeeBearer.USER)
+    made = await world.top_up(method="tok_late_fee", capturing=Capturing.MANUAL)
+
+    async def close() -> None:
+        (closed,) = await world.ledger.submit(alone(CloseAccount(id="c", account=user_account(ADA, "EUR"))))
+        require_accepted(closed)
+
+    if gone == "suspended":
+        world.line.faults += ["", "before"]  # the capture is lost at first
+    done = await world.rails.top_ups.capture(key=world.key(), owner=ADA, top_up=made.id)
+    if gone == "suspended":
+        await close()
+        world.clock.advance(timedelta(seconds=10))
+        await world.rails.top_ups.steps.step()
+        done = await world.again(made)
+    assert (done.state, done.fee) == (S.FINAL, None)
+    assert done.source is not None
+    if gone == "refunded":
+        await world.rails.refunds.request(key=world.key(), owner=ADA, top_up=made.id)
+    elif gone == "disputed":
+        await world.rails.disputes.hear("sandbox", await world.acts.dispute(done.source))
+    elif gone == "closed":
+        await world.spend(10_000)
+        await close()
+    before = await world.fees(), await world.owes()
+    world.clock.advance(timedelta(hours=1))
+    await world.rails.top_ups.steps.step()
+    found, kept = await world.again(made), gone == "kept"
+    assert found.fee == FEE
+    assert (await world.fees() - before[0], await world.owes() - before[1]) == (0 if kept else FEE, 0)
+    assert await world.has() == (10_000 - FEE if kept else 0)
+    await world.rails.inbox.aclose()
+
+
 async def test_a_part_of_an_authorised_payment_is_captured_and_the_rest_released(world: World):
     made = await world.top_up(capturing=Capturing.MANUAL)
     assert (made.state, await world.has()) == (S.AUTHORISED, 0)

@@ -78,6 +78,10 @@ async def test_a_part_of_an_authorisation_is_captured_and_the_rest_let_go(sim: S
     taken = await paypal.capture(order, id, 30_00)
     assert (taken.status, taken.amount, taken.captured, taken.fee) == (S.CAPTURED, 80_00, 30_00, 1_54)
     assert await paypal.capture(order, id, 30_00) == taken
+    authorization = sim.house.paypal.store.captures[taken.capture_id or ""]["_authorization"]
+    path = f"/v2/payments/authorizations/{authorization}/capture"
+    keys = sim.house.paypal.payment_keys
+    assert keys.find(f"{path}\0{order.reference}-capture-3000"), "another amount would have another key"
     assert await paypal.cancel(order, id) == taken, "too late to give it up"
     store = sim.house.paypal.store
     assert [one["_amount"] for one in store.captures.values() if one["_order"] == id] == [30_00]
@@ -113,6 +117,12 @@ async def test_what_is_given_up_is_cancelled_and_takes_nothing(sim: Sim, paypal:
     assert (now.status, now.code) == (S.CANCELLED, "voided")
     assert (await paypal.capture(held, id, 1)).status is S.CANCELLED
     assert not [one for one in sim.house.paypal.store.captures.values() if one["_order"] in (made.id, id)]
+
+
+async def test_an_order_is_looked_for_without_making_it(sim: Sim, paypal: PayPal):
+    before = len(sim.house.paypal.store.orders)
+    assert await paypal.find_payment(ordered(sim)) is None
+    assert len(sim.house.paypal.store.orders) == before
 
 
 async def test_an_authorisation_ends_by_itself_after_29_days(sim: Sim, paypal: PayPal):
@@ -196,6 +206,7 @@ async def test_an_amount_that_paypal_can_t_carry_is_never_rounded(sim: Sim, payp
 async def test_what_it_can_t_do_it_says(sim: Sim, paypal: PayPal):
     with pytest.raises(NotCapable):
         await paypal.create_payment(replace(ordered(sim), method="card"))
+    assert await paypal.recover_payment(replace(ordered(sim), method="card")) is None, "it was never sent"
     with pytest.raises(NotCapable):
         await paypal.list_settlements(None)
 

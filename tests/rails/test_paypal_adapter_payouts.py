@@ -226,6 +226,18 @@ async def test_disputes_are_listed_in_pages_and_later_only_those_that_changed(si
     assert (await paypal.list_disputes((await paypal.list_disputes(listed.cursor)).cursor)).items == ()
 
 
+async def test_a_dispute_that_can_t_be_read_is_passed_by_in_the_list(sim: Sim, paypal: PayPal):
+    odd, good = await dispute(sim, paypal), await dispute(sim, paypal)
+    amount = sim.house.paypal.store.disputes[odd.id]["dispute_amount"]
+    amount["currency_code"] = "EUR"  # what it moved is in dollars
+    try:
+        listed = await paypal.list_disputes(None)
+        assert good in listed.items
+        assert odd.id not in [one.id for one in listed.items]
+    finally:
+        amount["currency_code"] = "USD"
+
+
 async def test_a_cursor_of_months_ago_goes_on_as_far_back_as_paypal_lists(sim: Sim, paypal: PayPal):
     for _ in range(11):
         await dispute(sim, paypal)

@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from base.errors import ConfigError
+from db.engine import tx
 from fiat.personal import KEY_NAME, NoVault, make_key_file
 from fiat.rails.booking import provider_account
 from fiat.rails.desk import Desk, Rails
+from fiat.rails.dispute_states import DisputeState
 from fiat.rails.inbox import Inbox
 from fiat.rails.protocol import RawWebhook
 from fiat.rails.refund_states import RefundState
 from fiat.rails.top_up_states import TopUpState
+from fiat.tables import top_ups
 from fiat.top_ups import TopUp
 from ledger.accounts import house_account, user_account
 from ledger.money import Asset, AssetKind
@@ -25,7 +29,7 @@ from tests.rails.conftest import Sim
 from tests.rails.paypal_house import SimulatedClock, rail
 from wiring.rails import RailServices, build_rails, services_of
 
-ADA = "usr_ada"
+ADA, BEN = "usr_ada", "usr_ben"
 EUR = Asset("EUR", AssetKind.FIAT, 2)
 MINUTE = 60
 
@@ -41,9 +45,9 @@ class House:
         self.numbers += 1
         return request_key(owner=ADA, route="POST /test", key=str(self.numbers), body={"n": self.numbers})
 
-    async def top_up(self, amount: int = 100_00) -> TopUp:
+    async def top_up(self, amount: int = 100_00, owner: str = ADA) -> TopUp:
         return await self.rails.top_ups.request(
-            key=self.key(), owner=ADA, rail="paypal", asset="EUR", amount=amount, return_url="https://us.example/back"
+            key=self.key(), owner=owner, rail="paypal", asset="EUR", amount=amount, return_url="https://us.example/back"
         )
 
     async def again(self, top_up: TopUp) -> TopUp:
@@ -143,6 +147,78 @@ async def test_a_top_up_its_refund_and_its_dispute_leave_book_and_paypal_equal(h
     await house.hear()
     assert await house.balance(user_account(ADA, "EUR")) == 70_00
     await house.books_agree()
+
+
+async def paid(house: House, amount: int, owner: str) -> TopUp:
+    asked = await house.top_up(amount, owner)
+    house.approve(asked)
+    await house.hear()
+    return await house.rails.top_ups.get(owner, asked.id)
+
+
+async def test_a_dispute_over_several_payments_is_borne_by_each_of_them(house: House):
+    sim = house.sim
+    first, second = await paid(house, 100_00, ADA), await paid(house, 50_00, BEN)
+    stranger = await paid(house, 50_00, ADA)
+    async with tx(house.rails.disputes._desk.engine) as connection:  # somebody else's: it isn't in our book
+        await connection.execute(
+            update(top_ups)
+            .where(top_ups.c.id == stranger.id)
+            .values(source="elsewhere", capture_source="elsewhere too")
+        )
+    store = sim.house.paypal.store
+    store.captures[str(stranger.capture_source)].pop("custom_id", None)
+    order = store.orders[store.captures[str(stranger.capture_source)]["_order"]]
+    order["purchase_units"][0].pop("custom_id")
+    before = await _of(house, ADA), await _of(house, BEN)
+
+    told = sim.tell("/disputes", provider="paypal", payment=first.capture_source)
+    made = store.disputes[told["dispute_id"]]
+    (disputed,) = made["disputed_transactions"]
+    for other, amount in ((second, "50.00"), (stranger, "50.00")):
+        gross = {"currency_code": "EUR", "value": amount}
+        made["disputed_transactions"].append(
+            disputed | {"seller_transaction_id": other.capture_source, "gross_amount": gross}
+        )
+    whole = {"currency_code": "EUR", "value": "100.01"}
+    made["dispute_amount"] = made["money_movements"][0]["amount"] = whole
+    made["_amount"] = 100_01
+    await house.rails.disputes.hear("paypal", told["dispute_id"])
+    found = {one.top_up: one for one in await house.rails.disputes.list_all()}
+    assert found.keys() == {first.id, second.id}
+    taken = [found[one.id].withdrawn for one in (first, second)]
+    assert (taken[0] in (50_00, 50_01), taken[1] in (25_00, 25_01)) == (True, True)
+    assert (await _of(house, ADA), await _of(house, BEN)) == (before[0] - taken[0], before[1] - taken[1])
+
+    for _ in range(2):
+        await house.rails.disputes.hear("paypal", told["dispute_id"])
+    assert await _of(house, BEN) == before[1] - taken[1], "looked at again, nothing is taken again"
+    sim.tell(f"/disputes/{told['dispute_id']}", provider="paypal", won=True)
+    await house.hear()
+    assert (await _of(house, ADA), await _of(house, BEN)) == before
+    assert {one.state for one in await house.rails.disputes.list_all()} == {DisputeState.WON}
+
+
+async def test_a_payment_that_joins_a_dispute_later_bears_its_part_from_then_on(house: House):
+    sim, store = house.sim, house.sim.house.paypal.store
+    first, second = await paid(house, 100_00, ADA), await paid(house, 100_00, BEN)
+    told = sim.tell("/disputes", provider="paypal", payment=first.capture_source)
+    await house.hear()
+    assert (await _of(house, ADA), await _of(house, BEN)) == (0, 100_00)
+    made = store.disputes[told["dispute_id"]]
+    (disputed,) = made["disputed_transactions"]
+    made["disputed_transactions"].append(disputed | {"seller_transaction_id": second.capture_source})
+    await house.rails.disputes.hear("paypal", told["dispute_id"])
+    assert (await _of(house, ADA), await _of(house, BEN)) == (50_00, 50_00)
+    await house.books_agree()
+    made["disputed_transactions"].pop(0)
+    await house.rails.disputes.hear("paypal", told["dispute_id"])
+    assert (await _of(house, ADA), await _of(house, BEN)) == (100_00, 0), "and so does one that leaves it"
+    await house.books_agree()
+
+
+async def _of(house: House, owner: str) -> int:
+    return await house.balance(user_account(owner, "EUR"))
 
 
 @pytest.mark.parametrize("fault", ["error_before", "error_after", "closed_after", "rate_limited"])

@@ -1,7 +1,7 @@
 """Payouts over PayPal, end to end: asked, sent once, followed; at every end the book and PayPal have the same."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -374,6 +374,9 @@ async def test_a_request_is_refused_with_what_is_wrong(house: House):
     for amount in (99, 400_01):
         with pytest.raises(AmountOutOfBounds):
             await ask(amount=amount)
+    house.desk.terms[PAYPAL, "EUR"] = replace(house.desk.terms[PAYPAL, "EUR"], step=10)
+    with pytest.raises(AmountOutOfBounds, match="decimals"):
+        await ask(amount=10_05)
     for told in ({"paypal": None}, {"name": "Ada"}, {"iban": "NL26MOCK0000000077"}, {"paypal": None, "name": "Ada"}):
         with pytest.raises(InvalidRecipient, match="either"):
             await ask(**told)

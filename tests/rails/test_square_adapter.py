@@ -92,6 +92,16 @@ async def test_a_capture_whose_answers_are_lost_takes_the_part_once(sim: Sim, ra
     assert (taken.captured, taken.amount) == (4_000, 10_000)
 
 
+async def test_another_part_is_captured_after_square_refused_the_first(sim: Sim, rail: SquareRail, ids: Ids):
+    order = ordered(ids, capturing=Capturing.MANUAL)
+    made = await rail.create_payment(order)
+    for amount in (4_000, 5_000, 4_000):
+        sim.tell("/switches", provider="square", kind=Fault.ERROR_BEFORE, method="POST", path="complete$")
+        with pytest.raises(EffectUnknown):
+            await rail.capture(order, made.id, amount)
+    assert (await rail.capture(order, made.id, 6_000)).captured == 6_000
+
+
 async def test_an_authorisation_is_cancelled_by_us_or_by_time(sim: Sim, rail: SquareRail, ids: Ids):
     order, forgotten = (ordered(ids, capturing=Capturing.MANUAL) for _ in range(2))
     ours, late = await rail.create_payment(order), await rail.create_payment(forgotten)
@@ -239,11 +249,11 @@ async def test_who_asks_too_often_is_told_to_wait_and_is_asked_once(sim: Sim, ra
         (200, b"<html>"),
         (200, b"[]"),
         (200, b'{"payment": 1, "disputes": 1}'),
-        (200, b'{"payment": {"id": "p", "status": "DREAMING"}, "disputes": [{"id": "d", "state": "DREAMING"}]}'),
+        (200, b'{"payment": {"id": "p", "status": "DREAMING"}, "disputes": true}'),
         (
             200,
             b'{"payment": {"id": "p", "status": "COMPLETED", "amount_money": {"amount": null, "currency": "USD"}},'
-            b' "disputes": [{}]}',
+            b' "disputes": 0.5}',
         ),
         (502, b"<html>bad gateway</html>"),
         (400, b"<html>"),
@@ -258,6 +268,14 @@ async def test_an_answer_that_can_not_be_read_is_an_unknown_effect(sim: Sim, ids
             with pytest.raises(EffectUnknown) as unknown:
                 await call
             assert body.decode() not in unknown.value.message or not body
+        await rail.aclose()
+
+
+async def test_disputes_that_can_not_be_read_are_passed_by_in_the_list(sim: Sim):
+    with answering(200, b'{"disputes": [{}, {"id": "d", "state": "DREAMING"}], "cursor": "next"}') as url:
+        rail = rail_of(sim, base_url=url)
+        listed = await rail.list_disputes(None)
+        assert (listed.items, listed.cursor, listed.more) == ((), "next", True)
         await rail.aclose()
 
 
@@ -287,3 +305,16 @@ async def test_a_rail_of_good_settings_works_and_bad_ones_are_refused_without_be
         with pytest.raises(RailMisconfigured) as refused:
             build(SquareSettings(**(told | bad)), assets=ASSETS, clock=sim.house.world.timeline)
         assert square.access_token not in f"{refused.value!r}"
+
+
+async def test_what_became_of_an_order_is_looked_for_without_making_it(sim: Sim, rail: SquareRail, ids: Ids):
+    lost, arrived = ordered(ids), ordered(ids)
+    for order, fault in ((lost, Fault.ERROR_BEFORE), (arrived, Fault.CLOSED_AFTER)):
+        sim.tell("/switches", provider="square", kind=fault, method="POST", path="v2/payments$")
+        with pytest.raises(EffectUnknown):
+            await rail.create_payment(order)
+    assert await rail.find_payment(lost) is None
+    assert payments_of(sim, lost.reference) == []
+    found = await rail.find_payment(arrived)
+    assert found is not None
+    assert (found.status, found.captured, found.reference) == (NOW, 10_000, arrived.reference)

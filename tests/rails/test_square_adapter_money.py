@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from fiat.rails.currencies import Currencies
 from fiat.rails.errors import Declined, EffectUnknown, RefusedByProvider
 from fiat.rails.protocol import (
     DisputeStatus,
@@ -15,9 +16,10 @@ from fiat.rails.protocol import (
     SettlementStatus,
 )
 from fiat.rails.square.rail import SquareRail
+from fiat.rails.square.statuses import CURRENCIES, USUAL
 from railsim.switches import Fault
 from tests.rails.conftest import Sim
-from tests.rails.orders import Ids, refund_of, whole
+from tests.rails.orders import ASSETS, Ids, refund_of, whole
 from tests.rails.square_rail import ordered, rail_of
 
 NOW = PaymentStatus.CAPTURED
@@ -115,6 +117,24 @@ async def test_a_dispute_holds_its_amount_until_it_is_won(
     every, cursor = await whole(rail.list_disputes)
     assert ended in every
     assert ended in (await whole(rail.list_disputes, cursor))[0], "those that changed are listed again"
+
+
+async def test_what_is_in_no_currency_of_ours_is_passed_by_in_a_list(sim: Sim, rail: SquareRail, ids: Ids):
+    _, cursor = await whole(rail.list_refunds)
+    store, paid = sim.house.square.store, [await rail.create_payment(ordered(ids)) for _ in range(4)]
+    refunds = [(await rail.refund(refund_of(ids, one, 100))).id for one in paid[:2]]
+    disputes = [sim.tell("/disputes", provider="square", payment=one.id)["id"] for one in paid[2:]]
+    odd = (store.refunds[refunds[0]]["amount_money"], store.disputes[disputes[0]]["amount_money"])
+    for money in odd:
+        money["currency"] = "EUR"
+    dollars = [asset for asset in ASSETS if asset.code == "USD"]
+    rail._currencies = Currencies("square", dollars, usual=USUAL, others=CURRENCIES)
+    try:
+        assert [one.id for one in (await whole(rail.list_refunds, cursor))[0] if one.id in refunds] == refunds[1:]
+        assert [one.id for one in (await whole(rail.list_disputes))[0] if one.id in disputes] == disputes[1:]
+    finally:
+        for money in odd:
+            money["currency"] = "USD"
 
 
 async def test_more_disputes_than_a_page_are_all_listed(sim: Sim, rail: SquareRail, ids: Ids):

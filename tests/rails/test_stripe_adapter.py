@@ -272,6 +272,22 @@ async def test_a_capture_without_an_answer_is_captured_once(sim: Sim, rail: Stri
     assert (await rail.capture(order, made.id, 4_000)).captured == 4_000
 
 
+async def test_each_amount_that_is_captured_has_a_key_of_its_own(sim: Sim, rail: StripeRail, ids: Ids):
+    order = ordered(ids, capturing=Capturing.MANUAL)
+    made = await rail.create_payment(order)
+    keys, first = sim.house.stripe.keys, f"{order.reference}-capture-4000"
+    sim.tell("/switches", provider="stripe", kind=Fault.ERROR_AFTER, method="POST", path="capture$")
+    with pytest.raises(EffectUnknown):
+        await rail.capture(order, made.id, 4_000)
+    assert keys.find(first) is not None
+    again = keys.find(first)
+    assert (await rail.capture(order, made.id, 4_000)).captured == 4_000
+    assert keys.find(first) is again, "the repeat had the same key"
+    await rail.capture(order, made.id, 5_000)
+    assert keys.find(first) is again
+    assert keys.find(f"{order.reference}-capture") is None
+
+
 async def test_who_asks_too_often_is_told_to_wait_and_nothing_happened(sim: Sim, rail: StripeRail, ids: Ids):
     order = ordered(ids)
     sim.tell("/switches", provider="stripe", kind=Fault.RATE_LIMITED, times=2)
@@ -341,3 +357,16 @@ async def test_a_rail_of_good_settings_works(sim: Sim, ids: Ids):
     assert (await rail.create_payment(ordered(ids))).status is NOW
     assert stripe.api_key not in repr(settings)
     await rail.aclose()
+
+
+async def test_what_became_of_an_order_is_looked_for_without_making_it(sim: Sim, rail: StripeRail, ids: Ids):
+    lost, arrived = ordered(ids), ordered(ids)
+    for order, fault in ((lost, Fault.ERROR_BEFORE), (arrived, Fault.CLOSED_AFTER)):
+        sim.tell("/switches", provider="stripe", kind=fault, method="POST", path="payment_intents$")
+        with pytest.raises(EffectUnknown):
+            await rail.create_payment(order)
+    assert await rail.find_payment(lost) is None
+    assert payments_of(sim, lost.reference) == []
+    found = await rail.find_payment(arrived)
+    assert found is not None
+    assert (found.status, found.captured, found.reference) == (NOW, 10_000, arrived.reference)

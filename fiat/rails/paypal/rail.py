@@ -21,7 +21,9 @@ from urllib.parse import quote
 import httpx
 
 from base.clock import Clock
+from fiat.rails.amounts import Bounds
 from fiat.rails.errors import Declined, EffectUnknown, NotCapable, OrderForgotten, RefusedByProvider
+from fiat.rails.lists import readable_items
 from fiat.rails.paypal import payouts
 from fiat.rails.paypal.account import PayPalAccount
 from fiat.rails.paypal.certificates import Certificates
@@ -32,6 +34,7 @@ from fiat.rails.paypal.reading import (
     Json,
     Reader,
     authorization_of,
+    bounds,
     cancelled,
     declined,
     last_part,
@@ -131,6 +134,9 @@ class PayPal:
     def key_seconds(self) -> int:
         return int(ORDER_KEY.total_seconds())
 
+    def bounds(self, asset: Asset) -> Bounds:
+        return bounds(asset)
+
     # Paying in
 
     @_one_call
@@ -162,7 +168,7 @@ class PayPal:
         body = {"amount": self._read.write(amount, now.asset), "final_capture": True}
         try:
             taken = await self._client.post(
-                f"{PAYMENTS}/authorizations/{_part(id)}/capture", body, key=f"{order.reference}-capture"
+                f"{PAYMENTS}/authorizations/{_part(id)}/capture", body, key=f"{order.reference}-capture-{amount}"
             )
         except Refusal as refusal:
             if refusal.issues & ALREADY:
@@ -200,6 +206,10 @@ class PayPal:
                     order = order_of(inside)
                 found = None if order is None else await self._find(f"{ORDERS}/{_part(order)}")
         return None if found is None else self._read.payment(found)
+
+    async def find_payment(self, order: PaymentOrder) -> Payment | None:
+        """None: PayPal finds no order by our id. One whose answer was lost has no payer, so it can't take money."""
+        return None
 
     @_one_call
     async def recover_payment(self, order: PaymentOrder) -> Payment | None:
@@ -352,10 +362,10 @@ class PayPal:
             query["next_page_token"] = sweep.token
         page = await self._client.get(DISPUTES, query)
         with readable("list of disputes"):
-            ids = [str(one["dispute_id"]) for one in page.get("items", [])]
-            token = next_token(page)
-        told = [await self._client.get(f"{DISPUTES}/{_part(id)}") for id in reversed(ids)]
-        items = tuple(self._read.dispute(one) for one in told)
+            listed, token = list(page.get("items", [])), next_token(page)
+        ids = readable_items(self.name, reversed(listed), lambda one: str(one["dispute_id"]), named=lambda _: "")
+        told = [one for id in ids if (one := await self._find(f"{DISPUTES}/{_part(id)}")) is not None]
+        items = readable_items(self.name, told, self._read.dispute, named=lambda one: one.get("dispute_id"))
         return Listed(items, sweep.after_page(token).written(), more=token is not None)
 
     async def fetch_settlement(self, settlement: str) -> SettlementTruth | None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from fiat.rails.amounts import read_decimal, write_decimal
+from fiat.rails.amounts import Bounds, bounds_of, read_decimal, write_decimal
 from fiat.rails.errors import AmountNotPayable, EffectUnknown, RailCorrupt
 from fiat.rails.paypal import statuses
 from fiat.rails.paypal.refusals import DECLINES
@@ -74,8 +74,7 @@ class Reader:
 
         `currency`: how the API calls the code; Payouts v1 says `currency`.
         """
-        if code not in CURRENCIES:
-            raise AmountNotPayable(f"PayPal doesn't take {code}", param="asset", asset=code)
+        require_taken(code)
         return {currency: code, "value": write_decimal(amount, self.asset(code), digits=_digits(code))}
 
     def money(self, told: Json, *, of: str | None = None) -> tuple[int, str]:
@@ -191,7 +190,7 @@ class Reader:
     # Disputes
 
     def dispute(self, told: Json) -> DisputeTruth:
-        """A dispute with its details. Of several payments in one dispute, the first is told."""
+        """A dispute with its details."""
         with readable("dispute"):
             amount, asset = self.money(told["dispute_amount"])
             movements = [one for one in told.get("money_movements", []) if one["affected_party"] == "SELLER"]
@@ -212,7 +211,16 @@ class Reader:
                 reason=str(told["reason"]).lower() if "reason" in told else None,
                 opened_at=required_instant(told["create_time"]),
                 respond_by=instant(told.get("seller_response_due_date")),
+                payments=self._disputed(told["disputed_transactions"], asset),
             )
+
+    def _disputed(self, told: Sequence[Json], asset: str) -> tuple[tuple[str, int], ...]:
+        """Where there are several, the payments by their ids, and what each was of."""
+        found: dict[str, int] = {}
+        for one in told if len(told) > 1 else ():
+            gross = self.money(one["gross_amount"], of=asset)[0] if "gross_amount" in one else 0
+            found[one["seller_transaction_id"]] = found.get(one["seller_transaction_id"], 0) + gross
+        return tuple(sorted(found.items())) if len(found) > 1 else ()
 
     def _moved(self, movements: Sequence[Json], asset: str) -> int:
         """What left our balance, less what came back."""
@@ -225,6 +233,19 @@ _PAYOUT_REASONS: Mapping[PayoutStatus, str] = {
     PayoutStatus.FAILED: "PayPal didn't pay it.",
     PayoutStatus.RETURNED: "It came back to PayPal's sender.",
 }
+
+
+def require_taken(code: str) -> None:
+    """Raises AmountNotPayable for a currency that PayPal doesn't take."""
+    if code not in CURRENCIES:
+        raise AmountNotPayable(f"PayPal doesn't take {code}", param="asset", asset=code)
+
+
+def bounds(asset: Asset) -> Bounds:
+    """What PayPal takes of an asset: it publishes decimals alone. Raises AmountNotPayable for another currency."""
+    require_taken(asset.code)
+    digits = _digits(asset.code)
+    return bounds_of(asset, digits=digits, places=digits)
 
 
 def declined(order: PaymentOrder, id: str, issue: str) -> Payment:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from fiat.rails.errors import EffectUnknown
+from fiat.rails.lists import UNREADABLE
 from fiat.rails.protocol import Listed
 from fiat.rails.square.client import Client, WrongCursor
 
@@ -47,11 +48,12 @@ async def by_time(
     client: Client,
     page: Callable[[str, str | None], Awaitable[Any]],
     items: Callable[[Any], Iterable[Any] | None],
-    read: Callable[[Any], Item],
+    read: Callable[[Iterable[Any]], tuple[Item, ...]],
     cursor: str | None,
 ) -> Listed[Item]:
     """A page, oldest first, of what was made from the cursor's time on, or from the beginning.
 
+    `read` gives those that can be read.
     A cursor is `<newest seen>` at a list's end, `<newest seen> <begin> <Square's>` within it.
     """
     with client.reading():
@@ -62,15 +64,22 @@ async def by_time(
         return Listed((), newest, True)  # it has died: the list begins again at what was seen
     with client.reading():
         told = tuple(items(answer) or ())
-        newest = max([newest, *(stamp(datetime.fromisoformat(one.created_at)) for one in told)])
-        found = tuple(read(one) for one in told)
         more = bool(answer.cursor)
-        return Listed(found, f"{newest} {begin} {answer.cursor}" if more else newest, more)
+    newest = max([newest, *(made for one in told if (made := _made(one)))])
+    return Listed(read(told), f"{newest} {begin} {answer.cursor}" if more else newest, more)
 
 
 def stamp(instant: datetime) -> str:
     """RFC 3339 in UTC with milliseconds, as Square writes it: sorts as text."""
     return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _made(one: Any) -> str | None:
+    """When it was made; None where that can't be read, which its reader sees too."""
+    try:
+        return stamp(datetime.fromisoformat(one.created_at))
+    except UNREADABLE:
+        return None
 
 
 def _parse(cursor: str | None) -> tuple[str, str, str | None]:

@@ -7,19 +7,20 @@ How long Square remembers an idempotency key isn't published, so an order is sen
 show what was made some seconds later ("eventually consistent"): after that hour they're certain.
 """
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from base.clock import Clock
 from fiat.rails import keys
+from fiat.rails.amounts import Bounds
+from fiat.rails.cards import CardRail
 from fiat.rails.currencies import Currencies
 from fiat.rails.errors import Declined, EffectUnknown, NotCapable, RefusedByProvider
 from fiat.rails.protocol import (
     CALL_SECONDS,
     Balance,
-    Capability,
     Capturing,
     DisputeTruth,
     Listed,
@@ -27,8 +28,6 @@ from fiat.rails.protocol import (
     Payment,
     PaymentOrder,
     PaymentStatus,
-    PayoutOrder,
-    PayoutTruth,
     RawWebhook,
     RefundOrder,
     RefundTruth,
@@ -47,10 +46,11 @@ from ledger.money import Asset
 if TYPE_CHECKING:
     from square.types.payment import Payment as SquarePayment
 
+Item = TypeVar("Item")
+
 KEY_SECONDS = 3600
 """Square publishes no time; it says that a retry within days is safe, and promises nothing."""
 
-CAPABILITIES = frozenset(Capability) - {Capability.PAYOUT, Capability.BALANCE}
 CARD_FORM = "cnon:"
 """With what the token of Square's card form begins (developer.squareup.com, payment sources)."""
 
@@ -65,7 +65,7 @@ NOT_FROM_FORM = "method_not_from_form"
 OPEN = (PaymentStatus.AUTHORISED, PaymentStatus.PROCESSING)
 
 
-class SquareRail:
+class SquareRail(CardRail[Client]):
     """One location of a Square account."""
 
     def __init__(
@@ -80,33 +80,23 @@ class SquareRail:
         assets: Iterable[Asset],
         clock: Clock,
     ) -> None:
-        self._name = name
-        self._client = client
+        currencies = Currencies(name, assets, usual=USUAL, others=CURRENCIES)
+        super().__init__(name, client, key_seconds=KEY_SECONDS, currencies=currencies, clock=clock)
         self._sdk = client.sdk
         self._location = location
         self._merchant = merchant
         self._signature_key = signature_key
         self._notification_url = notification_url
-        self._clock = clock
-        self._currencies = Currencies(name, assets, usual=USUAL, others=CURRENCIES)
 
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        return CAPABILITIES
-
-    @property
-    def key_seconds(self) -> int:
-        return KEY_SECONDS
+    def bounds(self, asset: Asset) -> Bounds:
+        """Square publishes none but decimals, and has one currency a location, which it alone knows."""
+        return self._currencies.bounds(asset.code)
 
     # Paying in
 
     async def create_payment(self, order: PaymentOrder) -> Payment:
         made = await self._create(order)
-        told = self._read_payment(made)
+        told = self._read(reading.payment, made)
         with self._client.reading():
             old = self._clock.now() - datetime.fromisoformat(str(made.created_at)) > timedelta(seconds=CALL_SECONDS)
         return await self._payment(told.id) if old else told
@@ -117,7 +107,7 @@ class SquareRail:
 
     async def capture(self, order: PaymentOrder, payment: str, amount: int) -> Payment:
         found = await self._square_payment(payment)
-        told = self._read_payment(found)
+        told = self._read(reading.payment, found)
         if told.status is not PaymentStatus.AUTHORISED:
             return told
         money = self._money(amount, order.asset)
@@ -126,7 +116,7 @@ class SquareRail:
         if is_part:
             call = self._sdk.payments.update(
                 payment_id=payment,
-                idempotency_key=f"{order.reference}-capture",
+                idempotency_key=_change_key(order.reference, amount, str(found.version_token)),
                 payment={"amount_money": money, "version_token": found.version_token},
                 request_options=ONCE,
             )
@@ -141,13 +131,11 @@ class SquareRail:
 
     async def fetch_payment(self, payment: str) -> Payment | None:
         answer = await self._client.find(self._sdk.payments.get(payment_id=payment, request_options=ONCE))
-        return None if answer is None else self._read_payment(self._inner(answer.payment))
+        return None if answer is None else self._read(reading.payment, self._inner(answer.payment))
 
-    async def recover_payment(self, order: PaymentOrder) -> Payment | None:
-        if not keys.lives(order.reference, now=self._clock.now(), seconds=KEY_SECONDS):
-            return await self._search(order.reference)
+    async def _sent_again(self, order: PaymentOrder) -> Payment | None:
         try:
-            return await self._payment(self._read_payment(await self._create(order)).id)
+            return await self._payment(self._read(reading.payment, await self._create(order)).id)
         except CardDeclined as declined:
             return None if declined.payment is None else await self._payment(declined.payment)
         except Declined:
@@ -173,13 +161,10 @@ class SquareRail:
 
     async def fetch_refund(self, refund: str) -> RefundTruth | None:
         answer = await self._client.find(self._sdk.refunds.get(refund_id=refund, request_options=ONCE))
-        if answer is None:
-            return None
-        with self._client.reading():
-            return reading.refund(self._inner(answer.refund), self._currencies)
+        return None if answer is None else self._read(reading.refund, self._inner(answer.refund))
 
     async def recover_refund(self, order: RefundOrder) -> RefundTruth | None:
-        if not keys.lives(order.reference, now=self._clock.now(), seconds=KEY_SECONDS):
+        if not self._lives(order.reference):
             return await self._search_refund(order.reference)
         try:
             return await self.refund(order)
@@ -188,28 +173,14 @@ class SquareRail:
 
     async def list_refunds(self, cursor: str | None) -> Listed[RefundTruth]:
         """By the time that they were made."""
-        read = partial(reading.refund, currencies=self._currencies)
+        read = self._items_by(reading.refund)
         return await by_time(self._client, self._refunds, lambda one: one.refunds, read, cursor)
-
-    # Paying out
-
-    async def pay_out(self, order: PayoutOrder) -> PayoutTruth:
-        raise self._no_payouts()
-
-    async def fetch_payout(self, payout: str) -> PayoutTruth | None:
-        raise self._no_payouts()
-
-    async def recover_payout(self, order: PayoutOrder) -> PayoutTruth | None:
-        raise self._no_payouts()
 
     # Disputes and settlements
 
     async def fetch_dispute(self, dispute: str) -> DisputeTruth | None:
         answer = await self._client.find(self._sdk.disputes.get(dispute_id=dispute, request_options=ONCE))
-        if answer is None:
-            return None
-        with self._client.reading():
-            return reading.dispute(self._inner(answer.dispute), self._currencies)
+        return None if answer is None else self._read(reading.dispute, self._inner(answer.dispute))
 
     async def list_disputes(self, cursor: str | None) -> Listed[DisputeTruth]:
         """All, each time anew: Square lists neither by time nor by change, so those that changed are among them."""
@@ -219,15 +190,12 @@ class SquareRail:
         except WrongCursor:
             return Listed((), "", False)
         with self._client.reading():
-            found = tuple(reading.dispute(one, self._currencies) for one in page.disputes or ())
-            return Listed(found, page.cursor or "", bool(page.cursor))
+            told, theirs = tuple(page.disputes or ()), page.cursor
+        return Listed(self._items_by(reading.dispute)(told), theirs or "", bool(theirs))
 
     async def fetch_settlement(self, settlement: str) -> SettlementTruth | None:
         answer = await self._client.find(self._sdk.payouts.get(payout_id=settlement, request_options=ONCE))
-        if answer is None:
-            return None
-        with self._client.reading():
-            return reading.settlement(self._inner(answer.payout), self._currencies)
+        return None if answer is None else self._read(reading.settlement, self._inner(answer.payout))
 
     async def list_settlements(self, cursor: str | None) -> Listed[SettlementTruth]:
         """By the time that they were made."""
@@ -239,7 +207,7 @@ class SquareRail:
             )  # fmt: skip
             return (await self._client.ask(call)).response
 
-        read = partial(reading.settlement, currencies=self._currencies)
+        read = self._items_by(reading.settlement)
         return await by_time(self._client, page, lambda one: one.payouts, read, cursor)
 
     async def settlement_entries(self, settlement: str, cursor: str | None) -> Listed[SettlementEntry]:
@@ -250,6 +218,10 @@ class SquareRail:
         with self._client.reading():
             found = tuple(reading.entry(one, self._currencies) for one in page.payout_entries or ())
             return Listed(found, page.cursor or cursor or "", bool(page.cursor))
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return super().capabilities - {Capability.BALANCE}
 
     async def balances(self) -> tuple[Balance, ...]:
         raise NotCapable("Square tells no balance: what it owes is in the payout that it makes next")
@@ -280,9 +252,6 @@ class SquareRail:
             webhook, key=self._signature_key, url=self._notification_url, merchant=self._merchant, now=now
         )
 
-    async def aclose(self) -> None:
-        await self._client.aclose()
-
     # Inside
 
     async def _create(self, order: PaymentOrder) -> "SquarePayment":
@@ -305,7 +274,7 @@ class SquareRail:
         return made
 
     async def _payment(self, payment: str) -> Payment:
-        return self._read_payment(await self._square_payment(payment))
+        return self._read(reading.payment, await self._square_payment(payment))
 
     async def _square_payment(self, payment: str) -> "SquarePayment":
         answer = await self._client.ask(self._sdk.payments.get(payment_id=payment, request_options=ONCE))
@@ -315,7 +284,7 @@ class SquareRail:
     async def _ended(self, payment: str, call: Any) -> Payment:
         """What a payment is after an act that ends it; where that was refused, since it had ended, what it is."""
         try:
-            return self._read_payment(self._inner((await self._client.ask(call)).payment))
+            return self._read(reading.payment, self._inner((await self._client.ask(call)).payment))
         except Missing:
             raise
         except (RefusedByProvider, Declined):
@@ -336,7 +305,7 @@ class SquareRail:
             return (await self._client.ask(call)).response
 
         found = await search(self._client, page, lambda one: one.payments, lambda one: one.reference_id == reference)
-        return None if found is None else self._read_payment(found)
+        return None if found is None else self._read(reading.payment, found)
 
     async def _search_refund(self, reference: str) -> RefundTruth | None:
         begin = stamp(keys.not_before(reference))
@@ -346,8 +315,7 @@ class SquareRail:
             lambda one: one.refunds,
             lambda one: one.reason == reference,
         )
-        with self._client.reading():
-            return None if found is None else reading.refund(found, self._currencies)
+        return None if found is None else self._read(reading.refund, found)
 
     async def _refunds(self, begin: str, cursor: str | None) -> Any:
         call = self._sdk.refunds.list(
@@ -368,12 +336,12 @@ class SquareRail:
         with self._client.reading():
             return str(self._inner(answer.customer).id)
 
+    def _items_by(self, read: Callable[[Any, Currencies], Item]) -> Callable[[Iterable[Any]], tuple[Item, ...]]:
+        """What of a page can be read so."""
+        return lambda told: self._items(read, told, named=lambda one: getattr(one, "id", None))
+
     def _money(self, amount: int, asset: str) -> dict[str, Any]:
         return {"amount": self._currencies.units(amount, asset), "currency": asset}
-
-    def _read_payment(self, told: "SquarePayment") -> Payment:
-        with self._client.reading():
-            return reading.payment(told, self._currencies)
 
     def _inner(self, told: Any) -> Any:
         """What an answer is about. Raises EffectUnknown for an answer without it."""
@@ -381,5 +349,7 @@ class SquareRail:
             raise EffectUnknown(f"{self._name} gave an answer that can't be read")
         return told
 
-    def _no_payouts(self) -> NotCapable:
-        return NotCapable(f"rail {self._name} pays nobody out", param="rail", capability=Capability.PAYOUT.value)
+
+def _change_key(reference: str, amount: int, version: str) -> str:
+    """The key of lowering a payment of this version to `amount`: Square takes 45 characters, and one body for each."""
+    return f"{reference}-{hashlib.sha256(f'{amount} {version}'.encode()).hexdigest()[:14]}"

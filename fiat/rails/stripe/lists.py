@@ -5,20 +5,12 @@ back:<newest>:<after>    on the way from the newest to the account's beginning
 on:<newest>              from there to what is newer, which Stripe lists by `ending_before`
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
-import structlog
-
-from base.errors import OnebookError
-from fiat.rails.currencies import Currencies
 from fiat.rails.stripe.statuses import Body
 
 PAGE = 100
-
-Item = TypeVar("Item")
-
-log = structlog.get_logger()
 
 List = Callable[[Mapping[str, Any]], Awaitable[Body]]
 """Asks for a page with these parameters besides."""
@@ -43,16 +35,3 @@ async def walk(listed: List, cursor: str | None) -> tuple[list[Body], str, bool]
             return found[::-1], f"back:{newest}:{found[-1]['id']}" if more else f"on:{newest}", more
         case _:
             raise ValueError(f"{mode[:20]!r} isn't a cursor of Stripe's lists")
-
-
-def readable_items(
-    rail: str, found: Iterable[Body], read: Callable[[Body, Currencies], Item], currencies: Currencies
-) -> tuple[Item, ...]:
-    """What can be read of a page; the rest, such as an amount in no asset of ours, is logged and passed by."""
-    items = []
-    for one in found:
-        try:
-            items.append(read(one, currencies))
-        except (OnebookError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            log.error("unreadable in a list", rail=rail, object=str(one.get("id"))[:60], error=type(error).__name__)
-    return tuple(items)

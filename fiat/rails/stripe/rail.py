@@ -8,25 +8,24 @@ Stripe keeps what a key's first request was told, a 500 too, for at least 24 hou
 replayed, lists tell what became of it. Lists, other than searches, show at once what was made.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from base.clock import Clock
 from fiat.rails import keys
+from fiat.rails.amounts import Bounds
+from fiat.rails.cards import CardRail
 from fiat.rails.currencies import Currencies
-from fiat.rails.errors import Declined, EffectUnknown, NotCapable, RateLimited
+from fiat.rails.errors import Declined, EffectUnknown, RateLimited
 from fiat.rails.protocol import (
     Balance,
-    Capability,
     DisputeTruth,
     Listed,
     MethodOrder,
     Payment,
     PaymentOrder,
     PaymentStatus,
-    PayoutOrder,
-    PayoutTruth,
     RawWebhook,
     RefundOrder,
     RefundTruth,
@@ -38,12 +37,14 @@ from fiat.rails.protocol import (
 from fiat.rails.stripe import reading, webhooks
 from fiat.rails.stripe.client import CardDeclined, Client, Missing, MovedOn, Refusal
 from fiat.rails.stripe.declines import REASONS
-from fiat.rails.stripe.lists import PAGE, List, readable_items, walk
-from fiat.rails.stripe.statuses import CURRENCIES, USUAL, Body
+from fiat.rails.stripe.lists import PAGE, List, walk
+from fiat.rails.stripe.statuses import CURRENCIES, MORE_DIGITS, UNITS_MAX, UNITS_MIN, USUAL, Body
 from ledger.money import Asset
 
 if TYPE_CHECKING:
     from stripe import RequestOptions
+
+Item = TypeVar("Item")
 
 KEY_SECONDS = 23 * 3600
 """Stripe promises 24 hours."""
@@ -54,36 +55,25 @@ SEARCH_PAGES_MAX = 50
 NOT_LISTED_SECONDS = 3600
 """When to ask again for what is in a payout that Stripe hasn't reconciled yet."""
 
-CAPABILITIES = frozenset(Capability) - {Capability.PAYOUT}
 WITH_FEE = ["latest_charge.balance_transaction"]
 WITH_FEES = ["balance_transaction", "failure_balance_transaction"]
 
 
-class StripeRail:
+class StripeRail(CardRail[Client]):
     """One Stripe account."""
 
     def __init__(
         self, name: str, client: Client, *, webhook_secret: str, live: bool, assets: Iterable[Asset], clock: Clock
     ) -> None:
         """`live`: the mode of the client's key. `clock`: real time, where Stripe's own is."""
-        self._name = name
-        self._client = client
+        currencies = Currencies(name, assets, usual=USUAL, others=CURRENCIES)
+        super().__init__(name, client, key_seconds=KEY_SECONDS, currencies=currencies, clock=clock)
         self._sdk = client.sdk.v1
         self._webhook_secret, self._live = webhook_secret, live
-        self._clock = clock
-        self._currencies = Currencies(name, assets, usual=USUAL, others=CURRENCIES)
 
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        return CAPABILITIES
-
-    @property
-    def key_seconds(self) -> int:
-        return KEY_SECONDS
+    def bounds(self, asset: Asset) -> Bounds:
+        most = None if asset.code in MORE_DIGITS else UNITS_MAX
+        return self._currencies.bounds(asset.code, minimum=UNITS_MIN.get(asset.code, 1), maximum=most)
 
     # Paying in
 
@@ -104,12 +94,12 @@ class StripeRail:
             "amount_to_capture": self._currencies.units(amount, order.asset),
             "expand": WITH_FEE,
         }
-        options = _keyed(f"{order.reference}-capture")
+        options = _keyed(f"{order.reference}-capture-{amount}")
         try:
             answer = await self._client.ask(self._sdk.payment_intents.capture_async(payment, params, options))  # type: ignore[arg-type]
         except MovedOn:
             return await self._payment(payment)
-        return self._read_payment(answer.body)
+        return self._read(reading.payment, answer.body)
 
     async def cancel(self, order: PaymentOrder, payment: str) -> Payment:
         params: dict[str, Any] = {"cancellation_reason": "abandoned", "expand": WITH_FEE}
@@ -118,7 +108,7 @@ class StripeRail:
             answer = await self._client.ask(self._sdk.payment_intents.cancel_async(payment, params, options))  # type: ignore[arg-type]
         except MovedOn:
             return await self._payment(payment)
-        return self._read_payment(answer.body)
+        return self._read(reading.payment, answer.body)
 
     async def fetch_payment(self, payment: str) -> Payment | None:
         if payment.startswith(("ch_", "py_")):
@@ -128,12 +118,9 @@ class StripeRail:
                 return None
             payment = intent
         told = await self._client.find(self._sdk.payment_intents.retrieve_async(payment, {"expand": WITH_FEE}))
-        return None if told is None else self._read_payment(told)
+        return None if told is None else self._read(reading.payment, told)
 
-    async def recover_payment(self, order: PaymentOrder) -> Payment | None:
-        alive = keys.lives(order.reference, now=self._clock.now(), seconds=KEY_SECONDS)
-        if not alive:
-            return await self._search(order.reference)
+    async def _sent_again(self, order: PaymentOrder) -> Payment | None:
         try:
             return await self._create(order)
         except CardDeclined as declined:
@@ -163,12 +150,12 @@ class StripeRail:
             if refusal.wrong == "amount" and refusal.reason is None:  # Stripe's only word for more than is left
                 raise Declined(REASONS["refund_too_large"], reason_code="refund_too_large") from None
             raise
-        made = self._read_refund(answer.body)
+        made = self._read(reading.refund, answer.body)
         return (await self.fetch_refund(made.id) or made) if answer.replayed else made
 
     async def fetch_refund(self, refund: str) -> RefundTruth | None:
         told = await self._client.find(self._sdk.refunds.retrieve_async(refund, {"expand": WITH_FEES}))
-        return None if told is None else self._read_refund(told)
+        return None if told is None else self._read(reading.refund, told)
 
     async def recover_refund(self, order: RefundOrder) -> RefundTruth | None:
         """By the list of the payment's refunds, which is complete at once."""
@@ -179,7 +166,7 @@ class StripeRail:
             with self._client.reading():
                 for told in page["data"]:
                     if told["metadata"].get(reading.REFERENCE) == order.reference:
-                        return self._read_refund(told)
+                        return reading.refund(told, self._currencies)
                 if not page["has_more"]:
                     return None
                 after = {"starting_after": page["data"][-1]["id"]}
@@ -187,48 +174,25 @@ class StripeRail:
 
     async def list_refunds(self, cursor: str | None) -> Listed[RefundTruth]:
         """Those that are new: Stripe doesn't list by change."""
-        found, cursor, more = await self._walk(self._refunds, cursor)
-        with self._client.reading():
-            return Listed(readable_items(self._name, found, reading.refund, self._currencies), cursor, more)
-
-    # Paying out
-
-    async def pay_out(self, order: PayoutOrder) -> PayoutTruth:
-        raise self._no_payouts()
-
-    async def fetch_payout(self, payout: str) -> PayoutTruth | None:
-        raise self._no_payouts()
-
-    async def recover_payout(self, order: PayoutOrder) -> PayoutTruth | None:
-        raise self._no_payouts()
+        return await self._listed(self._refunds, reading.refund, cursor)
 
     # Disputes and settlements
 
     async def fetch_dispute(self, dispute: str) -> DisputeTruth | None:
         told = await self._client.find(self._sdk.disputes.retrieve_async(dispute))
-        if told is None:
-            return None
-        with self._client.reading():
-            return reading.dispute(told, self._currencies)
+        return None if told is None else self._read(reading.dispute, told)
 
     async def list_disputes(self, cursor: str | None) -> Listed[DisputeTruth]:
         """Those that are new: Stripe doesn't list by change."""
-        found, cursor, more = await self._walk(self._disputes, cursor)
-        with self._client.reading():
-            return Listed(readable_items(self._name, found, reading.dispute, self._currencies), cursor, more)
+        return await self._listed(self._disputes, reading.dispute, cursor)
 
     async def fetch_settlement(self, settlement: str) -> SettlementTruth | None:
         told = await self._client.find(self._sdk.payouts.retrieve_async(settlement))
-        if told is None:
-            return None
-        with self._client.reading():
-            return reading.settlement(told, self._currencies)
+        return None if told is None else self._read(reading.settlement, told)
 
     async def list_settlements(self, cursor: str | None) -> Listed[SettlementTruth]:
         """Those that are new: Stripe doesn't list by change."""
-        found, cursor, more = await self._walk(self._payouts, cursor)
-        with self._client.reading():
-            return Listed(readable_items(self._name, found, reading.settlement, self._currencies), cursor, more)
+        return await self._listed(self._payouts, reading.settlement, cursor)
 
     async def settlement_entries(self, settlement: str, cursor: str | None) -> Listed[SettlementEntry]:
         """The balance transactions of an automatic payout, newest first, without its own."""
@@ -278,9 +242,6 @@ class StripeRail:
     async def verify(self, webhook: RawWebhook, *, now: datetime) -> WebhookEvent:
         return webhooks.verify(webhook, secret=self._webhook_secret, live=self._live, now=now)
 
-    async def aclose(self) -> None:
-        await self._client.aclose()
-
     # Inside
 
     async def _create(self, order: PaymentOrder) -> Payment:
@@ -299,7 +260,7 @@ class StripeRail:
             if order.return_url is not None:
                 params["return_url"] = order.return_url
         answer = await self._client.ask(self._sdk.payment_intents.create_async(params, _keyed(order.reference)))  # type: ignore[arg-type]
-        made = self._read_payment(answer.body)
+        made = self._read(reading.payment, answer.body)
         return await self._payment(made.id) if answer.replayed else made
 
     async def _payment(self, payment: str) -> Payment:
@@ -371,9 +332,10 @@ class StripeRail:
                 f"{self._name} hasn't listed yet what is in payout {settlement[:40]}", retry_after=NOT_LISTED_SECONDS
             )
 
-    async def _walk(self, page: List, cursor: str | None) -> tuple[list[Body], str, bool]:
+    async def _listed(self, page: List, read: Callable[[Body, Currencies], Item], cursor: str | None) -> Listed[Item]:
         with self._client.reading():
-            return await walk(page, cursor)
+            found, cursor, more = await walk(page, cursor)
+        return Listed(self._items(read, found, named=lambda one: one.get("id")), cursor, more)
 
     async def _refunds(self, params: Any) -> Body:
         given: Any = {**params, "expand": _in_list(WITH_FEES)}
@@ -384,17 +346,6 @@ class StripeRail:
 
     async def _payouts(self, params: Any) -> Body:
         return (await self._client.ask(self._sdk.payouts.list_async(params))).body
-
-    def _read_payment(self, told: Body) -> Payment:
-        with self._client.reading():
-            return reading.payment(told, self._currencies)
-
-    def _read_refund(self, told: Body) -> RefundTruth:
-        with self._client.reading():
-            return reading.refund(told, self._currencies)
-
-    def _no_payouts(self) -> NotCapable:
-        return NotCapable(f"rail {self._name} pays nobody out", param="rail", capability=Capability.PAYOUT.value)
 
 
 def _keyed(key: str) -> "RequestOptions":

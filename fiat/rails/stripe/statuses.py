@@ -118,3 +118,21 @@ CURRENCIES = (
     | dict.fromkeys(("BHD", "JOD", "KWD", "OMR", "TND"), Counting(digits=3, places=2))
 )
 """Currencies that aren't counted in hundredths (docs.stripe.com/currencies#zero-decimal, #three-decimal)."""
+
+UNITS_MIN = (
+    {"AED": 200, "AUD": 50, "BGN": 100, "BRL": 50, "CAD": 50, "CHF": 50, "CZK": 1500, "DKK": 250, "EUR": 50}
+    | {"GBP": 30, "HKD": 400, "HUF": 17500, "INR": 50, "JPY": 50, "MXN": 1000, "MYR": 200, "NOK": 300, "NZD": 50}
+    | {"PLN": 200, "RON": 200, "SEK": 300, "SGD": 50, "THB": 1000, "USD": 50}
+)
+"""The least charge, in units of the API (docs.stripe.com/currencies#minimum-and-maximum-charge-amounts).
+
+Stripe means it in the account's settlement currency: of others it's about that much, and Stripe itself says no.
+"""
+
+UNITS_MAX = 99_999_999
+"""Eight digits, but for currencies of little value."""
+
+MORE_DIGITS = frozenset(
+    {"CLP", "COP", "GNF", "HUF", "IDR", "INR", "ISK", "JPY", "KRW", "LBP", "MGA", "PYG", "RWF", "UGX", "UZS", "VND"}
+)
+"""Currencies in which charges have more digits, or may have: Stripe itself says no."""
