@@ -10,7 +10,7 @@ from cli.output import say, show_json, show_table
 from wiring.settings import Settings, find_config, load_settings
 
 app = typer.Typer(
-    help=f"The exchange: rates, positions. Needs a treasury key in {KEY_VARIABLE}.",
+    help=f"Rates that are believed, and what the exchange holds and made. Needs a treasury key in {KEY_VARIABLE}.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

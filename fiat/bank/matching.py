@@ -40,6 +40,7 @@ class Reason(StrEnum):
 
 EXPLANATIONS: Mapping[Reason, str] = {
     Reason.ZERO_AMOUNT: "an entry over nothing; noted, not booked",
+    Reason.TOLD_BEFORE: "what another file told in other words; noted, not booked again",
     Reason.DEBIT: "money left our bank account, and no payout of ours is named",
     Reason.REVERSAL: "the bank took back an entry of its own",
     Reason.SEVERAL_PAYOUTS: "two or more of our payouts in one line",

@@ -43,7 +43,7 @@ class Disputes:
             raise EffectUnknown(f"{rail} doesn't know dispute {source} yet")
         parts = parts_of(truth)
         if len(known) == len(parts) == 1:
-            await self._change(known[0], truth, name=_name(known[0], known))
+            await self._change(known[0], truth)
             return
         await self._take_apart(rail, known, parts)
 
@@ -57,14 +57,14 @@ class Disputes:
             try:
                 if mine is not None:
                     left.remove(mine)
-                    await self._change(mine, part, name=_name(mine, known))
+                    await self._change(mine, part)
                 else:
-                    await self._open(rail, top_up, part, first=not known and part is parts[0])
+                    await self._open(rail, top_up, part)
             except EffectUnknown as unknown:
                 waits.append(unknown)
         for gone in left:  # not in it any more: what was taken for it is its user's again
             part = replace(parts[0], amount=gone.amount, withdrawn=0, fee=0)
-            await self._change(gone, part, name=_name(gone, known))
+            await self._change(gone, part)
         if waits:
             raise waits[0]
 
@@ -90,7 +90,7 @@ class Disputes:
                 connection, self._desk.book, states=states, before=before, after=after, limit=limit
             )
 
-    async def _open(self, rail: str, top_up: TopUp | None, truth: DisputeTruth, *, first: bool) -> None:
+    async def _open(self, rail: str, top_up: TopUp | None, truth: DisputeTruth) -> None:
         if top_up is None and await passed_by(self._desk, rail, truth.payment, of=truth.id):
             return
         if top_up is None or top_up.state is not TopUpState.FINAL:
@@ -115,19 +115,18 @@ class Disputes:
             created_at=now,
             updated_at=now,
         )
-        name = _name(dispute, (dispute,) if first else ())
-        await self._book(dispute, truth, name=name, number=0, insert=True)
+        await self._book(dispute, truth, number=0, insert=True)
 
-    async def _change(self, dispute: Dispute, truth: DisputeTruth, *, name: str) -> None:
+    async def _change(self, dispute: Dispute, truth: DisputeTruth) -> None:
         state = follow(dispute.state, truth.status)
         same_money = (dispute.withdrawn, dispute.fee) == (truth.withdrawn, truth.fee)
         if same_money and state is dispute.state and dispute.respond_by == truth.respond_by:
             return
-        await self._book(replace(dispute, state=state), truth, name=name, number=dispute.revision + 1, insert=False)
+        await self._book(replace(dispute, state=state), truth, number=dispute.revision + 1, insert=False)
 
-    async def _book(self, dispute: Dispute, truth: DisputeTruth, *, name: str, number: int, insert: bool) -> None:
+    async def _book(self, dispute: Dispute, truth: DisputeTruth, *, number: int, insert: bool) -> None:
         """Book what moved since the row's own numbers, and write the row with it."""
-        desk = self._desk
+        desk, name = self._desk, _name(dispute)
         await desk.ledger.ensure_open(*booking.accounts(dispute.rail, dispute.owner, dispute.asset))
         moved: dict[str, object] = {
             "state": dispute.state.value,
@@ -165,7 +164,6 @@ class Disputes:
             raise EffectUnknown(f"dispute {dispute.source} wasn't booked yet: {refusal.code}")
 
 
-def _name(dispute: Dispute, known: Sequence[Dispute]) -> str:
-    """What the commands of a dispute are named by: the provider's id, and of the later of several also its top-up."""
-    name = f"{dispute.rail}:{dispute.source}"
-    return name if known and dispute.id == known[0].id else f"{name}:{dispute.top_up}"
+def _name(dispute: Dispute) -> str:
+    """What the commands of a dispute are named by: the provider's id, and the top-up, since it may be over several."""
+    return f"{dispute.rail}:{dispute.source}:{dispute.top_up}"

@@ -1,5 +1,7 @@
 """Stripe's balance, and its payouts to the merchant's bank with the transactions that are inside each."""
 
+from collections import Counter
+
 from railsim.calls import Answer, Call, Json, Operation
 from railsim.stripe import objects
 from railsim.stripe.forms import invalid
@@ -26,15 +28,24 @@ class Settlement:
         ]
 
     def settle(self, *, everything: bool) -> list[Json]:
-        """Pay out each currency whose open transactions sum to something; less than nothing is taken from the bank."""
+        """Pay out each currency whose available transactions sum to more than nothing.
+
+        Less than nothing is taken from the bank, unless what is still pending makes up for it.
+        """
         store = self.store
         store.refresh()
         inside: dict[str, list[Json]] = {}
+        pending: Counter[str] = Counter()
         for one in store.tables["txn"].values():
-            if one["id"] not in store.payout_of and (everything or one["status"] == "available"):
+            if one["id"] in store.payout_of:
+                continue
+            if everything or one["status"] == "available":
                 inside.setdefault(one["currency"], []).append(one)
+            else:
+                pending[one["currency"]] += one["net"]
         sums = {currency: sum(one["net"] for one in group) for currency, group in inside.items()}
-        return [self._pay_out(inside[currency], currency, total) for currency, total in sums.items() if total]
+        due = {currency: total for currency, total in sums.items() if total > 0 or total + pending[currency] < 0}
+        return [self._pay_out(inside[currency], currency, total) for currency, total in due.items()]
 
     def _pay_out(self, inside: list[Json], currency: str, total: int) -> Json:
         store, now = self.store, self.store.timeline.seconds()

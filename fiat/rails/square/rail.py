@@ -21,6 +21,7 @@ from fiat.rails.errors import Declined, EffectUnknown, NotCapable, RefusedByProv
 from fiat.rails.protocol import (
     CALL_SECONDS,
     Balance,
+    Capability,
     Capturing,
     DisputeTruth,
     Listed,
