@@ -1,11 +1,14 @@
 """Connections and tx: one pool per process, READ COMMITTED, bounded waits, foreign errors turned into ours."""
 
+import select
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar, cast
 
 import asyncpg
 from sqlalchemy import URL, ExceptionContext, event, make_url
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -14,6 +17,12 @@ from db.errors import SerializationConflict, hush, translate
 
 CONNECT_SECONDS = 10
 """Longest wait for a new connection."""
+
+REST_SECONDS = 1.0
+"""A connection that rested longer in the pool is asked whether it still lives before it's used. What happened to one
+that rested less is known to the system: its socket says so."""
+
+_RESTS_SINCE = "rests since"
 
 Result = TypeVar("Result")
 
@@ -43,7 +52,6 @@ def create_engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_seconds,
-        pool_pre_ping=True,
         isolation_level="READ COMMITTED",
         connect_args={
             "timeout": CONNECT_SECONDS,
@@ -57,6 +65,8 @@ def create_engine(
         },
     )
     event.listen(engine.sync_engine, "handle_error", _without_values)
+    event.listen(engine.sync_engine, "checkin", _note_its_rest)
+    event.listen(engine.sync_engine, "checkout", _require_alive)
     return engine
 
 
@@ -134,6 +144,36 @@ def asyncpg_url(url: str) -> URL:
     if "sslmode" in query:
         query["ssl"] = query.pop("sslmode")
     return parsed.set(drivername="postgresql+asyncpg", query=query)
+
+
+def _note_its_rest(_: Any, record: Any) -> None:
+    record.info[_RESTS_SINCE] = time.monotonic()
+
+
+def _require_alive(connection: Any, record: Any, _: Any) -> None:
+    """A connection that the pool gives out again must live, or all are made anew.
+
+    SQLAlchemy's own `pool_pre_ping` asks each time, in a tx of its own: three round trips before every tx.
+    """
+    since = record.info.pop(_RESTS_SINCE, None)
+    if since is None:  # it was made a moment ago
+        return
+    if time.monotonic() - since <= REST_SECONDS and not _was_told_something(connection.driver_connection):
+        return
+    try:
+        connection.run_async(lambda driver: driver.execute(";"))
+    except Exception as error:
+        raise InvalidatePoolError("the connection was lost while nobody used it") from error
+
+
+def _was_told_something(driver: Driver) -> bool:
+    """Whether the server closed a connection that rests, or said something, as it does before it closes it."""
+    transport = driver._transport
+    if driver.is_closed() or transport.is_closing():
+        return True
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _milliseconds(seconds: float) -> str:

@@ -232,6 +232,33 @@ async def test_a_lost_connection_is_unavailable_and_the_next_tx_works(database):
 
 
 @pytest.mark.slow
+async def test_a_connection_that_was_ended_while_it_rested_is_replaced(database):
+    engine, admin = database.engine(), database.engine(admin=True)
+    for _ in range(20):
+        async with tx(engine) as one, tx(engine) as other:
+            pids = [await connection.scalar(text("SELECT pg_backend_pid()")) for connection in (one, other)]
+        async with tx(admin) as connection:
+            await connection.execute(
+                text("SELECT pg_terminate_backend(pid, 5000) FROM unnest(CAST(:p AS int[])) pid"), {"p": pids}
+            )
+        async with tx(engine) as connection:
+            assert await connection.scalar(text("SELECT pg_backend_pid()")) not in pids
+
+
+@pytest.mark.slow
+async def test_only_a_connection_that_rested_long_is_asked_whether_it_lives(database, monkeypatch):
+    engine, asked = database.engine(pool_size=1), list[str]()
+    async with driver(engine) as connection:
+        connection.add_query_logger(lambda record: asked.append(record.query))
+    await run(engine, "SELECT 1")
+    assert asked
+    assert ";" not in asked
+    monkeypatch.setattr("db.engine.REST_SECONDS", 0)
+    await run(engine, "SELECT 1")
+    assert asked.count(";") == 1
+
+
+@pytest.mark.slow
 async def test_nobody_at_the_address_is_unavailable(unused_tcp_port):
     engine = create_engine(f"postgresql://onebook_app:x@127.0.0.1:{unused_tcp_port}/onebook")
     with pytest.raises(DatabaseUnavailable):

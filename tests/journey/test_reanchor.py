@@ -21,12 +21,11 @@ import pytest
 
 from base.children import stop_child
 from chain.reanchor import HALTED_RESET
-from cli.supervisor import Supervisor
 from custody.policy_file import parse
 from tests.journey.test_signer_audit import Story
 from tests.support.chain import RunningChain, start_local_chain
 from tests.support.command import onebook
-from tests.support.installation import PASSPHRASE, Caller, Installation, start_installation
+from tests.support.installation import PASSPHRASE, Caller, ForkingSupervisor, Installation, start_installation
 from tests.support.waiting import until
 from wiring.assemble import build_reanchoring, open_parts
 from wiring.running import with_database
@@ -119,7 +118,9 @@ class Scene:
         ):
             self.config.write_text(self.config.read_text().replace(before, after))
         self._accept_policy(old, new)
-        again = Supervisor(load_settings(self.config), config=self.config, passphrase=PASSPHRASE, say=lambda _: None)
+        again = ForkingSupervisor(
+            load_settings(self.config), config=self.config, passphrase=PASSPHRASE, say=lambda _: None
+        )
         self.stack.enter_context(again)
         again.start_database()
         again.start_signer()

@@ -9,20 +9,26 @@ Each copy is a server of its own, with the files, roles and passwords of the fir
 at where it's done, never in a copy.
 """
 
+import asyncio
 import json
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from db.migrate import migrate
 from db.server import _MARK, _OUTSIDE_PREFIX, PostgresServer, clean
 
 
 @dataclass(slots=True)
 class Initialised:
-    """One original of each source of programs, below `folder`, made when first asked for."""
+    """One original of each source of programs, below `folder`, made when first asked for.
+
+    `migrated`: its database has its tables.
+    """
 
     folder: Path
+    migrated: bool = False
     originals: dict[str | None, Path] = field(default_factory=dict)
 
     def put(self, place: Path, *, prefer: str | None = None) -> Path:
@@ -52,6 +58,7 @@ class Initialised:
         if prefer not in self.originals:
             place = self.folder / f"original-{prefer}"
             self.originals[prefer] = place  # first: a start that fails leaves files too
-            with PostgresServer(place, prefer=prefer):
-                pass
+            with PostgresServer(place, prefer=prefer) as running:
+                if self.migrated:
+                    asyncio.run(migrate(running.owner_url))
         return self.originals[prefer]

@@ -5,17 +5,23 @@ with start_installation(tmp_path) as house:
     alice.post("/v1/withdrawals", {...}).json()
 
 No worker runs unless it's asked for: tests about workers bring their own. All processes are real and end on leaving.
+API and worker are forked off a process that has imported everything, and the database's folder is a copy of one that
+was made and migrated: `onebook demo` and `onebook init` are looked at for how those begin.
 """
 
 import asyncio
+import atexit
 import itertools
 import os
+import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import httpx
@@ -31,6 +37,8 @@ from custody.keystore import Argon2Cost
 from db.server import clean
 from ledger.audit import audit
 from tests.support.chain import RunningChain, start_local_chain
+from tests.support.forked import Forked
+from tests.support.initialised import Initialised
 from tests.support.waiting import until
 from wiring.assemble import first_operator_key, open_parts, prepare_book
 from wiring.settings import Settings, load_settings
@@ -72,6 +80,26 @@ class Caller:
         response = self.ask(path, body)
         assert response.is_success, response.text
         return response.json()
+
+
+class ForkingSupervisor(Supervisor):
+    """The supervisor, but that it forks API and worker: a new interpreter takes seconds to import all they use."""
+
+    def _python(
+        self, name: str, module: str, *arguments: str, pass_fds: tuple[int, ...] = ()
+    ) -> subprocess.Popen[bytes]:
+        self._log(name).parent.mkdir(parents=True, exist_ok=True)
+        with self._log(name).open("ab") as log:
+            child = Forked(
+                f"{module}:main",
+                [module, *arguments],
+                cwd=Path.cwd(),
+                env=self._environment(),
+                stdout=log,
+                stderr=log,
+                pass_fds=pass_fds,
+            )
+        return cast("subprocess.Popen[bytes]", child)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -175,8 +203,9 @@ def start_installation(
     with patch.dict(os.environ, kept, clear=True), start_local_chain(folder, kind) as chain:
         config = _install(home, chain)
         try:
+            _migrated().put(home / "postgres")
             settings = load_settings(config)
-            with Supervisor(settings, config=config, passphrase=PASSPHRASE, say=lambda _: None) as supervisor:
+            with ForkingSupervisor(settings, config=config, passphrase=PASSPHRASE, say=lambda _: None) as supervisor:
                 house = _start(supervisor, config, chain, worker=worker)
                 try:
                     yield house
@@ -185,6 +214,20 @@ def start_installation(
                         client.close()
         finally:
             clean(home / "postgres")
+
+
+@cache
+def _migrated() -> Initialised:
+    """Whence each installation of this test process has its database's folder."""
+    made = Initialised(Path(tempfile.mkdtemp(prefix="installed-")), migrated=True)
+    atexit.register(_remove, made, os.getpid())
+    return made
+
+
+def _remove(made: Initialised, pid: int) -> None:
+    if os.getpid() == pid:  # not in what was forked off us
+        made.clean()
+        made.folder.rmdir()
 
 
 def _install(home: Path, chain: RunningChain) -> Path:

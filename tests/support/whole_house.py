@@ -31,6 +31,9 @@ from wiring.services import Services
 ROUNDS_MAX = 60
 """Rounds of all steps after which a house must have come to rest."""
 
+TAKING_IN = "follow:"
+"""The steps that find something to do in every block."""
+
 
 @dataclass
 class WholeHouse:
@@ -46,21 +49,28 @@ class WholeHouse:
     treasurer: Caller
     trouble: dict[str, Unavailable] = field(default_factory=dict)
 
-    async def work(self, *, blocks: int = 0, only: str = "") -> None:
-        """Mine, then run the worker's steps (those whose names begin with `only`) until nothing moves."""
+    async def work(self, *, blocks: int = 0, only: str = "") -> bool:
+        """Mine, then run the worker's steps (those whose names begin with `only`) until nothing moves.
+
+        Whether there was more to do than taking in the blocks.
+        """
         if blocks:
             self.chain.mine(blocks)
+        found_work = False
         for _ in range(ROUNDS_MAX):
             moved = 0
             self.trouble.clear()
             for name, step in self.steps.items():
                 if name.startswith(only):
                     try:
-                        moved += await step()
+                        done = await step()
                     except Unavailable as problem:
                         self.trouble[name] = problem
+                        continue
+                    moved += done
+                    found_work |= bool(done) and not name.startswith(TAKING_IN)
             if not moved:
-                return
+                return found_work
         raise AssertionError(f"the house never came to rest; trouble: {self.trouble}")
 
     async def address(self, who: Caller) -> str:
