@@ -1,4 +1,4 @@
-"""What a transfer, hold, withdrawal or payout would cost now: the house's fee with all that it's computed from."""
+"""What an operation would cost now: the house's fee with all that it's computed from, beside it the network's."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,7 +24,8 @@ class PayoutMoves(Protocol):
 class FeePreview:
     """What it costs by the tariff, and for a withdrawal what the network takes; `network_fee` is the highest.
 
-    `total` is all that would be taken or held, in smallest units of the asset moved.
+    `total` is all that would be taken or held, in smallest units of the asset moved. What a conversion gives is told by
+    its quote.
     """
 
     terms: Preview
@@ -65,6 +66,9 @@ class FeePreviews:
             case ((Operation.TRANSFER | Operation.HOLD), None, None):
                 move = self._fees.move(owner, asset, amount, operation=operation)
                 return FeePreview(await self._tariff.preview(move), 0, 0)
+            case Operation.CONVERSION, None, None:
+                move = Move(owner, operation, asset, amount)
+                return FeePreview(await self._tariff.preview(move), 0, 0)
             case Operation.PAYOUT, None, str():
                 move = self._payouts.move(owner, rail=rail, asset=asset, amount=amount)
                 return FeePreview(await self._tariff.preview(move), 0, 0)
@@ -74,8 +78,8 @@ class FeePreviews:
                 )
                 return FeePreview(await self._tariff.preview(move), *_network_fees(estimate))
         raise NotPreviewed(
-            "fees are previewed of a transfer or hold (with neither network nor rail), a withdrawal (with its network)"
-            " and a payout (with its rail)",
+            "fees are previewed of a transfer, hold or conversion (with neither network nor rail), of a withdrawal with"
+            " its network, and of a payout with its rail",
             param="operation",
         )
 

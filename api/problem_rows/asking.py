@@ -347,7 +347,7 @@ ROWS = (
         "not_previewed",
         422,
         "No preview of this",
-        "Fees are previewed of transfers, holds, withdrawals (with `network`) and payouts (with `rail`).",
+        "Fees are previewed of transfers, holds, conversions, withdrawals (`network`) and payouts (`rail`).",
         "Send the fields that the operation takes, and no others; see /docs.",
     ),
     Problem(

@@ -96,7 +96,11 @@ class FeeToPreview(Asked):
 
     operation: Annotated[
         Operation,
-        Field(strict=False, description="`transfer`, `hold`, `withdrawal` or `payout`.", examples=["transfer"]),
+        Field(
+            strict=False,
+            description="`transfer`, `hold`, `withdrawal`, `payout` or `conversion`.",
+            examples=["transfer"],
+        ),
     ]
     asset: AssetCode
     amount: AmountText

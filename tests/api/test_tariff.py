@@ -297,7 +297,7 @@ async def test_an_operator_puts_users_into_tiers_and_says_why(rich: Stage) -> No
 @pytest.mark.parametrize(
     "asked",
     [
-        {"operation": "conversion"},
+        {"operation": "conversion", "rail": "bank"},
         {"operation": "withdrawal"},
         {"operation": "payout"},
         {"operation": "transfer", "network": "local"},
@@ -329,6 +329,8 @@ async def convert(stage: Stage, amount: str) -> Any:
 
 async def test_conversions_have_a_fee_and_a_sum_of_their_own(rich: Stage) -> None:
     await rich.fund_account(house_account("fx", "USDC"), "100000.00")
+    told = await preview(rich, operation="conversion", asset="EUR", amount="100.00")
+    assert (told["rule"], told["fee"], [one["sum"] for one in told["limits"]]) == ("fees[6]", "0.25", ["conversion"])
     quote, done = await convert(rich, "100.00")
     assert (quote["fee"], quote["total"]) == ("0.25", "100.25")
     assert (done.status_code, done.json()["fee"]) == (201, "0.25")

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from chain.evm.addresses import show_address
 from chain.orders import claims_map, claims_of
 from custody.claims import claims_from
 from ledger.accounts import house_account, user_account
@@ -11,11 +12,12 @@ from ledger.commands import Group
 from ledger.memory import MemoryLedger
 from ledger.outcomes import require_accepted
 from tariff.desk import Desk
-from tariff.schedule import Operation, Rule, Tariff, Tier, of_basis_points
-from tests.wallet.conftest import ALICE, ASSETS, fund, key
+from tariff.schedule import Limit, Operation, Rule, Sum, Tariff, Tier, of_basis_points
+from tests.wallet.conftest import ALICE, ASSETS, BOB, fund, key
+from tests.wallet.scripted_chain import DerivedAddresses
 from tests.wallet.test_batch_entries import MINED
 from tests.wallet.test_rebuilding import FEE, FIVE, KEY, ask, claiming, owed, rebuilding, signed
-from tests.wallet.test_recipients import another
+from tests.wallet.test_recipients import another, bobs
 from tests.wallet.test_resolution_rules import PAYMENT, WITHDRAWAL
 from tests.wallet.test_withdrawals import HIGHEST, TO, mined, reserved, rich
 from wallet import batch_entries
@@ -29,15 +31,22 @@ pytestmark = pytest.mark.slow
 __all__ = ["rebuilding", "rich", "signed"]  # fixtures of theirs
 
 ONE_PERCENT = Rule("fees[1]", Operation.WITHDRAWAL, percent=of_basis_points(100))
-DESK = Desk(Tariff({"standard": Tier("standard")}, "standard", (ONE_PERCENT,)))
+LIMITED = Tier("standard", limits={Sum.OUT: Limit(day=50_000_000)})
+TARIFF = Tariff({"standard": LIMITED}, "standard", (ONE_PERCENT,), next(one for one in ASSETS if one.code == "USDC"))
 SERVICE = 400_000
 
 
 @pytest.fixture
 def charging(rich, database, clock, entropy):
-    """The house, whose withdrawals cost a percent."""
-    rich.withdrawals = another(rich, database, clock, entropy, tariff=DESK)
+    """The house, whose withdrawals cost a percent, and whose users may move 50 USDC a day."""
+    desk = Desk(TARIFF, ledger=rich.ledger, clock=clock)
+    rich.withdrawals = another(rich, database, clock, entropy, tariff=desk)
     return rich
+
+
+async def used(house, clock) -> int:
+    (day,) = await Desk(TARIFF, ledger=house.ledger, clock=clock).limits(ALICE)
+    return day.used
 
 
 async def forty(house, name="w"):
@@ -46,7 +55,7 @@ async def forty(house, name="w"):
     )
 
 
-async def test_paid_it_is_taken_whole(charging):
+async def test_paid_it_is_taken_whole(charging, clock):
     made = await forty(charging)
     assert made.service_fee == SERVICE
     account = await charging.user(ALICE, "USDC")
@@ -61,6 +70,7 @@ async def test_paid_it_is_taken_whole(charging):
     assert (account.balance, account.debits_pending) == (100_000_000 - 40_000_000 - 1_625_325 - SERVICE, 0)
     assert await charging.balance(house_account("fees", "USDC")) == 1_625_325 + SERVICE
     await charging.assert_sums_to_zero()
+    assert await used(charging, clock) == 40_000_000
 
 
 @pytest.mark.parametrize(
@@ -70,8 +80,9 @@ async def test_paid_it_is_taken_whole(charging):
         ("reverted", WithdrawalState.REVERTED, {}),
     ],
 )
-async def test_not_paid_it_comes_back(charging, state, ends, rest):
+async def test_not_paid_it_comes_back_and_counts_no_more(charging, clock, state, ends, rest):
     withdrawal = await reserved(charging, await forty(charging))
+    assert await used(charging, clock) == 40_000_000
     if state == "reverted":
         await mined(charging, withdrawal, succeeded=False, transfer=False)
     await charging.chain.set_transaction(withdrawal.id, state=state, **rest)
@@ -80,6 +91,7 @@ async def test_not_paid_it_comes_back(charging, state, ends, rest):
     account = await charging.user(ALICE, "USDC")
     assert (account.balance, account.debits_pending) == (100_000_000, 0)
     assert await charging.balance(house_account("fees", "USDC")) == 0
+    assert await used(charging, clock) == 0
 
 
 async def test_cancelled_it_comes_back(charging):
@@ -95,6 +107,18 @@ async def test_the_same_request_after_the_tariff_changed_is_the_first_withdrawal
     charging.withdrawals = another(charging, database, clock, entropy, tariff=desk)
     again = await forty(charging)
     assert (again.id, again.service_fee, again.replayed) == (first.id, SERVICE, True)
+
+
+async def test_paying_a_user_here_costs_what_a_transfer_does(charging, database, clock, entropy):
+    rules = (ONE_PERCENT, Rule("fees[2]", Operation.TRANSFER, percent=of_basis_points(50)))
+    desk = Desk(Tariff({"standard": Tier("standard")}, "standard", rules))
+    inside = another(charging, database, clock, entropy, tariff=desk, source=DerivedAddresses())
+    asked = {"asset": "USDC", "network": "local", "amount": 40_000_000, "to": show_address(await bobs(charging))}
+    estimate = await inside.estimate(ALICE, **asked)
+    assert (estimate.fee_highest, estimate.service_fee, estimate.total) == (200_000, 0, 40_200_000)
+    made = await inside.request(key=key("in"), owner=ALICE, **asked)
+    assert (made.recipient, made.fee, made.service_fee) == (BOB, 200_000, 0)
+    assert await charging.balance(house_account("fees", "USDC")) == 200_000
 
 
 CHARGED = replace(WITHDRAWAL, service_fee=20, state=WithdrawalState.HELD)
