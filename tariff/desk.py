@@ -8,6 +8,7 @@ the operation is asked for again at its full price.
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -166,8 +167,7 @@ class Desk:
             left = await self._allowance_state(move.owner, move.operation, allowance)
             if told.full and await self._has_left(left, allowance, move):
                 told = replace(told, free=True)
-                for name in self._free_counters(move):
-                    self._spent.pop(name, None)
+                self._spent.pop(_operations_counter(move.owner, left.operation, self._clock.now()), None)
         states = await self.limits(move.owner)
         counted = tuple(state for state in states if state.sum is SUMS[move.operation])
         return Preview(told, left, counted)
@@ -225,26 +225,22 @@ class Desk:
     async def _free(self, move: Move, tier: str) -> tuple[Charge, ...]:
         """What makes it free, as far as is known here; nothing where it isn't, or can't be valued."""
         allowance = allowance_of(self.tariff, tier, move.operation)
-        if allowance is None or any(
-            self._spent.get(name, 0.0) > time.monotonic() for name in self._free_counters(move)
-        ):
-            return ()  # (seconds)
+        if allowance is None:
+            return ()
+        operation, now = self._allowed_as(move.operation, tier), self._clock.now()
+        taken_until = self._spent.get(_operations_counter(move.owner, operation, now))  # seconds
+        if taken_until is not None and time.monotonic() < taken_until:
+            return ()
         try:
             worth = 0 if allowance.value is None else await self.worth_of(move)
         except LimitUnvalued:
             return ()
-        operation = self._allowed_as(move.operation, tier)
-        return limits.free_charges(move.owner, operation, allowance, worth, self.tariff.reference, self._clock.now())
+        return limits.free_charges(move.owner, operation, allowance, worth, self.tariff.reference, now)
 
     def _allowed_as(self, operation: Operation, tier: str) -> Operation:
         """Whose allowance an operation uses: a hold a transfer's, where it has none of its own."""
         own = operation in self.tariff.tiers[tier].free
         return Operation.TRANSFER if operation is Operation.HOLD and not own else operation
-
-    def _free_counters(self, move: Move) -> tuple[str, ...]:
-        """The counter of operations of its allowance; a value's isn't used up for smaller ones."""
-        kinds = {move.operation} | ({Operation.TRANSFER} if move.operation is Operation.HOLD else set())
-        return tuple(limits.free_counters(move.owner, kind, None, self._clock.now())[0] for kind in kinds)
 
     async def _allowance_state(self, owner: str, operation: Operation, allowance: Allowance) -> AllowanceState:
         now, tier = self._clock.now(), await self.tier_of(owner)
@@ -275,6 +271,11 @@ class Desk:
     async def _counters(self, *names: str) -> dict[str, int]:
         assert self._ledger is not None
         return await self._ledger.counters(*names)
+
+
+def _operations_counter(owner: str, operation: Operation, now: datetime) -> str:
+    """The counter by which an allowance is known to be used up; a value's isn't, for smaller operations."""
+    return limits.free_counters(owner, operation, None, now)[0]
 
 
 def _plain(move: Move) -> Terms:

@@ -86,6 +86,18 @@ async def test_a_value_that_cant_be_told_is_charged(world):
     assert (await process.transfers.send(key=key("unknown"), **asked)).fee == 2
 
 
+async def test_a_hold_has_an_allowance_of_its_own_or_uses_the_transfers(world):
+    own = read(HEAD + "free.transfer = { operations = 1 }\nfree.hold = { operations = 1 }\n" + FEE)
+    ends = world.clock.now() + timedelta(days=2)
+    asked = {"sender": ALICE, "recipient": BOB, "asset": "EUR", "amount": 1_00}
+    for number, (tariff, fees) in enumerate(((own, [0, 1_00, 0, 1_00]), (THREE, [0, 0, 1_00, 1_00]))):
+        process = world.process(tariff)
+        await world.fund(process, ALICE, "EUR", 100_00)
+        sent = [await process.transfers.send(key=key(f"t{number}{n}"), **asked) for n in range(2)]
+        held = [await process.holds.create(key=key(f"h{number}{n}"), **asked, expires_at=ends) for n in range(2)]
+        assert [one.fee for one in (*sent, *held)] == fees
+
+
 async def test_a_hold_let_go_whole_gives_its_free_operation_back(world):
     process = world.process(read(HEAD + "free.hold = { operations = 1 }\n" + FEE))
     await world.fund(process, ALICE, "EUR", 100_00)
