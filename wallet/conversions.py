@@ -82,7 +82,9 @@ class Conversions:
             quote = await self._quotes.draw(owner, sell=sell, buy=buy, sell_amount=sell_amount, buy_amount=buy_amount)
             require_within(quote, limit)
         except (Rejected, Unavailable):
-            if (first := await self._tariff.first(self._ledger, owner, key)) is not None:  # what is in the way arose since
+            if (
+                first := await self._tariff.first(self._ledger, owner, key)
+            ) is not None:  # what is in the way arose since
                 return replace(await self.get(owner, first.subject or ""), replayed=True)
             raise
         row = Insert(quotes.name, {"book": self._ledger.book, "id": quote.id}, conversion_store.quote_values(quote))

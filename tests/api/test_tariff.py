@@ -346,3 +346,20 @@ async def test_conversions_have_a_fee_and_a_sum_of_their_own(rich: Stage) -> Non
     assert tuple(told[name] for name in HEADS[3:]) == numbers
     _, fits = await convert(rich, "50.00")
     assert fits.status_code == 201
+
+
+async def test_a_conversions_repeat_gives_the_first_outcome_though_its_value_cant_be_told(
+    rich: Stage, settings: Settings
+) -> None:
+    await rich.fund_account(house_account("fx", "EUR"), "100000.00")
+    asked = {"sell": "USDC", "buy": "EUR", "sell_amount": "10.00"}
+    quote = (await rich.alice.post("/v1/quotes", asked, key=None)).json()
+    first = await rich.alice.post("/v1/conversions", {"quote": quote["id"]}, key="once")
+    assert first.status_code == 201, first.text
+    other = (await rich.alice.post("/v1/quotes", asked, key=None)).json()
+    rates = settings.path(settings.rates)
+    rates.write_text(rates.read_text().replace("2026-01-01", "2025-01-01"))
+    again = await rich.alice.post("/v1/conversions", {"quote": quote["id"]}, key="once")
+    assert (again.json(), again.headers["Idempotent-Replayed"]) == (first.json(), "true")
+    stopped = await rich.alice.post("/v1/conversions", {"quote": other["id"]})
+    assert (stopped.status_code, stopped.json()["code"]) == (503, "limit_unvalued"), stopped.text
