@@ -1,7 +1,7 @@
 # Onebook. `make` alone lists the targets. PYTHON chooses the interpreter for .venv (CPython 3.11 to 3.13).
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := base db ledger exchange fiat custody chain wallet treasury identity wiring api worker bench railsim cli
+PACKAGES := base db ledger exchange tariff fiat custody chain wallet treasury identity wiring api worker bench railsim cli
 WORKERS ?= 3
 SECONDS ?= 5
 SEED ?= 1

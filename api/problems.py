@@ -27,6 +27,7 @@ AMOUNT_FACTS = frozenset(
         "available",
         "balance",
         "cap",
+        "fee",
         "fee_accepted",
         "fee_highest",
         "held",
@@ -42,6 +43,7 @@ AMOUNT_FACTS = frozenset(
         "required",
         "sold",
         "total",
+        "used",
     }
 )
 """Facts that are smallest units of an asset, and are shown as decimal strings once the asset is known."""

@@ -19,7 +19,7 @@ from api.protocol import Http
 from base.collector import calm_collector
 from base.errors import OnebookError
 from chain.evm.node import load_libraries
-from wiring.assemble import build_services, look_at_journal, open_parts
+from wiring.assemble import build_services, look_at_journal, open_parts, refuse_lost_tiers
 from wiring.running import with_database
 from wiring.screening import listed_addresses
 from wiring.settings import Settings, load_settings
@@ -41,6 +41,7 @@ async def serve(
     async with open_parts(settings, name="onebook api") as parts:
         await look_at_journal(parts)
         services = build_services(parts)
+        await refuse_lost_tiers(parts)
         app = create_app(services)
         calm_collector()
         try:
@@ -48,6 +49,7 @@ async def serve(
         finally:
             await services.identity.aclose()
             await services.quotes.aclose()
+            await services.tiers.aclose()
 
 
 def _config(app: FastAPI, settings: Settings, *, port: int | None, socket: Path | None) -> uvicorn.Config:

@@ -61,6 +61,7 @@ def claims_map(claims: Claims) -> dict[str, Any]:
         "fee_highest": None if claims.fee_highest is None else str(claims.fee_highest),
         "fee_price": claims.fee_price,
         "fee_wei_max": None if claims.fee_wei_max is None else str(claims.fee_wei_max),
+        "service_fee": None if claims.service_fee is None else str(claims.service_fee),
     }
     told = {"account": claims.account, "asset": claims.asset, "amount": str(claims.amount), "key_hash": key_hash}
     return told | {name: value for name, value in more.items() if value is not None}
@@ -78,6 +79,7 @@ def claims_of(told: dict[str, Any]) -> Claims:
         fee_highest=int(told["fee_highest"]) if "fee_highest" in told else None,
         fee_price=told.get("fee_price"),
         fee_wei_max=int(told["fee_wei_max"]) if "fee_wei_max" in told else None,
+        service_fee=int(told["service_fee"]) if "service_fee" in told else None,
     )
 
 

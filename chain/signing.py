@@ -58,7 +58,8 @@ class Claims:
 
     `amount` is in the book's smallest units of `asset`, `key_hash` the SHA-256 that stands for the request's key and
     `content` that of what it said. What its user was promised: at most `fee_highest` in the asset's smallest units, at
-    `fee_price` of them per wei ("num/den"), of a fee of at most `fee_wei_max`. None: not known.
+    `fee_price` of them per wei ("num/den"), of a fee of at most `fee_wei_max`, and `service_fee` beside that. None: not
+    known, or nothing.
     """
 
     account: str
@@ -69,6 +70,7 @@ class Claims:
     fee_highest: int | None = None
     fee_price: str | None = None
     fee_wei_max: int | None = None
+    service_fee: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

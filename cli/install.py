@@ -116,6 +116,7 @@ def install(
         write_atomically(home / "policy.toml", text.encode())
         enrol(home / "journal.sqlite", keys_of(created), parse(text), clocks=SystemClocks())
     _render(home, "rates.toml", as_of=clock.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    _render(home, "tariff.toml")
     _render(
         home,
         CONFIG_NAME,

@@ -79,6 +79,7 @@ COMMANDS = {
     ),
     "exchange": Command("cli.commands.exchange:app", "Rates that are believed, and what the exchange holds and made."),
     "webhooks": Command("cli.commands.webhooks:app", "What payment providers sent: list, show, retry."),
+    "tariff": Command("cli.commands.tariff:app", "Fees, limits and tiers: check, show, explain."),
     "config": Command(
         "cli.commands.service:config",
         "Show the configuration in force: the file with the variables over it, secrets hidden.",

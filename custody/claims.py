@@ -32,7 +32,8 @@ def claims_of(intent: Intent, told: object) -> Claims | None:
 def claims_from(told: object) -> dict[str, object]:
     """Claims as plain values: `account` and `asset` (texts), `amount` (smallest units, as text), `key_hash` (SHA-256 of
     the idempotency key, or None); and, where the asker has them, `content` (SHA-256 of what was requested),
-    `fee_highest` (smallest units of the asset), `fee_price` (of them per wei, "num/den") and `fee_wei_max`.
+    `fee_highest` and `service_fee` (smallest units of the asset), `fee_price` (of them per wei, "num/den") and
+    `fee_wei_max`.
 
     Raises IntentInvalid.
     """
@@ -44,7 +45,7 @@ def claims_from(told: object) -> dict[str, object]:
                 return {"account": account, "asset": asset, "amount": amount, "key_hash": key_hash, **more}
     raise IntentInvalid(
         "claims are account, asset, amount (digits) and key_hash (32 bytes or null); where known, content (32 bytes),"
-        " fee_highest, fee_wei_max (digits) and fee_price (digits/digits)",
+        " fee_highest, fee_wei_max, service_fee (digits) and fee_price (digits/digits)",
         param="claims",
     )
 
@@ -70,4 +71,5 @@ _TERMS: dict[str, Callable[[object], bool]] = {
     "fee_highest": _is_whole,
     "fee_price": _is_ratio,
     "fee_wei_max": _is_whole,
+    "service_fee": _is_whole,
 }

@@ -35,6 +35,9 @@ from ledger.engine import Ledger
 from ledger.errors import RefusedByBook
 from ledger.outcomes import Refused
 from ledger.requests import RequestKey
+from tariff.desk import Desk, Terms
+from tariff.pricing import Move
+from tariff.schedule import Operation, Rule
 
 _S = PayoutState
 
@@ -78,10 +81,12 @@ class PayoutDesk:
         entropy: Entropy,
         owing: Callable[[str], Awaitable[tuple[str, ...]]] = owing_nothing,
         endings: Mapping[str, Ending] | None = None,
+        tariff: Desk | None = None,
     ) -> None:
         """`terms`: one per rail and asset. `owing` names the accounts in which an owner must owe the house nothing.
 
-        `endings`: by rail, who is asked before a payout is given up or ended by hand.
+        `endings`: by rail, who is asked before a payout is given up or ended by hand. The terms' fees are taken where
+        the `tariff` has no rule.
         """
         self.terms = {(one.rail, one.asset): one for one in terms}
         self._engine = engine
@@ -91,6 +96,7 @@ class PayoutDesk:
         self._entropy = entropy
         self._owing = owing
         self._endings = endings or {}
+        self._tariff = tariff or Desk()
 
     # What users ask
 
@@ -104,27 +110,39 @@ class PayoutDesk:
         name: str | None = None,
         iban: str | None = None,
         paypal: str | None = None,
+        fee_accepted: int | None = None,
     ) -> Payout:
         """Hold `amount` and the fee, and queue the payment: by bank to the account `iban` of `name`, or to `paypal`.
 
-        Raises NoPayoutRail, InvalidRecipient, AmountOutOfBounds, RequestConflict, and RefusedByBook
+        `fee_accepted`: the highest fee that its owner agreed to. Raises NoPayoutRail, InvalidRecipient,
+        AmountOutOfBounds, FeeAboveAccepted, LimitExceeded, LimitUnvalued, RequestConflict, and RefusedByBook
         (`insufficient_funds`, `frozen`, `receivable_open`).
         """
         kept, *older = self._vault.digests(key.content)
         key = RequestKey(id=key.id, content=kept)
-        if (first := await decided_before(self._ledger, key, older=older)) is not None:
+        if (first := await self._tariff.first(self._ledger, owner, key, older=older)) is not None:
             return replace(await self.get(owner, first.subject or ""), replayed=True)
         rail, recipient = _read(name, iban, paypal)
         terms = self._terms_of(rail, asset)
         _require_within(terms, asset, amount)
-        payout = self._new(key, owner, asset, amount, terms, recipient)
-        await self._ledger.ensure_open(*entries.accounts(payout, terms.paying))
-        hold = entries.hold(payout, owing_nothing=await self._owing(owner))
-        row = entries.kept(self._ledger.book, payout, *self._sealed(payout))
-        (outcome,) = await decide(self._ledger, Group((hold,), (row,), content=key.content))
-        if outcome.replayed:
-            return replace(await self.get(owner, outcome.subject or ""), replayed=True)
-        return payout
+
+        async def book(priced: Terms) -> Payout:
+            payout = self._new(key, owner, asset, amount, terms, recipient, fee=priced.fee)
+            await self._ledger.ensure_open(*entries.accounts(payout, terms.paying))
+            hold = entries.hold(payout, owing_nothing=await self._owing(owner), charges=priced.charges)
+            row = entries.kept(self._ledger.book, payout, *self._sealed(payout))
+            (outcome,) = await decide(self._ledger, Group((hold,), (row,), content=key.content))
+            if outcome.replayed:
+                return replace(await self.get(owner, outcome.subject or ""), replayed=True)
+            return payout
+
+        return await self._tariff.at_terms(_move(owner, terms, amount), book, accepted=fee_accepted)
+
+    def move(self, owner: str, *, rail: str, asset: str, amount: int) -> Move:
+        """A payout whose terms are wanted. Raises NoPayoutRail, AmountOutOfBounds."""
+        terms = self._terms_of(rail, asset)
+        _require_within(terms, asset, amount)
+        return _move(owner, terms, amount)
 
     async def cancel(self, *, key: RequestKey, owner: str, payout: str) -> Payout:
         """Give it up before it's submitted, and release the hold.
@@ -254,6 +272,8 @@ class PayoutDesk:
         amount: int,
         terms: PayoutTerms,
         recipient: Recipient | ProviderRecipient,
+        *,
+        fee: int,
     ) -> Payout:
         now: datetime = self._clock.now()
         return Payout(
@@ -263,7 +283,7 @@ class PayoutDesk:
             account=terms.account,
             asset=asset,
             amount=amount,
-            fee=terms.fee,
+            fee=fee,
             state=_S.REQUESTED,
             reason=None,
             detail=None,
@@ -287,6 +307,11 @@ def _read(name: str | None, iban: str | None, paypal: str | None) -> tuple[str, 
     if paypal is None and name is not None and iban is not None:
         return BANK, read_recipient(name, iban)
     raise InvalidRecipient('name either a bank account ("name", "iban") or a "paypal" account', param="recipient")
+
+
+def _move(owner: str, terms: PayoutTerms, amount: int) -> Move:
+    fallback = Rule("payout_fee", Operation.PAYOUT, asset=terms.asset, place=terms.rail, flat=terms.fee)
+    return Move(owner, Operation.PAYOUT, terms.asset, amount, terms.rail, otherwise=fallback if terms.fee else None)
 
 
 def _require_within(terms: PayoutTerms, asset: str, amount: int) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from fiat.payouts import Payout, PayoutState, advance
 from ledger.accounts import house_account, user_account
-from ledger.commands import Command, Evidence, Hold, Post, Posting, Settle, Void
+from ledger.commands import Charge, Command, Evidence, Hold, Post, Posting, Settle, Void
 from ledger.requests import worker_id
 from ledger.riders import Advance, Insert
 
@@ -20,9 +20,12 @@ PAYOUTS = "fiat_payouts"
 """The table by name, as riders take it (`fiat.tables` declares it)."""
 
 
-def hold(payout: Payout, *, owing_nothing: tuple[str, ...] = ()) -> Hold:
-    """What asking sets aside; without an end, since only the rail's evidence settles or voids it."""
-    return Hold(id=payout.hold, subject=payout.id, postings=_held(payout), owing_nothing=owing_nothing)
+def hold(payout: Payout, *, owing_nothing: tuple[str, ...] = (), charges: tuple[Charge, ...] = ()) -> Hold:
+    """What asking sets aside; without an end, since only the rail's evidence settles or voids it.
+
+    `charges`: what it uses up of limits and allowances.
+    """
+    return Hold(id=payout.hold, subject=payout.id, postings=_held(payout), owing_nothing=owing_nothing, charges=charges)
 
 
 def settled(

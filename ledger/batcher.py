@@ -26,7 +26,7 @@ from ledger.batch import Batch
 from ledger.commands import Group
 from ledger.errors import BookBusy, BookCorrupt, OutcomeUnknown
 from ledger.known import Head, Missing
-from ledger.outcomes import Outcome, Refused
+from ledger.outcomes import Outcome
 from ledger.seen import Seen
 from ledger.state import row_key
 from ledger.waiting import (
@@ -509,9 +509,9 @@ class Batcher:
 
 def _needs_rows(group: Group, outcomes: tuple[Outcome, ...]) -> bool:
     """Whether a refusal depends on rows that nobody has looked for: one that is there already would come first."""
-    if not group.riders or outcomes[0].replayed:
+    if not group.riders or outcomes[0].replayed or not outcomes[0].seq:
         return False
-    return any(o.refusal is not None and o.refusal.code is not Refused.ID_CONFLICT for o in outcomes)
+    return any(o.refusal is not None for o in outcomes)
 
 
 async def load(raw: Driver, working: Working, groups: Sequence[Group], *, trusting: bool = False) -> None:

@@ -123,7 +123,10 @@ def _terms(command: Command, account_number: int | None) -> dict[str, object]:
 
 
 def charge_terms(charges: Iterable[Charge]) -> list[list[str]]:
-    """Charges as plain JSON: [counter, amount, cap] each, numbers as decimal strings."""
+    """Charges as plain JSON: [counter, amount, cap] each, numbers as decimal strings.
+
+    Not `may_ask_again`: it says only when there is no decision yet.
+    """
     return [[charge.counter, str(charge.amount), str(charge.cap)] for charge in charges]
 
 

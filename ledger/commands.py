@@ -79,11 +79,15 @@ class Charge(msgspec.Struct, frozen=True, gc=False):
 
     The name of a counter says whose, what and when (`usr_.../send/2026-11-23`); its unit is the caller's choice. A hold
     that ends with nothing settled gives its charges back.
+
+    One that `may_ask_again` refuses nothing: where it doesn't fit, the group is left undecided (`allowance_spent`), and
+    its ids are as free as before. So what is free only as long as an allowance lasts can be asked for at another price.
     """
 
     counter: str
     amount: int
     cap: int
+    may_ask_again: bool = False
 
 
 class Bound(msgspec.Struct, frozen=True, gc=False):

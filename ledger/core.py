@@ -72,6 +72,8 @@ def _decide_group(state: State, now: datetime, group: Group) -> tuple[Outcome, .
             outcomes.append(_note(attempt, command, content, _decide(attempt, command)))
     except _Refuse as stop:
         refusals = _group_refusals(ids, len(outcomes), stop.refusal)
+        if stop.refusal.code is Refused.ALLOWANCE_SPENT:
+            return _undecided(group.commands, contents, refusals, attempt.booked_at)
         attempt = _attempt(state, now)
         refused = zip(group.commands, contents, refusals, strict=True)
         outcomes = [_note(attempt, command, content, _Decision(), refusal) for command, content, refusal in refused]
@@ -132,6 +134,24 @@ def _repeat(
             refusal=conflict,
         )
         for command, content in zip(commands, contents, strict=True)
+    )
+
+
+def _undecided(
+    commands: Sequence[Command], contents: Sequence[bytes], refusals: Sequence[Refusal], now: datetime
+) -> tuple[Outcome, ...]:
+    """Outcomes that nobody remembers: the same ids may be sent again."""
+    return tuple(
+        Outcome(
+            id=command.id,
+            seq=0,
+            booked_at=now,
+            kind=kind_of(command),
+            subject=command.subject,
+            content=content,
+            refusal=refusal,
+        )
+        for command, content, refusal in zip(commands, contents, refusals, strict=True)
     )
 
 
@@ -426,11 +446,12 @@ def _check_reversal(entry: Outcome, left: Mapping[int, int], amounts: Sequence[t
 
 
 def _charge(state: State, charges: Iterable[Charge]) -> None:
-    for charge in charges:
+    """Allowances last: what a limit refuses is refused, however much of them is left."""
+    for charge in sorted(charges, key=lambda charge: charge.may_ask_again):
         used = state.counter(charge.counter)
         if used + charge.amount > charge.cap:
             raise _Refuse(
-                Refused.LIMIT_EXCEEDED,
+                Refused.ALLOWANCE_SPENT if charge.may_ask_again else Refused.LIMIT_EXCEEDED,
                 counter=charge.counter,
                 required=charge.amount,
                 used=used,

@@ -122,6 +122,10 @@ class Ledger(Protocol):
         """Open holds (their ids) whose `expires_at` has come by the clock, the earliest first."""
         ...
 
+    async def counters(self, *counters: str) -> dict[str, int]:
+        """What charges have used up of each of these counters so far; 0 where there was none."""
+        ...
+
     async def freezes(self) -> list[tuple[FreezeScope, str]]:
         """What is frozen now: scope and target, in order."""
         ...

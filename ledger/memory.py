@@ -105,6 +105,9 @@ class MemoryLedger:
         ]
         return [hold for _, _, hold in sorted(due)[:limit]]
 
+    async def counters(self, *counters: str) -> dict[str, int]:
+        return {counter: self.state.counter(counter) for counter in counters}
+
     async def freezes(self) -> list[tuple[FreezeScope, str]]:
         return sorted(place for place, frozen in self.state.frozen.items() if frozen)
 

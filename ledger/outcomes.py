@@ -1,6 +1,7 @@
 """Outcomes: what the book decided on a command. Accepted ones carry the lines booked, refused ones the numbers why.
 
-Every outcome is remembered under its command's id, refusals too; only a conflict of ids isn't one of its own.
+Every outcome is remembered under its command's id, refusals too; only a conflict of ids isn't one of its own, and a
+spent allowance leaves the command undecided.
 """
 
 from collections.abc import Mapping
@@ -58,6 +59,7 @@ class Refused(StrEnum):
     NOT_LIMITED = "not_limited"
     CREDIT_LINE_IN_USE = "credit_line_in_use"
     LIMIT_EXCEEDED = "limit_exceeded"
+    ALLOWANCE_SPENT = "allowance_spent"
     AMOUNT_OVERFLOW = "amount_overflow"
     INSUFFICIENT_FUNDS = "insufficient_funds"
     OUT_OF_BOUNDS = "out_of_bounds"

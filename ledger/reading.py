@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, bindparam, select, text
+from sqlalchemy import ARRAY, ColumnElement, Row, Text, any_, bindparam, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.types import Instant
@@ -21,7 +21,7 @@ from ledger.money import Asset, AssetKind
 from ledger.outcomes import Kind, LineKind
 from ledger.state import HeldPosting, HoldState
 from ledger.statements import TimeKind
-from ledger.tables import accounts, assets, books, commands, freezes
+from ledger.tables import accounts, assets, books, commands, counters, freezes
 
 ENDLESS = 2**62
 """Beyond every seq."""
@@ -129,6 +129,13 @@ async def load_due_holds(connection: AsyncConnection, number: int, *, now: datet
 async def load_freezes(connection: AsyncConnection, number: int) -> list[tuple[FreezeScope, str]]:
     query = select(freezes.c.scope, freezes.c.target).where(freezes.c.book == number, freezes.c.frozen)
     return sorted((FreezeScope(row.scope), row.target) for row in await connection.execute(query))
+
+
+async def load_counters(connection: AsyncConnection, number: int, named: Sequence[str]) -> dict[str, int]:
+    """What was used of each; 0 where nothing was."""
+    asked = any_(literal(list(named), ARRAY(Text)))
+    query = select(counters.c.counter, counters.c.used).where(counters.c.book == number, counters.c.counter == asked)
+    return dict.fromkeys(named, 0) | {row.counter: row.used for row in await connection.execute(query)}
 
 
 async def load_closed_until(connection: AsyncConnection, number: int) -> datetime | None:

@@ -208,6 +208,10 @@ class PostgresLedger:
         async with self._reading() as (connection, number):
             return await reading.load_due_holds(connection, number, now=self._clock.now(), limit=limit)
 
+    async def counters(self, *counters: str) -> dict[str, int]:
+        async with self._reading() as (connection, number):
+            return await reading.load_counters(connection, number, counters)
+
     async def freezes(self) -> list[tuple[FreezeScope, str]]:
         async with self._reading() as (connection, number):
             return await reading.load_freezes(connection, number)

@@ -15,10 +15,10 @@ from cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
-    *("base", "db", "ledger", "exchange", "fiat", "custody", "chain", "wallet", "treasury", "identity"),
+    *("base", "db", "ledger", "exchange", "tariff", "fiat", "custody", "chain", "wallet", "treasury", "identity"),
     *("wiring", "api", "worker", "bench", "railsim", "cli"),
 )
-MONEY_PACKAGES = ("ledger", "exchange", "fiat", "custody", "chain", "wallet", "treasury", "api")
+MONEY_PACKAGES = ("ledger", "exchange", "tariff", "fiat", "custody", "chain", "wallet", "treasury", "api")
 ENTRY_POINTS = {"cli.__main__", "cli.bench_house", "custody.signer", "worker.run", "api.serve"}
 """Modules that are started, not imported. Those of the commands are imported by name: see `cli.main.COMMANDS`."""
 
@@ -77,7 +77,7 @@ def test_no_float_comes_near_money():
 def test_no_division_makes_a_fraction_of_money():
     found = []
     for name, path in modules().items():
-        if name.split(".")[0] in ("ledger", "exchange", "wallet", "treasury", "fiat"):
+        if name.split(".")[0] in ("ledger", "exchange", "tariff", "wallet", "treasury", "fiat"):
             for node in ast.walk(tree(path)):
                 if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and not is_path(node):
                     found.append(f"{path.relative_to(ROOT)}:{node.lineno}")

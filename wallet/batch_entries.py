@@ -122,7 +122,7 @@ def resolved_as_paid(
         subject=withdrawal.id,
         evidence=_at(withdrawal, share, place),
         hold=withdrawal.hold,
-        amounts=((0, withdrawal.amount), (1, fee)) if fee else ((0, withdrawal.amount),),
+        amounts=entries.shares(withdrawal, fee),
         close=True,
         metadata=said,
     )

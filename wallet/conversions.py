@@ -12,13 +12,16 @@ from db.engine import tx
 from exchange.pricing import Exact
 from exchange.terms import Terms
 from ledger.accounts import house_account, user_account
-from ledger.asking import decide, decided_before
-from ledger.commands import Bound, Group, Post, Posting
+from ledger.asking import decide
+from ledger.commands import Bound, Charge, Group, Post, Posting
 from ledger.engine import Ledger
 from ledger.errors import RefusedByBook
 from ledger.outcomes import Refused
 from ledger.requests import RequestKey
 from ledger.riders import Insert
+from tariff.desk import Desk
+from tariff.pricing import Move
+from tariff.schedule import Operation
 from wallet import conversion_store
 from wallet.errors import PriceMoved, QuoteExpired, QuoteUsed
 from wallet.quotes import STOCK, Quotes, exchange_short, exposure_reached
@@ -34,24 +37,27 @@ FEES = "fees"
 class Conversions:
     """Exchanges a user's assets with the house's stock."""
 
-    def __init__(self, engine: AsyncEngine, *, ledger: Ledger, quotes: Quotes, clock: Clock) -> None:
+    def __init__(
+        self, engine: AsyncEngine, *, ledger: Ledger, quotes: Quotes, clock: Clock, tariff: Desk | None = None
+    ) -> None:
         self._engine = engine
         self._ledger = ledger
         self._quotes = quotes
         self._clock = clock
+        self._tariff = tariff or Desk()
 
     async def convert(self, *, key: RequestKey, owner: str, quote: str) -> Conversion:
         """Take the owner's quote, whole and once.
 
         Raises NotFound (no such quote of theirs), QuoteExpired, QuoteUsed, ExchangeShort, ExposureReached,
-        RequestConflict, and RefusedByBook (`insufficient_funds` of the user's, `frozen`).
+        LimitExceeded, LimitUnvalued, RequestConflict, and RefusedByBook (`insufficient_funds` of the user's, `frozen`).
         """
         try:
             found = await self._quotes.get(owner, quote)
             now = self._clock.now()
             require_open(found, now)
         except Rejected:
-            if (first := await decided_before(self._ledger, key)) is not None:
+            if (first := await self._tariff.first(self._ledger, owner, key)) is not None:
                 return replace(await self.get(owner, first.subject or ""), replayed=True)
             raise
         return await self._take(key, conversion_of(found, now))
@@ -76,7 +82,9 @@ class Conversions:
             quote = await self._quotes.draw(owner, sell=sell, buy=buy, sell_amount=sell_amount, buy_amount=buy_amount)
             require_within(quote, limit)
         except (Rejected, Unavailable):
-            if (first := await decided_before(self._ledger, key)) is not None:  # what is in the way arose since
+            if (
+                first := await self._tariff.first(self._ledger, owner, key)
+            ) is not None:  # what is in the way arose since
                 return replace(await self.get(owner, first.subject or ""), replayed=True)
             raise
         row = Insert(quotes.name, {"book": self._ledger.book, "id": quote.id}, conversion_store.quote_values(quote))
@@ -100,13 +108,21 @@ class Conversions:
             )
 
     async def _take(self, key: RequestKey, conversion: Conversion, *rows: Insert) -> Conversion:
-        post = conversion_post(key.id, conversion, self._quotes.terms)
+        move = Move(conversion.owner, Operation.CONVERSION, conversion.sell, conversion.sold)
+        try:
+            terms = await self._tariff.terms(move, at_full=True)  # the fee is the quote's
+        except (Rejected, Unavailable):
+            if (first := await self._tariff.first(self._ledger, conversion.owner, key)) is not None:
+                return replace(await self.get(conversion.owner, first.subject or ""), replayed=True)
+            raise
+        post = conversion_post(key.id, conversion, self._quotes.terms, terms.charges)
         await self._ledger.ensure_open(*(side for p in post.postings for side in (p.debit, p.credit)))
         group = Group((post,), (*rows, conversion_row(self._ledger.book, conversion)), content=key.content)
         try:
             (outcome,) = await decide(self._ledger, group)
         except RefusedByBook as refusal:
-            raise explained(refusal, conversion) from refusal
+            found = explained(refusal, conversion)
+            raise await self._tariff.explained(refusal, conversion.owner) if found is refusal else found from refusal
         if outcome.replayed:
             return replace(await self.get(conversion.owner, outcome.subject or ""), replayed=True)
         return conversion
@@ -169,14 +185,20 @@ def require_within(quote: Quote, limit: int | None) -> None:
         )
 
 
-def conversion_post(id: str, conversion: Conversion, terms: Terms) -> Post:
-    """The entry of a conversion, which the exchange's exposures bound."""
+def conversion_post(id: str, conversion: Conversion, terms: Terms, charges: tuple[Charge, ...] = ()) -> Post:
+    """The entry of a conversion, which the exchange's exposures bound. `charges`: what it uses up of limits."""
     bounds = tuple(
         Bound(house_account(STOCK, asset), least=exposure.least or None, most=exposure.most)
         for asset, exposure in terms.exposures.items()
         if asset in (conversion.sell, conversion.buy)
     )
-    return Post(id=id, subject=conversion.id, postings=conversion_postings(conversion), bounds=bounds or msgspec.UNSET)
+    return Post(
+        id=id,
+        subject=conversion.id,
+        postings=conversion_postings(conversion),
+        bounds=bounds or msgspec.UNSET,
+        charges=charges,
+    )
 
 
 def conversion_postings(conversion: Conversion) -> tuple[Posting, ...]:

@@ -18,6 +18,7 @@ OnebookError
 │   ├── BelowMinimum        less than the smallest withdrawal
 │   ├── AboveMaximum        more than the largest withdrawal
 │   ├── FeeAboveAccepted    the network's fee may be more than the request accepts
+│   ├── NotPreviewed        a preview of fees of something that has none, or without what it's over
 │   ├── HoldPromised        the sender of a hold can't release any of it; only its recipient can
 │   ├── DepositNotCreditable  a deposit that can't be credited by hand (now); says why
 │   ├── CannotRebuild       the signer's journal doesn't tell enough of a withdrawal, or contradicts the book
@@ -96,6 +97,10 @@ class AboveMaximum(Rejected):
 
 class FeeAboveAccepted(Rejected):
     default_code = "fee_above_accepted"
+
+
+class NotPreviewed(Rejected):
+    default_code = "not_previewed"
 
 
 class HoldPromised(Rejected):

@@ -21,6 +21,9 @@ from ledger.outcomes import Line, LineKind, Outcome, Refused
 from ledger.owing import receivable_accounts
 from ledger.requests import RequestKey
 from ledger.state import HoldState
+from tariff.desk import Desk, Terms
+from tariff.errors import LimitUnvalued
+from tariff.schedule import Operation
 from wallet.errors import HoldPromised
 from wallet.transfers import FEES, Directory, Fees, check_transfer
 
@@ -75,12 +78,22 @@ class HoldStep:
 class Holds:
     """Sets value aside between users of one book, and ends that."""
 
-    def __init__(self, *, ledger: Ledger, directory: Directory, clock: Clock, entropy: Entropy, fees: Fees) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        directory: Directory,
+        clock: Clock,
+        entropy: Entropy,
+        fees: Fees,
+        tariff: Desk | None = None,
+    ) -> None:
         self._ledger = ledger
         self._directory = directory
         self._clock = clock
         self._entropy = entropy
         self._fees = fees
+        self._tariff = tariff or Desk()
 
     async def create(
         self,
@@ -92,36 +105,47 @@ class Holds:
         amount: int,
         expires_at: datetime,
         memo: str | None = None,
+        fee_accepted: int | None = None,
     ) -> Hold:
-        """Set `amount`, and the fee of a transfer of it, aside for `recipient` (a user id or `@handle`).
+        """Set `amount`, and the fee of paying it, aside for `recipient` (a user id or `@handle`).
 
-        Raises NotFound (no such recipient), SelfTransfer, Rejected (`expires_too_late`, `memo_too_long`),
-        UnknownAsset, RequestConflict, RefusedByBook (`insufficient_funds`, `frozen`, `receivable_open`,
-        `expires_in_past`).
+        `fee_accepted`: the highest fee that its sender agreed to. Raises NotFound (no such recipient), SelfTransfer,
+        Rejected (`expires_too_late`, `memo_too_long`), UnknownAsset, FeeAboveAccepted, LimitExceeded, LimitUnvalued,
+        RequestConflict, RefusedByBook (`insufficient_funds`, `frozen`, `receivable_open`, `expires_in_past`).
         """
+
+        async def book(terms: Terms) -> Outcome:
+            source, target = user_account(sender, asset), user_account(to, asset)
+            postings = [Posting(source, target, asset, amount)]
+            if terms.fee:
+                postings.append(Posting(source, house_account(FEES, asset), asset, terms.fee))
+            await self._ledger.asset(asset)
+            await self._ledger.ensure_open(*(side for posting in postings for side in (posting.debit, posting.credit)))
+            command = HoldCommand(
+                id=key.id,
+                subject=new_id(ID_PREFIX, self._clock, self._entropy),
+                postings=tuple(postings),
+                expires_at=expires_at,
+                metadata={} if memo is None else {"memo": memo},
+                owing_nothing=await receivable_accounts(self._ledger, sender),
+                charges=terms.charges,
+            )
+            (outcome,) = await decide(self._ledger, Group((command,), content=key.content))
+            return outcome
+
         try:
             to = await self._directory.resolve(recipient)
             check_transfer(sender=sender, recipient=to, memo=memo)
             self._check_end(expires_at)
-        except Rejected:
-            if (first := await decided_before(self._ledger, key)) is not None:
-                return _made(first, expires_at=expires_at, memo=memo)  # what is in the way arose since
+            move = self._fees.move(sender, asset, amount, operation=Operation.HOLD)
+            outcome = await self._tariff.at_terms(move, book, accepted=fee_accepted)
+        except RefusedByBook:
             raise
-        source, target = user_account(sender, asset), user_account(to, asset)
-        postings = [Posting(source, target, asset, amount)]
-        if fee := self._fees(amount):
-            postings.append(Posting(source, house_account(FEES, asset), asset, fee))
-        await self._ledger.asset(asset)
-        await self._ledger.ensure_open(*(side for posting in postings for side in (posting.debit, posting.credit)))
-        command = HoldCommand(
-            id=key.id,
-            subject=new_id(ID_PREFIX, self._clock, self._entropy),
-            postings=tuple(postings),
-            expires_at=expires_at,
-            metadata={} if memo is None else {"memo": memo},
-            owing_nothing=await receivable_accounts(self._ledger, sender),
-        )
-        (outcome,) = await decide(self._ledger, Group((command,), content=key.content))
+        except (Rejected, LimitUnvalued):
+            first = await self._tariff.first(self._ledger, sender, key)
+            if first is None:
+                raise
+            outcome = first  # what is in the way arose since
         return _made(outcome, expires_at=expires_at, memo=memo)
 
     def _check_end(self, expires_at: datetime) -> None:

@@ -57,7 +57,7 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What would be done. `shortage`: what the user lacks of `total` (amount and highest fee) and would owe."""
+    """What would be done. `shortage`: what the user lacks of `total` (amount and fees) and would owe."""
 
     fate: Fate
     withdrawal: Withdrawal
@@ -83,9 +83,9 @@ class Rebuilding:
         known = await self._known(signed)
         if known is None:
             withdrawal = await self._withdrawal(signed)
-            total = withdrawal.amount + withdrawal.fee_highest
+            total = withdrawal.held
             return Outlook(Fate.REBUILD, withdrawal, total, max(0, total - await self._available(withdrawal)))
-        return Outlook(_fate(known), known, known.amount + known.fee_highest, 0)
+        return Outlook(_fate(known), known, known.held, 0)
 
     async def rebuild(self, signed: JournalPayment) -> bool:
         """Do it; False if there was nothing to do. Raises CannotRebuild."""
@@ -154,7 +154,7 @@ class Rebuilding:
         ledger, native = self._ledger, self._registry.network(withdrawal.network).native_asset
         owed = receivable_account(withdrawal.owner, withdrawal.asset)
         await ledger.ensure_open(*entries.accounts(withdrawal, native=native), owed)
-        short = withdrawal.amount + withdrawal.fee_highest > await self._available(withdrawal)
+        short = withdrawal.held > await self._available(withdrawal)
         content = _content(signed, format_amount(withdrawal.amount, await ledger.asset(withdrawal.asset)))
         rows = () if leg is None else (leg,)
         if not await ledger.outcomes(withdrawal.hold):
@@ -223,6 +223,7 @@ class Rebuilding:
             chain_amount=payment.amount,
             fee_highest=max(1, highest_fee(price, payment.fee_wei_max)) if fee is None else fee,
             fee=None,
+            service_fee=claims.service_fee or 0,
             fee_price=price,
             gas_limit=payment.gas_limit,
             fee_wei_max=payment.fee_wei_max,
@@ -270,7 +271,7 @@ def _fate(known: Withdrawal) -> Fate:
 def _lending(withdrawal: Withdrawal, evidence: SignerEvidence, source: str, attempt: int) -> tuple[Command, ...]:
     """What the user has goes and comes back, so that the book itself, under its lock, finds what is missing; it is owed
     from then on."""
-    total = withdrawal.amount + withdrawal.fee_highest
+    total = withdrawal.held
     user, owed = (
         user_account(withdrawal.owner, withdrawal.asset),
         receivable_account(withdrawal.owner, withdrawal.asset),

@@ -24,6 +24,7 @@ KINDS = {
     "adj": "adjustment",
     "hld": "hold",
     "rev": "reversal",
+    "acf": "account fee",
 }
 """What a subject's prefix says that it is."""
 
@@ -44,6 +45,7 @@ _WORDS = {
     "quarantine": "quarantine",
     "capital": "the house's capital",
     "fees": "fees",
+    "fees-waived": "what the house let go of a fee",
     "fx": "the exchange",
     "fx-result": "the exchange's spread",
     "network-fees": "network fees",

@@ -173,8 +173,9 @@ class Deposit:
 class Estimate:
     """What a withdrawal costs at most: `fee_highest` in the asset's smallest units, on top of `amount`.
 
-    `total` is both, and is what is held. The fee really taken is the gas paid at `price` (asset units per wei), at most
-    `fee_highest`; `fee_expected` is what it would be now. `recipient`: who is paid, where that was told.
+    `service_fee` is the house's by the tariff, taken whole once it's paid. `total` is all of it, and is what is held.
+    The network's fee really taken is the gas paid at `price` (asset units per wei), at most `fee_highest`;
+    `fee_expected` is what it would be now. `recipient`: who is paid, where that was told.
     """
 
     asset: str
@@ -187,14 +188,16 @@ class Estimate:
     gas_limit: int
     fee_wei_max: int
     recipient: Recipient | None = None
+    service_fee: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
     """A request to pay `amount` of `asset` to `address` on `network`, and where it stands.
 
-    `fee` is unset until it's final. `waiting_for` says what a stalled one lacks. `cancelling`: why a treasurer wants it
-    given up, though its payment was prepared. Amounts are smallest units.
+    `fee` is the network's, unset until it's final; `service_fee` the house's by the tariff, taken whole when it's paid
+    and else given back. `waiting_for` says what a stalled one lacks. `cancelling`: why a treasurer wants it given up,
+    though its payment was prepared. Amounts are smallest units.
     `recipient`: the user here whose deposit address it is; then it was settled in the book. `accepted`: the warnings
     that there were when it was asked for.
     """
@@ -225,7 +228,13 @@ class Withdrawal:
     cancelling: str | None = None
     recipient: str | None = None
     accepted: tuple[WarningCode, ...] = ()
+    service_fee: int = 0
     replayed: bool = False
+
+    @property
+    def held(self) -> int:
+        """What it sets aside: the amount and the most that both fees may come to."""
+        return self.amount + self.fee_highest + self.service_fee
 
     @property
     def internal(self) -> bool:

@@ -147,6 +147,7 @@ withdrawals = Table(
     Column("chain_amount", Amount, nullable=False),
     Column("fee_highest", Amount, nullable=False),
     Column("fee", Amount),
+    Column("service_fee", Amount, nullable=False, server_default="0"),  # by the tariff, beside the network's
     Column("fee_price", Text, nullable=False),  # "num/den": smallest units of the asset per wei of gas
     Column("gas_limit", BigInteger, nullable=False),
     Column("fee_wei_max", Amount, nullable=False),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Protocol
 
 from base.clock import Clock
@@ -10,12 +11,17 @@ from base.entropy import Entropy
 from base.errors import NotFound, Rejected
 from base.ids import is_id, new_id
 from ledger.accounts import house_account, split_account_id, user_account
-from ledger.asking import decide, decided_before
-from ledger.commands import Group, Post, Posting
+from ledger.asking import decide
+from ledger.commands import Charge, Group, Post, Posting
 from ledger.engine import Ledger, Movement
+from ledger.errors import RefusedByBook
 from ledger.outcomes import LineKind, Outcome
 from ledger.owing import receivable_accounts
 from ledger.requests import RequestKey
+from tariff.desk import Desk, Terms
+from tariff.errors import LimitUnvalued
+from tariff.pricing import Move
+from tariff.schedule import Operation, Rule, of_basis_points
 from wallet.errors import SelfTransfer
 
 FEES = "fees"
@@ -42,12 +48,20 @@ class Directory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fees:
-    """What a transfer costs its sender on top: basis points of the amount, rounded up to a smallest unit."""
+    """What a transfer costs its sender on top where the tariff has no rule: basis points of the amount, rounded up."""
 
     basis_points: int = 0
 
-    def __call__(self, amount: int) -> int:
-        return -(-amount * self.basis_points // 10_000)
+    def move(self, owner: str, asset: str, amount: int, *, operation: Operation = Operation.TRANSFER) -> Move:
+        """A transfer of `amount` (or a hold for one) whose terms are wanted."""
+        return Move(owner, operation, asset, amount, otherwise=_rule_of(self.basis_points))
+
+
+@lru_cache
+def _rule_of(basis_points: int) -> Rule | None:
+    if not basis_points:
+        return None
+    return Rule("transfer_fee_basis_points", Operation.TRANSFER, percent=of_basis_points(basis_points))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,44 +90,63 @@ class Transfers:
         clock: Clock,
         entropy: Entropy,
         fees: Fees | None = None,
+        tariff: Desk | None = None,
     ) -> None:
         self._ledger = ledger
         self._directory = directory
         self._clock = clock
         self._entropy = entropy
         self._fees = fees or Fees()
+        self._tariff = tariff or Desk()
 
     async def send(
-        self, *, key: RequestKey, sender: str, recipient: str, asset: str, amount: int, memo: str | None = None
+        self,
+        *,
+        key: RequestKey,
+        sender: str,
+        recipient: str,
+        asset: str,
+        amount: int,
+        memo: str | None = None,
+        fee_accepted: int | None = None,
     ) -> Transfer:
         """Move `amount` from `sender` (a user id) to `recipient` (a user id or `@handle`), in one entry.
 
-        The fee, if one is configured, is taken on top and rounded up. Raises NotFound (no such recipient),
-        SelfTransfer, UnknownAsset, RequestConflict, and RefusedByBook (`insufficient_funds`, `frozen`,
-        `receivable_open`).
+        The fee is taken on top; `fee_accepted`: the highest that its sender agreed to. Raises NotFound (no such
+        recipient), SelfTransfer, UnknownAsset, FeeAboveAccepted, LimitExceeded, LimitUnvalued, RequestConflict, and
+        RefusedByBook (`insufficient_funds`, `frozen`, `receivable_open`).
         """
+
+        async def book(terms: Terms) -> Outcome:
+            post = transfer_post(
+                key,
+                sender=sender,
+                recipient=to,
+                asset=asset,
+                amount=amount,
+                fee=terms.fee,
+                memo=memo,
+                subject=new_id(ID_PREFIX, self._clock, self._entropy),
+                owing_nothing=await receivable_accounts(self._ledger, sender),
+                charges=terms.charges,
+            )
+            await self._ledger.asset(asset)
+            sides = (side for posting in post.postings for side in (posting.debit, posting.credit))
+            await self._ledger.ensure_open(*sides)
+            (outcome,) = await decide(self._ledger, Group((post,), content=key.content))
+            return outcome
+
         try:
             to = await self._directory.resolve(recipient)
             check_transfer(sender=sender, recipient=to, memo=memo)
-        except Rejected:
-            if (first := await decided_before(self._ledger, key)) is not None:
+            move = self._fees.move(sender, asset, amount)
+            return transfer_sent(await self._tariff.at_terms(move, book, accepted=fee_accepted), memo)
+        except RefusedByBook:
+            raise
+        except (Rejected, LimitUnvalued):
+            if (first := await self._tariff.first(self._ledger, sender, key)) is not None:
                 return transfer_sent(first, memo)  # what is in the way arose since
             raise
-        post = transfer_post(
-            key,
-            sender=sender,
-            recipient=to,
-            asset=asset,
-            amount=amount,
-            fee=self._fees(amount),
-            memo=memo,
-            subject=new_id(ID_PREFIX, self._clock, self._entropy),
-            owing_nothing=await receivable_accounts(self._ledger, sender),
-        )
-        await self._ledger.asset(asset)
-        await self._ledger.ensure_open(*(side for posting in post.postings for side in (posting.debit, posting.credit)))
-        (outcome,) = await decide(self._ledger, Group((post,), content=key.content))
-        return transfer_sent(outcome, memo)
 
     async def get(self, owner: str, transfer: str) -> Transfer:
         """The transfer with this id, to its sender or its recipient. Raises NotFound."""
@@ -176,10 +209,11 @@ def transfer_post(
     memo: str | None,
     subject: str,
     owing_nothing: tuple[str, ...],
+    charges: tuple[Charge, ...] = (),
 ) -> Post:
     """The entry of a transfer: the amount, and the fee on top if there is one. `subject` is the transfer's id.
 
-    `owing_nothing` are the accounts of what the sender may owe.
+    `owing_nothing` are the accounts of what the sender may owe; `charges` what it uses up of limits and allowances.
     """
     source = user_account(sender, asset)
     postings = [Posting(source, user_account(recipient, asset), asset, amount)]
@@ -191,6 +225,7 @@ def transfer_post(
         postings=tuple(postings),
         metadata={} if memo is None else {"memo": memo},
         owing_nothing=owing_nothing,
+        charges=charges,
     )
 
 

@@ -1,8 +1,8 @@
 """What a withdrawal books, from asking to its end: the commands and their accounts, as the chart says. Pure.
 
-One hold with two postings when it's asked for: the amount on its way out, and the highest fee. Paid: both settled in
-what they came to, the rest released, and what left custody booked with the gas. Not paid: released, and the house bears
-the gas. `attempt` is part of every worker's command id.
+One hold when it's asked for: the amount on its way out, the highest fee of the network, and the service fee where the
+tariff has one. Paid: settled in what they came to, the service fee whole, the rest released, and what left custody
+booked with the gas. Not paid: released, and the house bears the gas. `attempt` is part of every worker's command id.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from chain.signing import Claims
 from chain.transactions import Mined
 from ledger.accounts import house_account, user_account
-from ledger.commands import ChainEvidence, Command, Hold, Post, Posting, Settle, Void
+from ledger.commands import ChainEvidence, Charge, Command, Hold, Post, Posting, Settle, Void
 from ledger.requests import key_hash, worker_id
 from wallet.network_fees import actual_fee
 from wallet.recipients import WarningCode
@@ -25,16 +25,20 @@ PRICE_DIGITS = 99
 """A price with a longer part isn't told to the signer, whose journal's rows have bounds."""
 
 
-def hold(withdrawal: Withdrawal, *, owing_nothing: tuple[str, ...]) -> Hold:
+def hold(withdrawal: Withdrawal, *, owing_nothing: tuple[str, ...], charges: tuple[Charge, ...] = ()) -> Hold:
     """What asking sets aside; without an end, since only the withdrawal itself settles or voids it.
 
-    `owing_nothing` are the accounts of what its owner may owe.
+    `owing_nothing` are the accounts of what its owner may owe, `charges` what it uses up of limits and allowances.
     """
     postings = _held(withdrawal)
-    return Hold(id=withdrawal.hold, subject=withdrawal.id, postings=postings, owing_nothing=owing_nothing)
+    return Hold(
+        id=withdrawal.hold, subject=withdrawal.id, postings=postings, owing_nothing=owing_nothing, charges=charges
+    )
 
 
-def inside(withdrawal: Withdrawal, *, recipient: str, owing_nothing: tuple[str, ...]) -> Post:
+def inside(
+    withdrawal: Withdrawal, *, recipient: str, owing_nothing: tuple[str, ...], charges: tuple[Charge, ...] = ()
+) -> Post:
     """What pays a user here by their deposit address: booked like a transfer, at once and without evidence.
 
     The fee is a transfer's.
@@ -43,7 +47,13 @@ def inside(withdrawal: Withdrawal, *, recipient: str, owing_nothing: tuple[str, 
     postings = [Posting(user, user_account(recipient, asset), asset, withdrawal.amount)]
     if withdrawal.fee_highest:
         postings.append(Posting(user, house_account(FEES, asset), asset, withdrawal.fee_highest))
-    return Post(id=withdrawal.hold, subject=withdrawal.id, postings=tuple(postings), owing_nothing=owing_nothing)
+    return Post(
+        id=withdrawal.hold,
+        subject=withdrawal.id,
+        postings=tuple(postings),
+        owing_nothing=owing_nothing,
+        charges=charges,
+    )
 
 
 def claims(withdrawal: Withdrawal, *, content: bytes | None = None) -> Claims:
@@ -58,6 +68,7 @@ def claims(withdrawal: Withdrawal, *, content: bytes | None = None) -> Claims:
         fee_highest=withdrawal.fee_highest,
         fee_price="/".join(parts) if max(map(len, parts)) <= PRICE_DIGITS else None,
         fee_wei_max=withdrawal.fee_wei_max,
+        service_fee=withdrawal.service_fee or None,
     )
 
 
@@ -108,9 +119,15 @@ def settled(withdrawal: Withdrawal, mined: Mined, *, place: str, attempt: int) -
         subject=withdrawal.id,
         evidence=_evidence(withdrawal, mined, place),
         hold=withdrawal.hold,
-        amounts=((0, withdrawal.amount), (1, fee)) if fee else ((0, withdrawal.amount),),
+        amounts=shares(withdrawal, fee),
         close=True,
     )
+
+
+def shares(withdrawal: Withdrawal, fee: int) -> tuple[tuple[int, int], ...]:
+    """What is settled of its hold when it's paid, by the postings' numbers. `fee`: what the network's came to."""
+    found = ((0, withdrawal.amount), (1, fee), (2, withdrawal.service_fee))
+    return tuple(share for share in found if share[1])
 
 
 def left(network: str, asset: str, amount: int) -> Posting:
@@ -187,7 +204,7 @@ def paid_from_suspense(
         subject=withdrawal.id,
         evidence=ChainEvidence(withdrawal.network, *where, payment.place),
         hold=withdrawal.hold,
-        amounts=((0, withdrawal.amount), (1, fee)) if fee else ((0, withdrawal.amount),),
+        amounts=shares(withdrawal, fee),
         close=True,
         metadata=said,
     )
@@ -262,13 +279,17 @@ def paying(withdrawal: Withdrawal) -> tuple[str, str]:
     return user_account(withdrawal.owner, withdrawal.asset), _custody(withdrawal.network, withdrawal.asset)
 
 
-def _held(withdrawal: Withdrawal) -> tuple[Posting, Posting]:
-    """In the order in which settling names them: 0 the amount, 1 the fee."""
+def _held(withdrawal: Withdrawal) -> tuple[Posting, ...]:
+    """In the order in which settling names them: 0 the amount, 1 the network's fee, 2 the service fee if any."""
     user, asset = user_account(withdrawal.owner, withdrawal.asset), withdrawal.asset
-    return (
+    fees = house_account(FEES, asset)
+    postings = (
         Posting(user, _in_transit(withdrawal.network, asset), asset, withdrawal.amount),
-        Posting(user, house_account(FEES, asset), asset, withdrawal.fee_highest),
+        Posting(user, fees, asset, withdrawal.fee_highest),
     )
+    if not withdrawal.service_fee:
+        return postings
+    return *postings, Posting(user, fees, asset, withdrawal.service_fee)
 
 
 def _in_transit(network: str, asset: str) -> str:

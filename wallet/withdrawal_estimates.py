@@ -1,6 +1,7 @@
 """What a withdrawal costs at most, whom it would pay, and whether it's within its bounds: before anything is held."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -14,6 +15,9 @@ from db.engine import tx
 from exchange.rates import RateSource
 from exchange.ratios import Ratio
 from ledger.engine import Ledger
+from tariff.desk import Desk
+from tariff.pricing import Move
+from tariff.schedule import Operation
 from wallet.errors import AboveMaximum, BelowMinimum, FeesUnknown
 from wallet.network_fees import actual_fee, highest_fee, wei_price
 from wallet.recipient_checks import RecipientChecks
@@ -54,6 +58,7 @@ class WithdrawalEstimates:
         rates: RateSource,
         recipients: RecipientChecks,
         transfer_fees: Fees,
+        tariff: Desk,
         minimums: Mapping[tuple[str, str], int],
         maximums: Mapping[tuple[str, str], int],
     ) -> None:
@@ -65,11 +70,24 @@ class WithdrawalEstimates:
         self._rates = rates
         self._recipients = recipients
         self._transfer_fees = transfer_fees
+        self._tariff = tariff
         self._minimums = dict(minimums)
         self._maximums = dict(maximums)
 
+    async def show(self, owner: str, *, asset: str, network: str, amount: int, to: str | None = None) -> Estimate:
+        """As `make`, with what the house takes by the tariff now."""
+        estimate = await self.make(owner, asset=asset, network=network, amount=amount, to=to)
+        preview = await self._tariff.preview(self.move(owner, estimate))
+        return priced(estimate, preview.price.fee)
+
+    def move(self, owner: str, estimate: Estimate) -> Move:
+        """What the tariff is asked about: a withdrawal, or a transfer to who is a user here."""
+        if is_inside(estimate):
+            return self._transfer_fees.move(owner, estimate.asset, estimate.amount)
+        return Move(owner, Operation.WITHDRAWAL, estimate.asset, estimate.amount, estimate.network)
+
     async def make(self, owner: str, *, asset: str, network: str, amount: int, to: str | None = None) -> Estimate:
-        """The highest cost of withdrawing `amount` now, to `to` if it's known already.
+        """The highest cost of withdrawing `amount` now, to `to` if it's known already; without what the house takes.
 
         Raises UnknownAsset, NotOnNetwork, NotAWholeUnit, BelowMinimum, AboveMaximum, NoRate, RatesTooOld, FeesUnknown,
         PaymentRefused, and for `to` InvalidAddress (wrong form, checksum, the zero address), Precompile, TokenContract,
@@ -126,16 +144,16 @@ class WithdrawalEstimates:
             raise FeesUnknown(f"gas on {network} costs more now than the house pays; try later", network=network)
         return cost
 
-    def _estimate_inside(self, recipient: Recipient, *, asset: str, network: str, amount: int) -> Estimate:
-        """What paying a user here costs: a transfer's fee, and nothing of the network's."""
-        fee = self._transfer_fees(amount)
+    @staticmethod
+    def _estimate_inside(recipient: Recipient, *, asset: str, network: str, amount: int) -> Estimate:
+        """What paying a user here costs of the network's: nothing. A transfer's fee is told by `priced`."""
         return Estimate(
             asset=asset,
             network=network,
             amount=amount,
-            fee_highest=fee,
-            fee_expected=fee,
-            total=amount + fee,
+            fee_highest=0,
+            fee_expected=0,
+            total=amount,
             price=NO_GAS,
             gas_limit=0,
             fee_wei_max=0,
@@ -144,6 +162,18 @@ class WithdrawalEstimates:
 
     def _native(self, network: str) -> Deployment:
         return self._registry.by_asset(network, self._registry.network(network).native_asset)
+
+
+def is_inside(estimate: Estimate) -> bool:
+    """Whether a user here would be paid, in the book."""
+    return estimate.recipient is not None and estimate.recipient.user is not None
+
+
+def priced(estimate: Estimate, fee: int) -> Estimate:
+    """The estimate with what the house takes: beside the network's fee, or, inside, as the fee that there is."""
+    if is_inside(estimate):
+        return replace(estimate, fee_highest=fee, fee_expected=fee, total=estimate.amount + fee)
+    return replace(estimate, service_fee=fee, total=estimate.amount + estimate.fee_highest + fee)
 
 
 async def hot_address(engine: AsyncEngine) -> OwnAddress:

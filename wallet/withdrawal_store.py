@@ -293,6 +293,7 @@ def read_withdrawal(row: Row[Any]) -> Withdrawal:
         chain_amount=row.chain_amount,
         fee_highest=row.fee_highest,
         fee=row.fee,
+        service_fee=row.service_fee,
         fee_price=Ratio(int(num), int(den)),
         gas_limit=row.gas_limit,
         fee_wei_max=row.fee_wei_max,

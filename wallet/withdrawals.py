@@ -22,13 +22,15 @@ from chain.signing import AddressSource
 from db.engine import tx
 from exchange.rates import RateSource
 from ledger.asking import decide, decided_before
-from ledger.commands import Group, Hold, Post, Void
+from ledger.commands import Charge, Group, Hold, Post, Void
 from ledger.engine import Ledger
 from ledger.errors import RefusedByBook
 from ledger.outcomes import Refused
 from ledger.owing import receivable_accounts
 from ledger.requests import RequestKey
 from ledger.riders import Advance, Insert
+from tariff.desk import Desk, Terms
+from tariff.pricing import Move
 from wallet import withdrawal_entries as entries
 from wallet import withdrawal_store
 from wallet.errors import NotCancellable, RecipientListed
@@ -39,7 +41,7 @@ from wallet.resources import Estimate, Withdrawal
 from wallet.tables import withdrawals
 from wallet.transfers import Fees
 from wallet.withdrawal_approvals import Approving
-from wallet.withdrawal_estimates import NetworkFees, WithdrawalEstimates
+from wallet.withdrawal_estimates import NetworkFees, WithdrawalEstimates, priced
 from wallet.withdrawal_moves import LISTED
 from wallet.withdrawal_paying import Gathering, HotSenders
 from wallet.withdrawal_states import CANCELLABLE, WithdrawalState, advance
@@ -68,6 +70,7 @@ class Withdrawals:
         payees: PayeeReader | None = None,
         source: AddressSource | None = None,
         transfer_fees: Fees | None = None,
+        tariff: Desk | None = None,
         gathering: Gathering | None = None,
         approving: Approving | None = None,
         checkpoint: Checkpoint | None = None,
@@ -76,7 +79,7 @@ class Withdrawals:
 
         `minimums`, `maximums`: (network, asset) -> smallest and largest withdrawal in the asset's smallest units; 1,
         and any, where none is given. `payees` knows what stands at an address, `source` derives those of users here,
-        and `transfer_fees` is what it costs to pay them.
+        and `transfer_fees` is what it costs to pay them where the `tariff` has no rule.
 
         `gathering`: who keeps approved ones back for a batch; nobody by default. `approving`: who asks people for what
         the signer wants approved; without it such a withdrawal is rejected.
@@ -88,6 +91,7 @@ class Withdrawals:
         self._registry = registry
         self._clock = clock
         self._entropy = entropy
+        self._tariff = tariff or Desk()
         self._estimates = WithdrawalEstimates(
             engine,
             ledger=ledger,
@@ -98,6 +102,7 @@ class Withdrawals:
                 engine, book=ledger.book, registry=registry, clock=clock, payees=payees, source=source
             ),
             transfer_fees=transfer_fees or Fees(),
+            tariff=self._tariff,
             minimums=minimums or {},
             maximums=maximums or {},
         )
@@ -121,7 +126,14 @@ class Withdrawals:
 
         Raises what `wallet.withdrawal_estimates` does.
         """
-        return await self._estimates.make(owner, asset=asset, network=network, amount=amount, to=to)
+        return await self._estimates.show(owner, asset=asset, network=network, amount=amount, to=to)
+
+    async def costs(
+        self, owner: str, *, asset: str, network: str, amount: int, to: str | None = None
+    ) -> tuple[Estimate, Move]:
+        """What the network takes at most, and what the tariff is to be asked about."""
+        made = await self._estimates.make(owner, asset=asset, network=network, amount=amount, to=to)
+        return made, self._estimates.move(owner, made)
 
     async def request(
         self,
@@ -133,28 +145,37 @@ class Withdrawals:
         to: str,
         amount: int,
         fee_accepted: int | None = None,
+        service_fee_accepted: int | None = None,
         accept: Collection[str] = (),
     ) -> Withdrawal:
-        """Hold `amount` and the highest fee, and queue the payment to `to`; pay a user here in the book, at once.
+        """Hold `amount` and the fees, and queue the payment to `to`; pay a user here in the book, at once.
 
-        `fee_accepted`: the highest fee that its owner agreed to; `accept`: names of warnings that they saw. Raises what
-        `estimate` does, RecipientDoubtful, UnknownWarning, FeeAboveAccepted, RequestConflict, RefusedByBook
+        `fee_accepted`: the highest fee of the network's that its owner agreed to, `service_fee_accepted` that of the
+        house's; `accept`: names of warnings that they saw. Raises what `estimate` does, RecipientDoubtful,
+        UnknownWarning, FeeAboveAccepted, LimitExceeded, LimitUnvalued, RequestConflict, RefusedByBook
         (`insufficient_funds`, `frozen`, `receivable_open`), and for a user here RecipientListed, ScreeningUnavailable.
         """
         with telling_nothing_of_others(owner):
-            if (first := await decided_before(self._ledger, key)) is not None:
+            if (first := await self._tariff.first(self._ledger, owner, key)) is not None:
                 return replace(await self.get(owner, first.subject or ""), replayed=True)
-            estimate = await self.estimate(owner, asset=asset, network=network, amount=amount, to=to)
-            assert estimate.recipient is not None  # `to` was told
-            accepted = require_accepted_warnings(estimate.recipient.warnings, accept)
-            require_accepted_fee(estimate.fee_highest, fee_accepted)
-            withdrawal = await self._new(key, owner, estimate, estimate.recipient, accepted)
-            command = await (self._pay_inside if withdrawal.internal else self._hold)(withdrawal)
-            row = Insert(withdrawals.name, self._key(withdrawal), withdrawal_store.withdrawal_values(withdrawal))
-            (outcome,) = await decide(self._ledger, Group((command,), (row,), content=key.content))
-            if outcome.replayed:
-                return replace(await self.get(owner, outcome.subject or ""), replayed=True)
-            return withdrawal
+            made = await self._estimates.make(owner, asset=asset, network=network, amount=amount, to=to)
+            recipient = made.recipient
+            assert recipient is not None  # `to` was told
+            accepted = require_accepted_warnings(recipient.warnings, accept)
+
+            async def book(terms: Terms) -> Withdrawal:
+                estimate = priced(made, terms.fee)
+                require_accepted_fee(estimate.fee_highest, fee_accepted)
+                withdrawal = await self._new(key, owner, estimate, recipient, accepted)
+                command = await (self._pay_inside if withdrawal.internal else self._hold)(withdrawal, terms.charges)
+                row = Insert(withdrawals.name, self._key(withdrawal), withdrawal_store.withdrawal_values(withdrawal))
+                (outcome,) = await decide(self._ledger, Group((command,), (row,), content=key.content))
+                if outcome.replayed:
+                    return replace(await self.get(owner, outcome.subject or ""), replayed=True)
+                return withdrawal
+
+            move = self._estimates.move(owner, made)
+            return await self._tariff.at_terms(move, book, accepted=service_fee_accepted)
 
     async def cancel(self, *, key: RequestKey, owner: str, withdrawal: str) -> Withdrawal:
         """Give it up before a nonce is reserved for it, and release the hold.
@@ -239,6 +260,7 @@ class Withdrawals:
             chain_amount=to_chain_units(estimate.amount, deployment, scale=scale),
             fee_highest=estimate.fee_highest,
             fee=estimate.fee_highest if inside else None,
+            service_fee=estimate.service_fee,
             fee_price=estimate.price,
             gas_limit=estimate.gas_limit,
             fee_wei_max=estimate.fee_wei_max,
@@ -262,17 +284,18 @@ class Withdrawals:
 
     # What a request is checked against
 
-    async def _hold(self, withdrawal: Withdrawal) -> Hold:
+    async def _hold(self, withdrawal: Withdrawal, charges: tuple[Charge, ...]) -> Hold:
         await self._ledger.ensure_open(*entries.accounts(withdrawal, native=self._native(withdrawal.network).asset))
-        return entries.hold(withdrawal, owing_nothing=await receivable_accounts(self._ledger, withdrawal.owner))
+        owing_nothing = await receivable_accounts(self._ledger, withdrawal.owner)
+        return entries.hold(withdrawal, owing_nothing=owing_nothing, charges=charges)
 
-    async def _pay_inside(self, withdrawal: Withdrawal) -> Post:
+    async def _pay_inside(self, withdrawal: Withdrawal, charges: tuple[Charge, ...]) -> Post:
         """Raises RecipientListed, and Unavailable when it can't be told: nothing is booked then."""
         assert withdrawal.recipient is not None
         if await self.steps.objections(withdrawal.network, [withdrawal.address]):
             raise RecipientListed(LISTED, param="address")
         owing_nothing = await receivable_accounts(self._ledger, withdrawal.owner)
-        post = entries.inside(withdrawal, recipient=withdrawal.recipient, owing_nothing=owing_nothing)
+        post = entries.inside(withdrawal, recipient=withdrawal.recipient, owing_nothing=owing_nothing, charges=charges)
         await self._ledger.ensure_open(*(side for posting in post.postings for side in (posting.debit, posting.credit)))
         return post
 

@@ -48,6 +48,10 @@ from ledger.money import Asset, parse_amount
 from ledger.sealing import SealBook
 from ledger.seals import load_seal_key
 from ledger.service import PostgresLedger
+from tariff.account_fees import AccountFees
+from tariff.desk import Desk
+from tariff.schedule import Tariff
+from tariff.tiers import Tiers
 from treasury.adjustments import Adjustments
 from treasury.alerts import Alerts
 from treasury.approvals import Approvals, PolicyCopy
@@ -72,6 +76,7 @@ from wallet.conversions import Conversions
 from wallet.deposit_addresses import DepositAddresses
 from wallet.deposit_reviews import DepositReviews
 from wallet.deposits import Deposits
+from wallet.fee_previews import FeePreviews
 from wallet.history import History
 from wallet.holds import Holds
 from wallet.own_gas import OwnGas
@@ -99,6 +104,7 @@ from wiring.services import Services
 from wiring.settings import Settings
 from wiring.signing import CustodySigner, Mandates, SignerKeys, SignerReservations, XpubAddresses
 from wiring.sweeps import build_refills, build_sweeping, build_sweeps, cold_addresses
+from wiring.tariffs import RatesWorth, TariffCharging, load_tariff
 
 SIGNER_CONNECTIONS_MAX = 8
 """Connections to the signer over which signatures are asked for."""
@@ -126,6 +132,22 @@ class Parts:
     clock: Clock
     entropy: Entropy
     screening: Mapping[str, Screening] = field(default_factory=dict)
+
+    @cached_property
+    def tariff(self) -> Tariff:
+        """Fees, limits and tiers as the file tells them. Raises TariffInvalid."""
+        return load_tariff(self.settings)
+
+    @cached_property
+    def tiers(self) -> Tiers:
+        """Which of them each user is in."""
+        return Tiers(self.engine, book=self.settings.book, tariff=self.tariff, clock=self.clock)
+
+    @cached_property
+    def terms(self) -> Desk:
+        """What operations cost and use up."""
+        rates = build_rates(self.settings, self.engine, self.clock)
+        return Desk(self.tariff, ledger=self.ledger, tiers=self.tiers, worth=RatesWorth(rates), clock=self.clock)
 
     @cached_property
     def gate(self) -> Gate:
@@ -216,7 +238,8 @@ def build_services(parts: Parts) -> Services:
     rates = build_rates(settings, engine, clock)
     fees = Fees(settings.transfer_fee_basis_points)
     quotes = build_quotes(parts)
-    rails = _rails(parts)
+    withdrawals, rails = _withdrawals(parts), _rails(parts)
+    payouts = build_payout_desk(parts, dict.fromkeys(rails.rails.all, rails.ending))
     return Services(
         clock=clock,
         entropy=entropy,
@@ -230,19 +253,22 @@ def build_services(parts: Parts) -> Services:
             clock=clock,
             entropy=entropy,
             fees=fees,
+            tariff=parts.terms,
         ),
-        bulk_transfers=BulkTransfers(ledger=ledger, directory=identity, clock=clock, entropy=entropy, fees=fees),
-        holds=Holds(ledger=ledger, directory=identity, clock=clock, entropy=entropy, fees=fees),
+        bulk_transfers=BulkTransfers(
+            ledger=ledger, directory=identity, clock=clock, entropy=entropy, fees=fees, tariff=parts.terms
+        ),
+        holds=Holds(ledger=ledger, directory=identity, clock=clock, entropy=entropy, fees=fees, tariff=parts.terms),
         quotes=quotes,
         exchange=build_positions(parts),
         rates=rates,
-        conversions=Conversions(engine, ledger=ledger, quotes=quotes, clock=clock),
+        conversions=Conversions(engine, ledger=ledger, quotes=quotes, clock=clock, tariff=parts.terms),
         deposit_addresses=DepositAddresses(
             engine, book=settings.book, registry=registry, source=parts.addresses, clock=clock
         ),
         deposits=_deposits(parts),
         deposit_reviews=_deposit_reviews(parts),
-        withdrawals=_withdrawals(parts),
+        withdrawals=withdrawals,
         withdrawal_reviews=_withdrawal_reviews(parts),
         cancellations=Cancellations(engine, ledger=ledger, clock=clock),
         senders=build_senders(parts),
@@ -264,7 +290,10 @@ def build_services(parts: Parts) -> Services:
         refills=build_refills(parts, _withdrawals(parts)),
         bank=build_bank(parts),
         rails=rails,
-        payouts=build_payout_desk(parts, dict.fromkeys(rails.rails.all, rails.ending)),
+        payouts=payouts,
+        terms=parts.terms,
+        tiers=parts.tiers,
+        fee_previews=FeePreviews(tariff=parts.terms, fees=fees, withdrawals=withdrawals, payouts=payouts),
         recovery=parts.gate,
         checks={"database": database_check(engine), "book": book_check(ledger), "recovery": recovery_check(parts.gate)},
         public_books=settings.public_books,
@@ -280,6 +309,7 @@ def build_quotes(parts: Parts) -> Quotes:
         clock=parts.clock,
         entropy=parts.entropy,
         terms=build_terms(parts.settings),
+        charging=TariffCharging(parts.terms),
     )
 
 
@@ -399,6 +429,14 @@ async def look_at_journal(parts: Parts, *, seconds: float = 2.0) -> None:
         await client.close()
 
 
+async def refuse_lost_tiers(parts: Parts) -> None:
+    """Raise TariffInvalid if users are in tiers that the tariff hasn't. A database that's away is asked at each use."""
+    try:
+        await parts.tiers.require_known()
+    except Unavailable:
+        return
+
+
 @asynccontextmanager
 async def open_recovering(
     parts: Parts, journal: JournalSource, *, checkpoint: Checkpoint | None = None
@@ -497,6 +535,10 @@ async def open_steps(
         steps["holds"] = HoldExpiry(parts.ledger).step
         steps |= bank_steps(parts)
         steps |= _rail_steps(parts)
+        if any(tier.account_fee for tier in parts.tariff.tiers.values()):
+            steps["account-fees"] = AccountFees(
+                parts.engine, ledger=parts.ledger, tariff=parts.tariff, people=_identity(parts), clock=parts.clock
+            ).step
         steps["receivables"] = Receivables(parts.ledger).step
         if parts.settings.exchange.sources:
             steps["rates"] = build_board(parts, await stack.enter_async_context(feed_client())).step
@@ -695,6 +737,7 @@ def _withdrawals(
         payees=Payees(parts.nodes),
         source=parts.addresses,
         transfer_fees=Fees(settings.transfer_fee_basis_points),
+        tariff=parts.terms,
         gathering=gathering,
         approving=build_approving(parts),
         checkpoint=checkpoint,

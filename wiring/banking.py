@@ -90,6 +90,7 @@ def build_payout_desk(parts: "Parts", endings: Mapping[str, Ending]) -> PayoutDe
         entropy=parts.entropy,
         owing=partial(receivable_accounts, parts.ledger),
         endings={**endings, **of_bank},
+        tariff=parts.terms,
     )
 
 

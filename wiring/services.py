@@ -12,6 +12,8 @@ from fiat.bank.service import BankRail
 from fiat.payout_desk import PayoutDesk
 from identity.service import Identity
 from ledger.engine import Ledger
+from tariff.desk import Desk
+from tariff.tiers import Tiers
 from treasury.adjustments import Adjustments
 from treasury.alerts import Alerts
 from treasury.approvals import Approvals
@@ -33,6 +35,7 @@ from wallet.conversions import Conversions
 from wallet.deposit_addresses import DepositAddresses
 from wallet.deposit_reviews import DepositReviews
 from wallet.deposits import Deposits
+from wallet.fee_previews import FeePreviews
 from wallet.history import History
 from wallet.holds import Holds
 from wallet.quotes import Quotes
@@ -60,6 +63,9 @@ class Services:
     bank: BankRail
     rails: RailServices
     payouts: PayoutDesk
+    terms: Desk
+    tiers: Tiers
+    fee_previews: FeePreviews
     accounts: Accounts
     transfers: Transfers
     bulk_transfers: BulkTransfers

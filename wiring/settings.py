@@ -234,6 +234,7 @@ class Settings(BaseSettings):
     personal_key: Path = Path("personal.key")
     personal_keys: SecretStr | None = None
     rates: Path = Path("rates.toml")
+    tariff: Path = Path("tariff.toml")
     screening_list: Path | None = None
     hot_senders: int = Field(default=1, ge=1, le=HOT_SENDERS_MAX)
     worker_pause_ms: int = Field(default=500, ge=10, le=60_000)

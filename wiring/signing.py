@@ -274,6 +274,7 @@ def _claims(claims: Claims) -> dict[str, object]:
         "fee_highest": None if claims.fee_highest is None else str(claims.fee_highest),
         "fee_price": claims.fee_price,
         "fee_wei_max": None if claims.fee_wei_max is None else str(claims.fee_wei_max),
+        "service_fee": None if claims.service_fee is None else str(claims.service_fee),
     }
     known = {name: value for name, value in more.items() if value is not None}
     return {**told, "key_hash": claims.key_hash, **known}
@@ -290,6 +291,7 @@ def claims_from_journal(told: Mapping[str, Any]) -> Claims:
         fee_highest=int(told["fee_highest"]) if "fee_highest" in told else None,
         fee_price=told.get("fee_price"),
         fee_wei_max=int(told["fee_wei_max"]) if "fee_wei_max" in told else None,
+        service_fee=int(told["service_fee"]) if "service_fee" in told else None,
     )
 
 

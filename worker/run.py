@@ -13,7 +13,7 @@ import structlog
 from base.errors import OnebookError, Unavailable
 from chain.checkpoints import Checkpoint
 from chain.evm.node import load_libraries
-from wiring.assemble import Step, build_alerts, build_own_signer, open_parts, open_steps
+from wiring.assemble import Step, build_alerts, build_own_signer, open_parts, open_steps, refuse_lost_tiers
 from wiring.running import with_database
 from wiring.screening import listed_addresses, refuse_silent_oracles
 from wiring.settings import Settings, load_settings
@@ -35,6 +35,7 @@ async def work(settings: Settings, *, checkpoint: Checkpoint | None = None) -> N
         open_parts(settings, name="onebook worker") as parts,
         open_steps(parts, build_own_signer(parts) if settings.networks else None, checkpoint=checkpoint) as steps,
     ):
+        await refuse_lost_tiers(parts)
         if (untold := await refuse_misfits(parts)) is not None:
             log.warning("tokens not compared with the configuration", reason=untold)
         if (untold := await refuse_silent_oracles(settings, parts.nodes)) is not None:

@@ -342,4 +342,27 @@ ROWS = (
         "Give the operator the request id.",
         True,
     ),
+    # What it costs, and how much is allowed
+    Problem(
+        "not_previewed",
+        422,
+        "No preview of this",
+        "Fees are previewed of transfers, holds, conversions, withdrawals (`network`) and payouts (`rail`).",
+        "Send the fields that the operation takes, and no others; see /docs.",
+    ),
+    Problem(
+        "limit_unvalued",
+        503,
+        "Its value can't be told now",
+        "The account has limits, and there is no fresh rate to tell what this is worth. Nothing was moved.",
+        "Try again later; the operator renews the rates.",
+    ),
+    Problem("unknown_tier", 422, "Unknown tier", "The tariff has no tier of this name.", "Use one of `known`."),
+    Problem(
+        "tier_changed",
+        503,
+        "Changed meanwhile",
+        "Somebody else put the user into a tier at the same instant.",
+        "Look at the user's tier, and decide again.",
+    ),
 )

@@ -29,8 +29,16 @@ ROWS = (
         "limit_exceeded",
         422,
         "Limit exceeded",
-        "It would pass a limit: `used` of `cap` is used up already, and `required` was asked for.",
-        "Ask for less, or wait until the limit begins anew.",
+        "It would pass a limit: `used` of `cap` is used up already, and `required` was asked for. `limit` says whether"
+        " it's of one operation, a day or a month, `sum` of what, and `asset` in what it's told.",
+        "Ask for less, or wait until `frees_at`, when the limit begins anew. GET /v1/limits shows all of them.",
+    ),
+    Problem(
+        "allowance_spent",
+        409,
+        "Not free any more",
+        "What is free in this month was used up at the same instant. Nothing was decided.",
+        "Repeat the request with the same Idempotency-Key.",
     ),
     Problem(
         "out_of_bounds",

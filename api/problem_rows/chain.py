@@ -212,9 +212,9 @@ ROWS = (
         "fee_above_accepted",
         409,
         "The fee is higher than accepted",
-        "`fee_highest` is what the network's fee may come to now, `fee_accepted` what the request allows. Nothing was"
-        " held.",
-        "Ask for an estimate anew, and send the request with the fee that it tells; or wait until fees fall.",
+        "`fee_highest` is what the network's fee may come to now, or `fee` what the house takes; `fee_accepted` is what"
+        " the request allows. Nothing was moved or held.",
+        "Ask for an estimate or a fee preview anew, and send the request with the fee that it tells.",
     ),
     Problem(
         "screening_unavailable",

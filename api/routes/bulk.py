@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.amounts import accepted_fee
 from api.answers import answer
 from api.auth import Door, owner
 from api.door import ProblemView, resource
@@ -96,7 +97,9 @@ def _payment(place: int, item: NewTransfer, assets: dict[str, Asset]) -> Payment
             raise Rejected(
                 f"there is no asset {item.asset!r}; known assets: {known}", code="unknown_asset", param="asset"
             )
-        return Payment(item.recipient, item.asset, parse_amount(item.amount, assets[item.asset]), item.memo)
+        asset = assets[item.asset]
+        fee_accepted = accepted_fee(item.fee_accepted, asset)
+        return Payment(item.recipient, item.asset, parse_amount(item.amount, asset), item.memo, fee_accepted)
     except Rejected as error:
         error.param = f"transfers[{place}].{error.param or 'amount'}"
         raise

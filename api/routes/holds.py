@@ -6,7 +6,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from api.amounts import AmountText, AssetCode
+from api.amounts import AmountText, AssetCode, FeeAccepted, accepted_fee
 from api.answers import Assets, answer, instant, maybe_instant, money
 from api.auth import owner
 from api.door import resource
@@ -79,6 +79,7 @@ class NewHold(Asked):
     amount: AmountText
     expires_at: Instant = Field(description="When what isn't paid by then comes back to you (RFC 3339).")
     memo: str | None = Field(default=None, max_length=1000, examples=["deposit for the bike"])
+    fee_accepted: FeeAccepted = None
 
 
 class Settlement(Asked):
@@ -159,6 +160,7 @@ async def create_hold(
         amount=parse_amount(asked.amount, assets[asked.asset]),
         expires_at=asked.expires_at,
         memo=asked.memo,
+        fee_accepted=accepted_fee(asked.fee_accepted, assets[asked.asset]),
     )
     return answer(promise_view(made, assets), status=201, replayed=made.replayed)
 

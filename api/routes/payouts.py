@@ -8,7 +8,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from api.amounts import AmountText, AssetCode
+from api.amounts import AmountText, AssetCode, FeeAccepted, accepted_fee
 from api.answers import Assets, answer, instant, money
 from api.auth import caller, owner
 from api.door import resource
@@ -110,6 +110,7 @@ class NewPayout(Asked):
     asset: AssetCode
     amount: AmountText
     recipient: NewRecipient
+    fee_accepted: FeeAccepted = None
 
 
 def _recipient_view(recipient: Recipient | ProviderRecipient) -> RecipientView:
@@ -180,6 +181,7 @@ async def create_payout(
         name=asked.recipient.name,
         iban=asked.recipient.iban,
         paypal=asked.recipient.paypal,
+        fee_accepted=accepted_fee(asked.fee_accepted, assets[asked.asset]),
     )
     return answer(payout_view(made, assets), status=201, replayed=made.replayed)
 

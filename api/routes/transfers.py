@@ -7,7 +7,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from api.amounts import AmountText, AssetCode
+from api.amounts import AmountText, AssetCode, FeeAccepted, accepted_fee
 from api.answers import Assets, answer, instant, money
 from api.auth import owner
 from api.door import resource
@@ -45,6 +45,7 @@ class NewTransfer(Asked):
     asset: AssetCode
     amount: AmountText
     memo: str | None = Field(default=None, max_length=1000, examples=["dinner"])
+    fee_accepted: FeeAccepted = None
 
 
 def transfer_view(transfer: Transfer, assets: Assets) -> TransferView:
@@ -72,6 +73,7 @@ async def create_transfer(
         asset=asked.asset,
         amount=parse_amount(asked.amount, assets[asked.asset]),
         memo=asked.memo,
+        fee_accepted=accepted_fee(asked.fee_accepted, assets[asked.asset]),
     )
     return answer(transfer_view(sent, assets), status=201, replayed=sent.replayed)
 

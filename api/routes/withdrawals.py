@@ -7,7 +7,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from api.amounts import AmountText, AssetCode
+from api.amounts import AmountText, AssetCode, FeeAccepted, accepted_fee
 from api.answers import Assets, answer, instant, maybe_money, money
 from api.auth import owner
 from api.door import resource
@@ -45,6 +45,7 @@ class EstimateView(TypedDict):
     amount: str
     fee_highest: str
     fee_expected: str
+    service_fee: str
     total: str
     warnings: list[WarningView]
     notes: list[NoteView]
@@ -64,6 +65,7 @@ class WithdrawalView(TypedDict):
     amount: str
     fee_highest: str
     fee: str | None
+    service_fee: str
     tx_hash: str | None
     block_number: int | None
     block_hash: str | None
@@ -88,8 +90,10 @@ class NewWithdrawal(Asked):
     fee_highest: AmountText | None = Field(
         default=None,
         examples=["1.20"],
-        description="The highest fee that you agree to, as the estimate told it; above it the request is refused.",
+        description="The highest fee of the network's that you agree to, as the estimate told it; above it the request"
+        " is refused.",
     )
+    fee_accepted: FeeAccepted = None
     accept: list[Accepted] = Field(
         default=[],
         max_length=10,
@@ -108,7 +112,7 @@ class WithdrawalToEstimate(Asked):
 
 
 def estimate_view(estimate: Estimate, assets: Assets) -> EstimateView:
-    """`total` is held; what the fee really came to is taken of it, and the rest comes back."""
+    """`total` is held; the service fee and what the network's really came to are taken of it, the rest comes back."""
     paid = estimate.recipient
     return {
         "asset": estimate.asset,
@@ -118,6 +122,7 @@ def estimate_view(estimate: Estimate, assets: Assets) -> EstimateView:
         "amount": money(estimate.amount, estimate.asset, assets),
         "fee_highest": money(estimate.fee_highest, estimate.asset, assets),
         "fee_expected": money(estimate.fee_expected, estimate.asset, assets),
+        "service_fee": money(estimate.service_fee, estimate.asset, assets),
         "total": money(estimate.total, estimate.asset, assets),
         "warnings": [] if paid is None else [_warning_view(warned) for warned in paid.warnings],
         "notes": [] if paid is None else [{"code": note.value, "detail": NOTES[note]} for note in paid.notes],
@@ -134,7 +139,7 @@ def _warning_view(warned: Warned) -> WarningView:
 
 
 def withdrawal_view(withdrawal: Withdrawal, assets: Assets) -> WithdrawalView:
-    """`fee` is known once it's final; until then `fee_highest` is held beside the amount."""
+    """`fee` is known once it's final; until then `fee_highest` and `service_fee` are held beside the amount."""
     asset = withdrawal.asset
     return {
         "id": withdrawal.id,
@@ -150,6 +155,7 @@ def withdrawal_view(withdrawal: Withdrawal, assets: Assets) -> WithdrawalView:
         "amount": money(withdrawal.amount, asset, assets),
         "fee_highest": money(withdrawal.fee_highest, asset, assets),
         "fee": maybe_money(withdrawal.fee, asset, assets),
+        "service_fee": money(withdrawal.service_fee, asset, assets),
         "tx_hash": withdrawal.tx_hash,
         "block_number": withdrawal.block_number,
         "block_hash": withdrawal.block_hash,
@@ -182,7 +188,6 @@ async def create_withdrawal(
     parts: Parts, key: IdempotencyKey, asked: NewWithdrawal, user: Annotated[str, owner(Scope.WITHDRAWALS_WRITE)]
 ) -> Response:
     assets = await assets_of(parts, asked.asset)
-    cap = asked.fee_highest
     made = await parts.withdrawals.request(
         key=key,
         owner=user,
@@ -190,7 +195,8 @@ async def create_withdrawal(
         network=asked.network,
         to=asked.address,
         amount=parse_amount(asked.amount, assets[asked.asset]),
-        fee_accepted=None if cap is None else parse_amount(cap, assets[asked.asset], param="fee_highest", least=0),
+        fee_accepted=accepted_fee(asked.fee_highest, assets[asked.asset], param="fee_highest"),
+        service_fee_accepted=accepted_fee(asked.fee_accepted, assets[asked.asset]),
         accept=asked.accept,
     )
     return answer(withdrawal_view(made, assets), status=201, replayed=made.replayed)

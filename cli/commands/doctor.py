@@ -6,6 +6,7 @@ import platform
 import stat
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -27,6 +28,7 @@ from wiring.assemble import Parts, build_alerts, build_senders, open_parts
 from wiring.running import with_database
 from wiring.screening import listed_addresses, silent_oracles
 from wiring.settings import Settings, find_config, load_settings
+from wiring.tariffs import load_tariff, unvalued
 from wiring.token_checks import token_misfits
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ async def installation(config: Path | None) -> list[Finding]:
         return [Finding("configuration", Verdict.MISSING, error.message)]
     found = [Finding("configuration", Verdict.FINE, str(path)), *_files(settings), _seal_key(settings)]
     found += [await _database(settings), *await _nodes(settings), *await _signer(settings), _rates(settings)]
+    found += _tariff(settings)
     found += _screening_list(settings)
     return found
 
@@ -177,6 +180,7 @@ async def _nodes(settings: Settings) -> list[Finding]:
             if len(nodes) == 1:
                 text = "trusting one node: a second rpc_url would have to tell the same blocks"
                 found.append(Finding(f"network {name}", Verdict.MIND, text))
+        found += await _tiers(parts)
         found += await _misfits(parts)
         found += await _oracles(parts)
         found += await _alerts(parts)
@@ -192,6 +196,15 @@ async def _nodes(settings: Settings) -> list[Finding]:
             else:
                 found.append(Finding(what, Verdict.FINE, f"{known.contract} is what was accepted"))
     return found
+
+
+async def _tiers(parts: Parts) -> list[Finding]:
+    """Tiers that users are in and that the tariff hasn't any more: neither API nor worker start then."""
+    try:
+        await parts.tiers.require_known()
+    except OnebookError as error:
+        return [Finding("tiers", Verdict.MISSING, error.message)]
+    return []
 
 
 async def _misfits(parts: Parts) -> list[Finding]:
@@ -362,3 +375,19 @@ def _rates(settings: Settings) -> Finding:
     except OnebookError as error:
         return Finding("exchange rates", Verdict.MISSING, error.message)
     return Finding("exchange rates", Verdict.FINE, f"as of {rates.as_of.isoformat()}")
+
+
+def _tariff(settings: Settings) -> Iterator[Finding]:
+    """The file, and whether there are rates for its limits."""
+    path = settings.path(settings.tariff)
+    try:
+        told = load_tariff(settings)
+    except OnebookError as error:
+        yield Finding("tariff", Verdict.MISSING, error.message)
+        return
+    with suppress(OnebookError):  # rates that can't be read are told above
+        rates = RatesFile(settings.path(settings.rates), clock=SystemClock()).load()
+        for sentence in () if settings.exchange.sources else unvalued(told, settings, rates):
+            yield Finding("tariff", Verdict.MISSING, sentence)
+    text = f"{len(told.tiers)} tiers, {len(told.rules)} rules" if path.exists() else f"no {path}: nothing is limited"
+    yield Finding("tariff", Verdict.FINE, text)

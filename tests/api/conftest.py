@@ -36,6 +36,8 @@ from ledger.money import Asset, parse_amount
 from ledger.outcomes import require_accepted
 from ledger.service import PostgresLedger
 from tests.support.postgres import Database
+from wallet.fee_previews import FeePreviews
+from wallet.transfers import Fees
 from wallet.withdrawals import Withdrawals
 from wiring.assemble import Parts, build_registry, build_services
 from wiring.services import Services
@@ -144,6 +146,9 @@ class Caller:
             more["json"] = body
         return await self.api.post(path, headers=self._headers(more_headers), **more)
 
+    async def put(self, path: str, body: Any) -> httpx.Response:
+        return await self.api.put(path, headers=self._headers(None), json=body)
+
     def _headers(self, headers: dict[str, str] | None) -> dict[str, str]:
         own = {} if self.secret is None else {"Authorization": f"Bearer {self.secret}"}
         return own | (headers or {})
@@ -240,8 +245,11 @@ async def services(database: Database, settings: Settings, clock: ManualClock, e
         minimums={("local", "USDC"): 500_000},
         maximums={("local", "USDC"): 10_000_000_000},
         source=parts.addresses,
+        tariff=parts.terms,
     )
-    return replace(build_services(parts), withdrawals=withdrawals)
+    services = build_services(parts)
+    previews = FeePreviews(tariff=parts.terms, fees=Fees(), withdrawals=withdrawals, payouts=services.payouts)
+    return replace(services, withdrawals=withdrawals, fee_previews=previews)
 
 
 @pytest.fixture

@@ -380,7 +380,12 @@ class Writer:
     def _charges(self) -> tuple[Charge, ...]:
         chance = self.chance
         return tuple(
-            Charge(f"limit:{chance.randrange(3)}/{self.count // 300}", chance.choice((0, 1, 1, 2, 5)), 12)
+            Charge(
+                f"limit:{chance.randrange(3)}/{self.count // 300}",
+                chance.choice((0, 1, 1, 2, 5)),
+                12,
+                may_ask_again=chance.random() < 0.3,
+            )
             for _ in range(chance.choice((1, 1, 2)))
         )
 

@@ -157,7 +157,7 @@ class PlainBook:
                 return tuple(replace(told, replayed=True) for _, _, told in known)
             first = known[0][2].booked_at
             return tuple(Told(about(command), 0, first, R.ID_CONFLICT) for command in group.commands)
-        self.now = max(self.now, now)
+        before_it, self.now = self.now, max(self.now, now)
         self._undo.clear()
         told: list[Told] = []
         try:
@@ -173,6 +173,10 @@ class PlainBook:
                 else:
                     table[key] = before
             codes = [refusal.code if place == len(told) else R.GROUP_REFUSED for place in range(len(contents))]
+            if refusal.code is R.ALLOWANCE_SPENT:  # nothing has happened, not even to the time
+                at, self.now = self.now, before_it
+                pairs = zip(group.commands, codes, strict=True)
+                return tuple(Told(about(command), 0, at, code) for command, code in pairs)
             told = [
                 Told(about(command), self.seq + place, self.now, code)
                 for place, (command, code) in enumerate(zip(group.commands, codes, strict=True), start=1)
@@ -345,9 +349,10 @@ class PlainBook:
         return lines
 
     def charge(self, charges: Iterable[Charge]) -> None:
-        for charge in charges:
+        for charge in sorted(charges, key=lambda one: one.may_ask_again):
             self.add(self.used, charge.counter, charge.amount)
-            refuse({R.LIMIT_EXCEEDED: self.used[charge.counter] > charge.cap})
+            spent = R.ALLOWANCE_SPENT if charge.may_ask_again else R.LIMIT_EXCEEDED
+            refuse({spent: self.used[charge.counter] > charge.cap})
 
     def usable(self, command: Settle | Void | Expire, wrong: Mapping[R, bool] | None = None) -> Held:
         refuse({**(wrong or {}), R.UNKNOWN_HOLD: command.hold not in self.holds})

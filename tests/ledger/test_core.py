@@ -161,6 +161,10 @@ REFUSALS = [
         *(post("c", usd(A, B, 13), charges=(Charge("limit", 3, 12),)), START, R.LIMIT_EXCEEDED),
         {"counter": "limit", "required": 3, "used": 10, "cap": 12, "available": 2},
     ),
+    (
+        *(post("c", usd(A, B, 13), charges=(Charge("limit", 3, 12, may_ask_again=True),)), START, R.ALLOWANCE_SPENT),
+        {"counter": "limit", "required": 3, "used": 10, "cap": 12, "available": 2},
+    ),
     (post("c", usd(RECEIVABLE, A, 2**256 - 10), usd(B, A, 1)), START, R.AMOUNT_OVERFLOW, {"account": A}),
     (Hold(id="c", postings=(usd(RECEIVABLE, A, 2**256 - 10),)), START, R.AMOUNT_OVERFLOW, {"account": A}),
     (Hold(id="c", postings=(usd(BANK, B, 2**256 - 15),)), START, R.AMOUNT_OVERFLOW, {"account": BANK}),
@@ -199,6 +203,22 @@ def test_each_refusal_has_its_code_and_says_why(command, at, code, facts):
     assert (outcomes[0].refusal.code, outcomes[0].refusal.facts) == (code, facts)
     assert {name: state.account(name) for name in before} == before
     assert (state.counter("limit"), state.closed_until, state.hold("held").state) == (10, EARLIER, "open")
+
+
+def test_a_spent_allowance_leaves_the_id_free_for_another_price():
+    state = eventful()
+    seq, booked_at, free = state.seq, state.booked_at, Charge("limit", 3, 12, may_ask_again=True)
+    state, (undecided,) = decide(state, alone(post("c", usd(A, B, 1), charges=(free,))))
+    assert (undecided.refusal.code, undecided.seq, state.outcome("c")) == (R.ALLOWANCE_SPENT, 0, None)
+    assert (state.seq, state.booked_at) == (seq, booked_at)
+    state, (outcome,) = decide(state, alone(post("c", usd(A, B, 2))))
+    assert (outcome.refusal, outcome.seq, state.counter("limit")) == (None, seq + 1, 10)
+
+
+def test_a_limit_refuses_for_good_whatever_is_left_of_an_allowance():
+    charges = (Charge("limit", 3, 12, may_ask_again=True), Charge("day", 2, 1))
+    state, (outcome,) = decide(eventful(), alone(post("c", usd(A, B, 1), charges=charges)))
+    assert (outcome.refusal.code, state.outcome("c").refusal.code) == (R.LIMIT_EXCEEDED, R.LIMIT_EXCEEDED)
 
 
 def test_the_table_has_every_code_in_the_cores_order():
