@@ -1,4 +1,4 @@
-"""`onebook exchange`: which rates are believed and why others aren't, and what the house holds and made, over the API."""
+"""`onebook exchange`: which rates are believed and why others aren't; what the house holds and made. Over the API."""
 
 from pathlib import Path
 from typing import Annotated
