@@ -29,7 +29,7 @@ from fiat.payouts import (
 )
 from fiat.personal import Vault
 from fiat.top_ups import BANK
-from ledger.asking import decide, decided_before
+from ledger.asking import ALONE, Before, decide, decided_before
 from ledger.commands import Group, Void
 from ledger.engine import Ledger
 from ledger.errors import RefusedByBook
@@ -111,17 +111,18 @@ class PayoutDesk:
         iban: str | None = None,
         paypal: str | None = None,
         fee_accepted: int | None = None,
+        before: Before = ALONE,
     ) -> Payout:
         """Hold `amount` and the fee, and queue the payment: by bank to the account `iban` of `name`, or to `paypal`.
 
-        `fee_accepted`: the highest fee that its owner agreed to. Raises NoPayoutRail, InvalidRecipient,
+        `fee_accepted`: the highest fee that its owner agreed to. `before`: what is booked first, or not at all. Raises
+        NoPayoutRail, InvalidRecipient,
         AmountOutOfBounds, FeeAboveAccepted, LimitExceeded, LimitUnvalued, RequestConflict, and RefusedByBook
         (`insufficient_funds`, `frozen`, `receivable_open`).
         """
-        kept, *older = self._vault.digests(key.content)
-        key = RequestKey(id=key.id, content=kept)
-        if (first := await self._tariff.first(self._ledger, owner, key, older=older)) is not None:
-            return replace(await self.get(owner, first.subject or ""), replayed=True)
+        if (first := await self.first(owner, key)) is not None:
+            return first
+        key = RequestKey(id=key.id, content=self._vault.digests(key.content)[0])
         rail, recipient = _read(name, iban, paypal)
         terms = self._terms_of(rail, asset)
         _require_within(terms, asset, amount)
@@ -131,12 +132,18 @@ class PayoutDesk:
             await self._ledger.ensure_open(*entries.accounts(payout, terms.paying))
             hold = entries.hold(payout, owing_nothing=await self._owing(owner), charges=priced.charges)
             row = entries.kept(self._ledger.book, payout, *self._sealed(payout))
-            (outcome,) = await decide(self._ledger, Group((hold,), (row,), content=key.content))
+            *_, outcome = await decide(self._ledger, before.group(hold, row, content=key.content))
             if outcome.replayed:
                 return replace(await self.get(owner, outcome.subject or ""), replayed=True)
             return payout
 
         return await self._tariff.at_terms(_move(owner, terms, amount), book, accepted=fee_accepted)
+
+    async def first(self, owner: str, key: RequestKey) -> Payout | None:
+        """What this request came to when it was sent before."""
+        kept, *older = self._vault.digests(key.content)
+        told = await self._tariff.first(self._ledger, owner, RequestKey(id=key.id, content=kept), older=older)
+        return None if told is None else replace(await self.get(owner, told.subject or ""), replayed=True)
 
     def move(self, owner: str, *, rail: str, asset: str, amount: int) -> Move:
         """A payout whose terms are wanted. Raises NoPayoutRail, AmountOutOfBounds."""

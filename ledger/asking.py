@@ -1,15 +1,17 @@
 """How callers meet the book: a request's repeat comes first, a worker tries again; refusals become errors."""
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from ledger.accounts import split_account_id
-from ledger.commands import FreezeScope, Group
+from ledger.commands import Command, FreezeScope, Group
 from ledger.engine import Ledger
 from ledger.errors import BookCorrupt, RequestConflict
 from ledger.outcomes import Outcome, Refusal, Refused, require_accepted
 from ledger.requests import RequestKey
+from ledger.riders import Rider
 
 ATTEMPTS_MAX = 100
 """Remembered refusals after which a worker's command is left to a person."""
@@ -31,13 +33,40 @@ async def decided_before(ledger: Ledger, key: RequestKey, *, older: Collection[b
             first=outcome.subject or outcome.id,
             first_booked_at=outcome.booked_at.isoformat(),
         )
-    require_accepted((outcome,))
+    require_accepted((outcome, *await _cause(ledger, outcome)))
     return replace(outcome, replayed=True)
+
+
+async def _cause(ledger: Ledger, outcome: Outcome) -> list[Outcome]:
+    """What its group was refused for, where that was another command of it."""
+    refusal = outcome.refusal
+    if refusal is None or refusal.code is not Refused.GROUP_REFUSED:
+        return []
+    cause = await ledger.outcomes(str(refusal.facts["because"]))
+    if not cause:
+        raise BookCorrupt(f"{outcome.id} was refused because of {refusal.facts['because']}, which isn't known")
+    return cause
 
 
 async def contents_of(ledger: Ledger, commands: Iterable[str]) -> dict[str, bytes | None]:
     """The hash of what was requested with each of these commands, by which a repeat of the request is known."""
     return {outcome.id: outcome.content for outcome in await ledger.outcomes(*commands)}
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What a request's command is to find booked: commands that come first in its group, and rows that ride along."""
+
+    commands: tuple[Command, ...] = ()
+    riders: tuple[Rider, ...] = ()
+
+    def group(self, command: Command, *riders: Rider, content: bytes) -> Group:
+        """The request's command behind these, and all the rows."""
+        return Group((*self.commands, command), (*self.riders, *riders), content)
+
+
+ALONE = Before()
+"""Nothing comes first."""
 
 
 async def decide(ledger: Ledger, group: Group) -> tuple[Outcome, ...]:

@@ -1,5 +1,6 @@
 """Conversions: a quote taken. One entry moves both assets, and the quote is used up in the same tx."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,13 +13,13 @@ from db.engine import tx
 from exchange.pricing import Exact
 from exchange.terms import Terms
 from ledger.accounts import house_account, user_account
-from ledger.asking import decide
+from ledger.asking import Before, decide
 from ledger.commands import Bound, Charge, Group, Post, Posting
 from ledger.engine import Ledger
 from ledger.errors import RefusedByBook
 from ledger.outcomes import Refused
 from ledger.requests import RequestKey
-from ledger.riders import Insert
+from ledger.riders import Insert, Rider
 from tariff.desk import Desk
 from tariff.pricing import Move
 from tariff.schedule import Operation
@@ -72,23 +73,24 @@ class Conversions:
         sell_amount: int | None = None,
         buy_amount: int | None = None,
         limit: int | None = None,
+        riding: Callable[[Conversion], Rider] | None = None,
     ) -> Conversion:
         """Convert at the price of now, without asking for it before, as long as it's within `limit`.
 
-        `limit`: the least to be bought for `sell_amount`, or the most to be sold for `buy_amount`, fee and all. Raises
-        what `Quotes.create` and `convert` do, and PriceMoved.
+        `limit`: the least to be bought for `sell_amount`, or the most to be sold for `buy_amount`, fee and all.
+        `riding`: a row that commits with it, or not at all. Raises what `Quotes.create` and `convert` do, PriceMoved.
         """
         try:
             quote = await self._quotes.draw(owner, sell=sell, buy=buy, sell_amount=sell_amount, buy_amount=buy_amount)
             require_within(quote, limit)
         except (Rejected, Unavailable):
-            if (
-                first := await self._tariff.first(self._ledger, owner, key)
-            ) is not None:  # what is in the way arose since
+            first = await self._tariff.first(self._ledger, owner, key)  # what is in the way arose since
+            if first is not None:
                 return replace(await self.get(owner, first.subject or ""), replayed=True)
             raise
         row = Insert(quotes.name, {"book": self._ledger.book, "id": quote.id}, conversion_store.quote_values(quote))
-        return await self._take(key, conversion_of(quote, quote.created_at), row)
+        conversion = conversion_of(quote, quote.created_at)
+        return await self._take(key, conversion, row, *(() if riding is None else (riding(conversion),)))
 
     async def get(self, owner: str, conversion: str) -> Conversion:
         """The owner's conversion with this id. Raises NotFound, also for somebody else's."""
@@ -107,17 +109,22 @@ class Conversions:
                 connection, self._ledger.book, owner, before=before, after=after, limit=limit
             )
 
-    async def _take(self, key: RequestKey, conversion: Conversion, *rows: Insert) -> Conversion:
+    async def drawn(self, id: str, conversion: Conversion) -> Before:
+        """A conversion as what comes first in a group, its command under this id. Raises what `convert` does."""
         move = Move(conversion.owner, Operation.CONVERSION, conversion.sell, conversion.sold)
+        terms = await self._tariff.terms(move, at_full=True)  # the fee is the quote's
+        post = conversion_post(id, conversion, self._quotes.terms, terms.charges)
+        await self._ledger.ensure_open(*(side for p in post.postings for side in (p.debit, p.credit)))
+        return Before((post,), (conversion_row(self._ledger.book, conversion),))
+
+    async def _take(self, key: RequestKey, conversion: Conversion, *rows: Rider) -> Conversion:
         try:
-            terms = await self._tariff.terms(move, at_full=True)  # the fee is the quote's
+            drawn = await self.drawn(key.id, conversion)
         except (Rejected, Unavailable):
             if (first := await self._tariff.first(self._ledger, conversion.owner, key)) is not None:
                 return replace(await self.get(conversion.owner, first.subject or ""), replayed=True)
             raise
-        post = conversion_post(key.id, conversion, self._quotes.terms, terms.charges)
-        await self._ledger.ensure_open(*(side for p in post.postings for side in (p.debit, p.credit)))
-        group = Group((post,), (*rows, conversion_row(self._ledger.book, conversion)), content=key.content)
+        group = Group(drawn.commands, (*rows, *drawn.riders), content=key.content)
         try:
             (outcome,) = await decide(self._ledger, group)
         except RefusedByBook as refusal:

@@ -6,6 +6,8 @@ OnebookError
 │   ├── SelfTransfer        sender and recipient are the same user
 │   ├── QuoteExpired        the quote's time is over; ask for a new one
 │   ├── QuoteUsed           the quote was converted already
+│   ├── QuoteMismatch       the quote buys less than is to be delivered
+│   ├── OrderNotOpen        the order has ended, or changed just now
 │   ├── PriceMoved          the price of now is worse than the request accepts
 │   ├── ExchangeShort       the exchange has not enough of what is bought
 │   ├── OwnAddress          a withdrawal to the house itself, or to its owner's own deposit address
@@ -49,6 +51,14 @@ class QuoteExpired(Rejected):
 
 class QuoteUsed(Rejected):
     default_code = "quote_used"
+
+
+class QuoteMismatch(Rejected):
+    default_code = "quote_mismatch"
+
+
+class OrderNotOpen(Rejected):
+    default_code = "order_not_open"
 
 
 class PriceMoved(Rejected):

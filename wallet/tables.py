@@ -72,6 +72,37 @@ conversions = Table(
     Index("ix_wallet_conversions_owner", "book", "owner", "id"),
 )
 
+orders = Table(
+    "wallet_orders",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("request", Text, nullable=False),  # the command of what follows, or of the top-up
+    Column("sell", Text, nullable=False),
+    Column("buy", Text, nullable=False),
+    Column("amount", Amount, nullable=False),  # delivered, of `buy`; of a top-up, of `sell`
+    Column("buy_at_least", Amount),
+    Column("conversion", Text),
+    Column("top_up", Text),
+    Column("waiting_for", Text),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("due_at", Instant),
+    Column("revision", Integer, nullable=False, server_default=text("0")),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    UniqueConstraint("book", "request"),
+    CheckConstraint("kind IN ('transfer', 'withdrawal', 'payout', 'top_up')", name="kind_known"),
+    CheckConstraint("state IN ('awaiting_top_up', 'converting', 'done', 'failed', 'cancelled')", name="state_known"),
+    CheckConstraint("(kind = 'top_up') = (top_up IS NOT NULL)", name="top_up_of_top_ups"),
+    CheckConstraint("state <> 'done' OR conversion IS NOT NULL", name="converted_when_done"),
+    Index("ix_wallet_orders_owner", "book", "owner", "id"),
+    Index("ix_wallet_orders_due", "book", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("ix_wallet_orders_top_up", "book", "top_up", postgresql_where=text("top_up IS NOT NULL")),
+)
+
 DEAD_DEPOSITS = "('orphaned', 'reversed')"
 """States of a deposit whose block is no longer part of the chain."""
 

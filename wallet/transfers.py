@@ -1,7 +1,7 @@
 """Transfers between users: one entry, no table of their own. A transfer is read back from the book by its subject."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Protocol
@@ -11,8 +11,8 @@ from base.entropy import Entropy
 from base.errors import NotFound, Rejected
 from base.ids import is_id, new_id
 from ledger.accounts import house_account, split_account_id, user_account
-from ledger.asking import decide
-from ledger.commands import Charge, Group, Post, Posting
+from ledger.asking import ALONE, Before, decide
+from ledger.commands import Charge, Post, Posting
 from ledger.engine import Ledger, Movement
 from ledger.errors import RefusedByBook
 from ledger.outcomes import LineKind, Outcome
@@ -109,12 +109,13 @@ class Transfers:
         amount: int,
         memo: str | None = None,
         fee_accepted: int | None = None,
+        before: Before = ALONE,
     ) -> Transfer:
         """Move `amount` from `sender` (a user id) to `recipient` (a user id or `@handle`), in one entry.
 
-        The fee is taken on top; `fee_accepted`: the highest that its sender agreed to. Raises NotFound (no such
-        recipient), SelfTransfer, UnknownAsset, FeeAboveAccepted, LimitExceeded, LimitUnvalued, RequestConflict, and
-        RefusedByBook (`insufficient_funds`, `frozen`, `receivable_open`).
+        The fee is taken on top; `fee_accepted`: the highest that its sender agreed to. `before`: what is booked first,
+        or not at all. Raises NotFound (no such recipient), SelfTransfer, UnknownAsset, FeeAboveAccepted, LimitExceeded,
+        LimitUnvalued, RequestConflict, and RefusedByBook (`insufficient_funds`, `frozen`, `receivable_open`).
         """
 
         async def book(terms: Terms) -> Outcome:
@@ -133,7 +134,7 @@ class Transfers:
             await self._ledger.asset(asset)
             sides = (side for posting in post.postings for side in (posting.debit, posting.credit))
             await self._ledger.ensure_open(*sides)
-            (outcome,) = await decide(self._ledger, Group((post,), content=key.content))
+            *_, outcome = await decide(self._ledger, before.group(post, content=key.content))
             return outcome
 
         try:
@@ -147,6 +148,11 @@ class Transfers:
             if (first := await self._tariff.first(self._ledger, sender, key)) is not None:
                 return transfer_sent(first, memo)  # what is in the way arose since
             raise
+
+    async def first(self, owner: str, key: RequestKey) -> Transfer | None:
+        """What this request came to when it was sent before."""
+        found = await self._tariff.first(self._ledger, owner, key)
+        return None if found is None else replace(await self.get(owner, found.subject or ""), replayed=True)
 
     async def get(self, owner: str, transfer: str) -> Transfer:
         """The transfer with this id, to its sender or its recipient. Raises NotFound."""

@@ -21,7 +21,7 @@ from chain.screening import Screening
 from chain.signing import AddressSource
 from db.engine import tx
 from exchange.rates import RateSource
-from ledger.asking import decide, decided_before
+from ledger.asking import ALONE, Before, decide, decided_before
 from ledger.commands import Charge, Group, Hold, Post, Void
 from ledger.engine import Ledger
 from ledger.errors import RefusedByBook
@@ -147,17 +147,19 @@ class Withdrawals:
         fee_accepted: int | None = None,
         service_fee_accepted: int | None = None,
         accept: Collection[str] = (),
+        before: Before = ALONE,
     ) -> Withdrawal:
         """Hold `amount` and the fees, and queue the payment to `to`; pay a user here in the book, at once.
 
         `fee_accepted`: the highest fee of the network's that its owner agreed to, `service_fee_accepted` that of the
-        house's; `accept`: names of warnings that they saw. Raises what `estimate` does, RecipientDoubtful,
-        UnknownWarning, FeeAboveAccepted, LimitExceeded, LimitUnvalued, RequestConflict, RefusedByBook
-        (`insufficient_funds`, `frozen`, `receivable_open`), and for a user here RecipientListed, ScreeningUnavailable.
+        house's; `accept`: names of warnings that they saw. `before`: what is booked first, or not at all. Raises what
+        `estimate` does, RecipientDoubtful, UnknownWarning, FeeAboveAccepted, LimitExceeded, LimitUnvalued,
+        RequestConflict, RefusedByBook (`insufficient_funds`, `frozen`, `receivable_open`), and for a user here
+        RecipientListed, ScreeningUnavailable.
         """
         with telling_nothing_of_others(owner):
-            if (first := await self._tariff.first(self._ledger, owner, key)) is not None:
-                return replace(await self.get(owner, first.subject or ""), replayed=True)
+            if (first := await self.first(owner, key)) is not None:
+                return first
             made = await self._estimates.make(owner, asset=asset, network=network, amount=amount, to=to)
             recipient = made.recipient
             assert recipient is not None  # `to` was told
@@ -169,13 +171,18 @@ class Withdrawals:
                 withdrawal = await self._new(key, owner, estimate, recipient, accepted)
                 command = await (self._pay_inside if withdrawal.internal else self._hold)(withdrawal, terms.charges)
                 row = Insert(withdrawals.name, self._key(withdrawal), withdrawal_store.withdrawal_values(withdrawal))
-                (outcome,) = await decide(self._ledger, Group((command,), (row,), content=key.content))
+                *_, outcome = await decide(self._ledger, before.group(command, row, content=key.content))
                 if outcome.replayed:
                     return replace(await self.get(owner, outcome.subject or ""), replayed=True)
                 return withdrawal
 
             move = self._estimates.move(owner, made)
             return await self._tariff.at_terms(move, book, accepted=service_fee_accepted)
+
+    async def first(self, owner: str, key: RequestKey) -> Withdrawal | None:
+        """What this request came to when it was sent before."""
+        found = await self._tariff.first(self._ledger, owner, key)
+        return None if found is None else replace(await self.get(owner, found.subject or ""), replayed=True)
 
     async def cancel(self, *, key: RequestKey, owner: str, withdrawal: str) -> Withdrawal:
         """Give it up before a nonce is reserved for it, and release the hold.

@@ -79,6 +79,7 @@ from wallet.deposits import Deposits
 from wallet.fee_previews import FeePreviews
 from wallet.history import History
 from wallet.holds import Holds
+from wallet.orders import Orders
 from wallet.own_gas import OwnGas
 from wallet.quotes import Quotes
 from wallet.rebuilding import Rebuilding
@@ -240,6 +241,11 @@ def build_services(parts: Parts) -> Services:
     quotes = build_quotes(parts)
     withdrawals, rails = _withdrawals(parts), _rails(parts)
     payouts = build_payout_desk(parts, dict.fromkeys(rails.rails.all, rails.ending))
+    previews = FeePreviews(tariff=parts.terms, fees=fees, withdrawals=withdrawals, payouts=payouts)
+    conversions = Conversions(engine, ledger=ledger, quotes=quotes, clock=clock, tariff=parts.terms)
+    transfers = Transfers(
+        ledger=ledger, directory=identity, clock=clock, entropy=entropy, fees=fees, tariff=parts.terms
+    )
     return Services(
         clock=clock,
         entropy=entropy,
@@ -247,14 +253,7 @@ def build_services(parts: Parts) -> Services:
         identity=identity,
         chains=Chains(engine, registry),
         accounts=Accounts(ledger),
-        transfers=Transfers(
-            ledger=ledger,
-            directory=identity,
-            clock=clock,
-            entropy=entropy,
-            fees=fees,
-            tariff=parts.terms,
-        ),
+        transfers=transfers,
         bulk_transfers=BulkTransfers(
             ledger=ledger, directory=identity, clock=clock, entropy=entropy, fees=fees, tariff=parts.terms
         ),
@@ -262,7 +261,20 @@ def build_services(parts: Parts) -> Services:
         quotes=quotes,
         exchange=build_positions(parts),
         rates=rates,
-        conversions=Conversions(engine, ledger=ledger, quotes=quotes, clock=clock, tariff=parts.terms),
+        conversions=conversions,
+        orders=Orders(
+            engine,
+            ledger=ledger,
+            quotes=quotes,
+            conversions=conversions,
+            transfers=transfers,
+            withdrawals=withdrawals,
+            payouts=payouts,
+            top_ups=rails.top_ups,
+            previews=previews,
+            clock=clock,
+            entropy=entropy,
+        ),
         deposit_addresses=DepositAddresses(
             engine, book=settings.book, registry=registry, source=parts.addresses, clock=clock
         ),
@@ -293,7 +305,7 @@ def build_services(parts: Parts) -> Services:
         payouts=payouts,
         terms=parts.terms,
         tiers=parts.tiers,
-        fee_previews=FeePreviews(tariff=parts.terms, fees=fees, withdrawals=withdrawals, payouts=payouts),
+        fee_previews=previews,
         recovery=parts.gate,
         checks={"database": database_check(engine), "book": book_check(ledger), "recovery": recovery_check(parts.gate)},
         public_books=settings.public_books,
@@ -543,6 +555,7 @@ async def open_steps(
         if parts.settings.exchange.sources:
             steps["rates"] = build_board(parts, await stack.enter_async_context(feed_client())).step
         steps["quotes"] = build_quotes(parts).step
+        steps["orders"] = build_services(parts).orders.step
         steps["exchange"] = build_positions(parts).step
         if parts.registry.networks:
             steps["deposits"] = _deposits(parts).step

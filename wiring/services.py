@@ -38,6 +38,7 @@ from wallet.deposits import Deposits
 from wallet.fee_previews import FeePreviews
 from wallet.history import History
 from wallet.holds import Holds
+from wallet.orders import Orders
 from wallet.quotes import Quotes
 from wallet.receipts import Receipts
 from wallet.transfers import Transfers
@@ -72,6 +73,7 @@ class Services:
     holds: Holds
     quotes: Quotes
     conversions: Conversions
+    orders: Orders
     exchange: HousePositions
     rates: Rates
     deposit_addresses: DepositAddresses

@@ -246,6 +246,20 @@ ROWS = (
         "Convert less, or try later.",
     ),
     Problem(
+        "quote_mismatch",
+        422,
+        "The quote buys too little",
+        "An order delivers what its quote buys, less fees: `required` is more than that.",
+        "Ask for the quote by POST /v1/order-quotes, or deliver less.",
+    ),
+    Problem(
+        "order_not_open",
+        409,
+        "The order isn't open",
+        "It has ended, or changed just now.",
+        "GET /v1/orders/{id} shows how it stands.",
+    ),
+    Problem(
         "price_moved",
         409,
         "The price moved",

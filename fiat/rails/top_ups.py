@@ -4,6 +4,7 @@ The row, and the request's own command that it rides with, are durable before th
 ends in between, or the answer is lost, the worker's step goes on from the row: it asks by our id, never anew.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from base.errors import NotFound
@@ -18,7 +19,7 @@ from fiat.rails.top_up_steps import NOT_YET_KNOWN, TopUpSteps
 from fiat.tables import top_ups
 from fiat.top_ups import BANK, TopUp
 from ledger.accounts import user_account
-from ledger.asking import decide, decided_before
+from ledger.asking import ALONE, Before, decide, decided_before
 from ledger.commands import Group, OpenAccount
 from ledger.errors import RefusedByBook
 from ledger.outcomes import Refused
@@ -47,9 +48,11 @@ class TopUps:
         method: str | None = None,
         capturing: Capturing = Capturing.AUTOMATIC,
         return_url: str | None = None,
+        before: Callable[[str], Before] = lambda _: ALONE,
     ) -> TopUp:
         """Ask the provider for a payment of `amount`, and return what its owner has to do for it.
 
+        `before`: what is booked first, or not at all, given the top-up's id.
         `method`: a saved method's id, a provider's token, or None where the payer chooses at the provider. Raises
         UnknownRail, NotCapable, UnknownAsset, AmountNotPayable, NotFound, RequestConflict, RefusedByBook. What the
         provider says, a decline too, is the top-up's state.
@@ -79,7 +82,7 @@ class TopUps:
         row = Insert(top_ups.name, {"book": self._desk.book, "id": id}, values)
         # Nothing is booked yet. The command that opens the user's account keeps the request, and its row rides with it.
         command = OpenAccount(id=key.id, subject=id, account=user_account(owner, asset))
-        (outcome,) = await decide(self._desk.ledger, Group((command,), (row,), content=key.content))
+        *_, outcome = await decide(self._desk.ledger, before(id).group(command, row, content=key.content))
         top_up = await self.get(owner, outcome.subject or "")
         if outcome.replayed:
             return replace(top_up, replayed=True)
