@@ -116,6 +116,7 @@ def play(stage: Stage) -> Ending:
         _alice_converts(people["alice"])
         _alice_pays_bob(people["alice"], people["bob"])
         _bob_withdraws(people["bob"], stage)
+        _alice_withdraws_what_she_doesnt_have(people["alice"], stage)
         _a_withdrawal_is_stuck(people["alice"], stage)
         _alice_is_paid_out_by_bank(people["alice"], stage)
         return _reckoning(people)
@@ -317,6 +318,22 @@ def _bob_withdraws(bob: Person, stage: Stage) -> None:
     _until("the withdrawal is final", lambda: _withdrawal(bob, asked["id"], states)["state"] == "final")
     say(f"  seen on its way: {' > '.join(states)}")
     _must_have_arrived(bob, asked["id"], stage, before, 40 * 10**6)
+
+
+def _alice_withdraws_what_she_doesnt_have(alice: Person, stage: Stage) -> None:
+    """Convert and withdraw, in one request: from euros to an address outside."""
+    _title("Alice withdraws 30.00 USDC and pays them in EUR, in one request")
+    before = local.balance(stage.chain_url, "USDC", OUTSIDER)
+    to = {"withdrawal": {"network": "local", "address": OUTSIDER}}
+    told = alice.post("/v1/order-quotes", {"pay_with": "EUR", "asset": "USDC", "amount": "30.00", **to})
+    quote = told["quote"]
+    say(f"  shown before: {quote['total']} EUR buy {quote['buy_amount']} USDC: 30.00 to be withdrawn, the house's fee")
+    say(f"  {told['fee']}, and at most {told['network_fee']} for the network, of which what isn't needed stays hers")
+    accepted = {"fee_accepted": told["fee"], "network_fee_accepted": told["network_fee"]}
+    order = alice.post("/v1/orders", {"quote": quote["id"], "amount": "30.00", **accepted, **to})
+    say(f"  {order['id']}: {order['state']}; converted by {order['conversion']}, withdrawn by {order['following']}")
+    _until("the withdrawal is final", lambda: _withdrawal(alice, order["following"])["state"] == "final")
+    _must_have_arrived(alice, order["following"], stage, before, 30 * 10**6)
 
 
 def _a_withdrawal_is_stuck(alice: Person, stage: Stage) -> None:

@@ -12,7 +12,7 @@ from base.errors import NotFound, Rejected, Unavailable
 from db.engine import tx
 from exchange.pricing import Exact
 from exchange.terms import Terms
-from ledger.accounts import house_account, user_account
+from ledger.accounts import HOUSE, house_account, split_account_id, user_account
 from ledger.asking import Before, decide
 from ledger.commands import Bound, Charge, Group, Post, Posting
 from ledger.engine import Ledger
@@ -58,8 +58,8 @@ class Conversions:
             now = self._clock.now()
             require_open(found, now)
         except Rejected:
-            if (first := await self._tariff.first(self._ledger, owner, key)) is not None:
-                return replace(await self.get(owner, first.subject or ""), replayed=True)
+            if (first := await self._first(owner, key)) is not None:
+                return first
             raise
         return await self._take(key, conversion_of(found, now))
 
@@ -84,13 +84,20 @@ class Conversions:
             quote = await self._quotes.draw(owner, sell=sell, buy=buy, sell_amount=sell_amount, buy_amount=buy_amount)
             require_within(quote, limit)
         except (Rejected, Unavailable):
-            first = await self._tariff.first(self._ledger, owner, key)  # what is in the way arose since
-            if first is not None:
-                return replace(await self.get(owner, first.subject or ""), replayed=True)
+            if (first := await self._first(owner, key)) is not None:
+                return first
             raise
         row = Insert(quotes.name, {"book": self._ledger.book, "id": quote.id}, conversion_store.quote_values(quote))
         conversion = conversion_of(quote, quote.created_at)
         return await self._take(key, conversion, row, *(() if riding is None else (riding(conversion),)))
+
+    async def _first(self, owner: str, key: RequestKey) -> Conversion | None:
+        """What this request came to when it was sent before: what is in the way now may have arisen since."""
+        try:
+            first = await self._tariff.first(self._ledger, owner, key)
+        except RefusedByBook as refusal:
+            raise explained(refusal) from refusal
+        return None if first is None else replace(await self.get(owner, first.subject or ""), replayed=True)
 
     async def get(self, owner: str, conversion: str) -> Conversion:
         """The owner's conversion with this id. Raises NotFound, also for somebody else's."""
@@ -121,14 +128,14 @@ class Conversions:
         try:
             drawn = await self.drawn(key.id, conversion)
         except (Rejected, Unavailable):
-            if (first := await self._tariff.first(self._ledger, conversion.owner, key)) is not None:
-                return replace(await self.get(conversion.owner, first.subject or ""), replayed=True)
+            if (first := await self._first(conversion.owner, key)) is not None:
+                return first
             raise
         group = Group(drawn.commands, (*rows, *drawn.riders), content=key.content)
         try:
             (outcome,) = await decide(self._ledger, group)
         except RefusedByBook as refusal:
-            found = explained(refusal, conversion)
+            found = explained(refusal)
             raise await self._tariff.explained(refusal, conversion.owner) if found is refusal else found from refusal
         if outcome.replayed:
             return replace(await self.get(conversion.owner, outcome.subject or ""), replayed=True)
@@ -217,15 +224,14 @@ def conversion_postings(conversion: Conversion) -> tuple[Posting, ...]:
     return (*given, Posting(house_account(STOCK, buy), buyer, buy, conversion.bought))
 
 
-def explained(refusal: RefusedByBook, conversion: Conversion) -> Exception:
+def explained(refusal: RefusedByBook) -> Exception:
     """The book's refusal in the words of an exchange, where it has some."""
     if refusal.code == Refused.DUPLICATE_ROW:
         return QuoteUsed("this quote was converted already; ask for a new one", param="quote")
-    sold, short = house_account(STOCK, conversion.sell), house_account(STOCK, conversion.buy)
+    if refusal.code not in (Refused.INSUFFICIENT_FUNDS, Refused.OUT_OF_BOUNDS):
+        return refusal
+    owner, purpose, asset = split_account_id(str(refusal.facts["account"]))
+    if (owner, purpose) != (HOUSE, STOCK):
+        return refusal
     numbers = {name: refusal.facts.get(name) for name in ("required", "available")}
-    account = refusal.facts.get("account")
-    if account == short and refusal.code in (Refused.INSUFFICIENT_FUNDS, Refused.OUT_OF_BOUNDS):
-        return exchange_short(conversion.buy, **numbers)
-    if account == sold and refusal.code == Refused.OUT_OF_BOUNDS:
-        return exposure_reached(conversion.sell, **numbers)
-    return refusal
+    return exposure_reached(asset, **numbers) if "most" in refusal.facts else exchange_short(asset, **numbers)

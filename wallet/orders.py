@@ -159,7 +159,11 @@ class Orders:
         Raises what `Conversions.convert` and the request of what follows do, and QuoteMismatch (it buys less).
         """
         kind, first, request = self._way(key, owner, to, fee_accepted, network_fee_accepted)
-        if (done := await first()) is not None:
+        try:
+            done = await first()
+        except RefusedByBook as refusal:
+            raise explained(refusal) from refusal
+        if done is not None:
             return replace(await self._of_request(key.id), following=done.id, replayed=True), done
         found = await self._quotes.get(owner, quote)
         now = self._clock.now()
@@ -179,7 +183,7 @@ class Orders:
         try:
             following = await request(found.buy, amount, Before(drawn.commands, (*drawn.riders, row)))
         except RefusedByBook as refusal:
-            raise explained(refusal, conversion) from refusal
+            raise explained(refusal) from refusal
         if following.replayed:
             order = replace(await self._of_request(key.id), replayed=True)
         return replace(order, following=following.id), following

@@ -249,6 +249,7 @@ async def services(database: Database, settings: Settings, clock: ManualClock, e
     )
     services = build_services(parts)
     previews = FeePreviews(tariff=parts.terms, fees=Fees(), withdrawals=withdrawals, payouts=services.payouts)
+    services.orders._withdrawals, services.orders._previews = withdrawals, previews
     return replace(services, withdrawals=withdrawals, fee_previews=previews)
 
 
