@@ -76,6 +76,29 @@ asset = "USDC"
 least = "100.00"
 """
 
+TARIFF = """
+# What the demo's users pay, and how much they may move (docs/tariff.md).
+default_tier = "standard"
+reference = "USD"
+
+[tiers.standard]
+limits.out = { operation = "5000.00", day = "10000.00" }
+free.transfer = { operations = 10 }
+
+[[fees]]
+operation = "conversion"
+percent = "0.10"
+
+[[fees]]
+operation = "withdrawal"
+asset = "USDC"
+flat = "0.05"
+
+[[fees]]
+operation = "transfer"
+percent = "0.20"
+"""
+
 QUICK_KEYS = Argon2Cost(memory_kib=8 * 1024, passes=1, lanes=1)
 """The demo's passphrase is random and dies with it, so that stretching it longer would only cost time."""
 
@@ -204,6 +227,7 @@ def _service(home: Path, chain: LocalChain, rails: DemoRails) -> Iterator[tuple[
         rails=rails.settings(home),
         exchange=EXCHANGE.format(feed=feed),
     )
+    write_atomically(home / "tariff.toml", TARIFF.encode())
     settings = load_settings(made.config)
     with Supervisor(settings, config=made.config, passphrase=passphrase, say=lambda t: say(f"  {t}")) as supervisor:
         supervisor.start_database()
