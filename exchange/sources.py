@@ -13,6 +13,7 @@ from typing import Protocol
 import httpx
 
 from base.clock import Clock
+from base.nesting import is_nested_within
 from exchange.agreeing import Reading
 from exchange.errors import InvalidRates, SourceFailed
 from exchange.rates_file import parse_rates
@@ -20,6 +21,9 @@ from exchange.ratios import of_fraction, ratio, stored
 
 FEED_BYTES_MAX = 1024 * 1024
 """The largest answer of a feed that is read."""
+
+NESTING_MAX = 50
+"""Arrays and objects inside each other that are read."""
 
 FEED_SECONDS = 5.0
 """Longest wait for a feed."""
@@ -121,10 +125,12 @@ class HttpFeed:
                     content += part
                     if len(content) > FEED_BYTES_MAX:
                         raise SourceFailed(f"the feed answers more than the {FEED_BYTES_MAX} bytes that are read")
+            if not is_nested_within(content, NESTING_MAX):
+                raise SourceFailed(f"the feed answers JSON nested deeper than {NESTING_MAX}")
             return json.loads(content, parse_float=str, parse_int=str, parse_constant=_no_constant)
         except httpx.HTTPError as error:
             raise SourceFailed(f"the feed can't be asked: {type(error).__name__}") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise SourceFailed("the feed answers no JSON") from error
 
 

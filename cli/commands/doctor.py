@@ -20,11 +20,13 @@ from chain.local import ToolsMissing, artifact
 from cli.output import Exit, say, show_json
 from custody.errors import SignerRefused
 from db.binaries import candidates
+from exchange.board import AgreedRates
 from exchange.rates_file import RatesFile
 from ledger.seals import load_seal_key, seal_numbers
 from treasury.alerts import AlertCode, Severity
 from treasury.token_reviews import TokenReviews, TokenStanding
 from wiring.assemble import Parts, build_alerts, build_senders, open_parts
+from wiring.exchange import build_terms
 from wiring.running import with_database
 from wiring.screening import listed_addresses, silent_oracles
 from wiring.settings import Settings, find_config, load_settings
@@ -98,7 +100,7 @@ async def installation(config: Path | None) -> list[Finding]:
     except OnebookError as error:
         return [Finding("configuration", Verdict.MISSING, error.message)]
     found = [Finding("configuration", Verdict.FINE, str(path)), *_files(settings), _seal_key(settings)]
-    found += [await _database(settings), *await _nodes(settings), *await _signer(settings), _rates(settings)]
+    found += [await _database(settings), *await _nodes(settings), *await _signer(settings), await _rates(settings)]
     found += _tariff(settings)
     found += _screening_list(settings)
     return found
@@ -369,12 +371,32 @@ async def _addresses(settings: Settings) -> Finding:
     return Finding("addresses", Verdict.FINE, text)
 
 
-def _rates(settings: Settings) -> Finding:
+async def _rates(settings: Settings) -> Finding:
+    """The file's rates; with several sources, what the newest snapshot of the running installation says."""
+    if settings.exchange.sources:
+        return await _agreed_rates(settings)
     try:
         rates = RatesFile(settings.path(settings.rates), clock=SystemClock()).load()
     except OnebookError as error:
         return Finding("exchange rates", Verdict.MISSING, error.message)
     return Finding("exchange rates", Verdict.FINE, f"as of {rates.as_of.isoformat()}")
+
+
+async def _agreed_rates(settings: Settings) -> Finding:
+    try:
+        running = with_database(settings)
+    except OnebookError:
+        return Finding("exchange rates", Verdict.MIND, "not asked, since there is no database")
+    async with open_parts(running, name="onebook doctor") as parts:
+        agreed = AgreedRates(parts.engine, book=settings.book, terms=build_terms(settings), clock=SystemClock())
+        try:
+            snapshot, rates = await agreed.snapshot(), await agreed.current()
+        except OnebookError as error:
+            return Finding("exchange rates", Verdict.MISSING, error.message)
+    silent = [f"no answer from {source}: {why}" for source, why in (snapshot.failed if snapshot else {}).items()]
+    doubted = [f"{base}/{quote} is {why.doubt}" for (base, quote), why in rates.unknown.items()]
+    text = "; ".join([f"{len(rates.pairs)} pairs, the oldest as of {rates.as_of.isoformat()}", *doubted, *silent])
+    return Finding("exchange rates", Verdict.MIND if silent or doubted else Verdict.FINE, text)
 
 
 def _tariff(settings: Settings) -> Iterator[Finding]:
