@@ -3,7 +3,7 @@
 The median of the sources that are fresh and near to each other: one source that lies or stands still doesn't move it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -33,11 +33,17 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Believed(msgspec.Struct, frozen=True):
-    """A pair's rate that was agreed on. `as_of`: the oldest reading in it; `since`: when this level was reached."""
+    """A pair's rate that was agreed on. `as_of`: the oldest reading in it; `at`: when it was believed last."""
 
     rate: str
     as_of: datetime
     sources: tuple[str, ...]
+    at: datetime | None = None
+
+    @property
+    def believed_at(self) -> datetime:
+        """A reading may be older than its snapshot by hours. Snapshots of before don't tell it."""
+        return self.at or self.as_of
 
 
 class Jump(msgspec.Struct, frozen=True):
@@ -94,8 +100,9 @@ def judge(
         rate=stored(of_fraction(rate)),
         as_of=min(one.as_of for one in near),
         sources=tuple(sorted(one.source for one in near)),
+        at=now,
     )
-    if last is None or now - last.as_of > rule.jump_hold:
+    if last is None or (jump is None and now - last.believed_at > rule.jump_hold):
         return Judged(found, None)
     moved = off_basis_points(rate, parse_ratio(last.rate).fraction)
     if moved <= rule.jump_basis_points:
@@ -133,7 +140,7 @@ def take_snapshot(
     """
     believed: dict[str, Believed] = dict(before.believed) if before else {}
     jumps: dict[str, Jump] = {}
-    for name, told in by_pair(readings).items():
+    for name, told in by_pair(readings, known=_pairs_of(before)).items():
         key = pair_name(name)
         judged = judge(
             told,
@@ -155,7 +162,7 @@ def rates_of(snapshot: Snapshot, *, now: datetime, terms: Terms) -> Rates:
     pairs: dict[PairName, Pair] = {}
     unknown: dict[PairName, Unknown] = {}
     oldest = now
-    for name, told in by_pair(snapshot.readings).items():
+    for name, told in by_pair(snapshot.readings, known=_pairs_of(snapshot)).items():
         key = pair_name(name)
         judged = judge(told, now=now, rule=rule, last=snapshot.believed.get(key), jump=snapshot.jumps.get(key))
         if judged.believed is None:
@@ -172,15 +179,25 @@ def rates_of(snapshot: Snapshot, *, now: datetime, terms: Terms) -> Rates:
     return rates
 
 
-def by_pair(readings: Iterable[Reading]) -> dict[PairName, list[Reading]]:
-    """Readings by pair; one that is told the other way round is turned to how its pair was told first."""
-    found: dict[PairName, list[Reading]] = {}
+def by_pair(readings: Iterable[Reading], *, known: Collection[str] = ()) -> dict[PairName, list[Reading]]:
+    """Readings by pair, one of each source: what it tells first.
+
+    A pair that is told both ways round is one. It stands as it's `known` (names of pairs), whoever tells it first now:
+    what was believed of it is found by its name. One that isn't known stands as it was told first.
+    """
+    found: dict[PairName, dict[str, Reading]] = {}
     for one in readings:
-        if (one.quote, one.base) in found:
+        name, turned = (one.base, one.quote), (one.quote, one.base)
+        if turned in found or (pair_name(turned) in known and pair_name(name) not in known):
             rate = stored(parse_ratio(one.rate).inverse())
-            one = msgspec.structs.replace(one, base=one.quote, quote=one.base, rate=rate)
-        found.setdefault((one.base, one.quote), []).append(one)
-    return found
+            one, name = msgspec.structs.replace(one, base=one.quote, quote=one.base, rate=rate), turned
+        found.setdefault(name, {}).setdefault(one.source, one)
+    return {name: list(told.values()) for name, told in found.items()}
+
+
+def _pairs_of(snapshot: Snapshot | None) -> Collection[str]:
+    """Names of the pairs that something was believed of."""
+    return snapshot.believed.keys() if snapshot else ()
 
 
 def median(values: Iterable[Fraction]) -> Fraction:

@@ -12,7 +12,7 @@ from base.errors import OnebookError
 from base.ids import new_id
 from db.engine import tx
 from exchange import snapshot_store
-from exchange.agreeing import Reading, Snapshot, rates_of, take_snapshot
+from exchange.agreeing import AHEAD, Reading, Snapshot, rates_of, take_snapshot
 from exchange.errors import RatesTooOld
 from exchange.rates import Rates
 from exchange.sources import Source
@@ -50,8 +50,8 @@ class RateBoard:
     async def step(self) -> int:
         """Ask all sources if it's time; how many snapshots were made (0 or 1)."""
         async with tx(self._engine) as connection:
-            before = await snapshot_store.latest(connection, self._book)
-        if before is not None and timedelta() <= self._clock.now() - before.at < self._every:
+            before = await snapshot_store.latest(connection, self._book, by=self._clock.now() + AHEAD)
+        if before is not None and self._clock.now() - before.at < self._every:
             return 0
         answers = await asyncio.gather(*(self._ask(source) for source in self._sources))
         told = zip(self._sources, answers, strict=True)
@@ -106,5 +106,5 @@ class AgreedRates:
         """The newest snapshot, or the one with this id; None where there is none."""
         async with tx(self._engine) as connection:
             if id is None:
-                return await snapshot_store.latest(connection, self._book)
+                return await snapshot_store.latest(connection, self._book, by=self._clock.now() + AHEAD)
             return await snapshot_store.load(connection, self._book, id)

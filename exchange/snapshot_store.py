@@ -18,8 +18,10 @@ async def add(connection: AsyncConnection, book: str, snapshot: Snapshot) -> Non
     await connection.execute(insert(snapshots).values(row))
 
 
-async def latest(connection: AsyncConnection, book: str) -> Snapshot | None:
-    query = select(snapshots.c.content).where(snapshots.c.book == book).order_by(snapshots.c.at.desc()).limit(1)
+async def latest(connection: AsyncConnection, book: str, *, by: datetime) -> Snapshot | None:
+    """The newest one of those made by then. One from later is a clock's mistake, and tells nothing until its time."""
+    made = (snapshots.c.book == book) & (snapshots.c.at <= by)
+    query = select(snapshots.c.content).where(made).order_by(snapshots.c.at.desc()).limit(1)
     found = (await connection.execute(query)).scalar_one_or_none()
     return None if found is None else _decode(bytes(found))
 

@@ -110,7 +110,7 @@ class HttpFeed:
         return found
 
     async def _ask(self, url: str) -> object:
-        headers = {"accept": "application/json"}
+        headers = {"accept": "application/json", "accept-encoding": "identity"}
         if self._secret is not None:
             header, variable = self._secret
             if variable not in os.environ:
@@ -121,14 +121,17 @@ class HttpFeed:
             async with self._client.stream("GET", url, headers=headers, timeout=FEED_SECONDS) as response:
                 if response.status_code != 200:
                     raise SourceFailed(f"the feed answers status {response.status_code}")
-                async for part in response.aiter_bytes():
+                if (packed := response.headers.get("content-encoding", "identity")) != "identity":
+                    # A little of it could be unpacked to more than this machine holds.
+                    raise SourceFailed(f"the feed answers packed ({packed[:40]}), though it was asked not to")
+                async for part in response.aiter_raw():
                     content += part
                     if len(content) > FEED_BYTES_MAX:
                         raise SourceFailed(f"the feed answers more than the {FEED_BYTES_MAX} bytes that are read")
             if not is_nested_within(content, NESTING_MAX):
                 raise SourceFailed(f"the feed answers JSON nested deeper than {NESTING_MAX}")
             return json.loads(content, parse_float=str, parse_int=str, parse_constant=_no_constant)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise SourceFailed(f"the feed can't be asked: {type(error).__name__}") from error
         except ValueError as error:
             raise SourceFailed("the feed answers no JSON") from error

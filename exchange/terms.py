@@ -14,7 +14,7 @@ class Agreement:
 
     `sources_min` of them must have told a pair within `max_age`, none of these farther from the median than
     `deviation_basis_points`. A median farther than `jump_basis_points` from the last one that was believed is believed
-    when it has stayed there for `jump_hold`, or when the last one is older than that.
+    when it has stayed there for `jump_hold`; or at once where nothing was believed, and no jump told, for so long.
     """
 
     max_age: timedelta = timedelta(seconds=60)

@@ -1,8 +1,9 @@
 """The settings of the exchange: `[exchange]`, its sources of rates, its spreads and its bounds."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel as PydanticModel
 from pydantic import ConfigDict, Field, field_validator
@@ -55,8 +56,11 @@ class HttpSourceSettings(_Table):
     @classmethod
     def _over_tls(cls, url: str) -> str:
         """Plain HTTP only to this machine: who stands between could tell any rate."""
-        host = url.split("/")[2].rsplit(":", 1)[0]
-        if url.startswith("http://") and host not in ("127.0.0.1", "localhost", "[::1]"):
+        try:
+            host = urlsplit(url).hostname
+        except ValueError as error:
+            raise ValueError(f"this is no URL: {error}") from error
+        if url.startswith("http://") and host not in ("127.0.0.1", "localhost", "::1"):
             raise ValueError("a feed is asked over https; plain http only on this machine")
         return url
 
@@ -148,11 +152,33 @@ def exchange_faults(
             known = ", ".join(sorted(networks)) or "none"
             place = where("exchange", "sources", number, "network")
             yield f"{place}: no network {source.network}; there is {known}"
+        if not isinstance(source, FileSourceSettings):
+            yield from _source_pair_faults(source, number, assets, where)
         if isinstance(source, HttpSourceSettings) and (source.header is None) != (source.header_variable is None):
             yield f"{where('exchange', 'sources', number)}: header and header_variable go together"
     if told.sources and told.sources_min > len(told.sources):
         count = len(told.sources)
         yield f"{where('exchange', 'sources_min')}: {told.sources_min} sources must agree, but there are {count}"
+
+
+def _source_pair_faults(
+    source: HttpSourceSettings | ChainSourceSettings,
+    number: int,
+    assets: Mapping[str, Asset],
+    where: Callable[..., str],
+) -> Iterator[str]:
+    """A source that told a pair twice would agree with itself."""
+    seen: set[frozenset[str]] = set()
+    pairs: Sequence[FeedPairSettings | ContractPairSettings] = source.pairs
+    for at, pair in enumerate(pairs):
+        place = ("exchange", "sources", number, "pairs", at)
+        for key in ("base", "quote"):
+            if (code := getattr(pair, key)) not in assets:
+                yield f"{where(*place, key)}: no asset {code}; add it under [[assets]]"
+        named = frozenset((pair.base, pair.quote))
+        if named in seen or len(named) == 1:
+            yield f"{where(*place)}: {pair.base} and {pair.quote} must be two, and once in a source"
+        seen.add(named)
 
 
 def _amount_faults(told: ExchangeSettings, assets: Mapping[str, Asset], where: Callable[..., str]) -> Iterator[str]:

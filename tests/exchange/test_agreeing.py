@@ -136,6 +136,47 @@ def test_a_pair_told_the_other_way_round_is_the_same_pair():
     assert {name: [one.value for one in readings] for name, readings in found.items()} == {("ETH", "USD"): [4, 4]}
 
 
+@pytest.mark.parametrize("again", [told("a", 100), told("a", "0.01", base="USD", quote="ETH")])
+def test_a_source_that_tells_a_pair_twice_is_one_source(again):
+    snapshot = take_snapshot("1", [told("a", 100), again], now=NOON, rule=RULE, before=None)
+    assert snapshot.believed == {}
+    with pytest.raises(RateUnavailable, match="lately"):
+        rates_of(snapshot, now=NOON, terms=TERMS).price(ETH, USD)
+
+
+def test_a_jump_waits_whichever_way_round_the_pair_is_told_first():
+    """Source a, that tells ETH/USD, falls silent; b's USD/ETH comes first then, and is the same pair."""
+    rule = Agreement(jump_basis_points=1000)
+    both = [told("a", 100), told("b", "0.01", base="USD", quote="ETH")]
+    first = take_snapshot("1", both, now=NOON, rule=rule, before=None)
+    then = NOON + 10 * SECOND
+    lie = told("b", "0.001", base="USD", quote="ETH", age=-10)
+    second = take_snapshot("2", [lie], now=then, rule=rule, before=first)
+    assert second.jumps.keys() == {"ETH/USD"}
+    with pytest.raises(RateUnavailable, match="moved further"):
+        rates_of(second, now=then, terms=Terms(reference="USD", agreement=rule)).price(ETH, USD)
+
+
+def test_a_jump_that_jumps_again_waits_anew_however_old_the_last_belief():
+    snapshot = take_snapshot("0", [told("a", 100), told("b", 100)], now=NOON, rule=RULE, before=None)
+    for step in range(1, 35):  # told every ten seconds; the first level until just before it would be believed
+        now = NOON + 10 * step * SECOND
+        readings = [told(name, 200 if step < 30 else 1000, age=-10 * step) for name in "ab"]
+        snapshot = take_snapshot(str(step), readings, now=now, rule=RULE, before=snapshot)
+    assert parse_ratio(snapshot.believed["ETH/USD"].rate).fraction == 100
+    assert snapshot.jumps["ETH/USD"].since == NOON + 300 * SECOND
+
+
+def test_a_jump_waits_also_behind_a_source_that_tells_seldom():
+    """A price feed contract that is asked every ten seconds, and whose own answer may be an hour old."""
+    rule = Agreement(max_age=7200 * SECOND, jump_basis_points=1000, jump_hold=300 * SECOND)
+    first = take_snapshot("1", [told("a", 100, age=3000)], now=NOON, rule=rule, before=None)
+    then = NOON + 10 * SECOND
+    second = take_snapshot("2", [told("a", 1000, age=-10)], now=then, rule=rule, before=first)
+    assert second.jumps.keys() == {"ETH/USD"}
+    assert second.believed == first.believed
+
+
 def test_a_tiers_spread_is_its_own_and_through_the_pivot_the_larger_one_counts():
     readings = [told(name, rate, base=base) for name in "ab" for base, rate in (("ETH", 2500), ("EUR", "1.1"))]
     rates = rates_of(take_snapshot("1", readings, now=NOON, rule=RULE, before=None), now=NOON, terms=TERMS)

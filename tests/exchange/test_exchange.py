@@ -55,6 +55,20 @@ async def test_sources_that_disagree_stop_the_pair_and_say_by_how_much(exchange)
     assert refused.value.facts["off_basis_points"] == {"a": 197, "b": 197}
 
 
+async def test_a_clock_that_was_an_hour_ahead_stops_no_rates_once_it_is_right_again(exchange):
+    exchange.clock.advance(timedelta(hours=1))
+    assert await exchange.board.step() == 1
+    exchange.clock.advance(timedelta(seconds=10, hours=-1))
+    assert await exchange.board.step() == 1
+    assert await exchange.board.step() == 0
+    assert await exchange.quotes.create(ALICE, sell="USD", buy="ETH", sell_amount=2500_00)
+
+
+async def test_a_worker_whose_clock_is_behind_another_ones_asks_no_source_in_vain(exchange):
+    exchange.clock.advance(timedelta(seconds=-8))
+    assert await exchange.board.step() == 0
+
+
 async def test_rates_that_nobody_ever_told_are_told_to_be_missing(database, clock, entropy, exchange):
     async with tx(exchange.engine) as connection:
         ids = await snapshot_store.ids_before(

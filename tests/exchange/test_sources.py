@@ -1,5 +1,6 @@
 """Real sources: files, a feed over HTTP on this machine, price feed contracts on a local chain."""
 
+import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -28,7 +29,9 @@ ETH_USD = FeedPair("ETH", "USD", "/data/amount", "/data/at")
 
 
 @contextmanager
-def feed(answers: dict[str, tuple[int, bytes]], *, hang: bool = False) -> Iterator[tuple[str, list[dict[str, str]]]]:
+def feed(
+    answers: dict[str, tuple[int, bytes]], *, hang: bool = False, packed: str | None = None
+) -> Iterator[tuple[str, list[dict[str, str]]]]:
     """A server that answers these by path (or only at the end), and the headers of what it was asked."""
     asked: list[dict[str, str]] = []
     ending = threading.Event()
@@ -41,6 +44,8 @@ def feed(answers: dict[str, tuple[int, bytes]], *, hang: bool = False) -> Iterat
             status, body = answers.get(self.path, (404, b""))
             self.send_response(status)
             self.send_header("Location", "/elsewhere")
+            if packed is not None:
+                self.send_header("Content-Encoding", packed)
             self.end_headers()
             self.wfile.write(body)
 
@@ -148,6 +153,22 @@ async def test_a_feed_that_is_away_says_so():
         source = HttpFeed("desk", "http://127.0.0.1:9/", [ETH_USD], clock=ManualClock(NOON), client=client)
         with pytest.raises(SourceFailed, match="ConnectError"):
             await source.read()
+
+
+async def test_an_address_that_is_none_is_that_sources_failure():
+    async with feed_client() as client:
+        source = HttpFeed("desk", "https://rates.example:port/", [ETH_USD], clock=ManualClock(NOON), client=client)
+        with pytest.raises(SourceFailed, match="can't be asked"):
+            await source.read()
+
+
+async def test_what_a_feed_packs_isnt_unpacked():
+    """A thousandth of what it would come to is sent; nothing of it is read."""
+    bomb = gzip.compress(b" " * 20 * FEED_BYTES_MAX + b'{"data": {"amount": 1, "at": 1}}')
+    server = feed({"/": (200, bomb)}, packed="gzip")
+    with server as (url, asked), pytest.raises(SourceFailed, match=r"packed \(gzip\)"):
+        await read(f"{url}/", ETH_USD)
+    assert asked[0]["accept-encoding"] == "identity"
 
 
 async def test_a_hanging_feed_is_waited_for_only_so_long(monkeypatch):
