@@ -8,13 +8,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.clock import Clock
 from base.entropy import Entropy
-from base.errors import NotFound, Rejected, Unavailable
+from base.errors import NotFound, OnebookError, Rejected, Unavailable
 from base.ids import new_id
 from db.engine import tx
+from exchange.errors import InvalidRates
 from fiat.payout_desk import PayoutDesk
 from fiat.payouts import Payout
 from fiat.rails.protocol import Capturing
@@ -47,6 +49,11 @@ FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(minutes=5)
 
 BATCH = 50
 """Orders that one step takes up."""
+
+GIVEN_BACK = "given_back"
+"""What an order says whose payment was refunded or disputed away before it could be converted."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,7 +402,10 @@ class Orders:
         async with tx(self._engine) as connection:
             due = await order_store.claim(connection, self._ledger.book, now=now, until=now + LEASE, limit=BATCH)
         for order in due:
-            await self._look(order)
+            try:
+                await self._look(order)
+            except OnebookError as error:  # its lease puts it off, and no other one with it
+                log.error("order not followed", order=order.id, code=error.code, reason=error.message)
         return len(due)
 
     async def _look(self, order: Order) -> None:
@@ -407,14 +417,16 @@ class Orders:
             await self._note(order, order.state, waiting_for="top_up")
         elif order.state is _S.AWAITING_TOP_UP:
             await self._note(order, advance(order, _S.CONVERTING), waiting_for=None, at_once=True)
+        elif not (came := await self._top_ups.kept(top_up)):
+            await self._note(order, advance(order, _S.CANCELLED), waiting_for=top_up.code or GIVEN_BACK, due=False)
         else:
-            await self._convert(order, top_up)
+            await self._convert(order, came)
 
-    async def _convert(self, order: Order, top_up: TopUp) -> None:
-        """Convert what came, in one group with the order's end. A payment that brought less may buy in proportion."""
+    async def _convert(self, order: Order, came: int) -> None:
+        """Convert what came, its fee included, in one group with the order's end; less may buy in proportion."""
         least = order.buy_at_least
         if least is not None:
-            least = -(-least * top_up.captured // order.amount)
+            least = -(-least * came // order.amount)
         attempt = order.attempts + 1
         name = f"order:{order.id}:{order.revision}"
         key = RequestKey(worker_id(name, 1), content_hash(name))
@@ -441,11 +453,11 @@ class Orders:
                 owner=order.owner,
                 sell=order.sell,
                 buy=order.buy,
-                sell_amount=top_up.captured,
+                sell_amount=await self._quotes.sellable(order.owner, order.sell, came),
                 limit=least,
                 riding=ended,
             )
-        except (Rejected, Unavailable) as error:
+        except (Rejected, Unavailable, InvalidRates) as error:
             await self._note(order, order.state, waiting_for=error.code, attempts=attempt)
 
     async def _note(

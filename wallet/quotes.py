@@ -139,6 +139,18 @@ class Quotes:
             expires_at=now + self.terms.quote_life,
         )
 
+    async def sellable(self, owner: str, asset: str, total: int) -> int:
+        """The most that can be sold for `total`, the fee on top included. 0 where the fee alone is more."""
+        sold_asset = await self._ledger.asset(asset)
+        least, most = 0, total
+        while least < most:  # what is sold with its fee grows with what is sold
+            middle = (least + most + 1) // 2
+            if middle + await self._charging.fee(owner, sold_asset, middle) <= total:
+                least = middle
+            else:
+                most = middle - 1
+        return least
+
     async def get(self, owner: str, quote: str) -> Quote:
         """The owner's quote with this id. Raises NotFound, also for somebody else's."""
         found = await self._kept.ask(quote)

@@ -11,11 +11,12 @@ from base.errors import NotFound
 from base.ids import is_id, new_id
 from db.engine import tx
 from fiat.rails import store
+from fiat.rails.booking import FeeBearer
 from fiat.rails.desk import Desk
 from fiat.rails.errors import NotInState
 from fiat.rails.protocol import Capability, Capturing
 from fiat.rails.top_up_states import TopUpState
-from fiat.rails.top_up_steps import NOT_YET_KNOWN, TopUpSteps
+from fiat.rails.top_up_steps import ACCOUNT_REFUSED, NOT_YET_KNOWN, TopUpSteps
 from fiat.tables import top_ups
 from fiat.top_ups import BANK, TopUp
 from ledger.accounts import user_account
@@ -129,6 +130,16 @@ class TopUps:
         if found is None or found.owner != owner:
             raise NotFound(f"there is no top-up {top_up[:40]!r}", param="top_up")
         return found
+
+    async def kept(self, top_up: TopUp) -> int:
+        """What its owner has of it, in smallest units: what was taken, less the provider's fee where they bear it, less
+        what was given back or disputed away. 0 before it's credited, and where it's set aside."""
+        if top_up.state is not _S.FINAL or top_up.code == ACCOUNT_REFUSED:
+            return 0
+        async with tx(self._desk.engine) as connection:
+            withdrawn = await store.withdrawn_of(connection, self._desk.book, top_up.id)
+        fee = (top_up.fee or 0) if self._desk.bearer is FeeBearer.USER else 0
+        return max(0, top_up.captured - fee - top_up.refunded - withdrawn)
 
     async def list_for(
         self, owner: str, *, before: str | None = None, after: str | None = None, limit: int = 50

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from fiat.rails.sandbox import fee_of
 from ledger.accounts import house_account
 from tests.api.conftest import Stage, settings_for
 from tests.api.test_resources import OUTSIDE
@@ -15,11 +16,16 @@ SECRET = "an-orders-tests-sandbox"
 
 
 @pytest.fixture
-def settings(tmp_path):
+def settings(tmp_path, request):
+    """`dear`: conversions cost one percent on top, and whoever tops up bears the provider's fee."""
+    dear = getattr(request, "param", None) == "dear"
+    if dear:
+        rule = '[[fees]]\noperation = "conversion"\npercent = "1"\n'
+        (tmp_path / "tariff.toml").write_text(f'default_tier = "standard"\n[tiers.standard]\n{rule}')
     return settings_for(
         tmp_path,
         environment="test",
-        rails={"sandbox": {"webhook_secret": SECRET}},
+        rails={"sandbox": {"webhook_secret": SECRET}, "fee_bearer": "user" if dear else "house"},
         bank_accounts=[
             {
                 "name": "main",
@@ -270,6 +276,36 @@ async def test_rates_that_are_too_old_make_it_wait_and_fresh_ones_end_that(marke
     path.write_text(path.read_text().replace("2026-01-01T", "2026-01-03T"))
     await work(market, clock, 3)
     assert (await market.alice.get(f"/v1/orders/{made['id']}")).json()["state"] == "done"
+
+
+@pytest.mark.parametrize("settings", ["dear"], indirect=True)
+async def test_a_top_up_order_converts_what_its_owner_has_of_it_and_no_other_money(market: Stage, clock):
+    made = (await market.alice.post("/v1/orders", top_up("tok_visa", buy_at_least="100.00"))).json()
+    await work(market, clock)
+    done = (await market.alice.get(f"/v1/orders/{made['id']}")).json()
+    assert done["state"] == "done", done
+    conversion = (await market.alice.get(f"/v1/conversions/{done['conversion']}")).json()
+    assert float(conversion["fee"]) > 0
+    assert round(float(conversion["total"]) * 100) == 100_00 - fee_of(100_00)
+    assert await balance(market, market.alice, "EUR") == "500.00"
+
+
+async def test_a_top_up_that_is_refunded_while_its_order_waits_converts_nothing(market: Stage, clock):
+    made = (await market.alice.post("/v1/orders", top_up("tok_visa", buy_at_least="110.00"))).json()
+    await work(market, clock)
+    refunded = await market.alice.post(f"/v1/top-ups/{made['top_up']}/refunds", {"amount": "40.00"})
+    assert refunded.status_code == 201, refunded.json()
+    await market.alice.post(f"/v1/orders/{made['id']}/accept", {"buy_at_least": "112.00"})
+    await work(market, clock)
+    waiting = (await market.alice.get(f"/v1/orders/{made['id']}")).json()
+    assert (waiting["state"], waiting["waiting_for"]) == ("converting", "price_moved")
+    await market.alice.post(f"/v1/top-ups/{made['top_up']}/refunds", {"amount": "60.00"})
+    await market.alice.post(f"/v1/orders/{made['id']}/accept", {})
+    await work(market, clock)
+    ended = (await market.alice.get(f"/v1/orders/{made['id']}")).json()
+    assert (ended["state"], ended["waiting_for"]) == ("cancelled", "given_back")
+    assert await balance(market, market.alice, "EUR") == "500.00"
+    assert await balance(market, market.alice, "USDC") == "0.00"
 
 
 async def test_two_workers_convert_a_top_up_once(market: Stage, clock):
