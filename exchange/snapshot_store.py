@@ -32,10 +32,15 @@ async def load(connection: AsyncConnection, book: str, snapshot: str) -> Snapsho
     return None if found is None else _decode(bytes(found))
 
 
-async def ids_before(connection: AsyncConnection, book: str, before: datetime, *, limit: int) -> list[str]:
-    """Snapshots older than `before`, oldest first."""
-    query = select(snapshots.c.id).where(snapshots.c.book == book, snapshots.c.at < before)
-    return list((await connection.execute(query.order_by(snapshots.c.at).limit(limit))).scalars())
+async def ids_before(
+    connection: AsyncConnection, book: str, before: datetime, *, behind: datetime | None = None, limit: int
+) -> list[tuple[str, datetime]]:
+    """Snapshots older than `before` and not older than `behind`, oldest first, each with its instant."""
+    query = select(snapshots.c.id, snapshots.c.at).where(snapshots.c.book == book, snapshots.c.at < before)
+    if behind is not None:
+        query = query.where(snapshots.c.at >= behind)
+    rows = await connection.execute(query.order_by(snapshots.c.at, snapshots.c.id).limit(limit))
+    return [(row.id, row.at) for row in rows]
 
 
 async def drop(connection: AsyncConnection, book: str, ids: list[str]) -> None:

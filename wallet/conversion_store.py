@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 import msgspec
-from sqlalchemy import Row, delete, exists, select
+from sqlalchemy import Row, delete, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.engine import Driver
@@ -16,6 +16,9 @@ from exchange.ratios import Ratio, stored
 from wallet.resources import Conversion, Quote, QuoteState
 from wallet.rows import page_of, row_of
 from wallet.tables import conversions, quotes
+
+Place = tuple[datetime, str]
+"""When a quote expired, and its id: where a walk through them stands."""
 
 
 def quote_values(quote: Quote) -> dict[str, object]:
@@ -104,16 +107,24 @@ async def list_conversions(
     return [_conversion(row) for row in await connection.execute(query)]
 
 
-async def drop_expired(connection: AsyncConnection, book: str, before: datetime, *, limit: int) -> int:
-    """Drop quotes that nobody took and that expired before this; how many."""
+async def drop_expired(
+    connection: AsyncConnection, book: str, before: datetime, *, behind: Place | None, limit: int
+) -> tuple[int, int, Place | None]:
+    """Of the next quotes behind a place that expired before this, drop those that nobody took.
+
+    How many there were, how many were dropped, and the last one's place (None without any). Taken ones stay for good.
+    """
     taken = exists().where(conversions.c.book == quotes.c.book, conversions.c.quote == quotes.c.id)
-    old = (
-        select(quotes.c.id)
-        .where(quotes.c.book == book, quotes.c.expires_at < before, ~taken)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
+    query = select(quotes.c.id, quotes.c.expires_at, taken.label("taken")).where(
+        quotes.c.book == book, quotes.c.expires_at < before
     )
-    return (await connection.execute(delete(quotes).where(quotes.c.book == book, quotes.c.id.in_(old)))).rowcount
+    if behind is not None:
+        query = query.where(tuple_(quotes.c.expires_at, quotes.c.id) > tuple_(*behind))
+    rows = (await connection.execute(query.order_by(quotes.c.expires_at, quotes.c.id).limit(limit))).all()
+    old = [row.id for row in rows if not row.taken]
+    if old:
+        await connection.execute(delete(quotes).where(quotes.c.book == book, quotes.c.id.in_(old)))
+    return len(rows), len(old), (rows[-1].expires_at, rows[-1].id) if rows else None
 
 
 async def rates_in_use(connection: AsyncConnection, book: str, ids: list[str]) -> set[str]:

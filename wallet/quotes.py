@@ -1,7 +1,7 @@
 """Quotes: a price that a user may take for half a minute. What it comes to is `exchange.pricing`'s arithmetic."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Protocol
 
@@ -33,7 +33,7 @@ KEPT = timedelta(days=1)
 """How long a quote that nobody took is kept, and rates by which nothing was converted."""
 
 _PRUNED = 1000
-"""Rows dropped in one step at most."""
+"""Rows looked at in one step at most."""
 
 
 class Charging(Protocol):
@@ -83,6 +83,8 @@ class Quotes:
         self._charging = charging or Nothing()
         self._new: Gathering[Quote, bool] = Gathering(engine, self._keep)
         self._kept: Gathering[str, Quote] = Gathering(engine, self._load)
+        self._quotes_through: conversion_store.Place | None = None
+        self._rates_from: datetime | None = None
 
     async def create(
         self, owner: str, *, sell: str, buy: str, sell_amount: int | None = None, buy_amount: int | None = None
@@ -159,15 +161,24 @@ class Quotes:
         return found
 
     async def step(self) -> int:
-        """Drop quotes that nobody took and rates by which nothing was converted; how many."""
+        """Drop quotes that nobody took and rates by which nothing was converted; how many.
+
+        What stays isn't looked at again and again: quotes are walked through once, where a whole page counts as done;
+        of rates, which stand as long as the quotes by them, one page in a step, from the oldest on and round again.
+        """
         before, book = self._clock.now() - KEPT, self._ledger.book
         async with tx(self._engine) as connection:
-            dropped = await conversion_store.drop_expired(connection, book, before, limit=_PRUNED)
-            old = await snapshot_store.ids_before(connection, book, before, limit=_PRUNED)
-            unused = sorted(set(old) - await conversion_store.rates_in_use(connection, book, old)) if old else []
+            looked, dropped, place = await conversion_store.drop_expired(
+                connection, book, before, behind=self._quotes_through, limit=_PRUNED
+            )
+            old = await snapshot_store.ids_before(connection, book, before, behind=self._rates_from, limit=_PRUNED)
+            ids = [id for id, _ in old]
+            unused = sorted(set(ids) - await conversion_store.rates_in_use(connection, book, ids)) if ids else []
             if unused:
                 await snapshot_store.drop(connection, book, unused)
-        return dropped + len(unused)
+        self._quotes_through = place or self._quotes_through
+        self._rates_from = old[-1][1] if len(old) == _PRUNED else None
+        return looked if looked == _PRUNED else dropped + len(unused)
 
     async def aclose(self) -> None:
         """Let the connections go, once those who wait have their answers."""

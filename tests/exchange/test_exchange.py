@@ -14,6 +14,7 @@ from exchange.position import FINE, Position
 from exchange.terms import Agreement, Exposure
 from ledger.accounts import house_account, user_account
 from tests.wallet.conftest import ALICE, BOB, fund, key
+from wallet import quotes as wallet_quotes
 from wallet.errors import ExchangeShort, PriceMoved, QuoteExpired, QuoteUsed
 from wallet.resources import Conversion
 
@@ -71,10 +72,10 @@ async def test_a_worker_whose_clock_is_behind_another_ones_asks_no_source_in_vai
 
 async def test_rates_that_nobody_ever_told_are_told_to_be_missing(database, clock, entropy, exchange):
     async with tx(exchange.engine) as connection:
-        ids = await snapshot_store.ids_before(
+        old = await snapshot_store.ids_before(
             connection, exchange.ledger.book, clock.now() + timedelta(days=1), limit=9
         )
-        await snapshot_store.drop(connection, exchange.ledger.book, ids)
+        await snapshot_store.drop(connection, exchange.ledger.book, [id for id, _ in old])
     with pytest.raises(RatesTooOld):
         await exchange.quotes.create(ALICE, sell="USD", buy="ETH", sell_amount=2500_00)
 
@@ -240,6 +241,24 @@ async def test_quotes_that_nobody_took_and_rates_that_nobody_used_are_dropped_af
     assert await exchange.rates.snapshot(open_one.rates) is None
     with pytest.raises(Exception, match="no quote"):
         await exchange.quotes.get(ALICE, open_one.id)
+
+
+async def test_rates_and_quotes_that_stay_keep_no_later_ones_from_being_dropped(exchange, monkeypatch):
+    """More of them than one step looks at; a step looks at no quote twice."""
+    monkeypatch.setattr(wallet_quotes, "_PRUNED", 2)
+    for number in range(3):
+        quote = await exchange.quotes.create(ALICE, sell="USD", buy="ETH", sell_amount=10_00)
+        await exchange.conversions.convert(key=key(f"kept {number}"), owner=ALICE, quote=quote.id)
+        await exchange.tell(ETH=f"250{number}", EUR="1.1")
+    unused = await exchange.quotes.create(ALICE, sell="USD", buy="ETH", sell_amount=10_00)
+    exchange.clock.advance(timedelta(days=1, minutes=1))
+    pruning = exchange.quotes
+    for _ in range(6):
+        await pruning.step()
+    assert await exchange.rates.snapshot(unused.rates) is None
+    assert await exchange.rates.snapshot(quote.rates) is not None
+    with pytest.raises(Exception, match="no quote"):
+        await exchange.quotes.get(ALICE, unused.id)
 
 
 async def test_a_tiers_users_pay_its_spread(exchange):
