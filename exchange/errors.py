@@ -12,7 +12,8 @@ OnebookError
 │   └── RateUnavailable     the pair's sources are old, disagree or jumped: nobody knows the price now
 └── ConfigError
     ├── InvalidRates        the rates file can't be read; says where
-    └── InvalidTerms        the exchange's terms can't be read; says where
+    ├── InvalidTerms        the exchange's terms can't be read; says where
+    └── ReferenceChanged    positions were kept in another reference than the settings name now
 """
 
 from base.errors import ConfigError, Rejected, Unavailable
@@ -52,3 +53,7 @@ class InvalidRates(ConfigError):
 
 class InvalidTerms(ConfigError):
     default_code = "invalid_terms"
+
+
+class ReferenceChanged(ConfigError):
+    default_code = "reference_changed"

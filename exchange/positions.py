@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from base.clock import Clock
 from base.errors import ConfigError, Unavailable
 from db.engine import tx
-from exchange.errors import NoRate
+from exchange.errors import NoRate, ReferenceChanged
 from exchange.position import FINE, MoveKind, Position, fine, move
 from exchange.rates import Rates, RateSource
 from exchange.tables import moves, positions
@@ -51,9 +51,11 @@ class Trades(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """An asset's position now. `value` and `unrealised` are None where nobody knows its rate."""
+    """An asset's position now, costs and results in `reference`. `value` and `unrealised` are None where nobody knows
+    its rate."""
 
     asset: str
+    reference: Asset
     position: Position
     value: int | None
     exposure: Exposure | None
@@ -79,10 +81,12 @@ class HousePositions:
     async def step(self) -> int:
         """Take in new lines of every asset; how many. Nothing without a reference.
 
-        An asset whose rate isn't known waits, and no other with it; then this raises what its rate raised.
+        An asset whose rate isn't known waits, and no other with it; then this raises what its rate raised. Raises
+        ReferenceChanged where positions were kept in another one: no sum of two currencies means anything.
         """
         if self._terms.reference is None:
             return 0
+        await self._require_same_reference(self._terms.reference)
         reference = await self._ledger.asset(self._terms.reference)
         taken, waiting = 0, None
         for asset in await self._assets():
@@ -94,25 +98,38 @@ class HousePositions:
             raise waiting
         return taken
 
-    @property
-    def reference(self) -> str | None:
-        """The asset in which costs and results are told."""
-        return self._terms.reference
+    async def _require_same_reference(self, reference: str) -> None:
+        others = positions.c.reference != reference
+        query = select(positions.c.reference).where(positions.c.book == self._ledger.book, others).limit(1)
+        async with tx(self._engine) as connection:
+            kept = (await connection.execute(query)).scalar_one_or_none()
+        if kept is not None:
+            raise ReferenceChanged(
+                f"the exchange's positions were kept in {kept}, and [exchange] names {reference} as reference now:"
+                f" nothing more is taken in; write {kept} back",
+                kept=kept,
+                reference=reference,
+            )
 
     async def all(self) -> list[Exposed]:
-        """Every asset's position, valued at the rates of now."""
+        """Every asset's position in the reference that it was kept in, valued at the rates of now."""
         async with tx(self._engine) as connection:
-            rows = await connection.execute(select(positions).where(positions.c.book == self._ledger.book))
-            kept = {row.asset: Position(row.quantity, row.cost, row.realised, row.earned) for row in rows}
-        reference = None if self._terms.reference is None else await self._ledger.asset(self._terms.reference)
+            found = await connection.execute(select(positions).where(positions.c.book == self._ledger.book))
+            rows = sorted(found, key=lambda row: row.asset)
         try:
             rates = await self._rates.current()
         except (Unavailable, ConfigError):
             rates = None
         assets = await self._ledger.assets()
         return [
-            Exposed(code, kept[code], _value(rates, assets[code], kept[code].quantity, reference), self._bound(code))
-            for code in sorted(kept)
+            Exposed(
+                row.asset,
+                assets[row.reference],
+                Position(row.quantity, row.cost, row.realised, row.earned),
+                _value(rates, assets[row.asset], row.quantity, assets[row.reference]),
+                self._bound(row.asset),
+            )
+            for row in rows
         ]
 
     def _bound(self, asset: str) -> Exposure | None:
@@ -238,9 +255,9 @@ def _worth(rates: Rates | None, asset: Asset, quantity: int, reference: Asset) -
     return worth if quantity >= 0 else -worth
 
 
-def _value(rates: Rates | None, asset: Asset, quantity: int, reference: Asset | None) -> int | None:
+def _value(rates: Rates | None, asset: Asset, quantity: int, reference: Asset) -> int | None:
     """The same, or None where nobody knows."""
-    if reference is None or (rates is None and asset.code != reference.code):
+    if rates is None and asset.code != reference.code:
         return None
     try:
         return _worth(rates, asset, quantity, reference)

@@ -102,9 +102,8 @@ async def read_rates(parts: Parts) -> Response:
 )
 async def list_exposures(parts: Parts) -> Response:
     assets = await assets_of(parts)
-    reference = parts.exchange.reference
-    found = [] if reference is None else await parts.exchange.all()
-    return answer({"items": [exposure_view(one, assets[str(reference)], assets) for one in found], "has_more": False})
+    found = await parts.exchange.all()
+    return answer({"items": [exposure_view(one, assets) for one in found], "has_more": False})
 
 
 def rates_view(rates: Rates, snapshot: Snapshot | None) -> RatesView:
@@ -141,8 +140,8 @@ def rates_view(rates: Rates, snapshot: Snapshot | None) -> RatesView:
     }
 
 
-def exposure_view(one: Exposed, reference: Asset, assets: dict[str, Asset]) -> ExposureView:
-    asset, position, bound = assets[one.asset], one.position, one.exposure
+def exposure_view(one: Exposed, assets: dict[str, Asset]) -> ExposureView:
+    asset, reference, position, bound = assets[one.asset], one.reference, one.position, one.exposure
     average = position.average
     whole = average and ratio(average.numerator * 10**asset.scale, average.denominator * FINE * 10**reference.scale)
     return {

@@ -9,7 +9,7 @@ import pytest
 from base.errors import Unavailable
 from db.engine import tx
 from exchange import positions, snapshot_store
-from exchange.errors import ExposureReached, OutsideSizes, RatesTooOld, RateUnavailable
+from exchange.errors import ExposureReached, OutsideSizes, RatesTooOld, RateUnavailable, ReferenceChanged
 from exchange.position import FINE, Position
 from exchange.terms import Agreement, Exposure
 from ledger.accounts import house_account, user_account
@@ -226,6 +226,20 @@ async def test_an_asset_whose_rate_nobody_knows_waits_and_no_other_with_it(excha
     assert await exchange.positions.step() == 1
     dai = {one.asset: one.position for one in await exchange.positions.all()}["DAI"]
     assert dai == Position(quantity=10**18, cost=100 * FINE)
+
+
+async def test_positions_in_one_reference_are_never_gone_on_with_in_another(exchange):
+    while await exchange.positions.step():
+        pass
+    before = await exchange.positions.all()
+    exchange.change(reference="EUR")
+    await fund(exchange.ledger, house_account("fx", "ETH"), ETHER, name="more")
+    with pytest.raises(ReferenceChanged, match="write USD back"):
+        await exchange.positions.step()
+    after = await exchange.positions.all()
+    assert [one.position for one in after] == [one.position for one in before]
+    assert {one.reference.code for one in after} == {"USD"}
+    assert [one.value for one in after] == [one.value for one in before]
 
 
 async def test_quotes_that_nobody_took_and_rates_that_nobody_used_are_dropped_after_a_day(exchange):
