@@ -4,8 +4,9 @@ A conversion's sides are at the value that it had; what the treasurer brings in 
 which is kept with it. So all of it can be computed again from `exchange_moves`, and the quantity is the book's balance.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol
 
 from sqlalchemy import select
@@ -158,11 +159,18 @@ class HousePositions:
             if row.through_seq != through:
                 return 0  # another worker was faster
             position = Position(row.quantity, row.cost, row.realised, row.earned)
+            spreads = await _spreads(connection, book, asset.code, {line.reverses for line in lines if line.reverses})
             rows = []
             for line in lines:
                 kind, quantity = _kind(line, asset.code, trades)
                 trade = _trade(line, trades)
-                value = _worth(rates, asset, quantity, reference) if trade is None else _trade_value(kind, trade)
+                spread = spreads.get(line.reverses or 0) if line.debit == house_account(EARNED, asset.code) else None
+                if spread is not None:  # of a conversion that is taken back: it isn't earned any more
+                    kind, value = MoveKind.SPREAD, round(Fraction(spread[1] * quantity, spread[0]))
+                else:
+                    value = _worth(rates, asset, quantity, reference) if trade is None else _trade_value(kind, trade)
+                if kind is MoveKind.SPREAD and line.reverses is None:
+                    spreads[line.seq] = quantity, value
                 after = move(position, kind, quantity, value)
                 rows.append(
                     {
@@ -268,6 +276,22 @@ def _value(rates: Rates | None, asset: Asset, quantity: int, reference: Asset) -
 async def _through(connection: AsyncConnection, book: str, asset: str) -> int:
     query = select(positions.c.through_seq).where(positions.c.book == book, positions.c.asset == asset)
     return int((await connection.execute(query)).scalar_one_or_none() or 0)
+
+
+async def _spreads(
+    connection: AsyncConnection, book: str, asset: str, entries: Collection[int]
+) -> dict[int, tuple[int, int]]:
+    """Quantity and value of the spreads that were taken in with these entries."""
+    if not entries:
+        return {}
+    query = select(moves.c.seq, moves.c.quantity, moves.c.value).where(
+        moves.c.book == book,
+        moves.c.seq.in_(entries),
+        moves.c.asset == asset,
+        moves.c.kind == MoveKind.SPREAD.value,
+        moves.c.quantity > 0,
+    )
+    return {row.seq: (int(row.quantity), int(row.value)) for row in await connection.execute(query)}
 
 
 async def _locked(connection: AsyncConnection, book: str, asset: str, reference: str, clock: Clock) -> "_Row":

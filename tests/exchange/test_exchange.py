@@ -228,6 +228,29 @@ async def test_an_asset_whose_rate_nobody_knows_waits_and_no_other_with_it(excha
     assert dai == Position(quantity=10**18, cost=100 * FINE)
 
 
+@pytest.mark.parametrize("seen_between", [True, False])
+async def test_a_spread_whose_conversion_is_taken_back_isnt_earned(exchange, seen_between):
+    while await exchange.positions.step():
+        pass
+    quote = await exchange.quotes.create(ALICE, sell="ETH", buy="USD", sell_amount=2 * ETHER)
+    await exchange.conversions.convert(key=key("c"), owner=ALICE, quote=quote.id)
+    if seen_between:
+        while await exchange.positions.step():
+            pass
+        earned = {one.asset: one.position.earned for one in await exchange.positions.all()}
+        assert earned["ETH"] == 2 * 2500_00 * FINE // 200
+    from ledger.commands import Reverse, alone
+
+    await exchange.ledger.submit(alone(Reverse(id="test:back", subject="adj_1", entry=key("c").id)))
+    while await exchange.positions.step():
+        pass
+    found = {one.asset: one.position for one in await exchange.positions.all()}
+    assert found["ETH"] == Position(quantity=10 * ETHER, cost=25_000_00 * FINE)
+    assert found["USD"] == Position(quantity=20_000_00, cost=20_000_00 * FINE)
+    async with tx(exchange.engine) as connection:
+        assert await positions.recompute(connection, exchange.ledger.book) == found
+
+
 async def test_positions_in_one_reference_are_never_gone_on_with_in_another(exchange):
     while await exchange.positions.step():
         pass
