@@ -5,17 +5,14 @@ The median of the sources that are fresh and near to each other: one source that
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from fractions import Fraction
 
 import msgspec
 
-from exchange.rates import Doubt, Pair, PairName, Rates, Unknown, gaining_round
+from exchange.rates import AHEAD, Doubt, Pair, PairName, Rates, Unknown, gaining_round
 from exchange.ratios import BASIS_POINTS, of_fraction, parse_ratio, stored
 from exchange.terms import Agreement, Terms
-
-AHEAD = timedelta(seconds=30)
-"""How far in the future a source's instant may lie: clocks differ."""
 
 
 class Reading(msgspec.Struct, frozen=True):

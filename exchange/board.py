@@ -12,9 +12,9 @@ from base.errors import OnebookError
 from base.ids import new_id
 from db.engine import tx
 from exchange import snapshot_store
-from exchange.agreeing import AHEAD, Reading, Snapshot, rates_of, take_snapshot
+from exchange.agreeing import Reading, Snapshot, rates_of, take_snapshot
 from exchange.errors import RatesTooOld
-from exchange.rates import Rates
+from exchange.rates import AHEAD, Rates
 from exchange.sources import Source
 from exchange.terms import Terms
 

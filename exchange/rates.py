@@ -16,6 +16,9 @@ from exchange.pricing import Price
 from exchange.ratios import BASIS_POINTS, Ratio, ratio
 from ledger.money import Asset
 
+AHEAD = timedelta(seconds=30)
+"""How far in the future the instant of rates may lie: clocks differ."""
+
 PairName = tuple[str, str]
 """Base and quote: codes of assets."""
 
@@ -81,8 +84,8 @@ class Rates:
     unknown: Mapping[PairName, Unknown] = field(default_factory=dict)
 
     def fresh_at(self, now: datetime) -> bool:
-        """Whether the rates may still be used."""
-        return now - self.as_of <= self.max_age
+        """Whether the rates may be used: neither too old nor from the future, where they'd never grow old."""
+        return -AHEAD <= now - self.as_of <= self.max_age
 
     def price(self, sell: Asset, buy: Asset, *, tier: str | None = None) -> Price:
         """The price of `sell` in `buy`: by their pair, either way round, else through the pivot.

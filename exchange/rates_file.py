@@ -49,6 +49,13 @@ class RatesFile:
         now = self._clock.now()
         if not rates.fresh_at(now):
             age = int((now - rates.as_of).total_seconds())
+            if age < 0:
+                raise RatesTooOld(
+                    f"the rates are from {rates.as_of.isoformat()}, which is yet to come: as_of is the instant at which"
+                    " they were true",
+                    age_seconds=age,
+                    max_age_seconds=int(rates.max_age.total_seconds()),
+                )
             raise RatesTooOld(
                 f"the rates are from {rates.as_of.isoformat()}, older than the {rates.max_age} they may be",
                 age_seconds=age,

@@ -107,3 +107,10 @@ def test_rates_that_mint_money_by_going_round_are_refused(pivot, rate, gains):
             parse_rates(text)
     else:
         assert parse_rates(text).pairs
+
+
+async def test_rates_from_the_future_arent_used_since_they_would_never_grow_old(tmp_path: Path):
+    path, clock = tmp_path / "rates.toml", ManualClock(datetime(2026, 11, 22, 12, 0, tzinfo=UTC))
+    path.write_text(RATES.replace("2026-", "2062-", 1))
+    with pytest.raises(RatesTooOld, match="yet to come"):
+        await RatesFile(path, clock=clock).current()
