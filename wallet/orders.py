@@ -18,7 +18,7 @@ from base.ids import new_id
 from db.engine import tx
 from exchange.errors import InvalidRates
 from fiat.payout_desk import PayoutDesk
-from fiat.payouts import Payout
+from fiat.payouts import PAYPAL, Payout
 from fiat.rails.protocol import Capturing
 from fiat.rails.top_up_states import TopUpState
 from fiat.rails.top_ups import TopUps
@@ -163,7 +163,8 @@ class Orders:
     ) -> tuple[Order, Following]:
         """Take the quote and deliver `amount` of what it buys, in one group of the book.
 
-        Raises what `Conversions.convert` and the request of what follows do, and QuoteMismatch (it buys less).
+        Raises what `Conversions.convert` and the request of what follows do, QuoteMismatch (it buys less), and Rejected
+        for a recipient whom the rail doesn't reach.
         """
         kind, first, request = self._way(key, owner, to, fee_accepted, network_fee_accepted)
         try:
@@ -236,7 +237,12 @@ class Orders:
                     )
 
                 return OrderKind.WITHDRAWAL, lambda: self._withdrawals.first(owner, key), withdraw
-            case ToBank(_, name, iban, paypal):
+            case ToBank(rail, name, iban, paypal):
+                if (rail == PAYPAL) != (paypal is not None):
+                    raise Rejected(
+                        "over rail paypal it goes to a paypal account, over any other to name and iban",
+                        param="payout.rail",
+                    )
 
                 async def pay_out(asset: str, amount: int, before: Before) -> Following:
                     return await self._payouts.request(

@@ -171,6 +171,8 @@ async def test_what_doesnt_fit_together_is_refused(market: Stage):
         ({"quote": quote, "amount": "40.00"}, "rejected"),
         ({"quote": quote, **to}, "rejected"),
         ({"quote": quote, "amount": "40.00", **to, "payout": {"rail": "bank"}}, "rejected"),
+        ({"quote": quote, "amount": "40.00", "payout": {"rail": "bank", "paypal": "a@b.example"}}, "rejected"),
+        ({"quote": quote, "amount": "40.00", "payout": {"rail": "paypal", "name": "A", "iban": "FR14"}}, "rejected"),
         ({"top_up": {"rail": "sandbox", "asset": "EUR", "amount": "10.00"}}, "rejected"),
         ({"quote": "quo_1", "amount": "40.00", **to}, "not_found"),
     ):
@@ -306,6 +308,19 @@ async def test_a_top_up_that_is_refunded_while_its_order_waits_converts_nothing(
     assert (ended["state"], ended["waiting_for"]) == ("cancelled", "given_back")
     assert await balance(market, market.alice, "EUR") == "500.00"
     assert await balance(market, market.alice, "USDC") == "0.00"
+
+
+async def test_rates_that_cant_be_read_make_it_wait_and_mended_ones_end_that(market: Stage, clock, settings):
+    made = (await market.alice.post("/v1/orders", top_up("tok_visa"))).json()
+    path = settings.path(settings.rates)
+    told = path.read_text()
+    path.write_text("no rates")
+    await work(market, clock)
+    waiting = (await market.alice.get(f"/v1/orders/{made['id']}")).json()
+    assert (waiting["state"], waiting["waiting_for"]) == ("converting", "invalid_rates")
+    path.write_text(told)
+    await work(market, clock, 3)
+    assert (await market.alice.get(f"/v1/orders/{made['id']}")).json()["state"] == "done"
 
 
 async def test_two_workers_convert_a_top_up_once(market: Stage, clock):
