@@ -198,36 +198,44 @@ class HousePositions:
         The second account is read after the first, so that nothing before the first one's last line is missing in it.
         """
         stock, earned = house_account(STOCK, asset), house_account(EARNED, asset)
-        first = await self._after(stock, through)
+        first, _ = await self._after(stock, through)
         if not first:
-            first = await self._after(earned, through)
+            first, _ = await self._after(earned, through)
             stock, earned = earned, stock
         if not first:
             return [], through
         until = first[-1].seq
-        behind = await self._after(earned, through)
-        if len(behind) >= LINES - _ENTRY_LINES:  # more may be behind: only as far as both are whole
+        behind, all_read = await self._after(earned, through)
+        if not all_read:
             until = min(until, behind[-1].seq)
         second = [line for line in behind if line.seq <= until]
         both = {(line.seq, line.line): line for line in (*first, *second) if line.seq <= until}
         ordered = (both[place] for place in sorted(both))
         return [line for line in ordered if not {line.debit, line.credit} <= {stock, earned}], until
 
-    async def _after(self, account: str, through: int) -> list[Movement]:
-        """At most LINES lines of the account behind `through`; never a part of an entry."""
-        lines = await self._ledger.history(
-            account=account, kinds=(LineKind.POSTED,), after=(through, _LAST_LINE), limit=LINES
-        )
-        if len(lines) == LINES and lines[0].seq != lines[-1].seq:
-            lines = [line for line in lines if line.seq != lines[-1].seq]
-        return lines
+    async def _after(self, account: str, through: int) -> tuple[list[Movement], bool]:
+        """Lines of the account behind `through`, at most LINES, and whether that is all there are.
+
+        Never a part of an entry: one that has more than LINES comes alone, and whole.
+        """
+        lines = await self._posted(account, (through, _LAST_LINE))
+        if len(lines) < LINES:
+            return lines, True
+        last = lines[-1].seq
+        if lines[0].seq != last:
+            return [line for line in lines if line.seq != last], False
+        while True:
+            more = [line for line in await self._posted(account, (last, lines[-1].line)) if line.seq == last]
+            lines += more
+            if len(more) < LINES:
+                return lines, False
+
+    async def _posted(self, account: str, after: tuple[int, int]) -> list[Movement]:
+        return list(await self._ledger.history(account=account, kinds=(LineKind.POSTED,), after=after, limit=LINES))
 
 
 _LAST_LINE = 2**15 - 1
 """Above the number of any line in its entry."""
-
-_ENTRY_LINES = 100
-"""Lines that an entry has at most in one account."""
 
 
 def _kind(line: Movement, asset: str, trades: Mapping[str, Trade]) -> tuple[MoveKind, int]:

@@ -13,6 +13,7 @@ from exchange.errors import ExposureReached, OutsideSizes, RatesTooOld, RateUnav
 from exchange.position import FINE, Position
 from exchange.terms import Agreement, Exposure
 from ledger.accounts import house_account, user_account
+from ledger.commands import Post, Posting, Reverse, alone
 from tests.wallet.conftest import ALICE, BOB, fund, key
 from wallet import quotes as wallet_quotes
 from wallet.errors import ExchangeShort, PriceMoved, QuoteExpired, QuoteUsed
@@ -187,6 +188,24 @@ async def test_the_position_is_the_books_balance_and_recomputes_from_its_moves(e
     assert found["USD"].unrealised == 0
 
 
+async def test_entries_of_more_lines_than_a_step_reads_are_taken_in_whole(exchange, monkeypatch):
+    """In the stock one that alone is more than a step's; in the result one that a full page cuts off."""
+    monkeypatch.setattr(positions, "LINES", 150)
+    for purpose, counts in (("fx", (320, 1)), ("fx-result", (20, 140, 1))):
+        account = house_account(purpose, "USD")
+        await fund(exchange.ledger, account, 1, name=f"opens {purpose}")
+        for number, count in enumerate(counts):
+            parts = tuple(Posting(house_account("capital", "USD"), account, "USD", 1) for _ in range(count))
+            (outcomes,) = await exchange.ledger.submit(alone(Post(id=f"test:{purpose}:{number}", postings=parts)))
+            assert outcomes[0].accepted, outcomes
+    await fund(exchange.ledger, house_account("fx", "USD"), 1, name="the last")
+    while await exchange.positions.step():
+        pass
+    held = [await exchange.balance(house_account(purpose, "USD")) for purpose in ("fx", "fx-result")]
+    found = {one.asset: one.position.quantity for one in await exchange.positions.all()}
+    assert found["USD"] == sum(held)
+
+
 async def test_two_workers_take_each_line_in_once(exchange):
     for number in range(6):
         quote = await exchange.quotes.create(ALICE, sell="USD", buy="ETH", sell_amount=100_00)
@@ -208,8 +227,6 @@ async def test_what_is_moved_between_stock_and_result_changes_no_position(exchan
         pass
     before = {one.asset: one.position for one in await exchange.positions.all()}
     assert before["USD"].earned == 5_00 * FINE
-    from ledger.commands import Post, Posting, alone
-
     move = Posting(house_account("fx-result", "USD"), house_account("fx", "USD"), "USD", 5_00)
     await exchange.ledger.submit(alone(Post(id="test:move", postings=(move,))))
     assert await exchange.positions.step() == 0
@@ -239,8 +256,6 @@ async def test_a_spread_whose_conversion_is_taken_back_isnt_earned(exchange, see
             pass
         earned = {one.asset: one.position.earned for one in await exchange.positions.all()}
         assert earned["ETH"] == 2 * 2500_00 * FINE // 200
-    from ledger.commands import Reverse, alone
-
     await exchange.ledger.submit(alone(Reverse(id="test:back", subject="adj_1", entry=key("c").id)))
     while await exchange.positions.step():
         pass
