@@ -185,7 +185,11 @@ def _amount_faults(told: ExchangeSettings, assets: Mapping[str, Asset], where: C
     amounts: list[tuple[Place, str | None, str | None]] = [
         (("exchange", key), getattr(told, key), told.reference) for key in ("value_min", "value_max")
     ]
+    bounded: dict[str, int] = {}
     for number, one in enumerate(told.exposures):
+        if bounded.setdefault(one.asset, number) != number:  # the one would hold, and the other be passed in silence
+            place = where("exchange", "exposures", number, "asset")
+            yield f"{place}: {one.asset} has its bounds already; write them in one table"
         if one.asset not in assets:
             yield f"{where('exchange', 'exposures', number, 'asset')}: no asset {one.asset}"
             continue

@@ -52,3 +52,11 @@ def test_a_source_that_cant_be_meant_is_refused(tmp_path: Path, url: str, pairs:
 def test_plain_http_is_for_this_machine(tmp_path: Path):
     (tmp_path / "onebook.toml").write_text(f'{HEAD}url = "http://[::1]:8080/rates"\npairs = [{ETHER}]\n')
     assert load_settings(tmp_path / "onebook.toml").exchange.sources[0].name == "feed"
+
+
+def test_an_assets_exposure_is_told_once(tmp_path: Path):
+    bounds = "".join(f'[[exchange.exposures]]\nasset = "ETH"\n{bound}\n' for bound in ('least = "1"', 'most = "9"'))
+    head = HEAD.partition("[[exchange.sources]]")[0]
+    (tmp_path / "onebook.toml").write_text(head + bounds)
+    with pytest.raises(ConfigError, match="ETH has its bounds already"):
+        load_settings(tmp_path / "onebook.toml")
