@@ -144,6 +144,7 @@ async def test_description_says_where_an_idempotency_key_is_needed(stage: Stage)
         "/v1/transfers",
         "/v1/transfers/bulk",
         "/v1/conversions",
+        "/v1/orders",
         "/v1/withdrawals",
         "/v1/withdrawals/{withdrawal}/cancel",
         "/v1/holds",
