@@ -98,6 +98,17 @@ async def test_what_stands_on_a_users_other_accounts_is_owed_as_well(ledger, eng
     assert (tree.leaves, tree.total, tree.inclusion(CAROL).amount) == (3, 112, 5)
 
 
+async def test_what_a_user_owes_on_one_account_lowers_nothing_owed_on_another(ledger, engine):
+    account = f"{ALICE}/savings/USD"
+    await ledger.ensure_open(account)
+    posting = Posting(account, user_account(BOB, "USD"), "USD", 9)
+    for command in (SetCreditLine(id="more", account=account, cap=10), Post(id="drawn", postings=(posting,))):
+        require_accepted((await ledger.submit(alone(command)))[0])
+    owed, spool = await read(engine)
+    tree = tree_of(owed, "USD", spool, number=1, key=KEY)
+    assert (tree.inclusion(ALICE).amount, tree.total, owed.assets["USD"].sums.receivable) == (100, 116, 9)
+
+
 async def test_all_assets_are_read_at_one_seq_while_entries_are_booked(ledger, engine):
     """Each further command raises the two totals together by one: they must always fit the seq that was read."""
     assets, done = ("USD", "ETH"), asyncio.Event()

@@ -30,7 +30,8 @@ def tree_over(owed: list[int], *, terms: Terms = TERMS, key: bytes = KEY) -> Sum
 
 
 def told(proof: Inclusion) -> dict[str, Any]:
-    return json.loads(write_proof(proof))
+    document: dict[str, Any] = json.loads(write_proof(proof))
+    return document
 
 
 def check(document: dict[str, Any], **given) -> None:
