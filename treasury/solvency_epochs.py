@@ -33,7 +33,7 @@ from treasury.solvency_tree import KEY_BYTES, SumTree
 
 FORMAT = "onebook-epoch-1"
 
-_PUBLISHED, _KEY, _OWED = "epoch.json", "epoch.key", "owed"
+_PUBLISHED_FILE, _KEY_FILE, _OWED_FILE = "epoch.json", "epoch.key", "owed"
 
 Telling = Callable[[str, int, int], object]
 """Hears how far a list is: its asset, how much was hashed since the last time, and how much there is in all."""
@@ -87,8 +87,8 @@ async def make_epoch(
     draft = _draft(place)
     try:
         key = entropy.draw(KEY_BYTES)
-        write_atomically(draft / _KEY, key.hex().encode() + b"\n")
-        with _private(draft / _OWED) as spool:
+        write_atomically(draft / _KEY_FILE, key.hex().encode() + b"\n")
+        with _private(draft / _OWED_FILE) as spool:
             owed = await read_owed(engine, book, spool)
             number = max(epoch_numbers(folder, book), default=0) + 1
             lists = tuple(
@@ -98,8 +98,8 @@ async def make_epoch(
             spool.flush()
             os.fsync(spool.fileno())
         epoch = Epoch(book, number, owed.seq, owed.booked_at, lists)
-        write_atomically(draft / _PUBLISHED, json.dumps(epoch.document(), indent=2).encode() + b"\n", mode=0o644)
-        _name(draft, place / str(number))
+        write_atomically(draft / _PUBLISHED_FILE, json.dumps(epoch.document(), indent=2).encode() + b"\n", mode=0o644)
+        _name(draft, folder / book / str(number))
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return epoch
@@ -140,7 +140,7 @@ def read_epoch(folder: Path, book: str, number: int | None = None) -> Epoch:
         if not numbers:
             raise NoEpoch(f"book {book} has no epoch yet: make one with `onebook solvency new`")
         number = numbers[-1]
-    path = folder / book / str(number) / _PUBLISHED
+    path = folder / book / str(number) / _PUBLISHED_FILE
     try:
         told: Any = msgspec.json.decode(path.read_bytes())
         if (told["format"], told["book"], told["number"]) != (FORMAT, book, number):
@@ -163,8 +163,8 @@ def prove(folder: Path, epoch: Epoch, owner: str, asset: str, *, told: Telling =
         raise NoLeaf(f"no user has a {asset} account in epoch {epoch.book}/{epoch.number}", param="asset")
     place = folder / epoch.book / str(epoch.number)
     try:
-        key = bytes.fromhex((place / _KEY).read_text(encoding="ascii"))
-        with (place / _OWED).open("rb") as spool:
+        key = bytes.fromhex((place / _KEY_FILE).read_text(encoding="ascii"))
+        with (place / _OWED_FILE).open("rb") as spool:
             owed = _owed(epoch, spool)
             tree = tree_of(owed, asset, spool, number=epoch.number, key=key, told=_telling(owed, asset, told))
     except (OSError, ValueError, ListUnfit) as error:
