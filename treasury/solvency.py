@@ -59,7 +59,7 @@ async def read_owed(
         for sums in await load_sums(connection, row.number):
             taker = _Taker(spool, told)
             found[sums.asset] = OwedAsset(sums, spool.tell())
-            await copy_owed(raw, row.number, sums.asset, taker.take)
+            await copy_owed(raw, row.number, sums, taker.take)
             taker.check()
     return Owed(book, row.seq, row.booked_at, found)
 
