@@ -33,6 +33,7 @@ from treasury.solvency_tree import KEY_BYTES, SumTree
 
 FORMAT = "onebook-epoch-1"
 
+_DRAFT = ".draft-"
 _PUBLISHED_FILE, _KEY_FILE, _OWED_FILE = "epoch.json", "epoch.key", "owed"
 
 Telling = Callable[[str, int, int], object]
@@ -108,7 +109,10 @@ async def make_epoch(
 def _draft(place: Path) -> Path:
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=".draft-", dir=place))
+        for left in place.glob(f"{_DRAFT}*"):  # by a process that was killed
+            if not Path("/proc", left.name.removeprefix(_DRAFT).partition("-")[0]).exists():
+                shutil.rmtree(left, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix=f"{_DRAFT}{os.getpid()}-", dir=place))
     except OSError as error:
         raise ConfigError(f"no epoch can be kept in {place}: {error.strerror}; set `solvency`") from error
 

@@ -131,6 +131,17 @@ async def test_a_failed_epoch_leaves_nothing_behind(make, tmp_path):
     assert (await make()).number == 1
 
 
+async def test_what_a_killed_process_left_is_cleared_away_and_a_living_ones_draft_is_not(make, tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    dead, alive = (tmp_path / "main" / f".draft-{pid}-x" for pid in (ended.pid, os.getpid()))
+    for draft in (dead, alive):
+        draft.mkdir(parents=True)
+        (draft / "epoch.key").write_text("secret")
+    await make()
+    assert sorted(os.listdir(tmp_path / "main")) == [alive.name, "1"]
+
+
 async def test_a_folder_that_cannot_be_made_is_named(make, tmp_path):
     (tmp_path / "main").write_text("a file in the way")
     with pytest.raises(ConfigError, match="no epoch can be kept in"):
