@@ -60,6 +60,11 @@ class Terms:
         if not 0 <= self.seq < 2**63:
             raise ListUnfit(f"{self.seq} is no seq of a book: from 0, below 2^63", param="seq")
 
+    @property
+    def book(self) -> str:
+        """The book whose epoch it is."""
+        return self.epoch.partition("/")[0]
+
     def bound(self) -> bytes:
         """Epoch and asset as every leaf hashes them."""
         parts = (self.epoch.encode(), self.asset.encode())

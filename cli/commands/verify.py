@@ -63,7 +63,9 @@ def entry(
 def solvency(
     file: Annotated[Path, typer.Argument(help="Your proof of what you are owed: one JSON document.")],
     user: Annotated[str | None, typer.Option("--user", help="Your own id: the proof must be yours.")] = None,
-    epoch: Annotated[str | None, typer.Option("--epoch", help="The epoch that it must be of: BOOK/NUMBER.")] = None,
+    epoch: Annotated[
+        str | None, typer.Option("--epoch", help="The epoch that it must be of: its number, or BOOK/NUMBER.")
+    ] = None,
     root: Annotated[
         str | None, typer.Option("--root", help="The root that everybody else was shown: 64 hex digits.")
     ] = None,
@@ -76,6 +78,8 @@ def solvency(
     Example: onebook verify solvency usdc.proof.json --user usr_alice --root ROOT
     """
     proof = solvency_proofs.read_proof(_content(file))
+    if epoch is not None and "/" not in epoch:
+        epoch = f"{proof.terms.book}/{epoch}"
     solvency_proofs.verify(proof, owner=user, epoch=epoch, root=None if root is None else _root(root))
     if json:
         show_json(
@@ -116,10 +120,9 @@ def _root(text: str) -> bytes:
 
 def _show_owed(proof: Inclusion, *, is_root_known: bool, is_user_known: bool) -> None:
     terms = proof.terms
-    book = terms.epoch.partition("/")[0]
     say(
-        f"proven: of {proof.total} {terms.asset} (in its smallest unit) that book {book} owes to {proof.leaves} users"
-        f" at seq {terms.seq}, {proof.amount} are counted for {proof.owner} (epoch {terms.epoch})"
+        f"proven: of {proof.total} {terms.asset} (in its smallest unit) that book {terms.book} owes to"
+        f" {proof.leaves} users at seq {terms.seq}, {proof.amount} are counted for {proof.owner} (epoch {terms.epoch})"
     )
     root = f"the root {proof.root.hex()}"
     if is_root_known:

@@ -74,6 +74,33 @@ def model(owed: list[int], terms: Terms = TERMS, key: bytes = KEY) -> tuple[byte
     return sha(b"\x04", bound, number(terms.seq, 8), number(len(owed), 8), number(total), top), total
 
 
+def by_the_book_of_docs(content: bytes) -> bool:
+    """A verifier by docs/solvency.md alone: hashlib and no code of ours."""
+    proof = json.loads(content)
+    names = [proof[name].encode() for name in ("epoch", "asset")]
+    bound = b"".join(bytes([len(name)]) + name for name in names)
+    salt, amount, place, leaves = bytes.fromhex(proof["salt"]), int(proof["amount"]), proof["index"], proof["leaves"]
+    blinded = sha(b"\x02", salt, proof["owner"].encode())
+    node = sha(b"\x00", bound, blinded, salt, number(amount))
+    if not 0 <= place < leaves <= 2**40 or 2 ** len(proof["path"]) < leaves or 2 ** len(proof["path"]) >= 2 * leaves:
+        return False
+    for beside, text in proof["path"]:
+        if int(text) < 0 or amount + int(text) >= 2**256:
+            return False
+        here, there = (node, number(amount)), (bytes.fromhex(beside), number(int(text)))
+        node = sha(b"\x01", *there, *here) if place % 2 else sha(b"\x01", *here, *there)
+        amount, place = amount + int(text), place // 2
+    root = sha(b"\x04", bound, number(proof["seq"], 8), number(leaves, 8), number(amount), node)
+    return amount == int(proof["total"]) and root.hex() == proof["root"]
+
+
+@given(lists, st.integers(0, 39))
+def test_a_verifier_written_from_the_docs_says_the_same(owed, who):
+    proof = write_proof(tree_over(owed).inclusion(owner(who % len(owed))))
+    assert by_the_book_of_docs(proof)
+    assert not by_the_book_of_docs(proof.replace(b'"seq":1234', b'"seq":1235'))
+
+
 @given(lists)
 def test_a_tree_is_the_naive_model_and_every_user_finds_their_own_leaf(owed):
     tree = tree_over(owed)
