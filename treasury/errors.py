@@ -13,6 +13,11 @@ OnebookError
 │   ├── RefillUnfit         a refill request that has ended, or evidence that isn't an inflow for it
 │   ├── TokenUnfit          a token's contract can't be accepted as the configuration describes it
 │   ├── SenderChanged       something else was found at a halted sender than what is to be accepted
+│   ├── ListUnfit           a list of what is owed can't be meant so: its epoch's name, its key
+│   ├── SolvencyProofInvalid  a proof of what is owed that doesn't prove it: altered, of another list, or another user's
+│   ├── EpochUnfit          an epoch of what is owed was made by somebody else meanwhile
+│   ├── NoLeaf              nothing of that asset was kept for this user (NotFound)
+│   ├── NoEpoch             there is no such epoch (NotFound)
 │   └── ApprovalUnknown     there is no such request for approval
 ├── Unavailable
 │   └── ApprovalsUnavailable  nobody knows here who may approve: the policy can't be read
@@ -65,6 +70,26 @@ class SweepUnfit(Rejected):
 
 class RefillUnfit(Rejected):
     default_code = "refill_unfit"
+
+
+class ListUnfit(Rejected):
+    default_code = "list_unfit"
+
+
+class SolvencyProofInvalid(Rejected):
+    default_code = "solvency_proof_invalid"
+
+
+class EpochUnfit(Rejected):
+    default_code = "epoch_unfit"
+
+
+class NoLeaf(NotFound):
+    default_code = "no_leaf"
+
+
+class NoEpoch(NotFound):
+    default_code = "no_epoch"
 
 
 class ApprovalUnknown(NotFound):

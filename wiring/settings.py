@@ -231,6 +231,7 @@ class Settings(BaseSettings):
     logs: Path = Path("logs")
     seals: Path = Path("seals")
     seal_key: Path = Path("seal.key")
+    solvency: Path = Path("solvency")
     personal_key: Path = Path("personal.key")
     personal_keys: SecretStr | None = None
     rates: Path = Path("rates.toml")

@@ -20,6 +20,7 @@ AREAS = {
     "webhooks": "bench.webhooks",
     "fiat": "bench.fiat",
     "conversions": "bench.conversions",
+    "treasury": "bench.treasury",
 }
 """Each area's module, which offers `async def measure(options, progress) -> Report`."""
 
@@ -132,6 +133,22 @@ def fiat(
     Example: onebook bench fiat --json
     """
     _bench(["fiat", "webhooks", "conversions"], _options(seconds, seed, quick, only), json=json, keep=record)
+
+
+@app.command()
+def treasury(
+    json: Json = False,
+    seconds: Seconds = 5,
+    seed: Seed = 1,
+    quick: Quick = False,
+    only: Only = None,
+    record: Record = False,
+) -> None:
+    """What is owed to a million users, read from a book and hashed into a tree; a user's proof, its size and check.
+
+    Example: onebook bench treasury --json
+    """
+    _bench(["treasury"], _options(seconds, seed, quick, only), json=json, keep=record)
 
 
 @app.command(name="all")

@@ -1,0 +1,141 @@
+"""The area `treasury`: a million users' balances read from a book at one seq and hashed into a tree; proofs out of it.
+
+Users' accounts are written straight into a book's table, as many entries would have left them: only reading them and
+what comes after is measured, from the first question to the root. The asset has eighteen decimals, so that sums are
+long.
+"""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+
+import asyncpg
+
+from base.clock import SystemClock
+from base.entropy import SeededEntropy
+from base.ids import new_id
+from base.progress import Progress
+from bench.frame import Better, Figure, Options, Report, median, number
+from bench.machine import describe_machine, describe_server
+from bench.stage import BOOK, Place, prepare, server
+from ledger.accounts import WALLET
+from ledger.money import Asset, AssetKind
+from treasury.solvency import read_owed, tree_of
+from treasury.solvency_proofs import read_proof, verify, write_proof
+from treasury.solvency_tree import KEY_BYTES, SumTree
+
+USERS, _QUICK_USERS = 1_000_000, 50_000
+PROOFS = 1_000
+"""Users whose proofs are written and checked."""
+
+TARGETS = {"tree_1m_s": 15.0, "tree_1m_mib": 2048.0, "proof_bytes": 3072.0, "proof_verify_ms": 50.0}
+"""What figures may be at most."""
+
+_ETHER = Asset("ETH", AssetKind.CRYPTO, 18)
+_AMOUNT_MAX = 10**24
+"""A million ether: the largest balance."""
+
+_FIRST_ACCOUNT = 1_000
+"""Accounts' numbers below it are the stage's own."""
+
+_COLUMNS = (
+    *("book", "account", "limited", "frozen", "closed", "name", "owner", "purpose", "asset", "credit_line"),
+    *("debits_posted", "credits_posted", "debits_pending", "credits_pending"),
+)
+_CHUNK = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """A tree, how long it took from the book to the root, and what memory it needed at most."""
+
+    tree: SumTree
+    seconds: float
+    mib: float
+
+
+async def measure(options: Options, progress: Progress) -> Report:
+    """Read and hash all users, then write and check the proofs of some."""
+    users = _QUICK_USERS if options.quick else USERS
+    entropy = SeededEntropy(options.seed)
+    owners = [new_id("usr", SystemClock(), entropy) for _ in range(users)]
+    with server("treasury") as running:
+        stage = await prepare(running, accounts=1, seed=options.seed, progress=progress)
+        async with stage.book() as place:
+            await _keep(place, owners, Random(options.seed), progress)  # noqa: S311 - repeatable on purpose
+            runs = [await _build(place, users, progress) for _ in range(1 if options.quick else 3)]
+        settings: dict[str, object] = {
+            "postgresql": await describe_server(running.admin_url),
+            "run": {"users": users, "proofs": PROOFS, "seed": options.seed, "quick": options.quick},
+        }
+    length, milliseconds = _prove(runs[-1].tree, Random(options.seed).sample(owners, PROOFS))  # noqa: S311
+    values = {
+        "tree_1m_s": (median([run.seconds for run in runs]), "s"),
+        "tree_1m_mib": (max(run.mib for run in runs), "MiB"),
+        "proof_bytes": (float(length), "bytes"),
+        "proof_verify_ms": (milliseconds, "ms"),
+    }
+    figures = [
+        Figure(name, value, unit, TARGETS[name], Better.LOWER)
+        for name, (value, unit) in values.items()
+        if options.wants(name)
+    ]
+    for figure in figures:
+        progress.note(f"{figure.name}: {number(figure.value)} {figure.unit}")
+    return Report(area="treasury", machine=describe_machine(), settings=settings, at=datetime.now(UTC), figures=figures)
+
+
+async def _keep(place: Place, owners: list[str], random: Random, progress: Progress) -> None:
+    """Give each owner an account with a random balance."""
+    await place.ledger.register_asset(_ETHER)
+    connection = await asyncpg.connect(place.admin_url)
+    try:
+        book = await connection.fetchval("SELECT number FROM ledger_books WHERE book = $1", BOOK)
+        with progress.bar("users' accounts", len(owners)) as advance:
+            for start in range(0, len(owners), _CHUNK):
+                rows = [
+                    (
+                        *(book, _FIRST_ACCOUNT + start + nth, True, False, False, f"{owner}/{WALLET}/ETH", owner),
+                        *(WALLET, "ETH", 0, 0, random.randrange(_AMOUNT_MAX), 0, 0),
+                    )
+                    for nth, owner in enumerate(owners[start : start + _CHUNK])
+                ]
+                await connection.copy_records_to_table("ledger_accounts", records=rows, columns=_COLUMNS)
+                advance(len(rows))
+        await connection.execute("VACUUM ANALYZE ledger_accounts")
+    finally:
+        await connection.close()
+
+
+async def _build(place: Place, users: int, progress: Progress) -> _Built:
+    """From the book to the root."""
+    with tempfile.TemporaryFile() as spool, progress.bar("hashing leaves and nodes", 2 * users) as advance:
+        _forget_highest()
+        began = time.perf_counter()
+        owed = await read_owed(place.engine, BOOK, spool)
+        tree = tree_of(owed, _ETHER.code, spool, number=1, key=bytes(KEY_BYTES), told=advance)
+        return _Built(tree, time.perf_counter() - began, _highest_mib())
+
+
+def _forget_highest() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _highest_mib() -> float:
+    """The most memory that this process has had since that was forgotten."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+
+def _prove(tree: SumTree, owners: list[str]) -> tuple[int, float]:
+    """The longest of these owners' proofs in bytes, and milliseconds to read and check one."""
+    written = [write_proof(tree.inclusion(owner)) for owner in owners]
+    spent = []
+    for content, owner in zip(written, owners, strict=True):
+        began = time.perf_counter()
+        verify(read_proof(content), owner=owner, epoch=tree.terms.epoch, root=tree.root)
+        spent.append((time.perf_counter() - began) * 1000)
+    return max(map(len, written)), median(spent)

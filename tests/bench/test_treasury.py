@@ -1,0 +1,24 @@
+"""The area `treasury` prints one document with the figures that are asked for."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def test_quick_run_prints_every_figure_beside_its_target():
+    command = [sys.executable, "-m", "cli", "bench", "treasury", "--quick", "--json"]
+    done = subprocess.run(command, capture_output=True, timeout=110)
+    assert done.returncode == 0, done.stderr.decode()
+    document = json.loads(done.stdout)
+    assert {figure["name"]: (figure["target"], figure["better"]) for figure in document["figures"]} == {
+        "tree_1m_s": (15, "lower"),
+        "tree_1m_mib": (2048, "lower"),
+        "proof_bytes": (3072, "lower"),
+        "proof_verify_ms": (50, "lower"),
+    }
+    assert all(figure["value"] > 0 for figure in document["figures"])
+    assert document["settings"]["run"]["users"] == 50_000
