@@ -14,7 +14,7 @@ from db.migrate import current, head, migrate, pending
 from db.server import OWNER, at_database, create_database, drop_database
 from db.tables import metadata
 
-PACKAGES = ("ledger", "identity", "chain", "fiat", "wallet", "treasury", "exchange")
+PACKAGES = ("ledger", "tariff", "identity", "chain", "fiat", "wallet", "treasury", "exchange")
 ROOT = Path(__file__).parents[2]
 
 
