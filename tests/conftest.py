@@ -38,6 +38,11 @@ hypothesis.settings.register_profile("onebook", deadline=None)
 hypothesis.settings.load_profile("onebook")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long tests first: while one process has them, the others take what comes behind, and all end together."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Running]:
     """One throwaway server per test process."""

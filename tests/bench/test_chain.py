@@ -14,6 +14,7 @@ COMMAND = [sys.executable, "-m", "cli", "bench", "chain", "--quick", "--seconds"
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_quick_run_brings_withdrawals_to_their_end_in_batches_in_a_whole_installation():
     done = subprocess.run([*COMMAND, "--only", "withdrawals_500_batched_s"], capture_output=True, timeout=230)
     assert done.returncode == 0, done.stderr.decode()

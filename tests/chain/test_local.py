@@ -278,6 +278,7 @@ class TestSetUp:
         assert time.monotonic() - began < 1
 
     @pytest.mark.timeout(300)  # the compiler runs four times
+    @pytest.mark.long
     def test_an_interrupted_or_emptied_step_is_done_again(self, tmp_path):
         project = tmp_path / "hardhat-local"
         source = local.hardhat_project()

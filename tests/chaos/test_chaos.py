@@ -35,6 +35,7 @@ def _imported(path: Path) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 500)
+@pytest.mark.long
 async def test_a_minute_of_chaos_leaves_book_chain_and_users_in_agreement(tmp_path):
     tmp_path.chmod(0o711)
     plan = make_plan(secrets.randbits(32), seconds=SECONDS, users=USERS)

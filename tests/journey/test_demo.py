@@ -23,7 +23,7 @@ from tests.support.command import ENTRY, PROGRAM, onebook, surroundings
 from tests.support.forked import Forked
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]
 
 PLAYED_SECONDS = 120
 """How long the story may take on a busy machine."""

@@ -125,6 +125,7 @@ async def make_things(database: Database) -> None:
 
 
 @pytest.mark.timeout(600 + 2 * SECONDS)
+@pytest.mark.long
 def test_both_engines_do_what_the_model_predicts_for_ten_thousand_steps(postgres, monkeypatch):
     until, seed = time.monotonic() + SECONDS, SEED
     while True:

@@ -303,6 +303,7 @@ def rounds() -> Iterator[int]:
 
 @pytest.mark.timeout(SECONDS + 900)
 @pytest.mark.parametrize("name", ["stripe", "square", "paypal"])
+@pytest.mark.long
 def test_whatever_goes_wrong_the_book_is_the_providers_in_the_end(name: str, postgres: Running):
     folder()
     seen = Counter[str]()

@@ -96,6 +96,7 @@ async def seen(house: WholeHouse) -> list[tuple[str, str | None]]:
     return [(deposit["asset"], deposit["amount"]) for deposit in reversed(await house.deposits(house.alice))]
 
 
+@pytest.mark.long
 async def test_f26_our_own_sweep_top_up_and_refill_are_internal_and_a_withdrawal_to_a_deposit_address_is_not(house):
     chain, usdc = house.chain, house.chain.token("USDC").lower()
     alice = await house.address(house.alice)

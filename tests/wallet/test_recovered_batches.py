@@ -28,7 +28,7 @@ from tests.wallet.batch_world import batch_signer
 from tests.wallet.conftest import key
 from wiring.recovery_items import Part
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]
 
 PARTS = ("halted", "followed", "sender", "transactions", "booked", "batch", "leg", "withdrawal", "withdrawals")
 
