@@ -104,9 +104,9 @@ def judge(
     moved = off_basis_points(rate, parse_ratio(last.rate).fraction)
     if moved <= rule.jump_basis_points:
         return Judged(found, None)
-    since = now
+    since, level = now, found.rate
     if jump is not None and off_basis_points(rate, parse_ratio(jump.rate).fraction) <= rule.jump_basis_points:
-        since = jump.since
+        since, level = jump.since, jump.rate  # measured from where it came to: what creeps on hasn't stayed
     if now - since >= rule.jump_hold:
         return Judged(found, None)
     unknown = Unknown(
@@ -119,7 +119,7 @@ def judge(
             "believed_at": (since + rule.jump_hold).isoformat(),
         },
     )
-    return Judged(None, unknown, Jump(rate=found.rate, since=since))
+    return Judged(None, unknown, Jump(rate=level, since=since))
 
 
 def take_snapshot(
@@ -168,6 +168,12 @@ def rates_of(snapshot: Snapshot, *, now: datetime, terms: Terms) -> Rates:
         own = terms.pair(*name)
         pairs[name] = Pair(*name, parse_ratio(judged.believed.rate), own.spread_basis_points, own.tiers)
         oldest = min(oldest, judged.believed.as_of)
+    for kept in _pairs_of(snapshot):  # told once, and by nobody any more
+        base, _, quote = kept.partition("/")
+        if (base, quote) not in pairs:
+            unknown.setdefault(
+                (base, quote), Unknown(Doubt.STALE, {"sources_usable": 0, "sources_min": rule.sources_min})
+            )
     rates = Rates(snapshot.id, oldest, rule.max_age, terms.reference, pairs, unknown)
     while (gain := gaining_round(rates)) is not None:
         for name in [name for name in pairs if rates.pivot not in name and set(name) <= set(gain)] or list(pairs):

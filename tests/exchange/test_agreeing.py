@@ -193,3 +193,23 @@ def test_pairs_that_contradict_each_other_are_doubted_and_those_with_the_pivot_s
     with pytest.raises(RateUnavailable) as refused:
         rates.price(ETH, EUR)
     assert refused.value.facts["doubt"] == "contradicting"
+
+
+def test_a_pair_that_nobody_tells_any_more_isnt_known_now():
+    first = take_snapshot("1", [told("a", 100), told("b", 100)], now=NOON, rule=RULE, before=None)
+    second = take_snapshot("2", [], now=NOON, rule=RULE, before=first)
+    with pytest.raises(RateUnavailable, match="lately"):
+        rates_of(second, now=NOON, terms=TERMS).price(ETH, USD)
+
+
+def test_a_level_that_creeps_on_while_it_is_doubted_has_not_stayed():
+    """From 100 to 200 by a twentieth every ten seconds: it's believed only long after it stands still."""
+    snapshot, rate = take_snapshot("0", [told("a", 100), told("b", 100)], now=NOON, rule=RULE, before=None), 120.0
+    for step in range(1, 41):
+        now = NOON + 10 * step * SECOND
+        shown = Fraction(int(rate * 100), 100)
+        snapshot = take_snapshot(
+            str(step), [told(name, shown, age=-10 * step) for name in "ab"], now=now, rule=RULE, before=snapshot
+        )
+        assert parse_ratio(snapshot.believed["ETH/USD"].rate) == parse_ratio("100")
+        rate = min(200.0, rate * 1.05) if step % 2 else min(200.0, rate * 1.02)
