@@ -139,7 +139,8 @@ def server(name: str) -> Iterator[Running]:
     Call it from the main thread.
     """
     for leftover in FOLDER.glob("*-*") if FOLDER.is_dir() else ():
-        if not Path("/proc", leftover.name.rpartition("-")[2]).exists():
+        pid = leftover.name.rpartition("-")[2]
+        if pid.isdecimal() and not Path("/proc", pid).exists():  # others' folders, of whatever name, may be in use
             clean(leftover)
             shutil.rmtree(leftover, ignore_errors=True)
     folder = FOLDER / f"{name}-{os.getpid()}"
