@@ -42,6 +42,7 @@ from custody.client import SignerClient
 from db.engine import create_engine, tx
 from fiat.payout_store import note_database
 from fiat.payouts import PAYPAL
+from fiat.rails.top_ups import TopUps
 from identity.service import Identity
 from ledger.expiry import HoldExpiry
 from ledger.money import Asset, parse_amount
@@ -79,12 +80,14 @@ from wallet.deposits import Deposits
 from wallet.fee_previews import FeePreviews
 from wallet.history import History
 from wallet.holds import Holds
+from wallet.order_reading import OrderReading
 from wallet.orders import Orders
 from wallet.own_gas import OwnGas
 from wallet.quotes import Quotes
 from wallet.rebuilding import Rebuilding
 from wallet.receipts import Receipts
 from wallet.receivables import Receivables
+from wallet.top_up_orders import TopUpOrders
 from wallet.transfers import Fees, Transfers
 from wallet.withdrawal_paying import Gathering
 from wallet.withdrawal_reviews import WithdrawalReviews
@@ -231,18 +234,19 @@ def build_registry(settings: Settings) -> Registry:
     return Registry(networks, deployments)
 
 
-def build_services(parts: Parts) -> Services:
-    """All services of one book over these parts."""
+def build_services(parts: Parts, *, withdrawals: Withdrawals | None = None) -> Services:
+    """All services of one book over these parts; `withdrawals` instead of those that the parts make."""
     engine, ledger, clock, entropy = parts.engine, parts.ledger, parts.clock, parts.entropy
     settings, registry = parts.settings, parts.registry
     identity = _identity(parts)
     rates = build_rates(settings, engine, clock)
     fees = Fees(settings.transfer_fee_basis_points)
     quotes = build_quotes(parts)
-    withdrawals, rails = _withdrawals(parts), _rails(parts)
+    withdrawals, rails = withdrawals or _withdrawals(parts), _rails(parts)
     payouts = build_payout_desk(parts, dict.fromkeys(rails.rails.all, rails.ending))
     previews = FeePreviews(tariff=parts.terms, fees=fees, withdrawals=withdrawals, payouts=payouts)
-    conversions = Conversions(engine, ledger=ledger, quotes=quotes, clock=clock, tariff=parts.terms)
+    conversions = _conversions(parts, quotes)
+    reading = OrderReading(engine, ledger)
     transfers = Transfers(
         ledger=ledger, directory=identity, clock=clock, entropy=entropy, fees=fees, tariff=parts.terms
     )
@@ -263,18 +267,19 @@ def build_services(parts: Parts) -> Services:
         rates=rates,
         conversions=conversions,
         orders=Orders(
-            engine,
             ledger=ledger,
+            reading=reading,
             quotes=quotes,
             conversions=conversions,
             transfers=transfers,
             withdrawals=withdrawals,
             payouts=payouts,
-            top_ups=rails.top_ups,
             previews=previews,
             clock=clock,
             entropy=entropy,
         ),
+        order_reading=reading,
+        top_up_orders=_top_up_orders(parts, quotes, rails.top_ups),
         deposit_addresses=DepositAddresses(
             engine, book=settings.book, registry=registry, source=parts.addresses, clock=clock
         ),
@@ -310,6 +315,24 @@ def build_services(parts: Parts) -> Services:
         checks={"database": database_check(engine), "book": book_check(ledger), "recovery": recovery_check(parts.gate)},
         public_books=settings.public_books,
     )
+
+
+def _top_up_orders(parts: Parts, quotes: Quotes, top_ups: TopUps) -> TopUpOrders:
+    """Orders that begin with a payment."""
+    return TopUpOrders(
+        parts.engine,
+        ledger=parts.ledger,
+        reading=OrderReading(parts.engine, parts.ledger),
+        quotes=quotes,
+        conversions=_conversions(parts, quotes),
+        top_ups=top_ups,
+        clock=parts.clock,
+        entropy=parts.entropy,
+    )
+
+
+def _conversions(parts: Parts, quotes: Quotes) -> Conversions:
+    return Conversions(parts.engine, ledger=parts.ledger, quotes=quotes, clock=parts.clock, tariff=parts.terms)
 
 
 def build_quotes(parts: Parts) -> Quotes:
@@ -555,7 +578,7 @@ async def open_steps(
         if parts.settings.exchange.sources:
             steps["rates"] = build_board(parts, await stack.enter_async_context(feed_client())).step
         steps["quotes"] = build_quotes(parts).step
-        steps["orders"] = build_services(parts).orders.step
+        steps["orders"] = _top_up_orders(parts, build_quotes(parts), _rails(parts).top_ups).step
         steps["exchange"] = build_positions(parts).step
         if parts.registry.networks:
             steps["deposits"] = _deposits(parts).step

@@ -38,9 +38,11 @@ from wallet.deposits import Deposits
 from wallet.fee_previews import FeePreviews
 from wallet.history import History
 from wallet.holds import Holds
+from wallet.order_reading import OrderReading
 from wallet.orders import Orders
 from wallet.quotes import Quotes
 from wallet.receipts import Receipts
+from wallet.top_up_orders import TopUpOrders
 from wallet.transfers import Transfers
 from wallet.withdrawal_reviews import WithdrawalReviews
 from wallet.withdrawals import Withdrawals
@@ -74,6 +76,8 @@ class Services:
     quotes: Quotes
     conversions: Conversions
     orders: Orders
+    order_reading: OrderReading
+    top_up_orders: TopUpOrders
     exchange: HousePositions
     rates: Rates
     deposit_addresses: DepositAddresses

@@ -221,7 +221,7 @@ async def _top_up(parts: Parts, key: IdempotencyKey, asked: NewOrder, top_up: To
         raise Rejected("a top_up goes with what to buy, and with nothing else", param="buy")
     assets = await assets_of(parts, top_up.asset, asked.buy)
     least = asked.buy_at_least
-    order, _ = await parts.orders.top_up(
+    order, _ = await parts.top_up_orders.place(
         key=key,
         owner=user,
         rail=top_up.rail,
@@ -237,28 +237,28 @@ async def _top_up(parts: Parts, key: IdempotencyKey, asked: NewOrder, top_up: To
 
 @router.get("/orders", response_model=OrderList, summary="List your orders")
 async def list_orders(parts: Parts, page: Wanted, user: Annotated[str, owner(Scope.WALLET_READ)]) -> Response:
-    found = await page.of(partial(parts.orders.list_for, user))
+    found = await page.of(partial(parts.order_reading.list_for, user))
     return answer(listing(*found, partial(order_view, assets=await assets_of(parts))))
 
 
 @router.get("/orders/{order}", response_model=OrderView, summary="Read an order")
 async def read_order(parts: Parts, order: str, user: Annotated[str, owner(Scope.WALLET_READ)]) -> Response:
-    return answer(order_view(await parts.orders.get(user, order), await assets_of(parts)))
+    return answer(order_view(await parts.order_reading.get(user, order), await assets_of(parts)))
 
 
 @router.post("/orders/{order}/accept", response_model=OrderView, summary="Accept another price for a waiting order")
 async def accept_order(
     parts: Parts, order: str, asked: NewLeast, user: Annotated[str, owner(Scope.CONVERSIONS_WRITE)]
 ) -> Response:
-    found, assets = await parts.orders.get(user, order), await assets_of(parts)
+    found, assets = await parts.order_reading.get(user, order), await assets_of(parts)
     least = asked.buy_at_least
     units = None if least is None else parse_amount(least, assets[found.buy], param="buy_at_least")
-    return answer(order_view(await parts.orders.accept(owner=user, order=order, buy_at_least=units), assets))
+    return answer(order_view(await parts.top_up_orders.accept(owner=user, order=order, buy_at_least=units), assets))
 
 
 @router.post("/orders/{order}/cancel", response_model=OrderView, summary="Give a waiting order's conversion up")
 async def cancel_order(parts: Parts, order: str, user: Annotated[str, owner(Scope.CONVERSIONS_WRITE)]) -> Response:
-    return answer(order_view(await parts.orders.cancel(owner=user, order=order), await assets_of(parts)))
+    return answer(order_view(await parts.top_up_orders.cancel(owner=user, order=order), await assets_of(parts)))
 
 
 def _named(asked: _To) -> list[str]:

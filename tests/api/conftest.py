@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,6 @@ from ledger.money import Asset, parse_amount
 from ledger.outcomes import require_accepted
 from ledger.service import PostgresLedger
 from tests.support.postgres import Database
-from wallet.fee_previews import FeePreviews
-from wallet.transfers import Fees
 from wallet.withdrawals import Withdrawals
 from wiring.assemble import Parts, build_registry, build_services
 from wiring.services import Services
@@ -247,10 +245,7 @@ async def services(database: Database, settings: Settings, clock: ManualClock, e
         source=parts.addresses,
         tariff=parts.terms,
     )
-    services = build_services(parts)
-    previews = FeePreviews(tariff=parts.terms, fees=Fees(), withdrawals=withdrawals, payouts=services.payouts)
-    services.orders._withdrawals, services.orders._previews = withdrawals, previews
-    return replace(services, withdrawals=withdrawals, fee_previews=previews)
+    return build_services(parts, withdrawals=withdrawals)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -104,8 +105,8 @@ async def test_converting_and_withdrawing_buys_the_networks_fee_too(market: Stag
     )
     held = (await market.alice.get("/v1/balances/USDC")).json()
     assert (held["held"], held["available"]) == (told["quote"]["buy_amount"], "0.00")
-    spent = float(before) - float(await balance(market, market.alice, "EUR"))
-    assert f"{spent:.2f}" == told["quote"]["total"]
+    spent = Decimal(before) - Decimal(await balance(market, market.alice, "EUR"))
+    assert spent == Decimal(told["quote"]["total"])
     cancelled = await market.alice.post(f"/v1/withdrawals/{order['following']}/cancel")
     assert cancelled.json()["state"] == "cancelled"
     assert await balance(market, market.alice, "USDC") == told["quote"]["buy_amount"]
@@ -212,7 +213,7 @@ def top_up(method: str, **more):
 async def work(stage: Stage, clock, steps: int = 6) -> None:
     for _ in range(steps):
         await stage.services.rails.top_ups.steps.step()
-        await stage.services.orders.step()
+        await stage.services.top_up_orders.step()
         clock.advance(timedelta(minutes=6))
 
 
@@ -270,7 +271,7 @@ async def test_rates_that_are_too_old_make_it_wait_and_fresh_ones_end_that(marke
     made = (await market.alice.post("/v1/orders", top_up("tok_visa"))).json()
     await market.services.rails.top_ups.steps.step()
     clock.advance(timedelta(days=2))
-    await market.services.orders.step()
+    await market.services.top_up_orders.step()
     await work(market, clock, 3)
     waiting = (await market.alice.get(f"/v1/orders/{made['id']}")).json()
     assert (waiting["state"], waiting["waiting_for"]) == ("converting", "rates_too_old")
@@ -287,8 +288,8 @@ async def test_a_top_up_order_converts_what_its_owner_has_of_it_and_no_other_mon
     done = (await market.alice.get(f"/v1/orders/{made['id']}")).json()
     assert done["state"] == "done", done
     conversion = (await market.alice.get(f"/v1/conversions/{done['conversion']}")).json()
-    assert float(conversion["fee"]) > 0
-    assert round(float(conversion["total"]) * 100) == 100_00 - fee_of(100_00)
+    assert Decimal(conversion["fee"]) > 0
+    assert Decimal(conversion["total"]) * 100 == 100_00 - fee_of(100_00)
     assert await balance(market, market.alice, "EUR") == "500.00"
 
 
@@ -326,7 +327,7 @@ async def test_rates_that_cant_be_read_make_it_wait_and_mended_ones_end_that(mar
 async def test_two_workers_convert_a_top_up_once(market: Stage, clock):
     made = (await market.alice.post("/v1/orders", top_up("tok_visa"))).json()
     for _ in range(4):
-        await asyncio.gather(*(market.services.orders.step() for _ in range(3)))
+        await asyncio.gather(*(market.services.top_up_orders.step() for _ in range(3)))
         clock.advance(timedelta(minutes=6))
     assert (await market.alice.get(f"/v1/orders/{made['id']}")).json()["state"] == "done"
     assert await balance(market, market.alice, "USDC") == "107.8779"
