@@ -29,6 +29,8 @@ _LATE = timedelta(seconds=1)
 
 async def measure(options: Options, progress: Progress) -> Report:
     """Keep that many webhooks, three times, each on an empty inbox of a durable server."""
+    if not options.wants_any("webhooks_per_s", "webhook_cpu_us"):
+        return Report(area="webhooks", machine=describe_machine(), settings={}, at=datetime.now(UTC), figures=[])
     with server("webhooks") as running:
         stage = await prepare(running, accounts=1, seed=options.seed, progress=progress)
         rates: list[float] = []

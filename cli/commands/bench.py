@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -39,146 +40,72 @@ Only = Annotated[list[str] | None, typer.Option("--only", help="Rows to measure,
 Record = Annotated[bool, typer.Option("--record", help="Renew the area's section in bench/RESULTS.md.")]
 
 
-@app.command()
-def ledger(
-    json: Json = False,
-    seconds: Seconds = 5,
-    seed: Seed = 1,
-    quick: Quick = False,
-    only: Only = None,
-    record: Record = False,
-) -> None:
-    """The engine in this process against its yardsticks: ORM row locks, a call per command, COPY.
-
-    Example: onebook bench ledger --quick --only batcher64
-    """
-    _bench(["ledger"], _options(seconds, seed, quick, only), json=json, keep=record)
-
-
-@app.command()
-def api(
-    json: Json = False,
-    seconds: Seconds = 5,
-    seed: Seed = 1,
-    quick: Quick = False,
-    only: Only = None,
-    record: Record = False,
-) -> None:
-    """Requests a second over HTTP, authentication and idempotency on.
-
-    Example: onebook bench api --json
-    """
-    _bench(["api"], _options(seconds, seed, quick, only), json=json, keep=record)
-
-
-@app.command()
-def audit(
-    json: Json = False,
-    seconds: Seconds = 5,
-    seed: Seed = 1,
-    quick: Quick = False,
-    only: Only = None,
-    record: Record = False,
-) -> None:
-    """Postings a second that the audit recomputes.
-
-    Example: onebook bench audit --json
-    """
-    _bench(["audit"], _options(seconds, seed, quick, only), json=json, keep=record)
+COMMANDS: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "ledger": (
+        ("ledger",),
+        "The engine in this process against its yardsticks: ORM row locks, a call per command, COPY.",
+        "ledger --quick --only batcher64",
+    ),
+    "api": (("api",), "Requests a second over HTTP, authentication and idempotency on.", "api --json"),
+    "audit": (("audit",), "Postings a second that the audit recomputes.", "audit --json"),
+    "custody": (
+        ("custody",),
+        "Addresses derived from a public key, and signatures through the socket of a real signer.",
+        "custody --json",
+    ),
+    "chain": (
+        ("chain",),
+        "Blocks read, recomputed and taken in from a local chain, with a million watched addresses.",
+        "chain --json",
+    ),
+    "fiat": (
+        ("fiat", "webhooks", "conversions"),
+        "A bank statement of 100,000 lines read, matched and booked; webhooks kept; conversions over HTTP.",
+        "fiat --json",
+    ),
+    "treasury": (
+        ("treasury",),
+        "What is owed to a million users, read from a book and hashed into a tree; a user's proof, its size and check.",
+        "treasury --json",
+    ),
+    "all": (tuple(AREAS), "Every area, one after the other.", "all --record"),
+}
+"""Each command's areas, what it measures, and an example."""
 
 
-@app.command()
-def custody(
-    json: Json = False,
-    seconds: Seconds = 5,
-    seed: Seed = 1,
-    quick: Quick = False,
-    only: Only = None,
-    record: Record = False,
-) -> None:
-    """Addresses derived from a public key, and signatures through the socket of a real signer.
+def _measuring(areas: tuple[str, ...]) -> Callable[..., None]:
+    """The command that measures these areas: all of them have the same options."""
 
-    Example: onebook bench custody --json
-    """
-    _bench(["custody"], _options(seconds, seed, quick, only), json=json, keep=record)
+    def measuring(
+        json: Json = False,
+        seconds: Seconds = 5,
+        seed: Seed = 1,
+        quick: Quick = False,
+        only: Only = None,
+        record: Record = False,
+    ) -> None:
+        _bench(areas, _options(seconds, seed, quick, only), json=json, keep=record)
 
-
-@app.command()
-def chain(
-    json: Json = False,
-    seconds: Seconds = 5,
-    seed: Seed = 1,
-    quick: Quick = False,
-    only: Only = None,
-    record: Record = False,
-) -> None:
-    """Blocks read, recomputed and taken in from a local chain, with a million watched addresses.
-
-    Example: onebook bench chain --json
-    """
-    _bench(["chain"], _options(seconds, seed, quick, only), json=json, keep=record)
+    return measuring
 
 
-@app.command()
-def fiat(
-    json: Json = False,
-    seconds: Seconds = 5,
-    seed: Seed = 1,
-    quick: Quick = False,
-    only: Only = None,
-    record: Record = False,
-) -> None:
-    """A bank statement of 100,000 lines read, matched and booked; webhooks verified and kept; conversions over HTTP.
-
-    Example: onebook bench fiat --json
-    """
-    _bench(["fiat", "webhooks", "conversions"], _options(seconds, seed, quick, only), json=json, keep=record)
-
-
-@app.command()
-def treasury(
-    json: Json = False,
-    seconds: Seconds = 5,
-    seed: Seed = 1,
-    quick: Quick = False,
-    only: Only = None,
-    record: Record = False,
-) -> None:
-    """What is owed to a million users, read from a book and hashed into a tree; a user's proof, its size and check.
-
-    Example: onebook bench treasury --json
-    """
-    _bench(["treasury"], _options(seconds, seed, quick, only), json=json, keep=record)
-
-
-@app.command(name="all")
-def all_(
-    json: Json = False,
-    seconds: Seconds = 5,
-    seed: Seed = 1,
-    quick: Quick = False,
-    record: Record = False,
-) -> None:
-    """Every area, one after the other.
-
-    Example: onebook bench all --record
-    """
-    _bench(list(AREAS), _options(seconds, seed, quick, None), json=json, keep=record)
+for _name, (_areas, _what, _example) in COMMANDS.items():
+    app.command(_name, help=f"{_what}\n\nExample: onebook bench {_example}")(_measuring(_areas))
 
 
 def _options(seconds: float, seed: int, quick: bool, only: list[str] | None) -> Options:
     return Options(seconds=min(seconds, 1) if quick else seconds, seed=seed, quick=quick, only=tuple(only or ()))
 
 
-def _bench(areas: list[str], options: Options, *, json: bool, keep: bool) -> None:
+def _bench(areas: Sequence[str], options: Options, *, json: bool, keep: bool) -> None:
     reports: list[Report] = []
     for area in areas:
         measure = importlib.import_module(AREAS[area]).measure
         with Progress() as progress, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the API
             report = runner.run(measure(options, progress))
-        if not json:
+        if not json and report.figures:
             _show(report)
-        if keep:
+        if keep and report.figures:  # an area of which nothing was wanted keeps what it has
             record(report)
         reports.append(report)
     if json:
