@@ -221,6 +221,15 @@ def test_a_limit_refuses_for_good_whatever_is_left_of_an_allowance():
     assert (outcome.refusal.code, state.outcome("c").refusal.code) == (R.LIMIT_EXCEEDED, R.LIMIT_EXCEEDED)
 
 
+@pytest.mark.parametrize(
+    ("posting", "bound"),
+    [(usd(FX, A, 1), Bound(FX, most=2)), (usd(A, FX, 1), Bound(FX, least=9)), (usd(A, B, 1), Bound(FX, 9, 2))],
+)
+def test_what_is_outside_its_bounds_already_may_come_nearer_or_stay(posting, bound):
+    _, (outcome,) = decide(eventful(), alone(post("c", posting, bounds=(bound,))))
+    assert outcome.accepted
+
+
 def test_the_table_has_every_code_in_the_cores_order():
     """But for those of ids, rows and groups, which have tests of their own."""
     of_their_own = {R.ID_CONFLICT, R.DUPLICATE_ROW, R.STALE_STATE, R.GROUP_REFUSED}
