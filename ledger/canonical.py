@@ -22,6 +22,7 @@ from ledger.commands import (
     Hold,
     OpenAccount,
     Post,
+    Record,
     Reverse,
     SetCreditLine,
     Settle,
@@ -45,6 +46,7 @@ _KINDS: dict[type[Command], Kind] = {
     Expire: Kind.EXPIRE,
     Reverse: Kind.REVERSE,
     ClosePeriod: Kind.CLOSE_PERIOD,
+    Record: Kind.RECORD,
 }
 _ESCAPES = str.maketrans({"\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"})
 _sorted_json = msgspec.json.Encoder(order="sorted")
@@ -111,6 +113,8 @@ def _terms(command: Command, account_number: int | None) -> dict[str, object]:
             return {"account": command.account, "cap": str(command.cap)}
         case ClosePeriod():
             return {"until": instant_text(command.until)}
+        case Record():
+            return {"facts": dict(command.facts)}
         case Post() | Hold():
             terms: dict[str, object] = {}
             if command.charges:

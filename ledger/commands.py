@@ -217,6 +217,15 @@ class ClosePeriod(_Common, frozen=True, kw_only=True, gc=False):
     until: datetime
 
 
+class Record(_Common, frozen=True, kw_only=True, gc=False):
+    """State facts that move nothing. They stand in the book's sequence, word by word in their leaf: sealed with it.
+
+    They can't be erased: what may have to be one day belongs into the metadata.
+    """
+
+    facts: Mapping[str, str]
+
+
 Command = (
     OpenAccount
     | CloseAccount
@@ -230,6 +239,7 @@ Command = (
     | Expire
     | Reverse
     | ClosePeriod
+    | Record
 )
 
 

@@ -28,6 +28,7 @@ from ledger.commands import (
     OpenAccount,
     Post,
     Posting,
+    Record,
     Reverse,
     SetCreditLine,
     Settle,
@@ -196,6 +197,8 @@ def _decide(state: State, command: Command) -> _Decision:
             return _Decision(_set_credit_line(state, command), effective_at)
         case ClosePeriod():
             return _Decision(_close_period(state, command), effective_at)
+        case Record():
+            return _Decision((), effective_at)
         case Post():
             return _Decision(_post(state, command), effective_at)
         case Hold():

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     EXPIRE = "expire"
     REVERSE = "reverse"
     CLOSE_PERIOD = "close_period"
+    RECORD = "record"
 
 
 class Refused(StrEnum):

@@ -123,6 +123,8 @@ class Whole:
                         flags.frozen[terms["target"].encode()] = kind == "freeze"
                 case "close_period":
                     flags.closed_until = terms["until"].encode()
+                case "record":
+                    terms["facts"]
                 case _:
                     self.findings.add(Place(JOURNAL, seq), f"command {seq}", "kind", expected="a known one", found=kind)
         except (KeyError, ValueError):

@@ -31,6 +31,7 @@ from ledger.commands import (
     Post,
     Posting,
     RailEvidence,
+    Record,
     Reverse,
     SetCreditLine,
     Settle,
@@ -219,7 +220,11 @@ class Writer:
             return Freeze(id=name, scope=scope, target=target)
         if draw < 0.96:
             return ClosePeriod(id=name, until=self.now - SECOND * chance.choice((-1, 0, 1, 2, 3, 4)))
-        if draw < 0.98:
+        if draw < 0.97:
+            date = self._date() if chance.random() < 0.5 else None
+            facts = {"of": name, "said": "a\tb\\c \u4e2d"}
+            return Record(id=name, facts=facts, effective_at=date, metadata={"by": "x"} if date is None else {})
+        if draw < 0.985:
             return self._welcome(name)
         return CloseAccount(id=name, account=chance.choice((self.guest, self.guest, ACCOUNTS[0], NOBODY)))
 

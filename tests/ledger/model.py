@@ -21,6 +21,7 @@ from ledger.commands import (
     OpenAccount,
     Post,
     Posting,
+    Record,
     Reverse,
     SetCreditLine,
     Settle,
@@ -88,6 +89,7 @@ KINDS: dict[type[Command], str] = {
     Expire: "expire",
     Reverse: "reverse",
     ClosePeriod: "close_period",
+    Record: "record",
 }
 
 
@@ -240,6 +242,8 @@ class PlainBook:
                 is_closed = closed is not None and command.until <= closed
                 refuse({R.EFFECTIVE_IN_FUTURE: command.until > self.now, R.PERIOD_CLOSED: is_closed})
                 self.put(self.periods, "closed", command.until)
+            case Record():
+                pass
             case Post():
                 lines = self.post(command)
             case Hold():

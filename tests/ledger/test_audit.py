@@ -20,6 +20,7 @@ from ledger.commands import (
     OpenAccount,
     Post,
     Posting,
+    Record,
     Reverse,
     SetCreditLine,
     Settle,
@@ -91,6 +92,7 @@ async def write_history(ledger, clock, *, rent=10):
         CloseAccount(id="closed", account=spare),
         ClosePeriod(id="period", until=START + 2 * SECOND),
         post("late", usd(A, B, 1), effective_at=START + SECOND),
+        Record(id="fact", facts={"root": "ab" * 32}, subject="epoch/1"),
     ]
     await ledger.submit(*map(alone, commands))
     clock.advance(60 * SECOND)
@@ -167,6 +169,7 @@ ALTERATIONS = [
     ),
     ("UPDATE ledger_commands SET leaf = sha256(leaf) WHERE seq = {rent}", "command {rent}"),
     ("UPDATE ledger_commands SET subject = 'trf_2' WHERE seq = {rent}", "command {rent}"),
+    ("UPDATE ledger_commands SET detail = replace(detail, 'abab', 'abac') WHERE seq = {fact}", "command {fact}"),
     ("UPDATE ledger_commands SET refusal = 'frozen' WHERE seq = {refused}", "command {refused}"),
     ("UPDATE ledger_commands SET content = sha256(content) WHERE seq = {rent}", "command {rent}"),
     ('UPDATE ledger_metadata SET metadata = \'{{"memo": "other"}}\'', "metadata of command {rent}"),
@@ -204,7 +207,7 @@ ALTERATIONS = [
 @pytest.mark.parametrize(("statement", "where"), ALTERATIONS)
 async def test_f66_the_audit_names_the_row_that_was_altered(ledger, database, statement, where):
     names = {"A": A, "B": B}
-    for name in ("funding", "rent", "dated", "refused", "held"):
+    for name in ("funding", "rent", "dated", "refused", "held", "fact"):
         names[name] = str(await seq_of(ledger, name))
     await tamper(database, *statement.format(**names).split("; "))
     report = await audit(ledger._engine, "main")

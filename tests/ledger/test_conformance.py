@@ -32,6 +32,7 @@ from ledger.commands import (
     OpenAccount,
     Post,
     Posting,
+    Record,
     Reverse,
     SetCreditLine,
     Settle,
@@ -172,6 +173,10 @@ class Book(RuleBasedStateMachine):
     @rule(seconds=st.integers(-1, 4))
     def close_period(self, seconds) -> None:
         self.submit(alone(ClosePeriod(id=self.name(), until=self.clock.now() - timedelta(seconds=seconds))))
+
+    @rule(fact=st.text(max_size=5))
+    def record(self, fact) -> None:
+        self.submit(alone(Record(id=self.name(), facts={"fact": fact}, subject="of it")))
 
     @rule(first=postings(rests=True), hold=names)
     def post_and_settle_together(self, first, hold) -> None:

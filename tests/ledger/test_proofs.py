@@ -107,6 +107,14 @@ async def test_odd_characters_survive(sealed):
     assert by_the_book_of_docs(content)
 
 
+async def test_a_record_is_proven_word_by_word(sealed):
+    """What happened beside the book, under the same seals."""
+    ledger, *_ = sealed
+    proven = verify(await prove_entry(ledger._engine, "main", "fact"))
+    assert (proven.command["kind"], proven.command["subject"], proven.lines) == ("record", "epoch/1", ())
+    assert json.loads(proven.command["detail"] or "{}")["terms"] == {"facts": {"root": "ab" * 32}}
+
+
 async def test_what_is_not_there_or_not_sealed_yet_says_so(sealed, database):
     ledger, *_ = sealed
     for unknown in ("nobody", 0, -1, 10**6, 2**80):
