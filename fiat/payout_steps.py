@@ -24,7 +24,7 @@ from fiat import payout_store as store
 from fiat.payout_memory import PayoutMemory, Remembering
 from fiat.payouts import BATCH_PREFIX, BatchState, Payout, PayoutBatch, PayoutState
 from fiat.personal import Vault
-from ledger.accounts import HOUSE, split_account_id, user_account
+from ledger.accounts import HOUSE, house_account, split_account_id, user_account
 from ledger.asking import stopping, work
 from ledger.commands import FreezeScope, Group
 from ledger.engine import Ledger
@@ -197,7 +197,8 @@ class PayoutSteps:
     async def _gather(self, account: str, asset: str) -> PayoutBatch | None:
         """A batch of what may go out from this account now, written down; None if everything is frozen."""
         freezes = await self._ledger.freezes()
-        if stopping(freezes, self._rail.paying(account, asset)):
+        on_its_way = house_account(f"in-transit:{self._rail.rail}:out", asset)
+        if stopping(freezes, self._rail.paying(account, asset), on_its_way):
             return None
         frozen = _frozen_owners(freezes, asset)
         async with tx(self._engine) as connection:

@@ -102,6 +102,17 @@ def new_account(account: str) -> Account:
     )
 
 
+_PLACED = frozenset({"custody", "in-transit", "provider", "bank"})
+"""Kinds of house purposes that name where the value is, or the way it's on."""
+
+
+@lru_cache(_NAMES_KEPT)
+def place_of(purpose: str) -> str | None:
+    """The network, rail or bank account that a purpose of the house is at (`custody:local:hot`: `local`), if any."""
+    kind, _, rest = purpose.partition(":")
+    return rest.partition(":")[0] or None if kind in _PLACED else None
+
+
 @lru_cache(_NAMES_KEPT)
 def split_account_id(account: str) -> tuple[str, str, str]:
     """(owner, purpose, asset) of an account's id. Raises InvalidCommand if it isn't one."""

@@ -9,6 +9,7 @@ from ledger.accounts import split_account_id
 from ledger.commands import Command, FreezeScope, Group
 from ledger.engine import Ledger
 from ledger.errors import BookCorrupt, RequestConflict
+from ledger.freezing import freezable
 from ledger.outcomes import Outcome, Refusal, Refused, require_accepted
 from ledger.requests import RequestKey
 from ledger.riders import Rider
@@ -104,13 +105,9 @@ async def work(ledger: Ledger, *makers: Callable[[int], Group]) -> list[Refusal 
 
 def stopping(freezes: Iterable[tuple[FreezeScope, str]], *accounts: str) -> list[tuple[FreezeScope, str]]:
     """Those of the book's `freezes` that stop an intent on these accounts."""
-    named = [split_account_id(account) for account in accounts]
-    targets = {FreezeScope.ACCOUNT: set(accounts)}
-    targets |= {
-        FreezeScope.OWNER: {owner for owner, _, _ in named},
-        FreezeScope.ASSET: {asset for _, _, asset in named},
-    }
-    return [(scope, target) for scope, target in freezes if target in targets[scope]]
+    places = {(FreezeScope.ACCOUNT, account) for account in accounts}
+    places.update(place for account in accounts for place in freezable(*split_account_id(account)))
+    return [place for place in freezes if place in places]
 
 
 def refusal_of(outcomes: tuple[Outcome, ...]) -> Refusal | None:

@@ -125,10 +125,12 @@ class FreezeScope(StrEnum):
     ACCOUNT = "account"
     OWNER = "owner"
     ASSET = "asset"
+    NETWORK = "network"
+    """A network, rail or bank account by its name: the house's accounts there (`ledger.accounts.place_of`)."""
 
 
 class Freeze(_Common, frozen=True, kw_only=True, gc=False):
-    """Stop intents that touch an account, an owner's accounts or an asset's accounts."""
+    """Stop intents that touch an account, or the accounts of an owner, of an asset, or at a network."""
 
     scope: FreezeScope
     target: str

@@ -35,6 +35,7 @@ from ledger.commands import (
     Unfreeze,
     Void,
 )
+from ledger.freezing import freezable
 from ledger.money import AMOUNT_END
 from ledger.outcomes import Kind, Line, LineKind, Outcome, Refusal, Refused
 from ledger.riders import Advance, Insert, Rider
@@ -358,7 +359,7 @@ def _sides(posting: Posting) -> list[str]:
 def _check_not_frozen(state: State, account: Account) -> None:
     if account.frozen:
         raise _Refuse(Refused.FROZEN, scope=FreezeScope.ACCOUNT, target=account.id)
-    for scope, target in ((FreezeScope.OWNER, account.owner), (FreezeScope.ASSET, account.asset)):
+    for scope, target in freezable(account.owner, account.purpose, account.asset):
         if state.is_frozen(scope, target):
             raise _Refuse(Refused.FROZEN, scope=scope, target=target)
 

@@ -28,6 +28,7 @@ from ledger.commands import (
     Void,
 )
 from ledger.errors import BookCorrupt
+from ledger.freezing import freezable
 from ledger.outcomes import Outcome
 from ledger.riders import Insert, Row
 from ledger.seen import Seen
@@ -265,8 +266,9 @@ class Known:
 
     def is_stopped(self, slot: Slot) -> bool:
         """Whether intents may not touch it."""
-        scopes = ((FreezeScope.OWNER, slot.owner), (FreezeScope.ASSET, slot.asset))
-        return slot.closed or slot.frozen or any(place in self.frozen for place in scopes)
+        if slot.closed or slot.frozen:
+            return True
+        return any(place in self.frozen for place in freezable(slot.owner, slot.purpose, slot.asset))
 
 
 def _always(name: str) -> bool:

@@ -78,6 +78,8 @@ FREEZABLE = (
     (FreezeScope.ASSET, "ETH"),
     (FreezeScope.ASSET, "ETH"),
     (FreezeScope.ASSET, "USD"),
+    (FreezeScope.NETWORK, "local"),
+    (FreezeScope.NETWORK, "main"),
 )
 
 Asked = list[tuple[Group, tuple[Told, ...]]]

@@ -126,7 +126,7 @@ class PlainBook:
         self.held: dict[str, int] = {}  # pending debits
         self.awaited: dict[str, int] = {}  # pending credits
         self.caps: dict[str, int] = {}
-        self.frozen: dict[str, bool] = {}  # by `account:...`, `owner:...`, `asset:...`
+        self.frozen: dict[str, bool] = {}  # by `account:...`, `owner:...`, `asset:...`, `network:...`
         self.used: dict[str, int] = {}
         self.holds: dict[str, Held] = {}
         self.back: dict[tuple[str, int], int] = {}  # what was taken back of a line
@@ -282,8 +282,11 @@ class PlainBook:
         }
 
     def is_frozen(self, account: str) -> bool:
-        owner, _, asset = account.split("/")
-        return any(self.frozen.get(place) for place in (f"account:{account}", f"owner:{owner}", f"asset:{asset}"))
+        owner, purpose, asset = account.split("/")
+        places = [f"account:{account}", f"owner:{owner}", f"asset:{asset}"]
+        if purpose.startswith(("custody:", "bank:", "in-transit:", "provider:")):
+            places.append(f"network:{purpose.split(':')[1]}")
+        return any(self.frozen.get(place) for place in places)
 
     def post(self, command: Post) -> list[Said]:
         refuse(self.wrong_with(command))

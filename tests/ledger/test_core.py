@@ -29,6 +29,7 @@ from ledger.commands import (
 )
 from ledger.core import apply
 from ledger.memory import BEGINNING
+from ledger.outcomes import Refusal
 from ledger.outcomes import Refused as R  # noqa: N817
 from ledger.riders import Advance, Insert
 from ledger.state import State
@@ -276,6 +277,29 @@ def test_a_freeze_stops_intents_but_not_evidence():
     fact = post("e", usd(BANK, B, 1), evidence=BankEvidence("main", "S1", 1))
     _, outcomes = decide(opened(), alone(freeze), alone(intent), alone(fact))
     assert [o.refusal and o.refusal.code for o in outcomes] == [None, R.FROZEN, None]
+
+
+STOPPED_BY = [
+    # target   the account's purpose       stopped
+    ("local", "custody:local:hot",         True),
+    ("local", "in-transit:local:out",      True),
+    ("local", "custody:other:hot",         False),
+    ("local", "suspense",                  False),
+    ("main",  "bank:main",                 True),
+    ("main",  "receivable:main",           False),
+    ("card",  "provider:card",             True),
+    ("card",  "in-transit:card:in",        True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("target", "purpose", "stopped"), STOPPED_BY)
+def test_a_frozen_network_stops_intents_at_it_alone_and_no_evidence(target, purpose, stopped):
+    account = f"house/{purpose}/USD"
+    known = [alone(OpenAccount(id="o", account=account)), alone(Freeze(id="f", scope=FreezeScope.NETWORK, target=target))]
+    fact = post("e", usd(account, B, 1), evidence=BankEvidence("main", "S1", 1))
+    _, outcomes = decide(opened(), *known, alone(post("i", usd(B, account, 1))), alone(fact))
+    refusal = Refusal(R.FROZEN, {"scope": "network", "target": target}) if stopped else None
+    assert [outcome.refusal for outcome in outcomes[2:]] == [refusal, None]
 
 
 def test_what_the_owner_lacks_becomes_a_receivable_in_the_same_entry():
