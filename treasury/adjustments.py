@@ -14,15 +14,17 @@ from base.ids import new_id
 from db.engine import tx
 from ledger.accounts import HOUSE, WALLET, house_account, split_account_id
 from ledger.asking import decide, decided_before
-from ledger.commands import Group, Post, Posting
+from ledger.commands import Charge, Group, Post, Posting
 from ledger.engine import Ledger
 from ledger.errors import RefusedByBook
 from ledger.outcomes import Refused
 from ledger.requests import RequestKey
-from ledger.riders import Insert
+from ledger.riders import Insert, Rider
 from treasury import adjustment_store, outflow_store
-from treasury.errors import NotAdjustable, ReasonMissing, SuspenseShort
+from treasury.errors import NotAdjustable, ReasonMissing, SecondPersonNeeded, SuspenseShort
 from treasury.notes import TEXT_LENGTH_MAX
+from treasury.operations.acts import Noted, unnoted
+from treasury.operations.manual_limits import ManualLimits
 from treasury.records import Adjustment, Outflow, OutflowState
 from treasury.tables import adjustments
 
@@ -42,6 +44,9 @@ ADJUSTABLE = frozenset(
 )
 """Purposes of the house that may be moved between by hand."""
 
+UNLIMITED = ManualLimits()
+"""As much as there is."""
+
 WAITING = frozenset({"suspense", "quarantine"})
 """Purposes that hold value of others until its owner is known: never more leaves them than is there."""
 
@@ -58,11 +63,20 @@ DEPOSIT = "dep_"
 class Adjustments:
     """Moves value by hand, with a reason that stays."""
 
-    def __init__(self, engine: AsyncEngine, *, ledger: Ledger, clock: Clock, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        ledger: Ledger,
+        clock: Clock,
+        entropy: Entropy,
+        limits: ManualLimits = UNLIMITED,
+    ) -> None:
         self._engine = engine
         self._ledger = ledger
         self._clock = clock
         self._entropy = entropy
+        self._limits = limits
 
     async def move(
         self,
@@ -75,34 +89,44 @@ class Adjustments:
         amount: int,
         reason: str,
         evidence: str | None = None,
+        confirmed_by: str | None = None,
+        noted: Noted = unnoted,
     ) -> Adjustment:
         """Debit `source` and credit `target` (account ids, or house purposes such as `suspense`).
 
         To a user's account only out of suspense or quarantine, and with `evidence`: the inflow that shows it's theirs
-        (a bank line is matched instead, a deposit credited as such). Raises UnknownAsset, NotAdjustable, ReasonMissing,
-        SuspenseShort, RequestConflict, RefusedByBook (`frozen`, `insufficient_funds` of `fx`).
+        (a bank line is matched instead, a deposit credited as such). What a second treasurer has confirmed
+        (`confirmed_by`) uses up no limit of the first's. Raises UnknownAsset, NotAdjustable, ReasonMissing,
+        SecondPersonNeeded, SuspenseShort, RequestConflict, RefusedByBook (`frozen`, `insufficient_funds` of `fx`).
         """
         try:
-            return await self._move(
-                key, treasurer, source, target, asset=asset, amount=amount, reason=reason, evidence=evidence
+            if (first := await decided_before(self._ledger, key)) is not None:
+                return replace(await self.get(first.subject or ""), replayed=True)
+            adjustment = await self.check(
+                treasurer=treasurer,
+                source=source,
+                target=target,
+                asset=asset,
+                amount=amount,
+                reason=reason,
+                evidence=evidence,
             )
+            return await self._move(key, adjustment, confirmed_by, noted)
         except RefusedByBook as refusal:
             raise _explained(refusal, source=source, asset=asset, amount=amount) from refusal
 
-    async def _move(
+    async def check(
         self,
-        key: RequestKey,
+        *,
         treasurer: str,
         source: str,
         target: str,
-        *,
         asset: str,
         amount: int,
         reason: str,
-        evidence: str | None,
+        evidence: str | None = None,
     ) -> Adjustment:
-        if (first := await decided_before(self._ledger, key)) is not None:
-            return replace(await self.get(first.subject or ""), replayed=True)
+        """What would be moved by these, if it may be at all; nothing is written. Raises as `move`, but for the book."""
         await self._ledger.asset(asset)
         adjustment = Adjustment(
             id=new_id("adj", self._clock, self._entropy),
@@ -117,13 +141,20 @@ class Adjustments:
         )
         _check(adjustment)
         await self._check_owner(adjustment)
+        return adjustment
+
+    async def _move(
+        self, key: RequestKey, adjustment: Adjustment, confirmed_by: str | None, noted: Noted
+    ) -> Adjustment:
         outflow = await self._outflow(adjustment)
+        group = self._group(key, adjustment, outflow, confirmed_by, noted)
         await self._ledger.ensure_open(adjustment.source, adjustment.target)
         try:
-            (outcome,) = await decide(self._ledger, self._group(key, adjustment, outflow))
+            *_, outcome = await decide(self._ledger, group)
         except RefusedByBook as refusal:
-            if refusal.code == Refused.STALE_STATE:
-                raise NotAdjustable(f"somebody accounted for {evidence} just now", param="evidence") from refusal
+            if refusal.code == Refused.STALE_STATE and refusal.facts.get("table") == outflow_store.TABLE:
+                said = f"somebody accounted for {adjustment.evidence} just now"
+                raise NotAdjustable(said, param="evidence") from refusal
             raise
         if outcome.replayed:
             return replace(await self.get(outcome.subject or ""), replayed=True)
@@ -163,21 +194,36 @@ class Adjustments:
             )
         return found
 
-    def _group(self, key: RequestKey, adjustment: Adjustment, outflow: Outflow | None) -> Group:
+    def _group(
+        self,
+        key: RequestKey,
+        adjustment: Adjustment,
+        outflow: Outflow | None,
+        confirmed_by: str | None,
+        noted: Noted,
+    ) -> Group:
+        today = adjustment.created_at.astimezone(self._limits.zone).date()
+        said = {"reason": adjustment.reason}
+        charges: tuple[Charge, ...] = ()
+        if confirmed_by is None:
+            charges = self._limits.charges(adjustment.treasurer, adjustment.asset, adjustment.amount, today)
+        else:
+            said |= {"by": adjustment.treasurer, "confirmed_by": confirmed_by}
         post = Post(
             id=key.id,
             subject=adjustment.id,
             postings=(Posting(adjustment.source, adjustment.target, adjustment.asset, adjustment.amount),),
             # Suspense has no limit in the book, since evidence may overdraw it; a person may not.
             covered=split_account_id(adjustment.source)[1] in WAITING,
-            metadata={"reason": adjustment.reason},
+            charges=charges,
+            metadata=said,
         )
         values = {name: value for name, value in asdict(adjustment).items() if name not in ("id", "replayed")}
         row = Insert(adjustments.name, {"book": self._ledger.book, "id": adjustment.id}, values)
-        if outflow is None:
-            return Group((post,), (row,), content=key.content)
-        accounted = outflow_store.accounted(self._ledger.book, outflow, adjustment.id)
-        return Group((post,), (row, accounted), content=key.content)
+        rows: list[Rider] = [row]
+        if outflow is not None:
+            rows.append(outflow_store.accounted(self._ledger.book, outflow, adjustment.id))
+        return noted(adjustment.id).group(post, *rows, content=key.content)
 
     async def _check_owner(self, adjustment: Adjustment) -> None:
         """A mistyped user must not get an account; whoever was ever paid has one."""
@@ -191,6 +237,10 @@ def _explained(refusal: RefusedByBook, *, source: str, asset: str, amount: int) 
     account, available = _named(source, asset), refusal.facts.get("available")
     if refusal.code == Refused.INSUFFICIENT_FUNDS and split_account_id(account)[1] in WAITING:
         return SuspenseShort(f"{account} holds less than that", account=account, required=amount, available=available)
+    if refusal.code == Refused.LIMIT_EXCEEDED:
+        said = "that and what you moved by hand today need a second treasurer"
+        used, cap = refusal.facts.get("used"), refusal.facts.get("cap")
+        return SecondPersonNeeded(said, asset=asset, required=amount, used=used, cap=cap)
     return refusal
 
 

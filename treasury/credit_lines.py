@@ -5,10 +5,11 @@ from datetime import datetime
 
 from ledger.accounts import HOUSE, split_account_id
 from ledger.asking import decide
-from ledger.commands import Group, SetCreditLine
+from ledger.commands import SetCreditLine
 from ledger.engine import Ledger
 from ledger.requests import RequestKey
 from treasury.notes import note
+from treasury.operations.acts import Noted, unnoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,9 @@ class CreditLines:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def change(self, *, key: RequestKey, treasurer: str, account: str, cap: int, reason: str) -> CreditLine:
+    async def change(
+        self, *, key: RequestKey, treasurer: str, account: str, cap: int, reason: str, noted: Noted = unnoted
+    ) -> CreditLine:
         """Let `account` (an id) owe up to `cap`; a user's account is opened if need be.
 
         Raises UnknownAsset, ReasonMissing, RequestConflict, RefusedByBook (`credit_line_in_use` with the numbers,
@@ -40,5 +43,5 @@ class CreditLines:
         if owner != HOUSE:
             await self._ledger.ensure_open(account)
         command = SetCreditLine(id=key.id, account=account, cap=cap, metadata=metadata)
-        (outcome,) = await decide(self._ledger, Group((command,), content=key.content))
+        *_, outcome = await decide(self._ledger, noted(account).group(command, content=key.content))
         return CreditLine(account=account, asset=asset, cap=cap, set_at=outcome.booked_at, replayed=outcome.replayed)

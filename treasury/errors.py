@@ -15,6 +15,11 @@ OnebookError
 │   ├── SenderChanged       something else was found at a halted sender than what is to be accepted
 │   ├── ListUnfit           a list of what is owed can't be meant so: its epoch's name, its key
 │   ├── SolvencyProofInvalid  a proof of what is owed that doesn't prove it: altered, of another list, or another user's
+│   ├── FreezeUnfit         a freeze that can't be set so, or was lifted before
+│   ├── SecondPersonNeeded  more than a treasurer may move by hand alone
+│   ├── ProposalClosed      what was proposed was confirmed, withdrawn, or is too old
+│   ├── SamePerson          who proposed something can't confirm it
+│   ├── PeriodUnfit         a period that isn't one, isn't over, or has something open in it
 │   ├── EpochUnfit          an epoch of what is owed was made by somebody else meanwhile
 │   ├── NoLeaf              nothing of that asset was kept for this user (NotFound)
 │   ├── NoEpoch             there is no such epoch (NotFound)
@@ -82,6 +87,26 @@ class SolvencyProofInvalid(Rejected):
 
 class EpochUnfit(Rejected):
     default_code = "epoch_unfit"
+
+
+class FreezeUnfit(Rejected):
+    default_code = "freeze_unfit"
+
+
+class SecondPersonNeeded(Rejected):
+    default_code = "second_person_needed"
+
+
+class ProposalClosed(Rejected):
+    default_code = "proposal_closed"
+
+
+class SamePerson(Rejected):
+    default_code = "same_person"
+
+
+class PeriodUnfit(Rejected):
+    default_code = "period_unfit"
 
 
 class NoLeaf(NotFound):

@@ -204,6 +204,10 @@ def outflow_values(outflow: Outflow) -> dict[str, object]:
     return {column.name: getattr(outflow, column.name) for column in outflows.columns if column.name not in key}
 
 
+TABLE = outflows.name
+"""What a refusal names when an outflow isn't as it was read."""
+
+
 def accounted(book: str, outflow: Outflow, by: str) -> Advance:
     """The row of an outflow that an adjustment or a withdrawal accounts for; refused if it isn't open any more."""
     expect = {"state": OutflowState.BOOKED.value, "accounted_by": None}

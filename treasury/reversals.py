@@ -13,7 +13,7 @@ from base.errors import Rejected
 from base.ids import new_id
 from ledger.accounts import HOUSE, split_account_id
 from ledger.asking import decide, decided_before
-from ledger.commands import Group, Reverse
+from ledger.commands import Reverse
 from ledger.engine import Ledger
 from ledger.errors import EntryUnknown, RefusedByBook
 from ledger.outcomes import Line, LineKind, Outcome
@@ -21,6 +21,7 @@ from ledger.requests import RequestKey
 from treasury.adjustments import ADJUSTABLE
 from treasury.errors import NotAdjustable
 from treasury.notes import note
+from treasury.operations.acts import Noted, unnoted
 
 ID_PREFIX = "rev"
 
@@ -77,6 +78,7 @@ class Reversals:
         entry: Outcome,
         amounts: Sequence[tuple[int, int]] | None = None,
         reason: str,
+        noted: Noted = unnoted,
     ) -> Reversal:
         """Take back these (line, amount) pairs of the entry, or None: all that isn't taken back yet.
 
@@ -86,14 +88,15 @@ class Reversals:
         try:
             if (outcome := await decided_before(self._ledger, key)) is None:
                 _check(entry)
+                name = new_id(ID_PREFIX, self._clock, self._entropy)
                 command = Reverse(
                     id=key.id,
-                    subject=new_id(ID_PREFIX, self._clock, self._entropy),
+                    subject=name,
                     entry=entry.id,
                     amounts=None if amounts is None else tuple(amounts),
                     metadata=note(treasurer, reason),
                 )
-                (outcome,) = await decide(self._ledger, Group((command,), content=key.content))
+                *_, outcome = await decide(self._ledger, noted(name).group(command, content=key.content))
         except RefusedByBook as refusal:
             if (asset := _asset_of(refusal, entry)) is not None:
                 refusal.facts = {**refusal.facts, "asset": asset}

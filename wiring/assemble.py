@@ -43,6 +43,7 @@ from db.engine import create_engine, tx
 from fiat.payout_store import note_database
 from fiat.payouts import PAYPAL
 from fiat.rails.top_ups import TopUps
+from fiat.top_ups import BANK
 from identity.service import Identity
 from ledger.expiry import HoldExpiry
 from ledger.money import Asset, parse_amount
@@ -60,6 +61,7 @@ from treasury.credit_lines import CreditLines
 from treasury.freezes import Freezes
 from treasury.inflows import Inflows
 from treasury.journal_watch import JournalSource, JournalWatch
+from treasury.operations.audit_log import AuditLog
 from treasury.outflows import Outflows
 from treasury.periods import Periods
 from treasury.positions import Positions
@@ -296,7 +298,8 @@ def build_services(parts: Parts, *, withdrawals: Withdrawals | None = None) -> S
         adjustments=Adjustments(engine, ledger=ledger, clock=clock, entropy=entropy),
         approvals=build_approvals(parts),
         reconciler=build_reconciler(parts),
-        freezes=Freezes(ledger),
+        freezes=build_freezes(parts),
+        audit_log=build_audit_log(parts),
         credit_lines=CreditLines(ledger),
         reversals=Reversals(ledger=ledger, clock=clock, entropy=entropy),
         periods=Periods(ledger),
@@ -315,6 +318,18 @@ def build_services(parts: Parts, *, withdrawals: Withdrawals | None = None) -> S
         checks={"database": database_check(engine), "book": book_check(ledger), "recovery": recovery_check(parts.gate)},
         public_books=settings.public_books,
     )
+
+
+def build_audit_log(parts: Parts) -> AuditLog:
+    """What people did."""
+    return AuditLog(parts.engine, ledger=parts.ledger, clock=parts.clock, entropy=parts.entropy)
+
+
+def build_freezes(parts: Parts) -> Freezes:
+    """Freezes, of the networks, rails and bank accounts that are configured among others."""
+    accounts = [account.name for account in parts.settings.bank_accounts]
+    places = {*parts.registry.networks, *accounts, BANK, *_rails(parts).rails.all}
+    return Freezes(parts.engine, ledger=parts.ledger, clock=parts.clock, entropy=parts.entropy, networks=places)
 
 
 def _top_up_orders(parts: Parts, quotes: Quotes, top_ups: TopUps) -> TopUpOrders:
@@ -568,6 +583,7 @@ async def open_steps(
             if network.name in parts.screening:
                 steps[f"screening:{network.name}"] = _sender_screening(parts, network).step
         steps["holds"] = HoldExpiry(parts.ledger).step
+        steps["freezes"] = build_freezes(parts).step
         steps |= bank_steps(parts)
         steps |= _rail_steps(parts)
         if any(tier.account_fee for tier in parts.tariff.tiers.values()):

@@ -19,6 +19,7 @@ from treasury.alerts import Alerts
 from treasury.approvals import Approvals
 from treasury.credit_lines import CreditLines
 from treasury.freezes import Freezes
+from treasury.operations.audit_log import AuditLog
 from treasury.outflows import Outflows
 from treasury.periods import Periods
 from treasury.positions import Positions
@@ -95,6 +96,7 @@ class Services:
     approvals: Approvals
     reconciler: Reconciler
     freezes: Freezes
+    audit_log: AuditLog
     credit_lines: CreditLines
     reversals: Reversals
     periods: Periods

@@ -4,7 +4,9 @@ from api.problem import Problem
 
 ROWS = (
     Problem("refused", 422, "The book refused", "The entry breaks a rule of the book.", "See the numbers beside."),
-    Problem("frozen", 409, "Frozen", "The account, its owner or the asset is frozen.", "Ask the operator why."),
+    Problem(
+        "frozen", 409, "Frozen", "The account, its owner, the asset or the network is frozen.", "Ask the operator."
+    ),
     Problem("account_closed", 409, "Account closed", "Nothing can be booked on it any more.", "Use another account."),
     Problem("account_in_use", 409, "Account in use", "Only an empty account without holds closes.", "Empty it first."),
     Problem("unknown_account", 404, "Unknown account", "No account has this name.", "GET /v1/treasury/trial-balance."),
@@ -48,7 +50,9 @@ ROWS = (
         "Ask for `available` at most, or try later.",
     ),
     Problem("statement_too_long", 422, "Statement too long", "It has more lines than `limit`.", "End it at `until`."),
-    Problem("expires_in_past", 422, "Expires in the past", "A hold needs an end in the future.", "Choose a later end."),
+    Problem(
+        "expires_in_past", 422, "Expires in the past", "A hold or freeze ends in the future.", "Choose a later end."
+    ),
     Problem("unknown_hold", 404, "Unknown hold", "No hold has this id.", "GET /v1/holds lists them."),
     Problem(
         "hold_promised",

@@ -185,7 +185,7 @@ ROWS = (
         "There is no such network, or the asset isn't on it.",
         "GET /v1/assets lists the networks of each asset.",
     ),
-    Problem("unknown_network", 422, "Unknown network", "No network has this name.", "GET /v1/networks lists them."),
+    Problem("unknown_network", 422, "Unknown network", "No network has this name.", "`known`, or GET /v1/networks."),
     Problem(
         "not_a_whole_unit",
         422,

@@ -6,6 +6,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.acting import Acting
 from api.amounts import AmountText, AssetCode
 from api.answers import Assets, answer, instant, maybe_instant, money
 from api.auth import caller
@@ -127,7 +128,9 @@ def reversal_view(reversal: Reversal, assets: Assets) -> ReversalView:
 
 
 @router.post("/treasury/credit-lines", response_model=CreditLineView, summary="Let an account go below zero")
-async def set_credit_line(parts: Parts, key: IdempotencyKey, asked: NewCreditLine, treasurer: Treasurer) -> Response:
+async def set_credit_line(
+    parts: Parts, key: IdempotencyKey, asked: NewCreditLine, treasurer: Treasurer, acts: Acting
+) -> Response:
     assets = await assets_of(parts, asked.asset)
     cap = parse_amount(asked.cap, assets[asked.asset], param="cap", least=0)
     if asked.account in LIMITED_HOUSE_PURPOSES:
@@ -138,9 +141,10 @@ async def set_credit_line(parts: Parts, key: IdempotencyKey, asked: NewCreditLin
         except OnebookError as error:
             error.param = "account"
             raise
-    line = await parts.credit_lines.change(
-        key=key, treasurer=treasurer.owner, account=account, cap=cap, reason=asked.reason
-    )
+    async with acts.booking("credit_line.set", key, subject=account, reason=asked.reason) as noted:
+        line = await parts.credit_lines.change(
+            key=key, treasurer=treasurer.owner, account=account, cap=cap, reason=asked.reason, noted=noted
+        )
     view: CreditLineView = {
         "account": line.account,
         "asset": line.asset,
@@ -151,14 +155,17 @@ async def set_credit_line(parts: Parts, key: IdempotencyKey, asked: NewCreditLin
 
 
 @router.post("/treasury/reversals", response_model=ReversalView, status_code=201, summary="Take an entry back")
-async def create_reversal(parts: Parts, key: IdempotencyKey, asked: NewReversal, treasurer: Treasurer) -> Response:
+async def create_reversal(
+    parts: Parts, key: IdempotencyKey, asked: NewReversal, treasurer: Treasurer, acts: Acting
+) -> Response:
     """At most what it moved, in total. Refused where the money is spent, or where the chain or a bank decides."""
     assets = await assets_of(parts)
     entry = await parts.reversals.entry(asked.entry)
     amounts = None if asked.lines is None else [_amount(item, entry, assets) for item in asked.lines]
-    made = await parts.reversals.reverse(
-        key=key, treasurer=treasurer.owner, entry=entry, amounts=amounts, reason=asked.reason
-    )
+    async with acts.booking("reversal.create", key, subject=entry.id, reason=asked.reason) as noted:
+        made = await parts.reversals.reverse(
+            key=key, treasurer=treasurer.owner, entry=entry, amounts=amounts, reason=asked.reason, noted=noted
+        )
     return answer(reversal_view(made, assets), status=201, replayed=made.replayed)
 
 

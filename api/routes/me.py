@@ -25,6 +25,8 @@ class OwedView(TypedDict):
 class MeView(TypedDict):
     user: UserView | None
     owed: list[OwedView]
+    frozen: bool
+    frozen_because: str | None
     key: KeyView
     book: str
     now: str
@@ -32,15 +34,21 @@ class MeView(TypedDict):
 
 @router.get("/me", response_model=MeView, summary="The user and the key that ask")
 async def read_me(parts: Parts, principal: Annotated[Principal, Depends(any_caller)]) -> Response:
-    """`owed`: what the user owes the house, since what was taken back had been spent; nothing leaves before."""
-    user, owed = None, []
+    """`owed`: what the user owes the house, since what was taken back had been spent; nothing leaves before.
+
+    `frozen`: nothing of the user's moves; why is told only to who asked for it (`user_request`).
+    """
+    user, owed, frozen, why = None, [], False, None
     if principal.user_id is not None:
         user = user_view(await parts.identity.user(principal.user_id))
         owed = await parts.accounts.owed(principal.user_id)
+        frozen, why = await parts.freezes.told(principal.user_id)
     assets = await assets_of(parts) if owed else {}
     view: MeView = {
         "user": user,
         "owed": [{"asset": asset, "amount": money(amount, asset, assets)} for asset, amount in owed],
+        "frozen": frozen,
+        "frozen_because": None if why is None else why.value,
         "key": key_view(await parts.identity.key(principal.key_id)),
         "book": parts.ledger.book,
         "now": instant(parts.clock.now()),

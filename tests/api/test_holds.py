@@ -244,11 +244,11 @@ async def test_many_small_parts_cost_the_fee_of_one_large_one(funded: Stage):
 
 async def test_a_frozen_user_is_paid_out_of_no_hold(funded: Stage):
     path = f"/v1/holds/{(await _hold(funded))['id']}/settle"
-    change = {"scope": "owner", "target": "@alice", "frozen": True, "reason": "court order"}
-    await funded.treasurer.post("/v1/treasury/freezes", change)
+    change = {"scope": "owner", "target": "@alice", "reason_code": "court_order", "reason": "17/26"}
+    freeze = (await funded.treasurer.post("/v1/treasury/freezes", change)).json()["id"]
     stopped = await funded.bob.post(path, {}, key="pay")
     assert (stopped.status_code, stopped.json()["code"]) == (409, "frozen")
-    await funded.treasurer.post("/v1/treasury/freezes", change | {"frozen": False})
+    await funded.treasurer.post(f"/v1/treasury/freezes/{freeze}/lift", {"reason": "withdrawn"})
     assert (await funded.bob.post(path, {}, key="pay")).status_code == 200
 
 

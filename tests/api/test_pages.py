@@ -166,6 +166,7 @@ async def test_description_says_where_an_idempotency_key_is_needed(stage: Stage)
         "/v1/treasury/credit-lines",
         "/v1/treasury/deposits/{deposit}/credit",
         "/v1/treasury/freezes",
+        "/v1/treasury/freezes/{freeze}/lift",
         "/v1/treasury/periods",
         "/v1/treasury/reversals",
         "/v1/treasury/statement-lines/{line}/match",

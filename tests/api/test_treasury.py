@@ -73,34 +73,6 @@ async def test_adjustment_moves_once_and_keeps_its_reason(stage: Stage):
     assert (denied.status_code, denied.json()["code"], denied.json()["param"]) == (422, "not_adjustable", "debit")
 
 
-@pytest.mark.parametrize("scope", ["account", "owner", "asset"])
-async def test_freeze_stops_a_user_until_it_is_lifted(stage: Stage, scope):
-    await stage.fund(stage.alice, "100.00", "USDC")
-    assert stage.alice.user is not None
-    target = {"account": user_account(stage.alice.user, "USDC"), "owner": stage.alice.user, "asset": "USDC"}[scope]
-    send = {"recipient": "@bob", "asset": "USDC", "amount": "1.00"}
-    change = {"scope": scope, "target": target, "frozen": True, "reason": "court order"}
-    assert (await stage.treasurer.post("/v1/treasury/freezes", change)).json()["frozen"] is True
-    assert (await stage.treasurer.get("/v1/treasury/freezes")).json()["items"] == [{"scope": scope, "target": target}]
-    stopped = await stage.alice.post("/v1/transfers", send)
-    assert (stopped.status_code, stopped.json()["code"]) == (409, "frozen")
-    await stage.treasurer.post("/v1/treasury/freezes", change | {"frozen": False})
-    assert (await stage.treasurer.get("/v1/treasury/freezes")).json()["items"] == []
-    assert (await stage.alice.post("/v1/transfers", send)).status_code == 201
-
-
-async def test_freeze_means_whom_it_names_and_nobody_is_refused(stage: Stage):
-    await stage.fund(stage.alice, "100.00", "USDC")
-    change = {"scope": "owner", "target": "@Alice", "frozen": True, "reason": "court order"}
-    for scope, target in (("owner", "@nobody"), ("asset", "usdc"), ("account", "usr_x/wallet/USDC")):
-        refused = await stage.treasurer.post("/v1/treasury/freezes", change | {"scope": scope, "target": target})
-        assert 400 <= refused.status_code < 500, target
-    frozen = (await stage.treasurer.post("/v1/treasury/freezes", change)).json()
-    assert frozen["target"] == stage.alice.user
-    stopped = await stage.alice.post("/v1/transfers", {"recipient": "@bob", "asset": "USDC", "amount": "1.00"})
-    assert stopped.json()["code"] == "frozen"
-
-
 async def test_positions_and_reconciliation_agree_on_a_sound_book(stage: Stage):
     await stage.fund(stage.alice, "100.00", "USDC")
     positions = {row["asset"]: row for row in (await stage.treasurer.get("/v1/treasury/positions")).json()["items"]}

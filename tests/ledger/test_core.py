@@ -295,9 +295,12 @@ STOPPED_BY = [
 @pytest.mark.parametrize(("target", "purpose", "stopped"), STOPPED_BY)
 def test_a_frozen_network_stops_intents_at_it_alone_and_no_evidence(target, purpose, stopped):
     account = f"house/{purpose}/USD"
-    known = [alone(OpenAccount(id="o", account=account)), alone(Freeze(id="f", scope=FreezeScope.NETWORK, target=target))]
+    known = [
+        alone(OpenAccount(id="o", account=account)),
+        alone(Freeze(id="f", scope=FreezeScope.NETWORK, target=target)),
+    ]
     fact = post("e", usd(account, B, 1), evidence=BankEvidence("main", "S1", 1))
-    _, outcomes = decide(opened(), *known, alone(post("i", usd(B, account, 1))), alone(fact))
+    _, outcomes = decide(opened(), *known, alone(post("i", usd(A, account, 1))), alone(fact))
     refusal = Refusal(R.FROZEN, {"scope": "network", "target": target}) if stopped else None
     assert [outcome.refusal for outcome in outcomes[2:]] == [refusal, None]
 
