@@ -8,6 +8,7 @@ differs. Booking what was seen isn't done here.
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
 from sqlalchemy import text
@@ -40,6 +41,10 @@ WALK_BLOCKS = 128
 
 HALTED_BELOW_FINAL = "reorg_below_final"
 """Why a network is halted: blocks that were final are gone."""
+
+
+HEAD_NOTED = timedelta(seconds=5)
+"""How often a head that stays is noted: it says that the node was asked, and needs a write each time."""
 
 
 class Did(StrEnum):
@@ -186,8 +191,10 @@ class Follower:
         if node.disagreement is not None:  # nothing new to compare them by
             await node.witnessed([head])
         finalized = await self._finalized(node)
+        now = self._clock.now()
         async with tx(self._engine) as connection:
-            await store.note_head(connection, at, head_height=head.number, now=self._clock.now())
+            if head.number != at.head_height or not timedelta(0) <= now - at.updated_at < HEAD_NOTED:
+                await store.note_head(connection, at, head_height=head.number, now=now)
             await self._settle_finality(connection, at, finalized)
         return Progress(Did.WAITED, at.height)
 

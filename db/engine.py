@@ -22,6 +22,10 @@ REST_SECONDS = 1.0
 """A connection that rested longer in the pool is asked whether it still lives before it's used. What happened to one
 that rested less is known to the system: its socket says so."""
 
+STATEMENTS_PREPARED_MAX = 500
+"""Statements that a connection keeps prepared. The worker's steps have hundreds between them, and go through them in a
+ring: where fewer are kept, each is let go just before it comes round, and is prepared anew every time."""
+
 _RESTS_SINCE = "rests since"
 
 Result = TypeVar("Result")
@@ -52,9 +56,11 @@ def create_engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_seconds,
+        pool_use_lifo=True,  # the one last used knows the statements, so where one is enough only one learns them
         isolation_level="READ COMMITTED",
         connect_args={
             "timeout": CONNECT_SECONDS,
+            "prepared_statement_cache_size": STATEMENTS_PREPARED_MAX,
             "server_settings": {
                 "application_name": application_name,
                 "timezone": "UTC",

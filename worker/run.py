@@ -7,12 +7,14 @@ import asyncio
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 
 import structlog
 
 from base.errors import OnebookError, Unavailable
 from chain.checkpoints import Checkpoint
 from chain.evm.node import load_libraries
+from db.changes import state
 from wiring.assemble import Step, build_alerts, build_own_signer, open_parts, open_steps, refuse_lost_tiers
 from wiring.running import with_database
 from wiring.screening import listed_addresses, refuse_silent_oracles
@@ -20,6 +22,11 @@ from wiring.settings import Settings, load_settings
 from wiring.token_checks import refuse_misfits
 from worker.alerts import AlertLog
 from worker.loops import Job, run_jobs
+from worker.stillness import Stillness
+
+OUTSIDE = frozenset({"journal", "follow", "bank-files", "rates"})
+"""Steps whose work comes from the signer, a node, a folder or a feed. The others' comes from the database or with time:
+what a node tells reaches them through `follow`."""
 
 log = structlog.get_logger()
 
@@ -42,9 +49,10 @@ async def work(settings: Settings, *, checkpoint: Checkpoint | None = None) -> N
             log.warning("sanctions oracles not looked at", reason=untold)
         await _look_at_journal(steps)
         log.info("worker started", jobs=list(steps))
-        jobs = [Job(name, step) for name, step in steps.items()]
+        jobs = [Job(name, step, outside=name.partition(":")[0] in OUTSIDE) for name, step in steps.items()]
         jobs.append(Job("alerts", AlertLog(build_alerts(parts), clock=parts.clock).step))
-        await run_jobs(jobs, pause_seconds=settings.worker_pause_ms / 1000, stop=stop)
+        still = Stillness(partial(state, parts.engine))
+        await run_jobs(jobs, pause_seconds=settings.worker_pause_ms / 1000, stop=stop, still=still)
     log.info("worker stopped")
 
 

@@ -111,7 +111,7 @@ def test_killed_at_any_instant_and_again_it_is_paid_once(scene: Scene, worker: K
     payments = [Payment.ask(scene), Payment.ask(scene, units=2_500_000)]
     for _ in range(3):
         let_pass(psutil.Process(worker.pid), chance.uniform(0, 0.5))
-        scene.house.mined_on()
+        scene.house.chain.mine()
         worker.kill()
         worker.start()
     must_all_end_well(scene, payments)

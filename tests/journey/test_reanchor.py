@@ -254,8 +254,7 @@ def test_f14_a_reset_chain_is_left_and_what_it_gave_is_taken_back(scene: Scene):
     gas = house.balances()["house/network-fees/ETH"]
     assert suspense == {"house/suspense/USDC": Decimal(-990), "house/suspense/ETH": -5 - gas}
 
-    house.mined_on()
-    house.mined_on()
+    house.chain.mine(2)
     house.must_agree()
     for asset, whole in (("USDC", 1_000), ("ETH", 5)):
         house.chain.faucet(house.hot, whole * 10 ** (6 if asset == "USDC" else 18), asset)

@@ -197,7 +197,7 @@ def test_f47_what_was_paid_since_the_backup_is_rebuilt_and_not_paid_again(scene:
         "it is paid",
         lambda: house.mined_on() and alice.get(f"/v1/withdrawals/{again.json()['id']}")["state"] == "final",
     )
-    house.mined_on()
+    house.chain.mine()
     house.must_agree()
 
 
