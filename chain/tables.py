@@ -77,6 +77,7 @@ blocks = Table(
     Column("seen_at", Instant, nullable=False),
     Column("traced", Boolean),  # whether a node told its traces; NULL: none was asked
     Index("uq_chain_blocks_live", "network", "number", unique=True, postgresql_where=text("NOT orphaned")),
+    Index("ix_chain_blocks_orphaned", "network", "number", postgresql_where=text("orphaned")),
 )
 
 observations = Table(

@@ -7,7 +7,7 @@ The audit of every row's hash is the ledger's own.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -21,7 +21,8 @@ from chain.status import status_if_followed
 from db.engine import tx
 from ledger.accounts import house_account
 from ledger.engine import Ledger
-from treasury import comparison, comparison_store, reconciliation_store
+from treasury import book_check_store, comparison, comparison_store, reconciliation_store
+from treasury.book_check import BookCheck, BookSeen
 from treasury.comparison import ClosingBalance, Counters, OpenOutflow, OpenSurplus, RailStanding
 from treasury.comparison_store import OwnedBy
 from treasury.records import Break, BreakReason, Finding, InFlight, JudgedNetwork, Reconciliation
@@ -123,16 +124,16 @@ class Reconciler:
         self._clock = clock
         self._entropy = entropy
         self._patience = patience
+        self._book_check = BookCheck(ledger.book)
 
     async def run(self) -> Reconciliation:
         """Compare everything once and record it. A network that can't be judged now is named with the reason."""
         started_at = self._clock.now()
         assets = await self._ledger.assets()
         scales = {code: asset.scale for code, asset in assets.items()}
-        counters, snapshots, networks = await self._read(scales)
+        seen, counters, snapshots, networks = await self._read(scales, now=started_at)
         told = [closing for bank in self._banks for closing in await bank.closing_balances()]
-        findings = comparison.drifted(counters) + comparison.unbalanced(counters)
-        findings += comparison.bank_differs(counters, told)
+        findings = seen.findings + comparison.bank_differs(counters, told)
         standings = [] if self._rails is None else await self._rails.rail_balances()
         of_rails, unjudged = comparison.rail_differs(counters, standings)
         findings += of_rails
@@ -141,7 +142,7 @@ class Reconciler:
         findings += comparison.unexplained(unexplained)
         if self._outflows is not None:
             findings += comparison.unsent(await self._outflows.open_outflows())
-        checks = len(counters) + len(assets) + len(told) + len(standings) - len(unjudged)
+        checks = seen.accounts + len(assets) + len(told) + len(standings) - len(unjudged)
         in_flight: list[InFlight] = []
         for snapshot in snapshots:
             judged, found = await self._ask(snapshot, scales)
@@ -179,19 +180,22 @@ class Reconciler:
 
     # Reading
 
-    async def _read(self, scales: Mapping[str, int]) -> tuple[list[Counters], list[_Snapshot], list[JudgedNetwork]]:
+    async def _read(
+        self, scales: Mapping[str, int], *, now: datetime
+    ) -> tuple[BookSeen, list[Counters], list[_Snapshot], list[JudgedNetwork]]:
         """The database's side, all of it as of one instant."""
         snapshots, skipped = [], []
         async with tx(self._engine) as connection:
-            await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            counters = await comparison_store.load_counters(connection, self._ledger.book)
+            await self._book_check.begin(connection)
+            seen = await self._book_check.check(connection, whole=True, now=now)
+            counters = await book_check_store.load_house(connection, seen.number)
             for network in self._registry.networks.values():
                 snapshot = await self._snapshot(connection, network, scales)
                 if isinstance(snapshot, str):
                     skipped.append(JudgedNetwork(network.name, None, None, skipped=snapshot))
                 else:
                     snapshots.append(snapshot)
-        return counters, snapshots, skipped
+        return seen, counters, snapshots, skipped
 
     async def _snapshot(
         self, connection: AsyncConnection, network: Network, scales: Mapping[str, int]

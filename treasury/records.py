@@ -110,11 +110,22 @@ class BreakReason(StrEnum):
     """Something left an own address without us; it stands in suspense until somebody says what it was."""
     UNBOOKED = "unbooked"
     """A final movement on chain that the book should have had long ago."""
+    HOLD_DRIFT = "hold_drift"
+    """Open holds come to something else than an account's lines hold."""
+    JOURNAL_DIFFERS = "journal_differs"
+    """A line isn't any more what it was when it was checked before."""
+    STATEMENT_GAP = "statement_gap"
+    """A bank's statement doesn't begin where the one before it ended: one in between is missing."""
+    STATEMENT_OVERLAP = "statement_overlap"
+    """A bank's statement begins before the end of the one before it, and they don't come to what the bank says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A difference as one run sees it. `expected` is what the book (or its journal) says, `found` what is there."""
+    """A difference as one run sees it. `expected` is what the book (or its journal) says, `found` what is there.
+
+    `evidence`: ids of what speaks for it. `at`: the block or the bank's statement in which it was first seen.
+    """
 
     reason: BreakReason
     account: str
@@ -123,6 +134,8 @@ class Finding:
     found: int
     network: str = ""
     detail: str = ""
+    evidence: tuple[str, ...] = ()
+    at: str = ""
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
@@ -145,6 +158,8 @@ class Break:
     first_seen_at: datetime
     last_seen_at: datetime
     resolved_at: datetime | None
+    evidence: tuple[str, ...] = ()
+    at: str = ""
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
@@ -172,8 +187,9 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class JudgedNetwork:
-    """Through which block a network was compared; `skipped` says why it wasn't. So stands there, as `rail:<name>`, a
-    payment provider whose balances couldn't be compared."""
+    """Through which block a network was compared. `skipped` says why it wasn't; the block is then the one through which
+    it last was, if it was. So stands there, as `rail:<name>`, a payment provider whose balances couldn't be compared,
+    and as `bank:<account>` a bank account."""
 
     network: str
     block_number: int | None
@@ -185,7 +201,8 @@ class JudgedNetwork:
 class Reconciliation:
     """One run: how many comparisons it made, how many breaks were open after it, and what was on its way.
 
-    `breaks` are those that are open; a run that is read back later has their number only.
+    `breaks` are those that are open; a run that is read back later has their number only. `changed`: a break began or
+    ended in it, or it judged something else than the run before; of others only some are kept.
     """
 
     id: str
@@ -196,6 +213,7 @@ class Reconciliation:
     breaks: tuple[Break, ...]
     networks: tuple[JudgedNetwork, ...]
     in_flight: tuple[InFlight, ...]
+    changed: bool = True
 
     @property
     def clean(self) -> bool:

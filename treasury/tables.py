@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKeyConstraint,
@@ -112,7 +113,66 @@ reconciliations = Table(
     Column("breaks", Integer, nullable=False),
     Column("networks", JSONB, nullable=False),  # what each was judged through, or why it wasn't
     Column("in_flight", JSONB, nullable=False),
+    Column("changed", Boolean, nullable=False, server_default=text("true")),  # of others only some are kept
+    Index("ix_treasury_reconciliations_quiet", "book", "finished_at", postgresql_where=text("NOT changed")),
 )
+
+book_checks = Table(
+    "treasury_book_checks",
+    metadata,
+    Column("book", Integer, primary_key=True),
+    Column("seq", BigInteger, nullable=False),  # through which lines are in the sums and digests
+    Column("server", Integer, nullable=False),  # PostgreSQL's major version, by which digests were made
+    Column("rewritten", BigInteger, nullable=False),  # lines updated or deleted, as PostgreSQL counted them
+    Column("next_bucket", BigInteger, nullable=False),  # whose turn it is to be looked at
+    Column("checked_at", Instant, nullable=False),
+)
+"""How far each book, by its number, was checked."""
+
+book_counters = Table(
+    "treasury_book_counters",
+    metadata,
+    Column("book", Integer, primary_key=True),
+    Column("account", Integer, primary_key=True),
+    Column("debits_posted", Balance, nullable=False),
+    Column("credits_posted", Balance, nullable=False),
+    Column("debits_pending", Balance, nullable=False),
+    Column("credits_pending", Balance, nullable=False),
+)
+"""What each account's lines come to, carried on from check to check. A memory to compare with, nobody's balance."""
+
+book_digests = Table(
+    "treasury_book_digests",
+    metadata,
+    Column("book", Integer, primary_key=True),
+    Column("part", Text, primary_key=True),
+    Column("bucket", BigInteger, primary_key=True),
+    Column("rows", BigInteger, nullable=False),  # of lines; not counted of accounts
+    Column("digest", BigInteger, nullable=False),
+    Column("found_rows", BigInteger),  # as it was when it was found altered; NULL: it's what it was
+    Column("found_digest", BigInteger),
+    Column("altered", JSONB),  # the rows that were named then
+    CheckConstraint("part IN ('accounts', 'lines')", name="part_known"),
+    CheckConstraint(
+        "(found_rows IS NULL) = (found_digest IS NULL) AND (found_rows IS NULL) = (altered IS NULL)", name="found_whole"
+    ),
+)
+"""Digests of what accounts' lines come to, and of stretches of lines."""
+
+samples = Table(
+    "treasury_samples",
+    metadata,
+    Column("network", Text, primary_key=True),
+    Column("block_hash", Text, primary_key=True),
+    Column("block_number", BigInteger, nullable=False),
+    Column("mined_at", Instant, nullable=False),
+    Column("taken_at", Instant, nullable=False),
+    Column("judged_at", Instant),  # when its block was final; NULL before
+    Column("held", JSONB, nullable=False),  # by custody account, in smallest units
+    Column("deviating", JSONB, nullable=False),  # addresses that held something else than was seen of them
+    Index("ix_treasury_samples_number", "network", "block_number"),
+)
+"""What nodes said that own addresses hold at a block, asked while they still knew."""
 
 breaks = Table(
     "treasury_breaks",
@@ -131,6 +191,8 @@ breaks = Table(
     Column("first_seen_at", Instant, nullable=False),
     Column("last_seen_at", Instant, nullable=False),
     Column("resolved_at", Instant),
+    Column("evidence", JSONB, nullable=False, server_default="[]"),  # ids
+    Column("seen_in", Text, nullable=False, server_default=""),  # the block or statement it was first seen in
     Index(
         "uq_treasury_breaks_open",
         "book",

@@ -1,6 +1,6 @@
 """A node of one network, asked in the chain's own terms: which chain, which blocks, what is owned, send this.
 
-It keeps no opinion between questions, except whether the node has a method.
+It keeps no opinion between questions, except what the node can do.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from chain.errors import (
     RateLimited,
     WrongChain,
 )
+from chain.evm import multicall
 from chain.evm.blocks import Block, read_block, read_ref
 from chain.evm.rpc import Json, Rpc
 from chain.evm.signed import balance_call
@@ -47,6 +48,7 @@ class Node:
         self.rpc = rpc
         self.tokens = TokenReader(rpc)
         self._has_block_receipts = True
+        self._has_overrides = True
         self._tracing: str | None = _TRACE_BLOCK
 
     @cached_property
@@ -207,8 +209,47 @@ class Node:
         return [answer if _refused(answer) else _bytes(answer) for answer in told]
 
     async def balances(self, owners: Sequence[tuple[str | None, str]], *, block: str) -> list[int]:
-        """The balances of (contract or None, owner) at the block with this hash, in order."""
-        return [await self.balance(contract, owner, block=block) for contract, owner in owners]
+        """The balances of (contract or None, owner) at the block with this hash, in order.
+
+        Many in one question where the node can put code in for a call (`chain.evm.multicall`), else one by one.
+        """
+        if not self._has_overrides:
+            return await self._balances_one_by_one(owners, block)
+        try:
+            return await self._balances_together(owners, block)
+        except RateLimited:
+            raise
+        except NodeRefused:
+            found = await self._balances_one_by_one(owners, block)
+            self._has_overrides = False  # not for want of the block, then
+            return found
+
+    async def _balances_together(self, owners: Sequence[tuple[str | None, str]], block: str) -> list[int]:
+        places: dict[str | None, list[int]] = {}
+        for place, (contract, _) in enumerate(owners):
+            places.setdefault(contract, []).append(place)
+        parts = [
+            (contract, own[start : start + multicall.ADDRESSES_AT_ONCE])
+            for contract, own in places.items()
+            for start in range(0, len(own), multicall.ADDRESSES_AT_ONCE)
+        ]
+        found = [0] * len(owners)
+        for contract, part in parts:
+            method, params = multicall.balances_call(contract, [owners[place][1] for place in part], block=block)
+            told = multicall.read_balances(await self.rpc.call(method, *params), len(part))
+            for place, units in zip(part, told, strict=True):
+                found[place] = units
+        return found
+
+    async def _balances_one_by_one(self, owners: Sequence[tuple[str | None, str]], block: str) -> list[int]:
+        at = {"blockHash": block}  # EIP-1898
+        calls: list[tuple[str, Sequence[object]]] = [
+            ("eth_getBalance", [owner, at])
+            if contract is None
+            else ("eth_call", [{"to": contract, "data": balance_call(owner)}, at])
+            for contract, owner in owners
+        ]
+        return [_number(told) for told in await self._all(calls)] if calls else []
 
     async def coins(self, asked: Sequence[tuple[str, str]]) -> list[int | None]:
         """What each (address, block hash) holds of the native coin, in wei; None: the node doesn't know (any more)."""

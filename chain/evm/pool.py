@@ -192,6 +192,21 @@ class Pool(Node):
         except _Lacks:
             return None
 
+    async def balances(self, owners: Sequence[tuple[str | None, str]], *, block: str) -> list[int]:
+        """As `Node.balances`, of two endpoints that tell the same, where there are so many.
+
+        Raises NodeUnavailable when no two do.
+        """
+        if len(self.endpoints) < WITNESSES:
+            return await self.ask("balances", lambda node: node.balances(owners, block=block))
+        told = await self._ask_each("balances", lambda node: node.balances(owners, block=block), self._awake())
+        if len(told) < WITNESSES:
+            raise NodeUnavailable(f"network {self.network.name}: no second endpoint can be asked now")
+        found, times = Counter(tuple(answer) for answer in told.values()).most_common(1)[0]
+        if times < WITNESSES:
+            raise NodeUnavailable(f"network {self.network.name}: nodes tell different balances at block {block}")
+        return list(found)
+
     async def coins_witnessed(self, asked: Sequence[tuple[str, str]]) -> list[int | None]:
         """As `coins`, but of two endpoints that tell the same, where there are so many; None: no two do."""
         if len(self.endpoints) < WITNESSES:
