@@ -11,10 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fiat.bank.lines import Direction, Kind
 from fiat.bank.matching import Reason
-from fiat.bank.records import BankLine, ClosingBalance, LineState
+from fiat.bank.records import BankLine, ClosingBalance, Discontinuity, LineState
 from fiat.bank.retelling import Day, Neighbours, Told
 from fiat.personal import Vault
 from fiat.tables import bank_messages, lines, references, statements, virtual_ibans
+
+DISCONTINUITIES_MAX = 20
+"""So many statements that don't meet the one before are told, the latest ones."""
 
 PERSONAL = ("end_to_end_id", "remittance", "counterparty", "counterparty_account")
 """What is sealed of a line."""
@@ -171,8 +174,49 @@ async def latest_statement(connection: AsyncConnection, book: str, account: str)
     )
     since = int((await connection.execute(notified)).scalar_one())
     return ClosingBalance(
-        account=row.account, asset=row.asset, balance=row.closing + since, as_of=row.closing_on, statement=row.bank_id
+        account=row.account,
+        asset=row.asset,
+        balance=row.closing + since,
+        as_of=row.closing_on,
+        statement=row.bank_id,
+        coming=await _coming(connection, book, account),
+        discontinuities=await _discontinuities(connection, book, account),
     )
+
+
+async def _coming(connection: AsyncConnection, book: str, account: str) -> str | None:
+    """A file of the account whose lines aren't all in the book yet."""
+    query = select(statements.c.bank_id).where(
+        statements.c.book == book, statements.c.account == account, statements.c.imported_at.is_(None)
+    )
+    return (await connection.execute(query.limit(1))).scalar_one_or_none()
+
+
+async def _discontinuities(connection: AsyncConnection, book: str, account: str) -> tuple[Discontinuity, ...]:
+    """The latest statements that don't begin where the one before ended, in the order of their days."""
+    ours = _latest_first(book, account).subquery()
+    order = [ours.c.closing_on, func.coalesce(ours.c.sequence, 0), ours.c.received_at, ours.c.id]
+    before = select(
+        ours,
+        func.lag(ours.c.closing).over(order_by=order).label("closed"),
+        func.lag(ours.c.bank_id).over(order_by=order).label("before"),
+    ).subquery()
+    brought = (
+        select(func.count()).where(lines.c.book == before.c.book, lines.c.statement == before.c.id).scalar_subquery()
+    )
+    query = (
+        select(before, (brought < before.c.lines).label("again"))
+        .where(before.c.closed != before.c.opening)
+        .order_by(before.c.closing_on.desc(), before.c.received_at.desc())
+        .limit(DISCONTINUITIES_MAX)
+    )
+    found = [
+        Discontinuity(
+            before=row.before, statement=row.bank_id, closed=int(row.closed), opens=row.opening, again=row.again
+        )
+        for row in await connection.execute(query)
+    ]
+    return tuple(reversed(found))
 
 
 def _latest_first(book: str, account: str) -> Select[Any]:

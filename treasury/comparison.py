@@ -4,13 +4,14 @@ Custody and bank accounts are assets, so their balance in the book is the negati
 is added to the book's side, so it's never a false break; being in flight for too long is a break of its own.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from ledger.accounts import house_account
 from treasury.records import BreakReason, Finding, InFlight, JudgedNetwork
+from treasury.samples import Sample
 
 COUNTERS = ("debits_posted", "credits_posted", "debits_pending", "credits_pending")
 
@@ -35,8 +36,26 @@ class Counters:
         return self.journal[1] - self.journal[0]
 
 
+class Discontinuity(Protocol):
+    """A statement that doesn't begin where the one before it ended; `again`: it tells lines that were told before."""
+
+    @property
+    def statement(self) -> str: ...
+    @property
+    def before(self) -> str: ...
+    @property
+    def closed(self) -> int: ...
+    @property
+    def opens(self) -> int: ...
+    @property
+    def again(self) -> bool: ...
+
+
 class ClosingBalance(Protocol):
-    """What a bank last said that it owes us on an account, in signed smallest units."""
+    """What a bank last said that it owes us on an account, in signed smallest units.
+
+    `coming`: a statement that isn't wholly taken in yet. `discontinuities`: of all statements, in their order.
+    """
 
     @property
     def account(self) -> str: ...
@@ -46,6 +65,10 @@ class ClosingBalance(Protocol):
     def balance(self) -> int: ...
     @property
     def statement(self) -> str: ...
+    @property
+    def coming(self) -> str | None: ...
+    @property
+    def discontinuities(self) -> Sequence[Discontinuity]: ...
 
 
 class RailStanding(Protocol):
@@ -74,31 +97,48 @@ def drifted(accounts: Iterable[Counters]) -> list[Finding]:
     ]
 
 
-def unbalanced(accounts: Iterable[Counters]) -> list[Finding]:
-    """Assets whose stored balances don't sum to zero."""
-    sums: dict[str, int] = {}
-    for entry in accounts:
-        sums[entry.asset] = sums.get(entry.asset, 0) + entry.balance
-    return [Finding(BreakReason.UNBALANCED, "", asset, 0, total) for asset, total in sorted(sums.items()) if total != 0]
-
-
 def chain_differs(
-    network: str, *, booked: Mapping[str, int], in_flight: Iterable[InFlight], found: Mapping[str, int]
+    sample: Sample,
+    *,
+    booked: Mapping[str, int],
+    in_flight: Iterable[InFlight],
+    expected: Mapping[tuple[str, str], int],
 ) -> list[Finding]:
-    """Custody accounts whose balance through a block, with what is in flight, isn't what our addresses hold there.
+    """Addresses that held something else than was seen of them, and custody accounts whose balance through the sample's
+    block, with what is in flight, isn't what own addresses held there; unless the addresses are all of it.
 
-    `booked` are book balances (credits less debits) by account id; `found` what is on chain, by the same ids.
+    `booked` are book balances (credits less debits) by account id; `expected` what was seen of those addresses that
+    deviated when the sample was taken, by (asset, address), as it's known now.
     """
     moving: dict[str, int] = {}
     for item in in_flight:
         moving[item.account] = moving.get(item.account, 0) + item.amount
     findings = []
-    for account in sorted(found):
-        expected = -booked.get(account, 0) + moving.get(account, 0)
-        if expected != found[account]:
-            asset = account.rpartition("/")[2]
-            findings.append(Finding(BreakReason.CHAIN_DIFFERS, account, asset, expected, found[account], network))
+    named: dict[str, int] = {}
+    for one in sample.deviating:
+        should = expected.get((one.asset, one.address), 0)
+        if should != one.found:
+            named[one.account] = named.get(one.account, 0) + one.found - should
+            findings.append(_on_chain(sample, one.account, should, one.found, detail=one.address))
+    for account, found in sorted(sample.held.items()):
+        should = -booked.get(account, 0) + moving.get(account, 0)
+        if found - should != named.get(account, 0):
+            findings.append(_on_chain(sample, account, should, found))
     return findings
+
+
+def _on_chain(sample: Sample, account: str, expected: int, found: int, *, detail: str = "") -> Finding:
+    return Finding(
+        BreakReason.CHAIN_DIFFERS,
+        account,
+        account.rpartition("/")[2],
+        expected,
+        found,
+        sample.network,
+        detail,
+        evidence=(sample.block_hash,),
+        at=f"block {sample.block_number}",
+    )
 
 
 class OpenSurplus(Protocol):
@@ -177,25 +217,67 @@ def overdue(in_flight: Iterable[InFlight], *, now: datetime, patience: timedelta
     ]
 
 
-def bank_differs(accounts: Sequence[Counters], told: Sequence[ClosingBalance]) -> list[Finding]:
-    """Bank accounts whose journal isn't what the bank last said, and those with money of which no bank ever spoke."""
+def bank_differs(
+    accounts: Sequence[Counters], told: Sequence[ClosingBalance], *, moving: Collection[str] = ()
+) -> tuple[list[Finding], list[JudgedNetwork]]:
+    """Bank accounts whose journal isn't what the bank last said, or of whose money no bank ever spoke; and those that
+    can't be judged now, since statements come in (`moving`, by the bank account's name).
+
+    Where statements don't meet, that is said instead of the difference that it makes.
+    """
     ours = {entry.account: entry for entry in accounts if entry.account.startswith("house/bank:")}
-    findings = []
+    findings: list[Finding] = []
+    unjudged: list[JudgedNetwork] = []
     for closing in told:
         name = house_account(f"bank:{closing.account}", closing.asset)
         entry = ours.pop(name, None)
         expected = 0 if entry is None else -entry.journal_balance
-        if expected != closing.balance:
-            findings.append(
-                Finding(
-                    BreakReason.BANK_DIFFERS, name, closing.asset, expected, closing.balance, detail=closing.statement
-                )
-            )
+        if closing.coming is not None or closing.account in moving:
+            why = f"statement {closing.coming or closing.statement} is being taken in"
+            unjudged.append(JudgedNetwork(f"bank:{closing.account}", None, None, skipped=why))
+        elif expected != closing.balance:
+            findings += _unmet(closing, name, expected)
     findings += [
         Finding(BreakReason.NO_STATEMENT, entry.account, entry.asset, -entry.journal_balance, 0)
         for entry in ours.values()
-        if entry.journal_balance
+        if entry.journal_balance and entry.account.split("/")[1].removeprefix("bank:") not in moving
     ]
+    return findings, unjudged
+
+
+def _unmet(closing: ClosingBalance, account: str, expected: int) -> list[Finding]:
+    """What is to be said of an account whose journal isn't what the bank says: missing statements, if that's all."""
+    gaps = [one for one in closing.discontinuities if not one.again]
+    findings = [
+        Finding(
+            BreakReason.STATEMENT_GAP,
+            account,
+            closing.asset,
+            one.closed,
+            one.opens,
+            detail=f"{one.before} {one.statement}",
+            evidence=(one.before, one.statement),
+            at=one.statement,
+        )
+        for one in gaps
+    ]
+    rest = closing.balance - expected - sum(one.opens - one.closed for one in gaps)
+    if rest:
+        again = [one for one in closing.discontinuities if one.again]
+        reason = BreakReason.STATEMENT_OVERLAP if again else BreakReason.BANK_DIFFERS
+        detail = f"{again[-1].before} {again[-1].statement}" if again else closing.statement
+        findings.append(
+            Finding(
+                reason,
+                account,
+                closing.asset,
+                closing.balance - rest,
+                closing.balance,
+                detail=detail,
+                evidence=tuple(detail.split(" ")),
+                at=closing.statement,
+            )
+        )
     return findings
 
 

@@ -1,74 +1,46 @@
 """SQL of what reconciliation compares: the journal's sums, own addresses, what is booked and what is under way."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Numeric,
-    Row,
     Select,
     Text,
     and_,
-    case,
-    exists,
     func,
     literal,
     or_,
     select,
     type_coerce,
-    union_all,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chain import coin_store
 from chain import tables as chain
-from chain.networks import Deployment, Network
+from chain.networks import Deployment
 from db.types import Amount
 from ledger import tables as ledger
 from ledger.outcomes import LineKind
-from treasury.comparison import COUNTERS, Counters
 from treasury.records import InFlight
 
 GAS = "gas"
 """The place of what a transaction cost its sender."""
 
 
-async def load_counters(connection: AsyncConnection, book: str) -> list[Counters]:
-    """Every account of a book: what is stored, and what its lines add up to."""
-    line, amount = ledger.lines.c, _number(ledger.lines.c.amount)
-    number = select(ledger.books.c.number).where(ledger.books.c.book == book).scalar_subquery()
-    posted = case((line.kind == LineKind.POSTED, amount), else_=0)
-    pending = case(
-        (line.kind == LineKind.HELD, amount),
-        (or_(line.kind == LineKind.RELEASED, line.hold.is_not(None)), -amount),
-        else_=0,
-    )
-    sides = []
-    for side, other in ((line.debit, False), (line.credit, True)):
-        zero = literal(0)
-        columns = (zero, posted, zero, pending) if other else (posted, zero, pending, zero)
-        named = [column.label(name) for name, column in zip(COUNTERS, columns, strict=True)]
-        sides.append(select(side.label("account"), *named).where(line.book == number))
-    both = union_all(*sides).subquery()
-    sums = [func.sum(both.c[name]).label(f"journal_{name}") for name in COUNTERS]
-    journal = select(both.c.account, *sums).group_by(both.c.account).subquery()
-    query = (
-        select(ledger.accounts, *(journal.c[f"journal_{name}"] for name in COUNTERS))
-        .join(journal, journal.c.account == ledger.accounts.c.account, isouter=True)
-        .where(ledger.accounts.c.book == number)
-        .order_by(ledger.accounts.c.name)
-    )
-    return [
-        Counters(
-            account=row.name,
-            asset=row.asset,
-            stored=_four(row, ""),
-            journal=_four(row, "journal_"),
-        )
-        for row in await connection.execute(query)
-    ]
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How far what was seen on a network was taken into account: blocks, and the order of recording."""
+
+    block_number: int
+    seq: int
+
+
+def later(seen: Seen | None) -> list[ColumnElement[bool]]:
+    """In a query of `chain_observations`: those that weren't taken into account; all, without `seen`."""
+    row = chain.observations.c
+    return [] if seen is None else [or_(row.block_number > seen.block_number, row.seq > seen.seq)]
 
 
 def _number(amount: ColumnElement[int]) -> ColumnElement[Any]:
@@ -76,64 +48,12 @@ def _number(amount: ColumnElement[int]) -> ColumnElement[Any]:
     return type_coerce(amount, Numeric())
 
 
-def _four(row: Row[Any], prefix: str) -> tuple[int, int, int, int]:
-    first, second, third, fourth = (int(getattr(row, prefix + name) or 0) for name in COUNTERS)
-    return first, second, third, fourth
-
-
-@dataclass(frozen=True, slots=True)
-class OwnedBy:
-    """An own address (lower-case hex) and its role."""
-
-    role: str
-    address: str
-
-
-async def load_own_addresses(connection: AsyncConnection, network: Network) -> list[OwnedBy]:
-    """Every own address of the network's family, in order of issue."""
-    own = chain.addresses.c
-    query = select(own.role, own.address).where(own.family == network.family)
-    ordered = query.order_by(own.role, own.generation, own.key_index)
-    return [OwnedBy(row.role, row.address) for row in await connection.execute(ordered)]
-
-
-async def load_block_hash(connection: AsyncConnection, network: str, number: int) -> str | None:
-    """The hash of the live block at a height."""
-    block = chain.blocks.c
-    query = select(block.block_hash).where(block.network == network, block.number == number, ~block.orphaned)
-    return (await connection.execute(query)).scalar_one_or_none()
-
-
-async def sum_through(
-    connection: AsyncConnection, network: str, *, accounts: Sequence[str], through: int
-) -> dict[str, int]:
-    """Per account, credits less debits of posted lines, over all books, through block `through` of `network`.
-
-    Entries of later blocks aren't counted, nor those of blocks that left the chain (their compensation carries the
-    same block, so it isn't either). Entries without a block of this network always are.
-    """
-    said, line, own = ledger.evidences.c, ledger.lines.c, ledger.accounts.c
-    live = exists().where(
-        chain.blocks.c.network == said.network,
-        chain.blocks.c.block_hash == said.block_hash,
-        ~chain.blocks.c.orphaned,
-    )
-    counted = or_(said.network.is_distinct_from(network), and_(said.block_number <= through, live))
-    sides = [
-        select(own.name.label("account"), (_number(line.amount) * sign).label("amount"))
-        .select_from(ledger.accounts)
-        .join(ledger.lines, and_(line.book == own.book, side == own.account))
-        .join(ledger.evidences, and_(said.book == line.book, said.seq == line.seq), isouter=True)
-        .where(line.kind == LineKind.POSTED, own.name.in_(accounts), counted)
-        for side, sign in ((line.debit, -1), (line.credit, 1))
-    ]
-    both = union_all(*sides).subquery()
-    rows = await connection.execute(select(both.c.account, func.sum(both.c.amount)).group_by(both.c.account))
-    return dict.fromkeys(accounts, 0) | {account: int(total) for account, total in rows}
-
-
-async def load_in_flight(connection: AsyncConnection, deployment: Deployment, *, through: int) -> list[InFlight]:
+async def load_in_flight(
+    connection: AsyncConnection, deployment: Deployment, *, through: int, since: Seen | None
+) -> list[InFlight]:
     """Live transfers of one asset through a block to or from own addresses that no entry accounts for on that side.
+
+    `since`: what was recorded up to there is known to be booked; the book never takes an entry away.
 
     Amounts are the chain's units, positive where an own address received. A transfer between two roles has two sides.
     """
@@ -157,6 +77,7 @@ async def load_in_flight(connection: AsyncConnection, deployment: Deployment, *,
             .where(
                 seen.network == deployment.network,
                 seen.block_number <= through,
+                *later(since),
                 ~seen.orphaned,
                 seen.contract.is_not_distinct_from(deployment.contract),
                 coin_store.counts() if receives else coin_store.leaves(),
@@ -191,7 +112,9 @@ def arrived() -> Any:
     return func.coalesce(chain.arrivals.c.amount, chain.observations.c.amount, type_=Amount()).label("arrived")
 
 
-async def load_unbooked_gas(connection: AsyncConnection, native: Deployment, *, through: int) -> list[InFlight]:
+async def load_unbooked_gas(
+    connection: AsyncConnection, native: Deployment, *, through: int, since: Seen | None
+) -> list[InFlight]:
     """Live transactions that own addresses sent through a block, whose gas isn't booked; amounts in wei, negative."""
     sent, own = chain.outgoing.c, chain.addresses.c
     account = _custody_text(native, own.role)
@@ -216,6 +139,7 @@ async def load_unbooked_gas(connection: AsyncConnection, native: Deployment, *, 
         .where(
             sent.network == native.network,
             sent.block_number <= through,
+            *([] if since is None else [sent.block_number > since.block_number]),
             ~sent.orphaned,
             sent.fee_wei > 0,
             ~booked.exists(),

@@ -11,7 +11,7 @@ from chain.networks import Network
 from chain.observations import BlockRef
 from chain.status import NetworkStatus
 from db.engine import tx
-from treasury import comparison_store, sweep_store
+from treasury import sample_store, sweep_store
 from treasury.sweep_policy import Holding
 from treasury.sweep_store import Place, Recorded
 
@@ -56,7 +56,7 @@ class Holdings:
         """
         kept = await self._kept_back.kept_back(network.name)
         async with tx(self._engine) as connection:
-            block = await comparison_store.load_block_hash(connection, network.name, at.final_height)
+            block = await sample_store.load_block(connection, network.name, at.final_height)
             addresses = sorted({address for address, _ in places})
             recorded = await sweep_store.load_recorded(
                 connection, network.name, addresses=addresses, through=at.final_height
@@ -69,7 +69,7 @@ class Holdings:
             known = recorded.get(place, Recorded(0, None))
             found[place] = Holding(
                 recorded=known.amount,
-                at_final=await node.balance(contract, address, block=block),
+                at_final=await node.balance(contract, address, block=block.block_hash),
                 now=await node.balance(contract, address),
                 kept_back=kept.get(place, 0),
                 oldest_at=known.oldest_at,

@@ -11,12 +11,11 @@ from functools import partial
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import tx
-from ledger.accounts import house_account
+from ledger.accounts import HOUSE, house_account
 from ledger.asking import work
 from ledger.commands import Group, Post, Posting, alone
 from ledger.engine import Ledger
 from ledger.requests import worker_id
-from treasury import comparison_store
 from treasury.lost_store import LostSum, load_lost_sums
 
 SUSPENSE = "suspense"
@@ -31,15 +30,13 @@ class Left:
     held: int
 
 
-async def in_custody(engine: AsyncEngine, ledger: Ledger, network: str) -> list[Left]:
+async def in_custody(ledger: Ledger, network: str) -> list[Left]:
     """Every custody account of `network` that isn't at zero, whichever asset or role."""
-    async with tx(engine) as connection:
-        counters = await comparison_store.load_counters(connection, ledger.book)
-    beginning = f"house/custody:{network}:"
+    beginning = f"custody:{network}:"
     return [
-        Left(entry.account, entry.asset, -entry.balance)
-        for entry in counters
-        if entry.account.startswith(beginning) and entry.balance
+        Left(entry.id, entry.asset, -entry.balance)
+        for entry in await ledger.accounts(owner=HOUSE)
+        if entry.purpose.startswith(beginning) and entry.balance
     ]
 
 

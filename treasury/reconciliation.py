@@ -1,11 +1,12 @@
 """Reconciliation: the book against itself, the chain through a final block, the bank and payment providers.
 
-A run reads the database in one snapshot, asks a node for balances at that very block, compares (`treasury.comparison`)
-and records what it found. A difference seen again is the same break, growing older; one no longer seen is resolved.
-The audit of every row's hash is the ledger's own.
+A run samples balances on chain (`treasury.sampling`), reads the database in one snapshot, compares
+(`treasury.comparison`) and records what it found. A difference seen again is the same break, growing older; one no
+longer seen is resolved. `run` does all of it anew; `step` is the worker's, and does what changed. The audit of every
+row's hash is the ledger's own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -16,39 +17,46 @@ from base.clock import Clock
 from base.entropy import Entropy
 from base.errors import Unavailable
 from base.ids import new_id
+from chain.errors import NodeRefused
 from chain.networks import Deployment, Network, Registry, to_ledger_units
-from chain.status import status_if_followed
+from chain.status import NetworkStatus, status_if_followed
 from db.engine import tx
-from ledger.accounts import house_account
 from ledger.engine import Ledger
-from treasury import book_check_store, comparison, comparison_store, reconciliation_store
+from treasury import book_check_store, comparison, comparison_store, reconciliation_store, sample_store
 from treasury.book_check import BookCheck, BookSeen
 from treasury.comparison import ClosingBalance, Counters, OpenOutflow, OpenSurplus, RailStanding
-from treasury.comparison_store import OwnedBy
+from treasury.comparison_store import Seen
 from treasury.records import Break, BreakReason, Finding, InFlight, JudgedNetwork, Reconciliation
-
-ROLES = ("deposit", "hot", "gas")
-"""Roles of own addresses; each has a custody account per network and asset."""
+from treasury.sample_store import At
+from treasury.samples import ROLES, Sample, custody
+from treasury.sampling import BalanceReader, Sampler
 
 PATIENCE = timedelta(minutes=10)
 """How long a final movement may stay unbooked before that is a break."""
 
-BALANCES_AT_ONCE = 200
-"""Balances asked of a node in one call."""
+PAUSE = timedelta(seconds=10)
+"""The shortest time between two runs of the worker."""
+
+PAUSE_MAX = timedelta(minutes=1)
+"""The longest time between two runs of the worker, though nothing came that calls for one."""
+
+RAILS_PAUSE = timedelta(minutes=1)
+"""The shortest time between two questions to payment providers."""
+
+BEHIND_MAX = 64
+"""A follower that is so many blocks behind tells nothing of now: nodes forget the states that it's at."""
 
 BREAKS_MAX = 500
 """Open breaks that one run reads and reports."""
 
+SAMPLES_ALL = timedelta(days=2)
+"""How long every judged sample is kept; of older ones the last of each hour."""
+
+SAMPLES_KEPT = timedelta(days=400)
+"""How long positions of the past can be answered from what nodes said."""
+
 TOLD_BY_THE_BOOK = frozenset({BreakReason.SURPLUS, BreakReason.FOREIGN_OUTFLOW})
 """Breaks that no node need tell: they end although their network can't be judged now."""
-
-
-class BalanceReader(Protocol):
-    """A node that tells balances at a block; the chain's `Node` is one."""
-
-    async def balances(self, owners: Sequence[tuple[str | None, str]], *, block: str) -> list[int]:
-        """The balances of (contract or None for the native coin, address) at the block with this hash, in order."""
-        ...
 
 
 class BankBalances(Protocol):
@@ -85,14 +93,32 @@ class ForeignOutflows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """What one network's side of the database says through a final block."""
+    """What one network's side of the database says through a sample's block. `expected`: of addresses that deviated, by
+    (asset, address), in smallest units."""
 
-    network: Network
-    block_number: int
-    block_hash: str
-    addresses: list[OwnedBy]
+    sample: Sample
     booked: dict[str, int]
     in_flight: list[InFlight]
+    expected: dict[tuple[str, str], int]
+    seen: Seen
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The database's side, all of it as of one instant."""
+
+    book: BookSeen
+    house: list[Counters]
+    snapshots: list[_Snapshot]
+    skipped: list[JudgedNetwork]
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What a run of the worker would look at: it's due when this changed, or when time has passed."""
+
+    finals: tuple[tuple[str, int], ...]
+    statements: tuple[object, ...]
 
 
 class Reconciler:
@@ -116,7 +142,6 @@ class Reconciler:
         self._engine = engine
         self._ledger = ledger
         self._registry = registry
-        self._nodes = nodes
         self._banks = banks
         self._surpluses = surpluses
         self._outflows = outflows
@@ -125,49 +150,40 @@ class Reconciler:
         self._entropy = entropy
         self._patience = patience
         self._book_check = BookCheck(ledger.book)
+        self._samplers = {
+            name: Sampler(engine, network=network, deployments=registry.on(name), node=nodes[name], clock=clock)
+            for name, network in registry.networks.items()
+            if name in nodes
+        }
+        self._booked_through: dict[str, Seen] = {}
+        self._ran_at: datetime | None = None
+        self._rails_asked_at: datetime | None = None
+        self._due: _Due | None = None
 
-    async def run(self) -> Reconciliation:
-        """Compare everything once and record it. A network that can't be judged now is named with the reason."""
-        started_at = self._clock.now()
-        assets = await self._ledger.assets()
-        scales = {code: asset.scale for code, asset in assets.items()}
-        seen, counters, snapshots, networks = await self._read(scales, now=started_at)
-        told = [closing for bank in self._banks for closing in await bank.closing_balances()]
-        findings = seen.findings + comparison.bank_differs(counters, told)
-        standings = [] if self._rails is None else await self._rails.rail_balances()
-        of_rails, unjudged = comparison.rail_differs(counters, standings)
-        findings += of_rails
-        networks += unjudged
-        unexplained = [one for known in self._surpluses for one in await known.open_surpluses()]
-        findings += comparison.unexplained(unexplained)
-        if self._outflows is not None:
-            findings += comparison.unsent(await self._outflows.open_outflows())
-        checks = seen.accounts + len(assets) + len(told) + len(standings) - len(unjudged)
-        in_flight: list[InFlight] = []
-        for snapshot in snapshots:
-            judged, found = await self._ask(snapshot, scales)
-            networks.append(judged)
-            in_flight += snapshot.in_flight
-            if found is not None:
-                checks += len(found)
-                findings += comparison.chain_differs(
-                    snapshot.network.name, booked=snapshot.booked, in_flight=snapshot.in_flight, found=found
-                )
-        findings += comparison.overdue(in_flight, now=started_at, patience=self._patience)
-        run = Reconciliation(
-            id=new_id("rec", self._clock, self._entropy),
-            started_at=started_at,
-            finished_at=self._clock.now(),
-            checks=checks,
-            open_breaks=0,
-            breaks=(),
-            networks=tuple(networks),
-            in_flight=tuple(in_flight),
-        )
-        return await self._record(run, findings)
+    async def run(self, *, told: Callable[[str], object] = lambda _: None) -> Reconciliation:
+        """Compare everything once, from the first line on, and record it. `told` hears what comes next.
+
+        A network that can't be judged now is named with the reason.
+        """
+        return await self._run(whole=True, told=told)
+
+    async def step(self) -> int:
+        """The worker's: a run over what changed, after each newly final block and each statement, and once a minute.
+
+        Whether there was one.
+        """
+        now = self._clock.now()
+        if self._ran_at is not None and now - self._ran_at < PAUSE:
+            return 0
+        due = await self._what_is_there()
+        if self._ran_at is not None and due == self._due and now - self._ran_at < PAUSE_MAX:
+            return 0
+        await self._run(whole=False)
+        self._ran_at, self._due = now, due
+        return 1
 
     async def recent(self, *, before: str | None = None, limit: int = 50) -> list[Reconciliation]:
-        """Runs, newest first, those older than the id `before`."""
+        """Runs, newest first, those older than the id `before`. Of those that changed nothing only some are kept."""
         async with tx(self._engine) as connection:
             return await reconciliation_store.load_runs(connection, self._ledger.book, before=before, limit=limit)
 
@@ -178,81 +194,188 @@ class Reconciler:
                 connection, self._ledger.book, open_only=open_only, limit=limit
             )
 
+    async def _what_is_there(self) -> _Due:
+        async with tx(self._engine) as connection:
+            statuses = [await status_if_followed(connection, one) for one in self._registry.networks.values()]
+        told = await self._closing_balances()
+        return _Due(tuple((at.network, at.final_height) for at in statuses if at), tuple(told))
+
+    async def _closing_balances(self) -> list[ClosingBalance]:
+        return [closing for bank in self._banks for closing in await bank.closing_balances()]
+
+    async def _run(self, *, whole: bool, told: Callable[[str], object] = lambda _: None) -> Reconciliation:
+        started_at = self._clock.now()
+        assets = await self._ledger.assets()
+        scales = {code: asset.scale for code, asset in assets.items()}
+        told("balances on chain")
+        trouble = await self._sample(scales, whole=whole)
+        before = await self._closing_balances()
+        read = await self._read(scales, trouble, whole=whole, now=started_at, told=told)
+        told("banks and payment providers")
+        closings = await self._closing_balances()
+        moving = {one.account for one in {*before} ^ {*closings}}
+        of_banks, skipped = comparison.bank_differs(read.house, closings, moving=moving)
+        findings = read.book.findings + of_banks
+        standings, asked = await self._ask_rails(whole=whole, now=started_at)
+        of_rails, unjudged = comparison.rail_differs(read.house, standings)
+        findings += of_rails
+        findings += comparison.unexplained([one for known in self._surpluses for one in await known.open_surpluses()])
+        if self._outflows is not None:
+            findings += comparison.unsent(await self._outflows.open_outflows())
+        checks = read.book.accounts + len(assets) + len(closings) + len(standings) - len(unjudged)
+        for snapshot in read.snapshots:
+            checks += len(snapshot.sample.held)
+            findings += _chain_differs(snapshot)
+        in_flight = [item for snapshot in read.snapshots for item in snapshot.in_flight]
+        findings += comparison.overdue(in_flight, now=started_at, patience=self._patience)
+        run = Reconciliation(
+            id=new_id("rec", self._clock, self._entropy),
+            started_at=started_at,
+            finished_at=self._clock.now(),
+            checks=checks,
+            open_breaks=0,
+            breaks=(),
+            networks=(*read.skipped, *skipped, *unjudged, *(_judged(snapshot) for snapshot in read.snapshots)),
+            in_flight=tuple(in_flight),
+        )
+        return await self._record(run, findings, rails_asked=asked)
+
+    # Asking
+
+    async def _sample(self, scales: dict[str, int], *, whole: bool) -> dict[str, str]:
+        """Ask nodes for balances. By network, why none could tell.
+
+        A whole run asks at the last final block. The worker asks at the head, whose block will be final once, and at
+        the final one only while it has no sample of any.
+        """
+        trouble = {}
+        for name, network in self._registry.networks.items():
+            async with tx(self._engine) as connection:
+                at = await status_if_followed(connection, network)
+                if at is None:
+                    continue
+                final = await sample_store.load_block(connection, name, at.final_height)
+                head = await sample_store.load_block(connection, name, at.height)
+                kept = await sample_store.newest_sample(connection, name, through=at.final_height)
+            if final is None:
+                continue
+            if whole or kept is None:
+                why = await self._take(name, final, scales, stored=kept is not None)
+            else:
+                why = _behind(at)
+            if why is None and not whole and head is not None:
+                why = await self._take(name, head, scales)
+            if why is not None:
+                trouble[name] = why
+        return trouble
+
+    async def _take(self, network: str, at: At, scales: dict[str, int], *, stored: bool = False) -> str | None:
+        """Sample at a block; why that can't be done now. `stored`: an older sample will do for a forgotten block."""
+        sampler = self._samplers.get(network)
+        if sampler is None:
+            return "no node is configured"
+        try:
+            await sampler.take(at, scales)
+        except NodeRefused as error:
+            return None if stored else error.message
+        except Unavailable as error:
+            return error.message
+        return None
+
+    async def _ask_rails(self, *, whole: bool, now: datetime) -> tuple[Sequence[RailStanding], bool]:
+        """What payment providers say, and whether they were asked: they needn't be each time."""
+        if self._rails is None:
+            return [], True
+        last = self._rails_asked_at
+        if not whole and last is not None and now - last < RAILS_PAUSE:
+            return [], False
+        self._rails_asked_at = now
+        return await self._rails.rail_balances(), True
+
     # Reading
 
     async def _read(
-        self, scales: Mapping[str, int], *, now: datetime
-    ) -> tuple[BookSeen, list[Counters], list[_Snapshot], list[JudgedNetwork]]:
-        """The database's side, all of it as of one instant."""
+        self,
+        scales: Mapping[str, int],
+        trouble: Mapping[str, str],
+        *,
+        whole: bool,
+        now: datetime,
+        told: Callable[[str], object],
+    ) -> _Read:
         snapshots, skipped = [], []
         async with tx(self._engine) as connection:
             await self._book_check.begin(connection)
-            seen = await self._book_check.check(connection, whole=True, now=now)
-            counters = await book_check_store.load_house(connection, seen.number)
+            seen = await self._book_check.check(connection, whole=whole, now=now, told=told)
+            house = await book_check_store.load_house(connection, seen.number)
+            told("what is booked of the chain")
             for network in self._registry.networks.values():
-                snapshot = await self._snapshot(connection, network, scales)
-                if isinstance(snapshot, str):
-                    skipped.append(JudgedNetwork(network.name, None, None, skipped=snapshot))
+                found = await self._snapshot(connection, network, scales, trouble.get(network.name), whole=whole)
+                if isinstance(found, JudgedNetwork):
+                    skipped.append(found)
                 else:
-                    snapshots.append(snapshot)
-        return seen, counters, snapshots, skipped
+                    snapshots.append(found)
+        for snapshot in snapshots:
+            self._booked_through[snapshot.sample.network] = _booked_through(snapshot)
+        return _Read(seen, house, snapshots, skipped)
 
     async def _snapshot(
-        self, connection: AsyncConnection, network: Network, scales: Mapping[str, int]
-    ) -> _Snapshot | str:
+        self,
+        connection: AsyncConnection,
+        network: Network,
+        scales: Mapping[str, int],
+        trouble: str | None,
+        *,
+        whole: bool,
+    ) -> _Snapshot | JudgedNetwork:
+        """What is booked and seen through the newest sample whose block is final; or why there's nothing to judge."""
         at = await status_if_followed(connection, network)
         if at is None:
-            return "it was never followed"
-        block_hash = await comparison_store.load_block_hash(connection, network.name, at.final_height)
-        if block_hash is None:
-            return f"halted: {at.halted}" if at.halted else "no block is final yet"
-        deployments = self._registry.on(network.name)
-        accounts = [_custody(deployment, role) for deployment in deployments for role in ROLES]
-        booked = await comparison_store.sum_through(
-            connection, network.name, accounts=accounts, through=at.final_height
-        )
+            return JudgedNetwork(network.name, None, None, skipped="it was never followed")
+        sample = await sample_store.newest_sample(connection, network.name, through=at.final_height)
+        if await sample_store.load_block(connection, network.name, at.final_height) is None:
+            trouble = f"halted: {at.halted}" if at.halted else "no block is final yet"
+        if sample is None or trouble is not None:
+            why = trouble or "no node told balances at a final block yet"
+            number, block_hash = (None, None) if sample is None else (sample.block_number, sample.block_hash)
+            return JudgedNetwork(network.name, number, block_hash, skipped=why)
+        through, deployments = sample.block_number, self._registry.on(network.name)
+        accounts = [custody(network.name, role, one.asset) for one in deployments for role in ROLES]
+        booked = await sample_store.sum_through(connection, network.name, accounts=accounts, through=through)
+        since = None if whole else self._booked_through.get(network.name)
+        seen = Seen(through, await sample_store.last_seen(connection, network.name))
         in_flight = []
-        for deployment in deployments:
-            moving = await comparison_store.load_in_flight(connection, deployment, through=at.final_height)
-            if deployment.contract is None:
-                moving += await comparison_store.load_unbooked_gas(connection, deployment, through=at.final_height)
-            in_flight += [_in_ledger_units(item, deployment, scales) for item in moving]
-        addresses = await comparison_store.load_own_addresses(connection, network)
-        return _Snapshot(network, at.final_height, block_hash, addresses, booked, in_flight)
-
-    async def _ask(self, snapshot: _Snapshot, scales: Mapping[str, int]) -> tuple[JudgedNetwork, dict[str, int] | None]:
-        """What our addresses hold at the snapshot's block, per custody account; None if no node can tell now."""
-        judged = JudgedNetwork(snapshot.network.name, snapshot.block_number, snapshot.block_hash)
-        node = self._nodes.get(snapshot.network.name)
-        if node is None:
-            return replace(judged, skipped="no node is configured"), None
-        deployments = self._registry.on(snapshot.network.name)
-        asked = [(deployment, own) for deployment in deployments for own in snapshot.addresses]
-        found = {_custody(deployment, role): 0 for deployment in deployments for role in ROLES}
-        try:
-            for start in range(0, len(asked), BALANCES_AT_ONCE):
-                part = asked[start : start + BALANCES_AT_ONCE]
-                owners = [(deployment.contract, own.address) for deployment, own in part]
-                held = await node.balances(owners, block=snapshot.block_hash)
-                for (deployment, own), units in zip(part, held, strict=True):
-                    amount = to_ledger_units(units, deployment, scale=scales[deployment.asset])
-                    found[_custody(deployment, own.role)] += amount
-        except Unavailable as error:
-            return replace(judged, skipped=error.message), None
-        return judged, found
+        for one in deployments:
+            moving = await comparison_store.load_in_flight(connection, one, through=through, since=since)
+            if one.contract is None:
+                moving += await comparison_store.load_unbooked_gas(connection, one, through=through, since=since)
+            in_flight += [_in_ledger_units(item, one, scales) for item in moving]
+        doubtful = {one.address for one in sample.deviating}
+        told = {}
+        if doubtful:
+            told = await sample_store.load_expected(connection, network, through=through, only=doubtful)
+        expected = {
+            (one.asset, address): to_ledger_units(units, one, scale=scales[one.asset])
+            for (contract, address), units in told.items()
+            for one in [self._registry.by_contract(network.name, contract)]
+            if one is not None
+        }
+        return _Snapshot(sample, booked, in_flight, expected, seen)
 
     # Remembering
 
-    async def _record(self, run: Reconciliation, findings: Sequence[Finding]) -> Reconciliation:
+    async def _record(self, run: Reconciliation, findings: Sequence[Finding], *, rails_asked: bool) -> Reconciliation:
         """Keep the run; open what is new, renew what is seen again, resolve what a judged comparison no longer sees."""
         book, now = self._ledger.book, run.finished_at
         unjudged = {network.network for network in run.networks if network.skipped is not None}
         async with tx(self._engine) as connection:
             await reconciliation_store.lock_runs(connection, book)
             known = {entry.key: entry for entry in await self._open(connection)}
+            opened = 0
             for finding in findings:
                 before = known.pop(finding.key, None)
                 if before is None:
+                    opened += 1
                     id = new_id("brk", self._clock, self._entropy)
                     await reconciliation_store.insert_break(
                         connection, book, id=id, finding=finding, run=run.id, now=now
@@ -261,24 +384,56 @@ class Reconciler:
                     await reconciliation_store.see_break_again(
                         connection, book, id=before.id, finding=finding, run=run.id, now=now
                     )
-            ended = [
-                entry.id
-                for entry in known.values()
-                if entry.network not in unjudged or entry.reason in TOLD_BY_THE_BOOK
-            ]
+            ended = [entry.id for entry in known.values() if _is_over(entry, unjudged, rails_asked=rails_asked)]
             if ended:
                 await reconciliation_store.resolve_breaks(connection, book, ended, now=now)
             remaining = await self._open(connection)
-            run = replace(run, breaks=tuple(remaining), open_breaks=len(remaining))
+            skips = {judged.network: judged.skipped for judged in run.networks}
+            changed = bool(opened or ended) or skips != await reconciliation_store.load_last_skips(connection, book)
+            run = replace(run, breaks=tuple(remaining), open_breaks=len(remaining), changed=changed)
             await reconciliation_store.insert_run(connection, book, run)
+            await reconciliation_store.thin_out(connection, book, now=now)
+            judged = {one.network: one.block_hash for one in run.networks if one.skipped is None and one.block_hash}
+            await sample_store.note_judged(connection, judged, now=now)
+            await sample_store.prune_samples(connection, list(judged), now=now, every=SAMPLES_ALL, kept=SAMPLES_KEPT)
         return run
 
     async def _open(self, connection: AsyncConnection) -> list[Break]:
         return await reconciliation_store.load_breaks(connection, self._ledger.book, open_only=True, limit=BREAKS_MAX)
 
 
-def _custody(deployment: Deployment, role: str) -> str:
-    return house_account(f"custody:{deployment.network}:{role}", deployment.asset)
+def _behind(at: NetworkStatus) -> str | None:
+    """Why a network that isn't followed closely can't be judged."""
+    if at.behind <= BEHIND_MAX:
+        return None
+    return f"its follower is {at.behind} blocks behind the node, at block {at.height}"
+
+
+def _chain_differs(snapshot: _Snapshot) -> list[Finding]:
+    sample = snapshot.sample
+    return comparison.chain_differs(
+        sample, booked=snapshot.booked, in_flight=snapshot.in_flight, expected=snapshot.expected
+    )
+
+
+def _judged(snapshot: _Snapshot) -> JudgedNetwork:
+    sample = snapshot.sample
+    return JudgedNetwork(sample.network, sample.block_number, sample.block_hash)
+
+
+def _booked_through(snapshot: _Snapshot) -> Seen:
+    """Up to where everything that was seen is booked: below the first movement that isn't."""
+    lowest = min((item.block_number for item in snapshot.in_flight), default=snapshot.seen.block_number + 1)
+    return Seen(min(snapshot.seen.block_number, lowest - 1), snapshot.seen.seq)
+
+
+def _is_over(entry: Break, unjudged: set[str], *, rails_asked: bool) -> bool:
+    """Whether a break that wasn't seen has ended: only where a comparison would have seen it."""
+    if entry.reason is BreakReason.RAIL_DIFFERS and not rails_asked:
+        return False
+    if entry.account.split("/")[1:2] and entry.account.split("/")[1] in unjudged:  # a bank's
+        return False
+    return entry.network not in unjudged or entry.reason in TOLD_BY_THE_BOOK
 
 
 def _in_ledger_units(item: InFlight, deployment: Deployment, scales: Mapping[str, int]) -> InFlight:

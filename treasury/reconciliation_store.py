@@ -2,14 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, insert, select, update
+from sqlalchemy import Row, bindparam, delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from treasury.records import Break, BreakReason, Finding, InFlight, JudgedNetwork, Reconciliation
 from treasury.tables import breaks, reconciliations
+
+QUIET_ALL = timedelta(hours=1)
+"""How long all runs are kept in which nothing changed; of older ones the first of each hour."""
+
+QUIET_KEPT = timedelta(days=90)
+"""How long any of them is kept."""
 
 
 async def lock_runs(connection: AsyncConnection, book: str) -> None:
@@ -44,6 +50,8 @@ async def insert_break(
             last_run=run,
             first_seen_at=now,
             last_seen_at=now,
+            evidence=list(finding.evidence),
+            seen_in=finding.at,
         )
     )
 
@@ -74,6 +82,7 @@ async def insert_run(connection: AsyncConnection, book: str, run: Reconciliation
             finished_at=run.finished_at,
             checks=run.checks,
             breaks=run.open_breaks,
+            changed=run.changed,
             networks=[asdict(network) for network in run.networks],
             in_flight=[
                 asdict(item) | {"amount": str(item.amount), "seen_at": item.seen_at.isoformat()}
@@ -81,6 +90,22 @@ async def insert_run(connection: AsyncConnection, book: str, run: Reconciliation
             ],
         )
     )
+
+
+async def load_last_skips(connection: AsyncConnection, book: str) -> dict[str, str | None]:
+    """By network, why the newest run didn't judge it."""
+    query = select(reconciliations.c.networks).where(reconciliations.c.book == book)
+    networks = await connection.scalar(query.order_by(reconciliations.c.id.desc()).limit(1))
+    return {judged["network"]: judged["skipped"] for judged in networks or ()}
+
+
+async def thin_out(connection: AsyncConnection, book: str, *, now: datetime) -> None:
+    """Drop runs in which nothing changed: old ones but for each hour's first, and in the end those too."""
+    row, first = reconciliations.c, reconciliations.alias("first")
+    an_hour = func.date_trunc("hour", row.finished_at) == func.date_trunc("hour", first.c.finished_at)
+    earlier = exists().where(first.c.book == row.book, ~first.c.changed, first.c.id < row.id, an_hour)
+    useless = or_((row.finished_at < now - QUIET_ALL) & earlier, row.finished_at < now - QUIET_KEPT)
+    await connection.execute(delete(reconciliations).where(row.book == book, ~row.changed, useless))
 
 
 async def load_runs(connection: AsyncConnection, book: str, *, before: str | None, limit: int) -> list[Reconciliation]:
@@ -105,6 +130,8 @@ def _break(row: Row[Any]) -> Break:
         first_seen_at=row.first_seen_at,
         last_seen_at=row.last_seen_at,
         resolved_at=row.resolved_at,
+        evidence=tuple(row.evidence),
+        at=row.seen_in,
     )
 
 
@@ -121,4 +148,5 @@ def _run(row: Row[Any]) -> Reconciliation:
             InFlight(**item | {"amount": int(item["amount"]), "seen_at": datetime.fromisoformat(item["seen_at"])})
             for item in row.in_flight
         ),
+        changed=row.changed,
     )

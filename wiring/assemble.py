@@ -120,7 +120,18 @@ Step = Callable[[], Awaitable[int]]
 
 
 ONLY_LOOKING = frozenset(
-    {"journal", "address-pool", "address-check", "follow", "tokens", "coins", "screening", "seals", "rates"}
+    {
+        "journal",
+        "address-pool",
+        "address-check",
+        "follow",
+        "tokens",
+        "coins",
+        "screening",
+        "reconcile",
+        "seals",
+        "rates",
+    }
 )
 """Steps that read chain and signer, and write down what they saw. All others wait while payments may be missing."""
 
@@ -612,6 +623,7 @@ async def open_steps(
                 if parts.registry.by_contract(network.name, None):
                     steps[f"sweeps:{network.name}"] = build_sweeping(parts, network, signer, checkpoint).step
                 steps[f"broadcast:{network.name}"] = _broadcast(parts, network, signer, checkpoint)
+        steps["reconcile"] = build_reconciler(parts).step
         if (sealing := _sealing(parts)) is not None:
             steps["seals"] = sealing.step
         yield {name: step if _only_looks(name) else parts.gate.guard(step) for name, step in steps.items()}

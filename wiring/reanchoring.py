@@ -103,7 +103,7 @@ class Reanchoring:
         async with tx(self._engine) as connection:
             deposits, withdrawals = await load_standing(connection, book, network)
             inflows = await count_booked_inflows(connection, book, network)
-        custody = await in_custody(self._engine, self._ledger, network)
+        custody = await in_custody(self._ledger, network)
         return Outlook(reset, tuple(deposits), tuple(withdrawals), inflows, tuple(custody))
 
     async def run(self) -> Done:
@@ -136,7 +136,7 @@ class Reanchoring:
         await self._check_all_is_taken_back()
         self._checkpoint.reached("reanchor.taken_back")
         reason = f"chain {network.name} was reset; re-anchored at genesis block {reset.genesis_hash}"
-        left = await in_custody(self._engine, self._ledger, network.name)
+        left = await in_custody(self._ledger, network.name)
         await clear_custody(self._engine, self._ledger, network.name, reason=reason)
         await self._check_all_is_cleared()
         self._checkpoint.reached("reanchor.cleared")
@@ -164,7 +164,7 @@ class Reanchoring:
             raise _unfinished(f"{counted} of the lost chain could not be taken back now")
 
     async def _check_all_is_cleared(self) -> None:
-        left = await in_custody(self._engine, self._ledger, self._network.name)
+        left = await in_custody(self._ledger, self._network.name)
         if left:
             raise _unfinished(f"{left[0].account} was booked meanwhile")
 

@@ -39,10 +39,13 @@ def _settings(config: Path | None) -> Settings:
 
 
 async def _reconcile(settings: Settings) -> tuple[Reconciliation, Mapping[str, Asset]]:
+    from base.progress import Progress
     from wiring.assemble import build_reconciler, open_parts
 
     async with open_parts(settings, name="onebook reconcile") as parts:
-        return await build_reconciler(parts).run(), await parts.ledger.assets()
+        with Progress() as progress:
+            run = await build_reconciler(parts).run(told=lambda what: progress.note(f"comparing {what}"))
+        return run, await parts.ledger.assets()
 
 
 def _show_reconciliation(run: Reconciliation, assets: Mapping[str, Asset]) -> None:

@@ -110,14 +110,34 @@ def require_suspended(line: BankLine) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Discontinuity:
+    """A statement that doesn't begin (`opens`) where the one before it ended (`closed`), in signed smallest units.
+
+    Both by the bank's names. `again`: it tells lines that another told before, so the two overlap; else one between
+    them is missing.
+    """
+
+    before: str
+    statement: str
+    closed: int
+    opens: int
+    again: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClosingBalance:
-    """What the bank last said that it owes us on an account, at the end of a day, in signed smallest units."""
+    """What the bank last said that it owes us on an account, at the end of a day, in signed smallest units.
+
+    `coming`: a file that isn't wholly taken in yet, whose lines are in the book in part.
+    """
 
     account: str
     asset: str
     balance: int
     as_of: date
     statement: str
+    coming: str | None = None
+    discontinuities: tuple[Discontinuity, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

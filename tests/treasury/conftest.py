@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fiat.bank.records import Discontinuity
 from tests.wallet.conftest import House, house  # noqa: F401 - a fixture
 from treasury.adjustments import Adjustments
 from treasury.inflows import Inflows
@@ -34,6 +35,8 @@ class Told:
     asset: str
     balance: int
     statement: str = "S1"
+    coming: str | None = None
+    discontinuities: tuple[Discontinuity, ...] = ()
 
 
 @dataclass

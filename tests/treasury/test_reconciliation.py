@@ -40,13 +40,13 @@ async def journey(treasury):
     return to
 
 
-async def withdraw(treasury, *, final_blocks: int):
+async def withdraw(treasury, *, final_blocks: int, gas: bool = False):
     house = treasury.house
     withdrawal = await house.withdrawals.request(
         key=key("w"), owner=ALICE, asset="USDC", network="local", to=TO, amount=25_000_000
     )
     await treasury.work()
-    await mine_payment(house, withdrawal)
+    await mine_payment(house, withdrawal, told=gas)
     await house.chain.mine_empty(final_blocks)
     return withdrawal
 
@@ -61,7 +61,7 @@ async def test_an_empty_house_agrees(treasury):
 
 async def test_after_a_journey_book_and_chain_agree_at_the_final_block(treasury):
     await journey(treasury)
-    withdrawal = await withdraw(treasury, final_blocks=4)
+    withdrawal = await withdraw(treasury, final_blocks=4, gas=True)
     await treasury.house.chain.set_transaction(withdrawal.id, state="final")
     treasury.node.held[USDC, treasury.house.hot] -= 25_000_000
     treasury.node.held[None, treasury.house.hot] -= 65_000 * 10**10

@@ -81,7 +81,7 @@ async def test_f14_a_pending_deposit_is_voided_and_a_credited_one_taken_back(hou
     for owner in (ALICE, BOB):
         account = await house.user(owner, "USDC")
         assert (account.balance, account.credits_pending, account.debits_pending) == (0, 0, 0)
-    assert await in_custody(house.chain.engine, house.ledger, "local") == []
+    assert await in_custody(house.ledger, "local") == []
     await house.assert_sums_to_zero()
 
 
@@ -137,7 +137,7 @@ async def test_f14_what_left_the_lost_chain_and_what_never_had_a_block_goes_to_s
     await house.withdrawals.step()
     assert (await house.withdrawals.get(ALICE, withdrawal.id)).state is WithdrawalState.FINAL
     gas = 65_000 * 10**10
-    shown = await in_custody(chain.engine, ledger, "local")
+    shown = await in_custody(ledger, "local")
     assert shown == [
         Left(house_account("custody:local:hot", "ETH"), "ETH", -gas),
         Left(opening, "USDC", 30_000_000 - 40_000_000),
@@ -145,7 +145,7 @@ async def test_f14_what_left_the_lost_chain_and_what_never_had_a_block_goes_to_s
     await all_taken_back(house, await left(house))
     for moved in (3, 0):
         assert await clear_custody(chain.engine, ledger, "local", reason="of the test") == moved
-    assert await in_custody(chain.engine, ledger, "local") == []
+    assert await in_custody(ledger, "local") == []
     assert await house.balance(house_account("suspense", "ETH")) == gas
     assert await house.balance(house_account("suspense", "USDC")) == 10_000_000
     await house.assert_sums_to_zero()

@@ -5,6 +5,7 @@ import pytest
 from base.errors import NotFound
 from chain.errors import InvalidAddress, NotAWholeUnit, NotOnNetwork, ScreeningUnavailable
 from chain.evm.addresses import show_address
+from chain.observations import Outgoing
 from chain.screening import ScreeningList
 from db.engine import tx
 from ledger.accounts import house_account, user_account
@@ -47,10 +48,11 @@ async def reserved(house, withdrawal):
     return found
 
 
-async def mined(house, withdrawal, *, succeeded=True, fee_wei=65_000 * 10**10, transfer=True):
-    """Its transaction is in a block, and the block says so."""
+async def mined(house, withdrawal, *, succeeded=True, fee_wei=65_000 * 10**10, transfer=True, told=False):
+    """Its transaction is in a block, and the block says so; `told`: also what it cost its sender."""
     seen = paid(TO, withdrawal.chain_amount, contract=USDC, tx_hash=TX, place="log:7", sender=house.hot)
-    block_hash = await house.chain.mine(*([seen] if transfer else []))
+    cost = Outgoing(TX, house.hot, 0, TO, succeeded, 65_000, 10**10)
+    block_hash = await house.chain.mine(*([seen] if transfer else []), sent=(cost,) if told else ())
     await house.chain.set_transaction(
         withdrawal.id,
         state="mined",
