@@ -10,7 +10,7 @@ from alembic import op
 from db.migrations.ops import grant_app
 
 revision = "0038_reconciling"
-down_revision = "0036_orders"
+down_revision = "0043_operations"
 
 FUNCTIONS = (
     """
