@@ -6,9 +6,17 @@ A page at `/problems/<code>` shows each row. Who turns errors into answers is `a
 from collections.abc import Mapping
 
 from api.problem import Problem
-from api.problem_rows import asking, bank, book, chain, operations, providers
+from api.problem_rows import asking, bank, book, breaks, chain, operations, providers
 
-_ROWS = (*asking.ROWS, *chain.ROWS, *book.ROWS, *bank.ROWS, *providers.ROWS, *operations.ROWS)
+_ROWS = (
+    *asking.ROWS,
+    *chain.ROWS,
+    *book.ROWS,
+    *bank.ROWS,
+    *breaks.ROWS,
+    *providers.ROWS,
+    *operations.ROWS,
+)
 
 CATALOGUE: Mapping[str, Problem] = {row.code: row for row in _ROWS}
 """Every row by its code."""

@@ -2,7 +2,8 @@
 
 They are read off the causes themselves (a halted network, nodes that disagree, a debt, money in quarantine, a stopped
 token, an altered address, a refused sweep, an approval that is wanted, payments that wait, a sender that did something
-without us, a database that was put back, what of the fiat rails waits for a person), so that none is forgotten and none
+without us, breaks that nobody has accounted for, a database that was put back, what of the fiat rails waits for a
+person), so that none is forgotten and none
 outlives what it tells of.
 """
 
@@ -28,7 +29,9 @@ from fiat.waiting import DeadLetters, PaidAfterEnd, Suspended, UnknownPayouts, U
 from ledger.accounts import HOUSE, Account
 from ledger.engine import Ledger
 from ledger.money import Asset, format_amount
+from treasury import break_alerts, break_store
 from treasury.approval_store import OpenRequest, load_open
+from treasury.break_records import Resolution
 from treasury.refill_store import load_all_standing
 from treasury.sweep_records import Refill
 from treasury.sweep_store import Unsweepable, count_unsweepable
@@ -62,6 +65,8 @@ class AlertCode(StrEnum):
     REFUNDS_UNKNOWN = "refunds_unknown"
     SUSPENSE_WAITS = "suspense_waits"
     PAYOUT_PAID_LATE = "payout_paid_late"
+    BREAK_OPEN = "break_open"
+    RESOLUTION_WANTED = "resolution_wanted"
 
 
 UNCLEAR_MAX = 100
@@ -155,6 +160,8 @@ class Alerts:
             for refused in await count_unsweepable(connection, self._ledger.book):
                 found.append(_of_sweeps(refused))
             refills = await load_all_standing(connection, self._ledger.book)
+            differing = await break_store.load_oldest(connection, self._ledger.book, per_kind=break_alerts.TOLD_MAX)
+            proposed = await break_store.load_proposals(connection, self._ledger.book, limit=UNCLEAR_MAX)
             found += [_of_payments(stalled) for stalled in await transaction_store.stalled(connection)]
             found += [_of_approval(one) for one in await load_open(connection, self._ledger.book, limit=UNCLEAR_MAX)]
             now = self._clock.now()
@@ -169,6 +176,8 @@ class Alerts:
             found += [_of_payments(stalled, place="withdrawals") for stalled in await self._payments.unassigned()]
         assets = await self._ledger.assets()
         found += [_of_refill(refill, assets[refill.asset]) for refill in refills]
+        found += [_of_breaks(kind) for kind in break_alerts.standing(differing, now)]
+        found += [_of_resolution(one) for one in proposed]
         found += [_of_webhooks(dead) for dead in rails.dead]
         found += [_of_dispute(dispute, assets[dispute.asset], now) for dispute in rails.disputes]
         found += [_differs(settlement, assets[settlement.asset]) for settlement in rails.differing]
@@ -217,6 +226,16 @@ def _of_approval(request: OpenRequest) -> Alert:
         f" `onebook approve {request.id}`, until {until}"
     )
     return Alert(AlertCode.APPROVAL_WANTED, Severity.WARNING, request.id, text, request.created_at)
+
+
+def _of_breaks(kind: break_alerts.Standing) -> Alert:
+    severity = Severity.CRITICAL if kind.aged else Severity.WARNING
+    return Alert(AlertCode.BREAK_OPEN, severity, kind.reason, kind.text, kind.oldest.first_seen_at)
+
+
+def _of_resolution(one: Resolution) -> Alert:
+    text = break_alerts.wanted(one)
+    return Alert(AlertCode.RESOLUTION_WANTED, Severity.WARNING, one.break_id, text, one.proposed_at)
 
 
 def _of_refill(refill: Refill, asset: Asset) -> Alert:

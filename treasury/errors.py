@@ -21,6 +21,13 @@ OnebookError
 │   ├── SamePerson          who proposed something can't confirm it
 │   ├── PeriodUnfit         a period that isn't one, isn't over, or has something open in it
 │   ├── EpochUnfit          an epoch of what is owed was made by somebody else meanwhile
+│   ├── ResolutionUnfit     a break isn't resolved in that way: its kind, the amount, the account, the date
+│   ├── BreakClosed         what is asked for can't happen to a break in its state
+│   ├── BreakChanged        its difference isn't the one that a resolution was proposed for
+│   ├── ResolutionClosed    a resolution that doesn't wait any more
+│   ├── OwnProposal         somebody else must confirm it
+│   ├── NoBreak             there is no such break (NotFound)
+│   ├── NoResolution        there is no such resolution (NotFound)
 │   ├── NoLeaf              nothing of that asset was kept for this user (NotFound)
 │   ├── NoEpoch             there is no such epoch (NotFound)
 │   └── ApprovalUnknown     there is no such request for approval
@@ -107,6 +114,34 @@ class SamePerson(Rejected):
 
 class PeriodUnfit(Rejected):
     default_code = "period_unfit"
+
+
+class ResolutionUnfit(Rejected):
+    default_code = "resolution_unfit"
+
+
+class BreakClosed(Rejected):
+    default_code = "break_closed"
+
+
+class BreakChanged(Rejected):
+    default_code = "break_changed"
+
+
+class ResolutionClosed(Rejected):
+    default_code = "resolution_closed"
+
+
+class OwnProposal(Rejected):
+    default_code = "own_proposal"
+
+
+class NoBreak(NotFound):
+    default_code = "unknown_break"
+
+
+class NoResolution(NotFound):
+    default_code = "unknown_resolution"
 
 
 class NoLeaf(NotFound):

@@ -8,7 +8,12 @@ TEXT_LENGTH_MAX = 500
 
 def note(treasurer: str, reason: str) -> dict[str, str]:
     """The metadata of a treasurer's command. Raises ReasonMissing."""
+    return {"reason": said_in_full(reason), "by": treasurer}
+
+
+def said_in_full(reason: str, *, param: str = "reason") -> str:
+    """What a person gave as the reason, without blanks around it. Raises ReasonMissing: none, or too long a one."""
     said = reason.strip()
     if not 0 < len(said) <= TEXT_LENGTH_MAX:
-        raise ReasonMissing(f"say why, in at most {TEXT_LENGTH_MAX} characters", param="reason")
-    return {"reason": said, "by": treasurer}
+        raise ReasonMissing(f"say why, in at most {TEXT_LENGTH_MAX} characters", param=param)
+    return said

@@ -1,9 +1,9 @@
 """Reconciliation: the book against itself, the chain through a final block, the bank and payment providers.
 
 A run samples balances on chain (`treasury.sampling`), reads the database in one snapshot, compares
-(`treasury.comparison`) and records what it found. A difference seen again is the same break, growing older; one no
-longer seen is resolved. `run` does all of it anew; `step` is the worker's, and does what changed. The audit of every
-row's hash is the ledger's own.
+(`treasury.comparison`) and records what it found; what becomes of it is `treasury.break_recording` and
+`treasury.breaks`. `run` does all of it anew; `step` is the worker's, and does what changed. The audit of every row's
+hash is the ledger's own.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +22,21 @@ from chain.networks import Deployment, Network, Registry, to_ledger_units
 from chain.status import NetworkStatus, status_if_followed
 from db.engine import tx
 from ledger.engine import Ledger
-from treasury import book_check_store, comparison, comparison_store, reconciliation_store, sample_store
+from treasury import (
+    book_check_store,
+    break_fact_store,
+    break_recording,
+    break_store,
+    comparison,
+    comparison_store,
+    reconciliation_store,
+    sample_store,
+)
 from treasury.book_check import BookCheck, BookSeen
+from treasury.break_causes import causes_of
 from treasury.comparison import ClosingBalance, Counters, OpenOutflow, OpenSurplus, RailStanding
 from treasury.comparison_store import Seen
-from treasury.records import Break, BreakReason, Finding, InFlight, JudgedNetwork, Reconciliation
+from treasury.records import Break, BreakReason, Cause, Finding, InFlight, JudgedNetwork, Reconciliation
 from treasury.sample_store import At
 from treasury.samples import ROLES, Sample, custody
 from treasury.sampling import BalanceReader, Sampler
@@ -45,9 +55,6 @@ RAILS_PAUSE = timedelta(minutes=1)
 
 BEHIND_MAX = 64
 """A follower that is so many blocks behind tells nothing of now: nodes forget the states that it's at."""
-
-BREAKS_MAX = 500
-"""Open breaks that one run reads and reports."""
 
 SAMPLES_ALL = timedelta(days=2)
 """How long every judged sample is kept; of older ones the last of each hour."""
@@ -186,13 +193,6 @@ class Reconciler:
         """Runs, newest first, those older than the id `before`. Of those that changed nothing only some are kept."""
         async with tx(self._engine) as connection:
             return await reconciliation_store.load_runs(connection, self._ledger.book, before=before, limit=limit)
-
-    async def breaks(self, *, open_only: bool = True, limit: int = BREAKS_MAX) -> list[Break]:
-        """Breaks, the oldest open ones first, then (if asked for) the resolved ones."""
-        async with tx(self._engine) as connection:
-            return await reconciliation_store.load_breaks(
-                connection, self._ledger.book, open_only=open_only, limit=limit
-            )
 
     async def _what_is_there(self) -> _Due:
         async with tx(self._engine) as connection:
@@ -351,11 +351,13 @@ class Reconciler:
                 moving += await comparison_store.load_unbooked_gas(connection, one, through=through, since=since)
             in_flight += [_in_ledger_units(item, one, scales) for item in moving]
         doubtful = {one.address for one in sample.deviating}
-        told = {}
+        told, corrected = {}, {}
         if doubtful:
             told = await sample_store.load_expected(connection, network, through=through, only=doubtful)
+            corrected = await break_store.load_corrections(connection, network.name)
         expected = {
             (one.asset, address): to_ledger_units(units, one, scale=scales[one.asset])
+            + corrected.get((one.asset, address), 0)
             for (contract, address), units in told.items()
             for one in [self._registry.by_contract(network.name, contract)]
             if one is not None
@@ -365,32 +367,24 @@ class Reconciler:
     # Remembering
 
     async def _record(self, run: Reconciliation, findings: Sequence[Finding], *, rails_asked: bool) -> Reconciliation:
-        """Keep the run; open what is new, renew what is seen again, resolve what a judged comparison no longer sees."""
+        """Keep the run and what becomes of the breaks by it (`treasury.break_recording`)."""
         book, now = self._ledger.book, run.finished_at
         unjudged = {network.network for network in run.networks if network.skipped is not None}
+        causes = await self._look(run, findings)
         async with tx(self._engine) as connection:
             await reconciliation_store.lock_runs(connection, book)
-            known = {entry.key: entry for entry in await self._open(connection)}
-            opened = 0
-            for finding in findings:
-                before = known.pop(finding.key, None)
-                if before is None:
-                    opened += 1
-                    id = new_id("brk", self._clock, self._entropy)
-                    await reconciliation_store.insert_break(
-                        connection, book, id=id, finding=finding, run=run.id, now=now
-                    )
-                else:
-                    await reconciliation_store.see_break_again(
-                        connection, book, id=before.id, finding=finding, run=run.id, now=now
-                    )
-            ended = [entry.id for entry in known.values() if _is_over(entry, unjudged, rails_asked=rails_asked)]
-            if ended:
-                await reconciliation_store.resolve_breaks(connection, book, ended, now=now)
-            remaining = await self._open(connection)
+            run = await break_recording.record(
+                connection,
+                book,
+                run,
+                findings,
+                causes=causes,
+                judged=lambda entry: _is_judged(entry, unjudged, rails_asked=rails_asked),
+                new_id=lambda: new_id("brk", self._clock, self._entropy),
+            )
             skips = {judged.network: judged.skipped for judged in run.networks}
-            changed = bool(opened or ended) or skips != await reconciliation_store.load_last_skips(connection, book)
-            run = replace(run, breaks=tuple(remaining), open_breaks=len(remaining), changed=changed)
+            if not run.changed and skips != await reconciliation_store.load_last_skips(connection, book):
+                run = replace(run, changed=True)
             await reconciliation_store.insert_run(connection, book, run)
             await reconciliation_store.thin_out(connection, book, now=now)
             judged = {one.network: one.block_hash for one in run.networks if one.skipped is None and one.block_hash}
@@ -398,8 +392,18 @@ class Reconciler:
             await sample_store.prune_samples(connection, list(judged), now=now, every=SAMPLES_ALL, kept=SAMPLES_KEPT)
         return run
 
-    async def _open(self, connection: AsyncConnection) -> list[Break]:
-        return await reconciliation_store.load_breaks(connection, self._ledger.book, open_only=True, limit=BREAKS_MAX)
+    async def _look(
+        self, run: Reconciliation, findings: Sequence[Finding]
+    ) -> dict[break_recording.Key, tuple[Cause, ...]]:
+        """What may be behind each finding."""
+        if not findings:
+            return {}
+        assets = await self._ledger.assets()
+        async with tx(self._engine) as connection:
+            facts = await break_fact_store.load_facts(
+                connection, self._ledger.book, findings, registry=self._registry, assets=assets, run=run
+            )
+        return {finding.key: causes_of(finding, facts) for finding in findings}
 
 
 def _behind(at: NetworkStatus) -> str | None:
@@ -427,8 +431,8 @@ def _booked_through(snapshot: _Snapshot) -> Seen:
     return Seen(min(snapshot.seen.block_number, lowest - 1), snapshot.seen.seq)
 
 
-def _is_over(entry: Break, unjudged: set[str], *, rails_asked: bool) -> bool:
-    """Whether a break that wasn't seen has ended: only where a comparison would have seen it."""
+def _is_judged(entry: Break, unjudged: set[str], *, rails_asked: bool) -> bool:
+    """Whether a comparison would have seen this break: if it didn't, the break has ended."""
     if entry.reason is BreakReason.RAIL_DIFFERS and not rails_asked:
         return False
     if entry.account.split("/")[1:2] and entry.account.split("/")[1] in unjudged:  # a bank's

@@ -1,15 +1,14 @@
-"""SQL of reconciliations and the breaks that they found."""
+"""SQL of reconciliations; what they found is in `treasury.break_store`."""
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Row, delete, exists, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from treasury.records import Break, BreakReason, Finding, InFlight, JudgedNetwork, Reconciliation
-from treasury.tables import breaks, reconciliations
+from treasury.records import InFlight, JudgedNetwork, Reconciliation
+from treasury.tables import reconciliations
 
 QUIET_ALL = timedelta(hours=1)
 """How long all runs are kept in which nothing changed; of older ones the first of each hour."""
@@ -23,56 +22,6 @@ async def lock_runs(connection: AsyncConnection, book: str) -> None:
     await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"reconcile:{book}", 0))))
 
 
-async def load_breaks(connection: AsyncConnection, book: str, *, open_only: bool, limit: int) -> list[Break]:
-    """Breaks, the oldest open ones first, then the ended ones."""
-    query = select(breaks).where(breaks.c.book == book)
-    if open_only:
-        query = query.where(breaks.c.resolved_at.is_(None))
-    ordered = query.order_by(breaks.c.resolved_at.is_not(None), breaks.c.id).limit(limit)
-    return [_break(row) for row in await connection.execute(ordered)]
-
-
-async def insert_break(
-    connection: AsyncConnection, book: str, *, id: str, finding: Finding, run: str, now: datetime
-) -> None:
-    await connection.execute(
-        insert(breaks).values(
-            book=book,
-            id=id,
-            reason=finding.reason,
-            network=finding.network,
-            account=finding.account,
-            asset=finding.asset,
-            detail=finding.detail,
-            expected=finding.expected,
-            found=finding.found,
-            first_run=run,
-            last_run=run,
-            first_seen_at=now,
-            last_seen_at=now,
-            evidence=list(finding.evidence),
-            seen_in=finding.at,
-        )
-    )
-
-
-async def see_break_again(
-    connection: AsyncConnection, book: str, *, id: str, finding: Finding, run: str, now: datetime
-) -> None:
-    await connection.execute(
-        update(breaks)
-        .where(breaks.c.book == book, breaks.c.id == id)
-        .values(expected=finding.expected, found=finding.found, last_run=run, last_seen_at=now)
-    )
-
-
-async def resolve_breaks(connection: AsyncConnection, book: str, ids: Iterable[str], *, now: datetime) -> None:
-    await connection.execute(
-        update(breaks).where(breaks.c.book == book, breaks.c.id == bindparam("ended")).values(resolved_at=now),
-        [{"ended": id} for id in ids],
-    )
-
-
 async def insert_run(connection: AsyncConnection, book: str, run: Reconciliation) -> None:
     await connection.execute(
         insert(reconciliations).values(
@@ -82,6 +31,7 @@ async def insert_run(connection: AsyncConnection, book: str, run: Reconciliation
             finished_at=run.finished_at,
             checks=run.checks,
             breaks=run.open_breaks,
+            explained=run.explained,
             changed=run.changed,
             networks=[asdict(network) for network in run.networks],
             in_flight=[
@@ -117,24 +67,6 @@ async def load_runs(connection: AsyncConnection, book: str, *, before: str | Non
     return [_run(row) for row in rows]
 
 
-def _break(row: Row[Any]) -> Break:
-    return Break(
-        id=row.id,
-        reason=BreakReason(row.reason),
-        account=row.account,
-        asset=row.asset,
-        expected=row.expected,
-        found=row.found,
-        network=row.network,
-        detail=row.detail,
-        first_seen_at=row.first_seen_at,
-        last_seen_at=row.last_seen_at,
-        resolved_at=row.resolved_at,
-        evidence=tuple(row.evidence),
-        at=row.seen_in,
-    )
-
-
 def _run(row: Row[Any]) -> Reconciliation:
     return Reconciliation(
         id=row.id,
@@ -142,6 +74,7 @@ def _run(row: Row[Any]) -> Reconciliation:
         finished_at=row.finished_at,
         checks=row.checks,
         open_breaks=row.breaks,
+        explained=row.explained,
         breaks=(),
         networks=tuple(JudgedNetwork(**network) for network in row.networks),
         in_flight=tuple(

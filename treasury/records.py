@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from ledger.commands import ChainEvidence
+from treasury.break_states import EXPLAINED, BreakState
 
 
 class InflowState(StrEnum):
@@ -143,9 +144,51 @@ class Finding:
         return self.reason.value, self.network, self.account, self.asset, self.detail
 
 
+class CauseCode(StrEnum):
+    """What may be behind a break. What a person does for each: docs/reconciliation.md."""
+
+    UNBOOKED_GAS = "unbooked_gas"
+    FOREIGN_TRANSACTION = "foreign_transaction"
+    LATE_SETTLEMENT = "late_settlement"
+    DUPLICATE = "duplicate"
+    ORPHAN_CREDITED = "orphan_credited"
+    FEE_ON_TRANSFER = "fee_on_transfer"
+    WRONG_STATEMENT_LINE = "wrong_statement_line"
+    MANUAL_CHANGE = "manual_change"
+    SKIPPED_BLOCK = "skipped_block"
+    MISSED_INNER_TRANSFER = "missed_inner_transfer"
+    STORAGE_FAULT = "storage_fault"
+    TIMING = "timing"
+
+
+class Likelihood(StrEnum):
+    """How much speaks for a cause, the most first."""
+
+    EXACT = "exact"
+    """Its evidence explains the difference to the last unit."""
+    LIKELY = "likely"
+    """Something is there that does such things."""
+    POSSIBLE = "possible"
+    """Nothing speaks against it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What may be behind a break. `evidence` are the ids that speak for it: transactions, entries, lines, ..."""
+
+    code: CauseCode
+    likelihood: Likelihood
+    sentence: str
+    evidence: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Break:
-    """A finding that is remembered until a run no longer sees it."""
+    """A finding that is remembered until a run no longer sees it.
+
+    `causes` are what may be behind it, the likeliest first; `owner` is the key of the treasurer who looks after it.
+    `explained_at`: when two people accounted for it, by an entry or, until `accepted_until`, as a matter of time.
+    """
 
     id: str
     reason: BreakReason
@@ -160,15 +203,38 @@ class Break:
     resolved_at: datetime | None
     evidence: tuple[str, ...] = ()
     at: str = ""
+    causes: tuple[Cause, ...] = ()
+    state: BreakState = BreakState.OPEN
+    owner: str | None = None
+    explained_at: datetime | None = None
+    accepted_until: datetime | None = None
+    revision: int = 1
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
         """What it's known by from run to run, as a `Finding` has it."""
         return self.reason.value, self.network, self.account, self.asset, self.detail
 
+    @property
+    def difference(self) -> int:
+        """What is there beyond what the book says; negative: what is missing there."""
+        return self.found - self.expected
+
     def age(self, now: datetime) -> timedelta:
         """How long it has been open, or was."""
         return (self.resolved_at or now) - self.first_seen_at
+
+    def lapsed(self, now: datetime) -> bool:
+        """Whether the date until which it was accepted has come."""
+        return self.accepted_until is not None and self.accepted_until <= now
+
+    def state_at(self, now: datetime) -> BreakState:
+        """Its state by the clock: an acceptance ends at its date, whether or not a run has written that down."""
+        return BreakState.OPEN if self.lapsed(now) else self.state
+
+    def explained(self, now: datetime) -> bool:
+        """Whether two people have accounted for it."""
+        return self.state_at(now) in EXPLAINED
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +268,8 @@ class Reconciliation:
     """One run: how many comparisons it made, how many breaks were open after it, and what was on its way.
 
     `breaks` are those that are open; a run that is read back later has their number only. `changed`: a break began or
-    ended in it, or it judged something else than the run before; of others only some are kept.
+    ended in it, or it judged something else than the run before; of others only some are kept. `explained`: those
+    of them that two people have accounted for.
     """
 
     id: str
@@ -214,8 +281,19 @@ class Reconciliation:
     networks: tuple[JudgedNetwork, ...]
     in_flight: tuple[InFlight, ...]
     changed: bool = True
+    explained: int = 0
+
+    @property
+    def unexplained(self) -> int:
+        """Open breaks that nobody has accounted for."""
+        return self.open_breaks - self.explained
+
+    @property
+    def judged(self) -> bool:
+        """Whether everything could be compared."""
+        return all(network.skipped is None for network in self.networks)
 
     @property
     def clean(self) -> bool:
         """No break, and nothing left unjudged."""
-        return not self.open_breaks and all(network.skipped is None for network in self.networks)
+        return not self.open_breaks and self.judged

@@ -114,6 +114,7 @@ reconciliations = Table(
     Column("networks", JSONB, nullable=False),  # what each was judged through, or why it wasn't
     Column("in_flight", JSONB, nullable=False),
     Column("changed", Boolean, nullable=False, server_default=text("true")),  # of others only some are kept
+    Column("explained", Integer, nullable=False, server_default=text("0")),  # of the breaks, by two people
     Index("ix_treasury_reconciliations_quiet", "book", "finished_at", postgresql_where=text("NOT changed")),
 )
 
@@ -193,6 +194,20 @@ breaks = Table(
     Column("resolved_at", Instant),
     Column("evidence", JSONB, nullable=False, server_default="[]"),  # ids
     Column("seen_in", Text, nullable=False, server_default=""),  # the block or statement it was first seen in
+    Column("state", Text, nullable=False, server_default="open"),
+    Column("owner", Text),  # the key of the treasurer who looks after it
+    Column("causes", JSONB, nullable=False, server_default="[]"),
+    Column("explained_at", Instant),  # when an entry was posted for it, or it was accepted
+    Column("accepted_until", Instant),
+    Column("revision", Integer, nullable=False, server_default=text("0")),  # lines of its history
+    CheckConstraint(
+        "state IN ('open', 'proposed', 'awaiting_cycle', 'accepted', 'resolved')",
+        name="state_known",
+    ),
+    CheckConstraint("(state = 'resolved') = (resolved_at IS NOT NULL)", name="resolved_when"),
+    CheckConstraint("(state IN ('awaiting_cycle', 'accepted')) = (explained_at IS NOT NULL)", name="explained_when"),
+    CheckConstraint("(state = 'accepted') = (accepted_until IS NOT NULL)", name="accepted_until"),
+    Index("ix_treasury_breaks_standing", "book", "id", postgresql_where=text("resolved_at IS NULL")),
     Index(
         "uq_treasury_breaks_open",
         "book",
@@ -205,6 +220,66 @@ breaks = Table(
         postgresql_where=text("resolved_at IS NULL"),
     ),
 )
+
+break_resolutions = Table(
+    "treasury_break_resolutions",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("break_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("expected", Balance, nullable=False),  # the break's when it was proposed
+    Column("found", Balance, nullable=False),
+    Column("against", Text),  # the purpose of the house on the entry's other side
+    Column("amount", Amount),
+    Column("until", Instant),  # an acceptance's end
+    Column("reason", Text, nullable=False),
+    Column("proposed_by", Text, nullable=False),
+    Column("proposed_at", Instant, nullable=False),
+    Column("decided_by", Text),
+    Column("decided_at", Instant),
+    Column("entry", Text),  # the command that posted it
+    ForeignKeyConstraint(["book", "break_id"], ["treasury_breaks.book", "treasury_breaks.id"]),
+    CheckConstraint("kind IN ('entry', 'acceptance')", name="kind_known"),
+    CheckConstraint("state IN ('proposed', 'confirmed', 'withdrawn', 'overtaken')", name="state_known"),
+    CheckConstraint(
+        "num_nonnulls(against, amount) = CASE kind WHEN 'entry' THEN 2 ELSE 0 END"
+        " AND (until IS NOT NULL) = (kind = 'acceptance')",
+        name="of_its_kind",
+    ),
+    CheckConstraint("amount > 0", name="amount_positive"),
+    CheckConstraint(
+        "(state = 'proposed') = (decided_at IS NULL) AND (decided_by IS NOT NULL) = (state IN"
+        " ('confirmed', 'withdrawn'))",
+        name="decided_when",
+    ),
+    CheckConstraint("state <> 'confirmed' OR decided_by <> proposed_by", name="confirmed_by_another"),
+    CheckConstraint("(entry IS NOT NULL) = (kind = 'entry' AND state = 'confirmed')", name="posted_by_its_entry"),
+    Index(
+        "uq_treasury_break_resolutions_open",
+        "book",
+        "break_id",
+        unique=True,
+        postgresql_where=text("state = 'proposed'"),
+    ),
+    Index("ix_treasury_break_resolutions_break", "book", "break_id", "id"),
+)
+"""How breaks are to be resolved; at most one proposal waits per break."""
+
+break_history = Table(
+    "treasury_break_history",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("break_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),  # the break's revision that it made
+    Column("at", Instant, nullable=False),
+    Column("by", Text),  # NULL: a cycle, or the clock
+    Column("kind", Text, nullable=False),
+    Column("words", Text, nullable=False),
+    ForeignKeyConstraint(["book", "break_id"], ["treasury_breaks.book", "treasury_breaks.id"]),
+)
+"""Append-only: what happened to each break."""
 
 approvals = Table(
     "treasury_approvals",

@@ -57,6 +57,7 @@ from tariff.tiers import Tiers
 from treasury.adjustments import Adjustments
 from treasury.alerts import Alerts
 from treasury.approvals import Approvals, PolicyCopy
+from treasury.breaks import Breaks
 from treasury.credit_lines import CreditLines
 from treasury.freezes import Freezes
 from treasury.inflows import Inflows
@@ -309,6 +310,7 @@ def build_services(parts: Parts, *, withdrawals: Withdrawals | None = None) -> S
         adjustments=Adjustments(engine, ledger=ledger, clock=clock, entropy=entropy),
         approvals=build_approvals(parts),
         reconciler=build_reconciler(parts),
+        breaks=Breaks(engine, ledger=ledger, clock=clock, entropy=entropy),
         freezes=build_freezes(parts),
         audit_log=build_audit_log(parts),
         credit_lines=CreditLines(ledger),

@@ -17,6 +17,7 @@ from tariff.tiers import Tiers
 from treasury.adjustments import Adjustments
 from treasury.alerts import Alerts
 from treasury.approvals import Approvals
+from treasury.breaks import Breaks
 from treasury.credit_lines import CreditLines
 from treasury.freezes import Freezes
 from treasury.operations.audit_log import AuditLog
@@ -95,6 +96,7 @@ class Services:
     adjustments: Adjustments
     approvals: Approvals
     reconciler: Reconciler
+    breaks: Breaks
     freezes: Freezes
     audit_log: AuditLog
     credit_lines: CreditLines

@@ -1,22 +1,21 @@
-"""The house, for the treasurer: trial balance, positions, reconciliations and the breaks that they found."""
+"""The house, for the treasurer: trial balance, positions, reconciliations; breaks are in `api.routes.breaks`."""
 
 from datetime import datetime
 from functools import partial
-from typing import Annotated
 
-from fastapi import Query
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from api.answers import Assets, answer, instant, maybe_instant, money
+from api.answers import Assets, answer, instant, money
 from api.auth import caller
 from api.door import resource
 from api.paging import Onward, listing
 from api.parts import Parts, assets_of
+from api.routes.breaks import BreakView, break_view
 from identity.scopes import Scope
 from ledger.accounts import HOUSE, Account
 from treasury.positions import Position
-from treasury.records import Break, InFlight, Reconciliation
+from treasury.records import InFlight, Reconciliation
 
 router = resource("treasury")
 
@@ -57,26 +56,6 @@ class PositionList(TypedDict):
     has_more: bool
 
 
-class BreakView(TypedDict):
-    id: str
-    reason: str
-    account: str
-    asset: str
-    expected: str
-    found: str
-    network: str | None
-    detail: str | None
-    age_seconds: int
-    first_seen_at: str
-    last_seen_at: str
-    resolved_at: str | None
-
-
-class BreakList(TypedDict):
-    items: list[BreakView]
-    has_more: bool
-
-
 class JudgedView(TypedDict):
     network: str
     block_number: int | None
@@ -101,6 +80,7 @@ class ReconciliationView(TypedDict):
     checks: int
     clean: bool
     open_breaks: int
+    explained: int
     breaks: list[BreakView]
     networks: list[JudgedView]
     in_flight: list[InFlightView]
@@ -185,25 +165,11 @@ def position_view(position: Position, assets: Assets) -> PositionView:
     }
 
 
-def break_view(entry: Break, assets: Assets, *, now: datetime) -> BreakView:
-    return {
-        "id": entry.id,
-        "reason": entry.reason.value,
-        "account": entry.account,
-        "asset": entry.asset,
-        "expected": money(entry.expected, entry.asset, assets),
-        "found": money(entry.found, entry.asset, assets),
-        "network": entry.network or None,
-        "detail": entry.detail or None,
-        "age_seconds": int(entry.age(now).total_seconds()),
-        "first_seen_at": instant(entry.first_seen_at),
-        "last_seen_at": instant(entry.last_seen_at),
-        "resolved_at": maybe_instant(entry.resolved_at),
-    }
-
-
 def reconciliation_view(run: Reconciliation, assets: Assets, *, now: datetime) -> ReconciliationView:
-    """`breaks` are listed by the run itself; one read back later tells their number, and `/breaks` lists them."""
+    """`breaks` are listed by the run itself; one read back later tells their number, and `/breaks` lists them.
+
+    `explained`: how many of them two treasurers have accounted for.
+    """
     networks: list[JudgedView] = [
         {
             "network": judged.network,
@@ -220,6 +186,7 @@ def reconciliation_view(run: Reconciliation, assets: Assets, *, now: datetime) -
         "checks": run.checks,
         "clean": run.clean,
         "open_breaks": run.open_breaks,
+        "explained": run.explained,
         "breaks": [break_view(entry, assets, now=now) for entry in run.breaks],
         "networks": networks,
         "in_flight": [_in_flight(item, assets) for item in run.in_flight],
@@ -273,19 +240,3 @@ async def list_reconciliations(parts: Parts, page: Onward) -> Response:
     found = await parts.reconciler.recent(before=page.starting_after, limit=page.limit + 1)
     view = partial(reconciliation_view, assets=await assets_of(parts), now=parts.clock.now())
     return answer(listing(found[: page.limit], len(found) > page.limit, view))
-
-
-@router.get(
-    "/treasury/breaks",
-    response_model=BreakList,
-    summary="List what doesn't agree, the oldest first",
-    dependencies=[caller(Scope.TREASURY_READ)],
-)
-async def list_breaks(
-    parts: Parts,
-    all: Annotated[bool, Query(description="Resolved ones too.")] = False,
-    limit: Annotated[int, Query(ge=1, le=500)] = 500,
-) -> Response:
-    found = await parts.reconciler.breaks(open_only=not all, limit=limit)
-    view = partial(break_view, assets=await assets_of(parts), now=parts.clock.now())
-    return answer(listing(found, len(found) == limit, view))

@@ -9,6 +9,7 @@ import pytest
 from fiat.bank.records import Discontinuity
 from tests.wallet.conftest import House, house  # noqa: F401 - a fixture
 from treasury.adjustments import Adjustments
+from treasury.breaks import Breaks
 from treasury.inflows import Inflows
 from treasury.outflows import Outflows
 from treasury.reconciliation import Reconciler
@@ -58,6 +59,7 @@ class Treasury:
     outflows: Outflows
     adjustments: Adjustments
     reconciler: Reconciler
+    breaks: Breaks
     node: ScriptedNode
     bank: ScriptedBank
 
@@ -82,6 +84,7 @@ def treasury(house, database, clock, entropy):  # noqa: F811 - the fixture
         reconciler=Reconciler(
             engine, registry=house.registry, nodes={"local": node}, banks=[bank], outflows=outflows, **common
         ),
+        breaks=Breaks(engine, **common),
         node=node,
         bank=bank,
     )

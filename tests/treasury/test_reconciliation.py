@@ -14,6 +14,7 @@ from tests.wallet.conftest import ALICE, USDC, fund, key
 from tests.wallet.scripted_chain import digest, paid
 from tests.wallet.test_withdrawals import TO
 from tests.wallet.test_withdrawals import mined as mine_payment
+from treasury.break_store import Wanted
 from treasury.positions import Positions
 from treasury.records import BreakReason
 
@@ -161,8 +162,8 @@ async def test_a_break_keeps_its_identity_grows_older_and_is_resolved(treasury, 
     assert again.age(clock.now()) == timedelta(hours=1)
     treasury.node.held[USDC, to] -= 2
     assert (await treasury.reconciler.run()).clean
-    assert await treasury.reconciler.breaks() == []
-    (kept,) = await treasury.reconciler.breaks(open_only=False)
+    assert await treasury.breaks.list() == []
+    (kept,) = await treasury.breaks.list(Wanted(everything=True))
     assert kept.resolved_at == clock.now()
 
 
