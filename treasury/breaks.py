@@ -162,6 +162,7 @@ class Breaks:
         if await decided_before(self._ledger, key) is not None:
             return replace(await self.resolution(id), replayed=True)
         entry = (await self.get(known.break_id)).entry
+        known = await self.resolution(id)  # after the break: if it waits now, it waited when the break was read
         if (repeated := self._confirmable(known, entry, by=by)) is not None:
             return repeated
         return await self._post(known, entry, key=key, by=by)
