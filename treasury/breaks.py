@@ -17,7 +17,6 @@ from base.entropy import Entropy
 from base.ids import new_id
 from db.engine import tx
 from ledger.asking import decide, decided_before
-from ledger.commands import Group
 from ledger.engine import Ledger
 from ledger.errors import RefusedByBook
 from ledger.outcomes import Refused
@@ -39,11 +38,12 @@ from treasury.errors import (
     BreakClosed,
     NoBreak,
     NoResolution,
-    OwnProposal,
     ResolutionClosed,
+    SamePerson,
     SuspenseShort,
 )
 from treasury.notes import said_in_full
+from treasury.operations.acts import Noted, unnoted
 from treasury.records import Break
 
 ID_PREFIX = "brs"
@@ -150,10 +150,10 @@ class Breaks:
 
     # What it takes two for
 
-    async def confirm(self, id: str, *, key: RequestKey, by: str) -> Resolution:
+    async def confirm(self, id: str, *, key: RequestKey, by: str, noted: Noted = unnoted) -> Resolution:
         """Confirm what somebody else proposed; an entry is posted with it, once. By the same person again: no change.
 
-        Raises NoResolution, OwnProposal, ResolutionClosed, BreakChanged, ResolutionUnfit (its date is over),
+        Raises NoResolution, SamePerson, ResolutionClosed, BreakChanged, ResolutionUnfit (its date is over),
         RequestConflict, SuspenseShort, RefusedByBook (`frozen`, `insufficient_funds` of `fx`).
         """
         known = await self.resolution(id)
@@ -165,7 +165,7 @@ class Breaks:
         known = await self.resolution(id)  # after the break: if it waits now, it waited when the break was read
         if (repeated := self._confirmable(known, entry, by=by)) is not None:
             return repeated
-        return await self._post(known, entry, key=key, by=by)
+        return await self._post(known, entry, key=key, by=by, noted=noted)
 
     async def _accept(self, known: Resolution, *, by: str) -> Resolution:
         async with self._locked(known.break_id) as (connection, entry):
@@ -182,7 +182,7 @@ class Breaks:
             await self._change(connection, after, HistoryKind.ACCEPTED, words, by=by)
         return await self.resolution(known.id)
 
-    async def _post(self, known: Resolution, entry: Break, *, key: RequestKey, by: str) -> Resolution:
+    async def _post(self, known: Resolution, entry: Break, *, key: RequestKey, by: str, noted: Noted) -> Resolution:
         now = self._clock.now()
         decided = replace(known, state=ResolutionState.CONFIRMED, decided_by=by, decided_at=now, entry=key.id)
         after = revised(entry, state=advance(entry.state, Act.POST), explained_at=now)
@@ -192,7 +192,8 @@ class Breaks:
         await self._ledger.ensure_open(posting.debit, posting.credit)
         riders = break_store.posted(self._ledger.book, entry, after, decided, said)
         try:
-            (outcome,) = await decide(self._ledger, Group((command,), riders, content=key.content))
+            group = noted(known.id).group(command, *riders, content=key.content)
+            outcome = (await decide(self._ledger, group))[-1]
         except RefusedByBook as refusal:
             raise await self._explained(refusal, known, by=by) from refusal
         return replace(await self.resolution(known.id), replayed=outcome.replayed)
@@ -219,7 +220,7 @@ class Breaks:
             return replace(known, replayed=True)
         _require_waiting(known)
         if known.proposed_by == by:
-            raise OwnProposal(f"you proposed {known.id} yourself: somebody else must confirm it", resolution=known.id)
+            raise SamePerson(f"you proposed {known.id} yourself: somebody else must confirm it", resolution=known.id)
         if (known.expected, known.found) != (entry.expected, entry.found):
             raise BreakChanged(
                 "the difference isn't the one that this was proposed for: withdraw it, and propose again",

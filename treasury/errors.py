@@ -25,7 +25,6 @@ OnebookError
 │   ├── BreakClosed         what is asked for can't happen to a break in its state
 │   ├── BreakChanged        its difference isn't the one that a resolution was proposed for
 │   ├── ResolutionClosed    a resolution that doesn't wait any more
-│   ├── OwnProposal         somebody else must confirm it
 │   ├── NoBreak             there is no such break (NotFound)
 │   ├── NoResolution        there is no such resolution (NotFound)
 │   ├── NoLeaf              nothing of that asset was kept for this user (NotFound)
@@ -130,10 +129,6 @@ class BreakChanged(Rejected):
 
 class ResolutionClosed(Rejected):
     default_code = "resolution_closed"
-
-
-class OwnProposal(Rejected):
-    default_code = "own_proposal"
 
 
 class NoBreak(NotFound):

@@ -41,13 +41,6 @@ ROWS = (
         "GET /v1/treasury/breaks/{id} tells what became of it.",
     ),
     Problem(
-        "own_proposal",
-        403,
-        "Somebody else must confirm it",
-        "What is proposed with one key is confirmed with another: two people must have looked.",
-        "Ask another treasurer.",
-    ),
-    Problem(
         "owner_unfit",
         422,
         "Nobody who could look after it",

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.acting import Acting
 from api.amounts import AmountText
 from api.answers import Assets, answer, instant, maybe_instant, maybe_money, money
 from api.auth import caller
@@ -23,7 +24,7 @@ from identity.keys import Principal
 from identity.scopes import Scope
 from ledger.money import parse_amount
 from treasury.break_alerts import aged
-from treasury.break_records import HistoryLine, Resolution
+from treasury.break_records import HistoryLine, Resolution, ResolutionKind
 from treasury.break_states import BreakState
 from treasury.break_store import Wanted
 from treasury.breaks import BreakFile
@@ -235,73 +236,88 @@ async def list_breaks(
 
 
 @router.get(
-    "/treasury/breaks/{id}",
+    "/treasury/breaks/{break_id}",
     response_model=BreakDetailView,
     summary="One break: its causes, evidence, history and resolutions",
     dependencies=[caller(Scope.TREASURY_READ)],
 )
-async def read_break(parts: Parts, id: str) -> Response:
-    return await _shown(parts, id)
+async def read_break(parts: Parts, break_id: str) -> Response:
+    return await _shown(parts, break_id)
 
 
-@router.post("/treasury/breaks/{id}/owner", response_model=BreakDetailView, summary="Say who looks after a break")
-async def change_owner(parts: Parts, id: str, asked: NewOwner, treasurer: Treasurer) -> Response:
+@router.post("/treasury/breaks/{break_id}/owner", response_model=BreakDetailView, summary="Say who looks after a break")
+async def change_owner(parts: Parts, break_id: str, asked: NewOwner, treasurer: Treasurer, acts: Acting) -> Response:
     """Moves nothing, so it needs no Idempotency-Key."""
     owner = treasurer.owner if asked.owner == ME else asked.owner
     if owner is not None and owner != treasurer.owner:
         await _require_treasurer(parts, owner)
-    await parts.breaks.own(id, owner=owner, by=treasurer.owner)
-    return await _shown(parts, id)
+    async with acts.doing("break.own", subject=break_id[:64], detail=owner):
+        await parts.breaks.own(break_id, owner=owner, by=treasurer.owner)
+    return await _shown(parts, break_id)
 
 
 @router.post(
-    "/treasury/breaks/{id}/notes",
+    "/treasury/breaks/{break_id}/notes",
     response_model=BreakDetailView,
     status_code=201,
     summary="Add a note to a break's history",
 )
-async def create_note(parts: Parts, id: str, asked: NewNote, treasurer: Treasurer) -> Response:
+async def create_note(parts: Parts, break_id: str, asked: NewNote, treasurer: Treasurer, acts: Acting) -> Response:
     """Moves nothing, so it needs no Idempotency-Key. A note stays: nobody can change or delete it."""
-    await parts.breaks.note(id, words=asked.note, by=treasurer.owner)
-    return await _shown(parts, id, status=201)
+    async with acts.doing("break.note", subject=break_id[:64]):
+        await parts.breaks.note(break_id, words=asked.note, by=treasurer.owner)
+    return await _shown(parts, break_id, status=201)
 
 
 @router.post(
-    "/treasury/breaks/{id}/resolutions",
+    "/treasury/breaks/{break_id}/resolutions",
     response_model=ResolutionView,
     status_code=201,
     summary="Propose how a break is resolved; another treasurer confirms it",
 )
-async def create_resolution(parts: Parts, id: str, asked: NewResolution, treasurer: Treasurer) -> Response:
+async def create_resolution(
+    parts: Parts, break_id: str, asked: NewResolution, treasurer: Treasurer, acts: Acting
+) -> Response:
     """Moves nothing until it's confirmed, so it needs no Idempotency-Key; one proposal waits at a time."""
-    entry = (await parts.breaks.get(id)).entry
+    entry = (await parts.breaks.get(break_id)).entry
     assets = await assets_of(parts, entry.asset)
     by, reason = treasurer.owner, asked.reason
-    if asked.until is not None:
-        made = await parts.breaks.propose_acceptance(id, until=asked.until, reason=reason, by=by)
-    else:
-        amount = None if asked.amount is None else parse_amount(asked.amount, assets[entry.asset])
-        made = await parts.breaks.propose_entry(id, against=asked.against or "", amount=amount, reason=reason, by=by)
+    amount = None if asked.amount is None else parse_amount(asked.amount, assets[entry.asset])
+    async with acts.doing("break.propose", subject=entry.id, reason=reason) as doing:
+        if asked.until is not None:
+            made = await parts.breaks.propose_acceptance(break_id, until=asked.until, reason=reason, by=by)
+        else:
+            against = asked.against or ""
+            made = await parts.breaks.propose_entry(break_id, against=against, amount=amount, reason=reason, by=by)
+        doing.detail = made.id
     return answer(resolution_view(made, entry.asset, assets), status=201)
 
 
 @router.post(
-    "/treasury/resolutions/{id}/confirm",
+    "/treasury/resolutions/{resolution}/confirm",
     response_model=ResolutionView,
     summary="Confirm what another treasurer proposed; its entry is posted",
 )
-async def confirm_resolution(parts: Parts, id: str, key: IdempotencyKey, treasurer: Treasurer) -> Response:
-    return await _decided(parts, await parts.breaks.confirm(id, key=key, by=treasurer.owner))
+async def confirm_resolution(
+    parts: Parts, resolution: str, key: IdempotencyKey, treasurer: Treasurer, acts: Acting
+) -> Response:
+    known = await parts.breaks.resolution(resolution)
+    if known.kind is ResolutionKind.ACCEPTANCE:
+        async with acts.doing("break.accept", subject=resolution):
+            return await _decided(parts, await parts.breaks.confirm(resolution, key=key, by=treasurer.owner))
+    async with acts.booking("break.confirm", key, subject=resolution) as noted:
+        return await _decided(parts, await parts.breaks.confirm(resolution, key=key, by=treasurer.owner, noted=noted))
 
 
 @router.post(
-    "/treasury/resolutions/{id}/withdraw",
+    "/treasury/resolutions/{resolution}/withdraw",
     response_model=ResolutionView,
     summary="Take a proposal back, whoever made it",
 )
-async def withdraw_resolution(parts: Parts, id: str, treasurer: Treasurer) -> Response:
+async def withdraw_resolution(parts: Parts, resolution: str, treasurer: Treasurer, acts: Acting) -> Response:
     """Moves nothing, so it needs no Idempotency-Key."""
-    return await _decided(parts, await parts.breaks.withdraw(id, by=treasurer.owner))
+    async with acts.doing("break.withdraw", subject=resolution[:64]):
+        return await _decided(parts, await parts.breaks.withdraw(resolution, by=treasurer.owner))
 
 
 async def _shown(parts: Parts, id: str, *, status: int = 200) -> Response:

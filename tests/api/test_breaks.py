@@ -57,7 +57,7 @@ async def test_two_treasurers_resolve_a_break_and_the_next_cycle_ends_it(stage: 
     proposed = (await stage.treasurer.post(f"/v1/treasury/breaks/{id}/resolutions", body)).json()
     path = f"/v1/treasury/resolutions/{proposed['id']}"
     own = await stage.treasurer.post(f"{path}/confirm")
-    assert (own.status_code, own.json()["code"]) == (403, "own_proposal")
+    assert (own.status_code, own.json()["code"]) == (403, "same_person")
     assert (await second.post(f"{path}/confirm", key=None)).json()["code"] == "idempotency_key_missing"
     first = await second.post(f"{path}/confirm", key="c1")
     again = await second.post(f"{path}/confirm", key="c1")
@@ -65,6 +65,10 @@ async def test_two_treasurers_resolve_a_break_and_the_next_cycle_ends_it(stage: 
     assert (again.json(), again.headers["Idempotent-Replayed"]) == (first.json(), "true")
     closed = await stage.treasurer.post(f"{path}/withdraw")
     assert (closed.status_code, closed.json()["code"]) == (409, "resolution_closed")
+
+    log = (await stage.treasurer.get("/v1/treasury/audit-log", limit=100)).json()["items"]
+    logged = [(one["action"], one["outcome"]) for one in reversed(log) if one["action"] == "break.confirm"]
+    assert logged == [("break.confirm", "refused"), ("break.confirm", "done")]
 
     suspense = "house/suspense/EUR"
     accounts = (await stage.treasurer.get("/v1/treasury/trial-balance")).json()["accounts"]

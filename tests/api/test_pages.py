@@ -168,6 +168,7 @@ async def test_description_says_where_an_idempotency_key_is_needed(stage: Stage)
         "/v1/treasury/freezes",
         "/v1/treasury/freezes/{freeze}/lift",
         "/v1/treasury/periods",
+        "/v1/treasury/resolutions/{resolution}/confirm",
         "/v1/treasury/reversals",
         "/v1/treasury/statement-lines/{line}/match",
         "/v1/treasury/sweeps",

@@ -20,7 +20,7 @@ from tests.wallet.conftest import ALICE
 from treasury.break_records import HistoryKind, ResolutionKind, ResolutionState
 from treasury.break_states import EXPLAINED, NEXT, Act, BreakState, advance, in_cycle, may
 from treasury.break_store import Wanted
-from treasury.errors import BreakChanged, BreakClosed, OwnProposal, ResolutionClosed, ResolutionUnfit, SuspenseShort
+from treasury.errors import BreakChanged, BreakClosed, ResolutionClosed, ResolutionUnfit, SamePerson, SuspenseShort
 from treasury.records import BreakReason
 
 slow = pytest.mark.slow
@@ -84,7 +84,7 @@ async def test_an_entry_of_two_people_brings_the_book_to_what_is_there(treasury,
     purpose = against.split("/")[1]
     proposed = await treasury.breaks.propose_entry(entry.id, against=purpose, amount=None, reason="a fee", by=ADA)
     assert (await cycle(treasury, clock)).unexplained == 1  # one person's word
-    with pytest.raises(OwnProposal):
+    with pytest.raises(SamePerson):
         await treasury.breaks.confirm(proposed.id, key=new_key(), by=ADA)
     confirmed = await treasury.breaks.confirm(proposed.id, key=new_key(), by=BEN)
     assert (confirmed.state, confirmed.decided_by) == (ResolutionState.CONFIRMED, BEN)
@@ -206,7 +206,7 @@ async def test_a_matter_of_time_is_explained_until_its_date_or_another_amount(tr
 
     async def accept():
         made = await treasury.breaks.propose_acceptance(entry.id, until=until, reason="tomorrow's line", by=ADA)
-        with pytest.raises(OwnProposal):
+        with pytest.raises(SamePerson):
             await treasury.breaks.confirm(made.id, key=new_key(), by=ADA)
         return await treasury.breaks.confirm(made.id, key=new_key(), by=BEN)
 
@@ -351,7 +351,7 @@ async def test_random_histories_are_as_the_model_says(treasury, clock, seed):
                 model.proposal = None
         except (BreakClosed, ResolutionClosed):
             assert state in ("proposed", "awaiting_cycle") if act.startswith("propose") else model.proposal is None
-        except OwnProposal:
+        except SamePerson:
             assert model.proposal is not None
             assert model.proposal[1] == who
         except BreakChanged:
