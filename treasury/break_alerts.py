@@ -13,18 +13,19 @@ from treasury.records import Break, BreakReason
 AGED_AFTER: Mapping[BreakReason, timedelta] = {
     BreakReason.COUNTER_DRIFT: timedelta(0),
     BreakReason.UNBALANCED: timedelta(0),
+    BreakReason.HOLD_DRIFT: timedelta(0),
+    BreakReason.JOURNAL_DIFFERS: timedelta(0),
     BreakReason.CHAIN_DIFFERS: timedelta(hours=1),
     BreakReason.FOREIGN_OUTFLOW: timedelta(hours=1),
     BreakReason.UNBOOKED: timedelta(hours=1),
     BreakReason.RAIL_DIFFERS: timedelta(days=1),
     BreakReason.SURPLUS: timedelta(days=1),
     BreakReason.BANK_DIFFERS: timedelta(days=2),
+    BreakReason.STATEMENT_OVERLAP: timedelta(days=2),
+    BreakReason.STATEMENT_GAP: timedelta(days=3),
     BreakReason.NO_STATEMENT: timedelta(days=3),
 }
 """How long each kind may stand before it's critical. The book disagreeing with itself is critical at once."""
-
-AGED_AFTER_ELSE = timedelta(days=1)
-"""Of kinds that aren't named above."""
 
 TOLD_MAX = 200
 """Breaks of one kind that an alert counts."""
@@ -53,7 +54,7 @@ class Standing:
 def aged(entry: Break, now: datetime) -> bool:
     """Whether it stands, unexplained, for longer than its kind may."""
     unexplained = entry.resolved_at is None and not entry.explained(now)
-    return unexplained and entry.age(now) >= AGED_AFTER.get(entry.reason, AGED_AFTER_ELSE)
+    return unexplained and entry.age(now) >= AGED_AFTER[entry.reason]
 
 
 def standing(breaks: Iterable[Break], now: datetime) -> Iterator[Standing]:

@@ -119,12 +119,19 @@ def causes_of(finding: Finding, facts: Facts) -> tuple[Cause, ...]:
 
 def _candidates(finding: Finding, facts: Facts) -> Iterator[Cause]:
     match finding.reason:
-        case BreakReason.COUNTER_DRIFT | BreakReason.UNBALANCED:
+        case BreakReason.COUNTER_DRIFT | BreakReason.UNBALANCED | BreakReason.HOLD_DRIFT | BreakReason.JOURNAL_DIFFERS:
             yield from _of_storage()
         case BreakReason.CHAIN_DIFFERS:
             yield from _of_chain(finding, facts)
         case BreakReason.BANK_DIFFERS:
             yield from _of_bank(finding, facts)
+        case BreakReason.STATEMENT_OVERLAP:
+            sentence = "two statements tell of the same days, and one has lines twice or other ones"
+            yield _cause(CauseCode.DUPLICATE, Likelihood.POSSIBLE, sentence, *finding.evidence)
+            yield from _of_bank(finding, facts)
+        case BreakReason.STATEMENT_GAP:
+            sentence = "the statement in between wasn't imported yet"
+            yield _cause(CauseCode.TIMING, Likelihood.LIKELY, sentence, *finding.evidence)
         case BreakReason.RAIL_DIFFERS:
             yield from _of_rail(finding, facts)
         case BreakReason.NO_STATEMENT:

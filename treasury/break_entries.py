@@ -14,15 +14,27 @@ from treasury.break_records import Resolution
 from treasury.errors import ResolutionUnfit
 from treasury.records import Break, BreakReason
 
-CORRECTABLE = frozenset({BreakReason.CHAIN_DIFFERS, BreakReason.BANK_DIFFERS, BreakReason.RAIL_DIFFERS})
+CORRECTABLE = frozenset(
+    {
+        BreakReason.CHAIN_DIFFERS,
+        BreakReason.BANK_DIFFERS,
+        BreakReason.STATEMENT_OVERLAP,
+        BreakReason.RAIL_DIFFERS,
+    }
+)
 """Breaks whose account holds, outside, another amount than the book says: an entry can bring it there."""
 
-NEVER_TIME = frozenset({BreakReason.COUNTER_DRIFT, BreakReason.UNBALANCED})
+NEVER_TIME = frozenset(
+    {BreakReason.COUNTER_DRIFT, BreakReason.UNBALANCED, BreakReason.HOLD_DRIFT, BreakReason.JOURNAL_DIFFERS}
+)
 """Breaks of the book with itself: no time mends them, so nobody accepts them for a while."""
 
 INSTEAD: Mapping[BreakReason, str] = {
     BreakReason.COUNTER_DRIFT: "the stored counter is wrong, not the book: `onebook audit` names the row",
     BreakReason.UNBALANCED: "a stored balance is wrong, not the book: `onebook audit` names the row",
+    BreakReason.HOLD_DRIFT: "a stored hold or counter is wrong, not the book: `onebook audit` names the row",
+    BreakReason.JOURNAL_DIFFERS: "a line of the journal was altered: `onebook audit` names it; restore a backup",
+    BreakReason.STATEMENT_GAP: "import the bank's statement that is missing in between",
     BreakReason.NO_STATEMENT: "import the bank's statement: nothing is known yet that the book could be wrong about",
     BreakReason.SURPLUS: "name its evidence: POST /v1/treasury/deposits/{deposit}/credit, or an adjustment",
     BreakReason.FOREIGN_OUTFLOW: "POST /v1/treasury/adjustments with the outflow's id as `evidence` says what it was",

@@ -40,6 +40,9 @@ RECENT_COMMANDS = 200_000
 RECENT_DAYS = timedelta(days=92)
 """How old a statement's line may be."""
 
+OF_BANKS = frozenset({BreakReason.BANK_DIFFERS, BreakReason.STATEMENT_OVERLAP})
+"""Breaks that a line of a statement may explain."""
+
 _BANK = "house/bank:"
 
 
@@ -65,7 +68,7 @@ async def load_facts(
     """All that `break_causes` wants to know about these findings."""
     facts = Facts(in_flight=run.in_flight, coins={name: net.native_asset for name, net in registry.networks.items()})
     on_chain = [one for one in findings if one.reason is BreakReason.CHAIN_DIFFERS]
-    at_banks = [one for one in findings if one.reason is BreakReason.BANK_DIFFERS]
+    at_banks = [one for one in findings if one.reason in OF_BANKS]
     outside = [one for one in findings if one.account.startswith(("house/custody:", _BANK, "house/provider:"))]
     if on_chain:
         through = {one.network: one.block_number for one in run.networks if one.block_number is not None}
@@ -78,7 +81,7 @@ async def load_facts(
         facts = replace(facts, movements=movements, gaps=gaps)
     if at_banks:
         facts = replace(facts, lines=await _load_lines(connection, book, at_banks, run=run))
-    if any(one.reason in (BreakReason.BANK_DIFFERS, BreakReason.RAIL_DIFFERS) for one in findings):
+    if any(one.reason in OF_BANKS or one.reason is BreakReason.RAIL_DIFFERS for one in findings):
         facts = replace(facts, on_their_way=await _load_on_their_way(connection, book, findings))
     if outside:
         facts = replace(facts, by_hand=await _load_by_hand(connection, book, outside))

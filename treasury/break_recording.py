@@ -15,7 +15,7 @@ from treasury import break_store
 from treasury.break_records import HistoryKind, ResolutionState
 from treasury.break_states import Act, BreakState, advance, in_cycle
 from treasury.break_store import Said, revised
-from treasury.records import Break, BreakReason, Cause, Finding, Reconciliation
+from treasury.records import Break, Cause, Finding, Reconciliation
 
 BREAKS_TOLD_MAX = 500
 """Open breaks that a run carries with it, the oldest; the others are counted, and listed by pages."""
@@ -155,9 +155,7 @@ def _opened(id: str, finding: Finding, run: Reconciliation, causes: tuple[Cause,
 
 
 def _place(finding: Finding, run: Reconciliation) -> str:
-    """Where it was first seen, of a finding that doesn't say it: its statement, else the block that was judged."""
-    if finding.reason is BreakReason.BANK_DIFFERS:
-        return f"statement {finding.detail}"
+    """Where it was first seen, of a finding that doesn't say it: the block that was judged, else the run itself."""
     for judged in run.networks:
         if judged.network == finding.network and judged.block_hash is not None:
             return f"block {judged.block_number} {judged.block_hash}"

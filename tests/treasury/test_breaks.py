@@ -17,6 +17,8 @@ from ledger.commands import BankEvidence, Post, Posting, alone
 from ledger.requests import request_key
 from tests.treasury.conftest import Told, Treasury
 from tests.wallet.conftest import ALICE
+from treasury.break_alerts import AGED_AFTER
+from treasury.break_entries import CORRECTABLE, INSTEAD
 from treasury.break_records import HistoryKind, ResolutionKind, ResolutionState
 from treasury.break_states import EXPLAINED, NEXT, Act, BreakState, advance, in_cycle, may
 from treasury.break_store import Wanted
@@ -63,6 +65,12 @@ def test_every_act_is_in_the_table_and_what_is_not_is_refused():
         assert not may(state, Act.POST) or state is BreakState.PROPOSED
     with pytest.raises(OnebookError, match="post"):
         advance(BreakState.OPEN, Act.POST)
+
+
+def test_every_kind_of_break_has_an_age_and_a_way_out():
+    assert set(AGED_AFTER) == set(BreakReason)
+    assert CORRECTABLE | set(INSTEAD) == set(BreakReason)
+    assert not CORRECTABLE & set(INSTEAD)
 
 
 def test_nothing_that_one_person_does_explains_a_break():
@@ -263,8 +271,7 @@ async def test_the_book_s_own_drift_is_neither_posted_away_nor_a_matter_of_time(
     async with tx(database.engine(owner=True)) as connection:
         await connection.execute(text("UPDATE ledger_accounts SET debits_pending = debits_pending + 1"))
     run = await cycle(treasury, clock)
-    assert {found.reason for found in run.breaks} == {BreakReason.COUNTER_DRIFT}
-    drift = run.breaks[0]
+    drift = next(found for found in run.breaks if found.reason is BreakReason.COUNTER_DRIFT)
     with pytest.raises(ResolutionUnfit, match="audit"):
         await treasury.breaks.propose_entry(drift.id, against="capital", amount=None, reason="a fee", by=ADA)
     until = clock.now() + timedelta(days=1)
