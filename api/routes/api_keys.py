@@ -8,6 +8,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.acting import noted
 from api.answers import answer, instant, maybe_instant
 from api.auth import caller
 from api.door import resource
@@ -75,6 +76,7 @@ def key_view(key: ApiKey) -> KeyView:
 
 
 @router.post("/api-keys", response_model=NewKeyView, status_code=201, summary="Make a key; its secret is shown once")
+@noted("api_key.create")
 async def create_key(
     parts: Parts, asked: NewApiKey, granter: Annotated[Principal, caller(Scope.KEYS_WRITE)]
 ) -> Response:
@@ -105,5 +107,6 @@ async def list_keys(
     summary="Take a key back, for good",
     dependencies=[caller(Scope.KEYS_WRITE)],
 )
+@noted("api_key.revoke", subject="key")
 async def revoke_key(parts: Parts, key: str) -> Response:
     return answer(key_view(await parts.identity.revoke_key(key)))

@@ -8,6 +8,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.acting import noted
 from api.answers import answer, instant, maybe_instant
 from api.auth import Door, caller
 from api.door import resource
@@ -119,6 +120,7 @@ def approval_view(approval: Approval) -> ApprovalView:
 @router.post(
     "/treasury/approvals", response_model=ApprovalView, status_code=201, summary="Ask the policy's people to approve"
 )
+@noted("approval.ask")
 async def create_approval(
     parts: Parts,
     key: IdempotencyKey,
@@ -156,6 +158,7 @@ async def read_approval(parts: Parts, approval: str) -> Response:
     summary="Approve: a signature over the statement",
     dependencies=[caller(Scope.TREASURY_WRITE)],
 )
+@noted("approval.sign", subject="approval")
 async def sign_approval(parts: Parts, approval: str, asked: NewSignature) -> Response:
     """Each of the people signs once; sent again it changes nothing, so it needs no Idempotency-Key."""
     signed = await parts.approvals.sign(approval, _signature(asked))
@@ -168,6 +171,7 @@ async def sign_approval(parts: Parts, approval: str, asked: NewSignature) -> Res
     summary="Take a request back",
     dependencies=[caller(Scope.TREASURY_WRITE)],
 )
+@noted("approval.withdraw", subject="approval")
 async def withdraw_approval(parts: Parts, approval: str) -> Response:
     """Sent again it changes nothing, so it needs no Idempotency-Key."""
     withdrawn = await parts.approvals.withdraw(approval)

@@ -6,6 +6,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.acting import noted
 from api.answers import Assets, answer, money
 from api.auth import caller
 from api.door import resource
@@ -107,6 +108,7 @@ async def read_any_withdrawal(parts: Parts, withdrawal: str) -> Response:
     status_code=201,
     summary="Give up anybody's withdrawal, until its payment is mined",
 )
+@noted("withdrawal.cancel", subject="withdrawal")
 async def cancel_any_withdrawal(
     parts: Parts,
     withdrawal: str,

@@ -8,6 +8,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.acting import noted
 from api.amounts import AmountText, AssetCode, FeeAccepted, accepted_fee
 from api.answers import Assets, answer, instant, money
 from api.auth import caller, owner
@@ -238,6 +239,7 @@ async def list_payout_files(parts: Parts, page: Wanted) -> Response:
     summary="Say that a payout in doubt will never be paid",
     dependencies=[caller(Scope.TREASURY_WRITE)],
 )
+@noted("payout.fail", subject="payout")
 async def fail_payout(parts: Parts, payout: str, key: IdempotencyKey) -> Response:
     """Only of one that is `unknown`, after asking the bank: its owner has the money back."""
     ended = await parts.payouts.fail(key=key, payout=payout)

@@ -8,6 +8,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.acting import noted
 from api.answers import Assets, answer, instant, maybe_instant, money
 from api.auth import caller
 from api.door import resource
@@ -303,6 +304,7 @@ async def read_settlement(parts: Parts, settlement: str) -> Response:
     summary="Name the bank line that is a settlement's money",
     dependencies=[caller(Scope.TREASURY_WRITE)],
 )
+@noted("settlement.match", subject="settlement")
 async def match_settlement(parts: Parts, settlement: str, key: IdempotencyKey, asked: MatchingLine) -> Response:
     done = await parts.rails.settlements.match(key=key, settlement=settlement, line=asked.line)
     return answer(settlement_view(done, await assets_of(parts)), replayed=done.replayed)
@@ -313,6 +315,7 @@ async def match_settlement(parts: Parts, settlement: str, key: IdempotencyKey, a
     response_model=SettlementView,
     summary="Take what doesn't fit in a settlement as it is",
 )
+@noted("settlement.accept", subject="settlement")
 async def accept_settlement(
     parts: Parts,
     settlement: str,
@@ -332,6 +335,7 @@ async def accept_settlement(
     summary="Give a payment back by the house",
     dependencies=[caller(Scope.TREASURY_WRITE)],
 )
+@noted("refund.create", subject="top_up")
 async def create_house_refund(parts: Parts, top_up: str, key: IdempotencyKey, asked: NewRefund) -> Response:
     """What its user has spent of it becomes a receivable, which stops what they send until it's repaid."""
     amount, assets = None, await assets_of(parts)
@@ -371,6 +375,7 @@ async def read_any_refund(parts: Parts, refund: str) -> Response:
     response_model=AnyRefundView,
     summary="Say what became of a refund in doubt",
 )
+@noted("refund.end", subject="refund")
 async def end_refund(
     parts: Parts,
     refund: str,
@@ -419,5 +424,6 @@ async def read_webhook(parts: Parts, webhook: str) -> Response:
     summary="Try a dead letter's effect again",
     dependencies=[caller(Scope.TREASURY_WRITE)],
 )
+@noted("webhook.retry", subject="webhook")
 async def retry_webhook(parts: Parts, webhook: str) -> Response:
     return answer(webhook_view(await parts.rails.inbox.retry(webhook)))

@@ -6,6 +6,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.acting import noted
 from api.answers import Assets, answer, instant, money
 from api.auth import caller
 from api.door import resource
@@ -74,6 +75,7 @@ async def list_refills(parts: Parts, page: Onward) -> Response:
     summary="Say which inflow the refill was",
     dependencies=[caller(Scope.TREASURY_WRITE)],
 )
+@noted("refill.close", subject="refill")
 async def close_refill(parts: Parts, refill: str, asked: NewClosing) -> Response:
     """It books nothing, and said twice it's said once, so it needs no Idempotency-Key."""
     closed, replayed = await parts.refills.close(refill, inflow=asked.inflow)

@@ -7,6 +7,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.acting import noted
 from api.answers import Assets, answer, instant, money
 from api.auth import caller
 from api.door import resource
@@ -129,6 +130,7 @@ async def list_halted_senders(parts: Parts) -> Response:
     response_model=HaltedSenderView,
     summary="Let a halted sender go on",
 )
+@noted("sender.accept", subject="address")
 async def accept_sender(
     parts: Parts,
     network: str,

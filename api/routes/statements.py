@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.acting import noted
 from api.answers import Assets, answer, day, instant, maybe_money, money
 from api.auth import caller
 from api.bodies import read_body
@@ -202,6 +203,7 @@ def line_view(line: BankLine, assets: Assets) -> LineView:
         "requestBody": {"required": True, "content": {kind: {"schema": {"type": "string"}} for kind in _XML}}
     },
 )
+@noted("bank_file.import")
 async def create_statement(
     request: Request,
     parts: Parts,
@@ -242,6 +244,7 @@ async def list_statement_lines(
     summary="Give a payment in suspense to the user whose it is",
     dependencies=[caller(Scope.TREASURY_WRITE)],
 )
+@noted("bank_line.match", subject="line")
 async def match_statement_line(parts: Parts, line: str, key: IdempotencyKey, asked: Match) -> Response:
     owner = (await parts.identity.user(asked.user)).id
     made = await parts.bank.match(line, owner=owner, key=key)
@@ -255,6 +258,7 @@ async def match_statement_line(parts: Parts, line: str, key: IdempotencyKey, ask
     summary="Say that a line in suspense was a payout, leaving or coming back",
     dependencies=[caller(Scope.TREASURY_WRITE)],
 )
+@noted("bank_line.match_payout", subject="line")
 async def match_statement_line_to_payout(parts: Parts, line: str, key: IdempotencyKey, asked: PayoutMatch) -> Response:
     """Money out settles the payout's hold; money in brings a paid payout back to its owner."""
     found = await parts.bank.match_payout(line, payout=asked.payout, key=key)

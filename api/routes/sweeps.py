@@ -8,6 +8,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.acting import noted
 from api.amounts import AssetCode
 from api.answers import Assets, answer, instant, maybe_instant, maybe_money
 from api.auth import caller
@@ -106,6 +107,7 @@ async def read_sweep(parts: Parts, sweep: str) -> Response:
 
 
 @router.post("/treasury/sweeps", response_model=SweepView, status_code=201, summary="Sweep a deposit address now, once")
+@noted("sweep.request")
 async def create_sweep(
     parts: Parts,
     key: IdempotencyKey,
@@ -125,6 +127,7 @@ async def create_sweep(
     summary="Try an unsweepable address again",
     dependencies=[caller(Scope.TREASURY_WRITE)],
 )
+@noted("sweep.retry", subject="sweep")
 async def retry_sweep(parts: Parts, sweep: str) -> Response:
     """Asked twice it's tried once, so it needs no Idempotency-Key."""
     found, replayed = await parts.sweeps.retry(sweep)

@@ -7,6 +7,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.acting import noted
 from api.answers import answer, instant
 from api.auth import caller
 from api.door import resource
@@ -61,6 +62,7 @@ def tier_view(user: str, default: str, history: list[TierChange]) -> TierView:
 
 
 @router.put("/users/{user}/tier", response_model=TierView, summary="Put a user into a tier")
+@noted("tier.change", told="user")
 async def change_tier(
     parts: Parts, user: Who, asked: NewTier, principal: Annotated[Principal, caller(Scope.USERS_WRITE)]
 ) -> Response:

@@ -7,6 +7,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.acting import noted
 from api.amounts import AmountText
 from api.answers import Assets, answer, instant, maybe_instant
 from api.auth import caller
@@ -141,6 +142,7 @@ async def list_tokens(parts: Parts) -> Response:
     response_model=TokenView,
     summary="Accept what a token's contract is now",
 )
+@noted("token.accept", subject="contract")
 async def accept_token(
     parts: Parts,
     network: str,
@@ -170,6 +172,7 @@ async def list_doubtful_deposits(parts: Parts, page: Onward) -> Response:
 @router.post(
     "/treasury/deposits/{deposit}/credit", response_model=DoubtfulView, summary="Credit a deposit by hand, once"
 )
+@noted("deposit.credit", subject="deposit")
 async def credit_deposit(
     parts: Parts,
     deposit: str,

@@ -7,6 +7,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.acting import noted
 from api.answers import answer, instant
 from api.auth import caller
 from api.door import resource
@@ -49,6 +50,7 @@ def user_view(user: User) -> UserView:
     summary="Make a user",
     dependencies=[caller(Scope.USERS_WRITE)],
 )
+@noted("user.create")
 async def create_user(parts: Parts, asked: NewUser) -> Response:
     return answer(user_view(await parts.identity.create_user(handle=asked.handle, name=asked.name)), status=201)
 

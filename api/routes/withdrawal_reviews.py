@@ -8,6 +8,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.acting import noted
 from api.answers import Assets, answer
 from api.auth import caller
 from api.door import resource
@@ -137,6 +138,7 @@ async def list_reviewed_withdrawals(
     status_code=201,
     summary="End a withdrawal that needs review",
 )
+@noted("withdrawal.resolve", subject="withdrawal")
 async def resolve_withdrawal(
     parts: Parts,
     withdrawal: str,
