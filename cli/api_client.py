@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 KEY_VARIABLE: Final = "ONEBOOK_API_KEY"
 _SECONDS: Final = 20.0
 
+_TOLD_ANYHOW = frozenset(
+    {"type", "title", "status", "detail", "message", "remedy", "code", "param", "request_id", "needed", "granted"}
+)
+"""Fields of a problem that every one has, or that its sentence says; the others are the numbers that explain it."""
+
 
 def api_client(url: str | None, settings: Settings | None) -> httpx.Client:
     """A client with the key of ONEBOOK_API_KEY. Raises ConfigError when there is no address or no key."""
@@ -55,5 +60,6 @@ def _ask(client: httpx.Client, method: str, path: str, body: Mapping[str, object
     if not isinstance(told, dict):
         raise Unavailable(f"what answers at {client.base_url} isn't this API")
     if response.is_error:
-        raise Rejected(str(told.get("detail", "refused")), code=str(told.get("code", "rejected")))
+        facts = {name: value for name, value in told.items() if name not in _TOLD_ANYHOW}
+        raise Rejected(str(told.get("detail", "refused")), code=str(told.get("code", "rejected")), **facts)
     return told

@@ -79,6 +79,16 @@ COMMANDS = {
         "cli.commands.payout:app", "The contract that pays many withdrawals in one transaction: deploy, status."
     ),
     "exchange": Command("cli.commands.exchange:app", "Rates that are believed, and what the exchange holds and made."),
+    "freeze": Command(
+        "cli.commands.freezes:freeze", "Stop what people intend with an account, user, asset or network."
+    ),
+    "unfreeze": Command("cli.commands.freezes:unfreeze", "Lift a freeze: one of its target's reasons."),
+    "freezes": Command("cli.commands.freezes:freezes", "List what is frozen, and why; the signer's freezes as well."),
+    "approvals": Command("cli.commands.approvals:app", "What waits for people's signatures: list, show."),
+    "period": Command("cli.commands.periods:app", "Days and months of the book: check, close, list."),
+    "audit-log": Command(
+        "cli.commands.audit_log:audit_log", "List what people did: who, when, on what, why, and what came of it."
+    ),
     "webhooks": Command("cli.commands.webhooks:app", "What payment providers sent: list, show, retry."),
     "tariff": Command("cli.commands.tariff:app", "Fees, limits and tiers: check, show, explain."),
     "config": Command(

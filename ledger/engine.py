@@ -40,6 +40,8 @@ class Movement:
     reversed: int
     evidence: Evidence | None
     metadata: Mapping[str, str]
+    effective_at_requested: datetime | None = None
+    """The date that was asked for, where a closed period moved it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,10 +220,16 @@ class MemoryLedger:
                 reversed=self.state.reversed_of((outcome.seq, number)),
                 evidence=self.commands[outcome.id].evidence,
                 metadata=self.commands[outcome.id].metadata,
+                effective_at_requested=_requested(self.commands[outcome.id].effective_at, outcome),
             )
             for outcome in self.state.outcomes.values()
             for number, line in enumerate(outcome.lines)
         ]
+
+
+def _requested(asked: datetime | None, outcome: Outcome) -> datetime | None:
+    """The date that was asked for, if it isn't the one that the entry has."""
+    return None if asked == (outcome.effective_at or outcome.booked_at) else asked
 
 
 def _time(movement: Movement, by: TimeKind) -> datetime:

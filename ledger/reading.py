@@ -408,6 +408,7 @@ def evidence_of(detail: Mapping[str, Any]) -> Evidence | None:
 
 def _movement(row: Row[Any]) -> Movement:
     detail = json.loads(row.detail) if row.detail is not None else {}
+    requested = detail.get("effective_at_requested")
     return Movement(
         seq=row.seq,
         line=row.line,
@@ -428,4 +429,5 @@ def _movement(row: Row[Any]) -> Movement:
         reversed=int(row.reversed),
         evidence=evidence_of(detail),
         metadata=row.metadata or {},
+        effective_at_requested=None if requested is None else datetime.fromisoformat(requested),
     )

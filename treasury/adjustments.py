@@ -4,6 +4,7 @@ Custody, banks and what is in transit are never adjusted: there only the chain's
 """
 
 from dataclasses import asdict, replace
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -89,6 +90,7 @@ class Adjustments:
         amount: int,
         reason: str,
         evidence: str | None = None,
+        effective_at: datetime | None = None,
         confirmed_by: str | None = None,
         noted: Noted = unnoted,
     ) -> Adjustment:
@@ -96,8 +98,9 @@ class Adjustments:
 
         To a user's account only out of suspense or quarantine, and with `evidence`: the inflow that shows it's theirs
         (a bank line is matched instead, a deposit credited as such). What a second treasurer has confirmed
-        (`confirmed_by`) uses up no limit of the first's. Raises UnknownAsset, NotAdjustable, ReasonMissing,
-        SecondPersonNeeded, SuspenseShort, RequestConflict, RefusedByBook (`frozen`, `insufficient_funds` of `fx`).
+        (`confirmed_by`) uses up no limit of the first's. `effective_at`: an earlier date. Raises UnknownAsset,
+        NotAdjustable, ReasonMissing, SecondPersonNeeded, SuspenseShort, RequestConflict, RefusedByBook (`frozen`,
+        `insufficient_funds` of `fx`, `effective_in_future`).
         """
         try:
             if (first := await decided_before(self._ledger, key)) is not None:
@@ -111,7 +114,7 @@ class Adjustments:
                 reason=reason,
                 evidence=evidence,
             )
-            return await self._move(key, adjustment, confirmed_by, noted)
+            return await self._move(key, adjustment, effective_at, confirmed_by, noted)
         except RefusedByBook as refusal:
             raise _explained(refusal, source=source, asset=asset, amount=amount) from refusal
 
@@ -144,10 +147,15 @@ class Adjustments:
         return adjustment
 
     async def _move(
-        self, key: RequestKey, adjustment: Adjustment, confirmed_by: str | None, noted: Noted
+        self,
+        key: RequestKey,
+        adjustment: Adjustment,
+        effective_at: datetime | None,
+        confirmed_by: str | None,
+        noted: Noted,
     ) -> Adjustment:
         outflow = await self._outflow(adjustment)
-        group = self._group(key, adjustment, outflow, confirmed_by, noted)
+        group = self._group(key, adjustment, outflow, effective_at, confirmed_by, noted)
         await self._ledger.ensure_open(adjustment.source, adjustment.target)
         try:
             *_, outcome = await decide(self._ledger, group)
@@ -199,6 +207,7 @@ class Adjustments:
         key: RequestKey,
         adjustment: Adjustment,
         outflow: Outflow | None,
+        effective_at: datetime | None,
         confirmed_by: str | None,
         noted: Noted,
     ) -> Group:
@@ -216,6 +225,7 @@ class Adjustments:
             # Suspense has no limit in the book, since evidence may overdraw it; a person may not.
             covered=split_account_id(adjustment.source)[1] in WAITING,
             charges=charges,
+            effective_at=effective_at,
             metadata=said,
         )
         values = {name: value for name, value in asdict(adjustment).items() if name not in ("id", "replayed")}

@@ -146,6 +146,15 @@ class Approvals:
             found = await store.list_approvals(connection, self._book, before=before, limit=limit)
         return [self._of(one.id, one) for one in found]
 
+    def could_sign(self, approval: Approval) -> list[str]:
+        """Who of the policy's people hasn't signed it and may; nobody where the policy can't be read."""
+        try:
+            people = self._policy().people
+        except ApprovalsUnavailable:
+            return []
+        without = {approval.request.mandate.maker, *(signature.by for signature, _ in approval.signatures)}
+        return sorted(person.name for person in people if person.name not in without)
+
     async def sign(self, approval: str, signature: Signature) -> Approval:
         """Add somebody's signature. Theirs again changes nothing. Raises ApprovalUnknown, ApprovalClosed,
         SignatureRefused, ApprovalsUnavailable."""

@@ -59,6 +59,7 @@ class HistoryLine:
     memo: str | None
     evidence: Evidence | None
     internal: bool = False
+    effective_at_requested: datetime | None = None
 
 
 class History:
@@ -174,6 +175,7 @@ def _line(owner: str, movement: Movement) -> HistoryLine:
         key=f"{movement.seq}.{movement.line}",
         booked_at=own.booked_at,
         effective_at=movement.effective_at,
+        effective_at_requested=movement.effective_at_requested,
         kind=kind_for(owner, movement),
         status=own.status,
         subject=movement.subject,

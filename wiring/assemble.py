@@ -43,7 +43,6 @@ from db.engine import create_engine, tx
 from fiat.payout_store import note_database
 from fiat.payouts import PAYPAL
 from fiat.rails.top_ups import TopUps
-from fiat.top_ups import BANK
 from identity.service import Identity
 from ledger.expiry import HoldExpiry
 from ledger.money import Asset, parse_amount
@@ -54,17 +53,13 @@ from tariff.account_fees import AccountFees
 from tariff.desk import Desk
 from tariff.schedule import Tariff
 from tariff.tiers import Tiers
-from treasury.adjustments import Adjustments
 from treasury.alerts import Alerts
 from treasury.approvals import Approvals, PolicyCopy
 from treasury.breaks import Breaks
 from treasury.credit_lines import CreditLines
-from treasury.freezes import Freezes
 from treasury.inflows import Inflows
 from treasury.journal_watch import JournalSource, JournalWatch
-from treasury.operations.audit_log import AuditLog
 from treasury.outflows import Outflows
-from treasury.periods import Periods
 from treasury.positions import Positions
 from treasury.reconciliation import Reconciler
 from treasury.reversals import Reversals
@@ -100,6 +95,7 @@ from wiring.banking import bank_steps, build_bank, build_payout_desk, build_seal
 from wiring.chains import Chains
 from wiring.checks import book_check, database_check, recovery_check
 from wiring.exchange import build_board, build_positions, build_rates, build_terms, feed_client
+from wiring.operations import build_adjustments, build_audit_log, build_freezes, build_periods, build_proposals
 from wiring.payout_contracts import contract_on, known_contracts, read_policy_copy
 from wiring.payouts import Payouts
 from wiring.rails import RailServices, build_rails, rail_steps
@@ -261,6 +257,7 @@ def build_services(parts: Parts, *, withdrawals: Withdrawals | None = None) -> S
     previews = FeePreviews(tariff=parts.terms, fees=fees, withdrawals=withdrawals, payouts=payouts)
     conversions = _conversions(parts, quotes)
     reading = OrderReading(engine, ledger)
+    adjustments = build_adjustments(parts)
     transfers = Transfers(
         ledger=ledger, directory=identity, clock=clock, entropy=entropy, fees=fees, tariff=parts.terms
     )
@@ -307,7 +304,8 @@ def build_services(parts: Parts, *, withdrawals: Withdrawals | None = None) -> S
         history=History(ledger),
         positions=Positions(ledger),
         alerts=build_alerts(parts),
-        adjustments=Adjustments(engine, ledger=ledger, clock=clock, entropy=entropy),
+        adjustments=adjustments,
+        proposals=build_proposals(parts, adjustments),
         approvals=build_approvals(parts),
         reconciler=build_reconciler(parts),
         breaks=Breaks(engine, ledger=ledger, clock=clock, entropy=entropy),
@@ -315,7 +313,7 @@ def build_services(parts: Parts, *, withdrawals: Withdrawals | None = None) -> S
         audit_log=build_audit_log(parts),
         credit_lines=CreditLines(ledger),
         reversals=Reversals(ledger=ledger, clock=clock, entropy=entropy),
-        periods=Periods(ledger),
+        periods=build_periods(parts),
         tokens=TokenReviews(engine, registry=registry, clock=clock),
         sender_reviews=SenderReviews(engine, registry=registry, clock=clock),
         outflows=_outflows(parts),
@@ -331,18 +329,6 @@ def build_services(parts: Parts, *, withdrawals: Withdrawals | None = None) -> S
         checks={"database": database_check(engine), "book": book_check(ledger), "recovery": recovery_check(parts.gate)},
         public_books=settings.public_books,
     )
-
-
-def build_audit_log(parts: Parts) -> AuditLog:
-    """What people did."""
-    return AuditLog(parts.engine, ledger=parts.ledger, clock=parts.clock, entropy=parts.entropy)
-
-
-def build_freezes(parts: Parts) -> Freezes:
-    """Freezes, of the networks, rails and bank accounts that are configured among others."""
-    accounts = [account.name for account in parts.settings.bank_accounts]
-    places = {*parts.registry.networks, *accounts, BANK, *_rails(parts).rails.all}
-    return Freezes(parts.engine, ledger=parts.ledger, clock=parts.clock, entropy=parts.entropy, networks=places)
 
 
 def _top_up_orders(parts: Parts, quotes: Quotes, top_ups: TopUps) -> TopUpOrders:

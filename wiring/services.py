@@ -24,6 +24,7 @@ from treasury.operations.audit_log import AuditLog
 from treasury.outflows import Outflows
 from treasury.periods import Periods
 from treasury.positions import Positions
+from treasury.proposals import Proposals
 from treasury.reconciliation import Reconciler
 from treasury.refills import Refills
 from treasury.reversals import Reversals
@@ -97,6 +98,7 @@ class Services:
     approvals: Approvals
     reconciler: Reconciler
     breaks: Breaks
+    proposals: Proposals
     freezes: Freezes
     audit_log: AuditLog
     credit_lines: CreditLines

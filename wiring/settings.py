@@ -10,6 +10,7 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -155,6 +156,32 @@ class SweepSettings(_Table):
     tries: int = Field(default=6, ge=1, le=100)
 
 
+class ManualLimitSettings(_Table):
+    """How much of an asset one treasurer may move by hand alone: decimal strings of the asset."""
+
+    asset: str
+    per_entry: str | None = None
+    per_day: str | None = None
+
+
+class TreasurySettings(_Table):
+    """`time_zone`: an IANA name; where days and months begin. `proposal_hours`: how long a proposal waits."""
+
+    time_zone: str = "UTC"
+    proposal_hours: int = Field(default=72, ge=1, le=24 * 90)
+    manual: tuple[ManualLimitSettings, ...] = ()
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            said = "an IANA name such as Europe/Berlin, which this machine knows (packages tzdata)"
+            raise PydanticCustomError("time_zone", said) from error
+        return name
+
+
 class PayoutSettings(_Table):
     """How withdrawals of a network share transactions, through the policy's payout contract there."""
 
@@ -248,6 +275,7 @@ class Settings(BaseSettings):
     bank_accounts: tuple[BankAccountSettings, ...] = ()
     bank: BankSettings = BankSettings()
     sweeps: SweepSettings = SweepSettings()
+    treasury: TreasurySettings = TreasurySettings()
     environment: Environment = Environment.LIVE
     rails: RailsSettings = RailsSettings()
     exchange: ExchangeSettings = ExchangeSettings()

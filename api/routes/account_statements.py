@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from api.answers import answer, instant, money
+from api.answers import answer, instant, maybe_instant, money
 from api.auth import any_caller
 from api.door import resource
 from api.errors import InvalidRequest
@@ -35,6 +35,7 @@ class StatementLineView(TypedDict):
     id: str
     booked_at: str
     effective_at: str
+    effective_at_requested: str | None
     kind: str
     subject: str | None
     amount: str
@@ -84,6 +85,7 @@ def _line(account: str, line: StatementLine, asset: Asset) -> StatementLineView:
         "id": f"{movement.seq}.{movement.line}",
         "booked_at": instant(movement.booked_at),
         "effective_at": instant(movement.effective_at),
+        "effective_at_requested": maybe_instant(movement.effective_at_requested),
         "kind": kind_in(account, line),
         "subject": movement.subject,
         "amount": money(line.step, asset.code, assets),

@@ -11,10 +11,11 @@ from typing_extensions import TypedDict
 
 from api.acting import Acting
 from api.amounts import AmountText, AssetCode
-from api.answers import Assets, answer, instant, money
+from api.answers import Assets, answer, instant, maybe_instant, money
 from api.auth import caller
 from api.door import resource
 from api.idempotency import IdempotencyKey
+from api.instants import Instant
 from api.paging import Onward, listing
 from api.parts import Parts, assets_of
 from api.schemas import Asked
@@ -44,6 +45,16 @@ class AdjustmentList(TypedDict):
     has_more: bool
 
 
+class BookedDates(TypedDict):
+    effective_at: str
+    effective_at_requested: str | None
+    moved_out_of: str | None
+
+
+class BookedAdjustmentView(AdjustmentView, BookedDates):
+    """`effective_at_requested`: the date that was asked for, where the closed period `moved_out_of` has it."""
+
+
 class NewAdjustment(Asked):
     """Value to move by hand. Accounts are a house purpose such as `suspense`, or whole account names."""
 
@@ -54,6 +65,9 @@ class NewAdjustment(Asked):
     reason: str = Field(max_length=1000, examples=["opening capital"])
     evidence: str | None = Field(
         default=None, max_length=1000, description="Whose it is, shown by what: needed to credit a user."
+    )
+    effective_at: Instant | None = Field(
+        default=None, description="An earlier date; inside a closed period it takes effect at that period's end."
     )
 
 
@@ -72,7 +86,7 @@ def adjustment_view(adjustment: Adjustment, assets: Assets) -> AdjustmentView:
 
 
 @contextmanager
-def _fields(**names: str) -> Iterator[None]:
+def fields_named(**names: str) -> Iterator[None]:
     """Errors inside name a service's argument; here they name the request's field."""
     try:
         yield
@@ -82,7 +96,10 @@ def _fields(**names: str) -> Iterator[None]:
 
 
 @router.post(
-    "/treasury/adjustments", response_model=AdjustmentView, status_code=201, summary="Move value by hand, with a reason"
+    "/treasury/adjustments",
+    response_model=BookedAdjustmentView,
+    status_code=201,
+    summary="Move value by hand, with a reason",
 )
 async def create_adjustment(
     parts: Parts,
@@ -92,7 +109,7 @@ async def create_adjustment(
     acts: Acting,
 ) -> Response:
     assets = await assets_of(parts, asked.asset)
-    with _fields(source="debit", target="credit"):
+    with fields_named(source="debit", target="credit"):
         async with acts.booking("adjustment.create", key, reason=asked.reason) as noted:
             made = await parts.adjustments.move(
                 key=key,
@@ -103,9 +120,23 @@ async def create_adjustment(
                 amount=parse_amount(asked.amount, assets[asked.asset]),
                 reason=asked.reason,
                 evidence=asked.evidence,
+                effective_at=asked.effective_at,
                 noted=noted,
             )
-    return answer(adjustment_view(made, assets), status=201, replayed=made.replayed)
+    view: BookedAdjustmentView = {**adjustment_view(made, assets), **await _dates(parts, made)}
+    return answer(view, status=201, replayed=made.replayed)
+
+
+async def _dates(parts: Parts, adjustment: Adjustment) -> BookedDates:
+    """Since when it's effective; and where a closed period moved it, which, and from when."""
+    (line, *_) = await parts.ledger.history(subject=adjustment.id, limit=1)
+    requested = line.effective_at_requested
+    period = None if requested is None else await parts.periods.holding(requested)
+    return {
+        "effective_at": instant(line.effective_at),
+        "effective_at_requested": maybe_instant(requested),
+        "moved_out_of": None if period is None else period.id,
+    }
 
 
 @router.get(

@@ -1,7 +1,9 @@
 """What the policy's people are asked to approve: asked, listed, signed, withdrawn. The signer verifies it all again."""
 
 import base64
+from collections.abc import Mapping
 from datetime import UTC
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -9,23 +11,26 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from api.acting import noted
-from api.answers import answer, instant, maybe_instant
+from api.answers import Assets, answer, instant, maybe_instant
 from api.auth import Door, caller
 from api.door import resource
 from api.errors import InvalidRequest
 from api.idempotency import IdempotencyKey
 from api.instants import Instant
 from api.paging import Onward, listing
-from api.parts import Parts
+from api.parts import Parts, assets_of
 from api.schemas import Asked
+from chain.networks import Registry
 from custody.approval_requests import ApprovalRequest, fingerprint_from_text, request_to_json, signature_from_json
 from custody.approvals import Mandate, Signature
 from custody.errors import IntentInvalid
 from custody.intent_json import intent_from_terms_json
 from identity.keys import Principal
 from identity.scopes import Scope
-from treasury.approvals import Approval
+from ledger.money import format_amount
+from treasury.approvals import Approval, ApprovalState
 from treasury.errors import ApprovalUnfit, SignatureRefused
+from wiring.services import Services
 
 
 class RoomyDoor(Door):
@@ -49,9 +54,22 @@ class ApprovalSignatureView(TypedDict):
     received_at: str
 
 
+class AboutView(TypedDict):
+    kind: str
+    subject: str
+    network: str
+    asset: str | None
+    amount: str | None
+    to: str | None
+
+
 class ApprovalView(TypedDict):
     id: str
     state: str
+    about: AboutView
+    age_seconds: int
+    missing: int
+    could_sign: list[str]
     statement: str
     terms: dict[str, Any]
     maker: str
@@ -92,12 +110,43 @@ class NewApproval(Asked):
     made_by: NewSignature | None = None
 
 
-def approval_view(approval: Approval) -> ApprovalView:
-    """`statement` is what is signed, in base64; `needed` what the policy wanted when it was asked."""
+def about_view(terms: Mapping[str, Any], registry: Registry, assets: Assets) -> AboutView:
+    """What it's about in the book's words. Asset and amount are null where no configured one is meant."""
+    network = next((one.name for one in registry.networks.values() if str(one.chain_id) == terms["chain_id"]), None)
+    contract = str(terms["contract"]).lower() if terms.get("contract") else None
+    place = None if network is None else registry.by_contract(network, contract)
+    units = terms.get("amount")
+    amount = None
+    if place is not None and units is not None:
+        asset = assets[place.asset]
+        amount = format_amount(int(units) * 10 ** (asset.scale - place.decimals), asset)
+    subject = str(terms["subject"])
+    return {
+        "kind": "withdrawal" if subject.startswith("wdr_") else str(terms["kind"]),
+        "subject": subject,
+        "network": network or f"chain {terms['chain_id']}",
+        "asset": None if place is None else place.asset,
+        "amount": amount,
+        "to": terms.get("to"),
+    }
+
+
+async def _shown(parts: Services, approval: Approval) -> ApprovalView:
+    return approval_view(approval, parts, await assets_of(parts))
+
+
+def approval_view(approval: Approval, parts: Services, assets: Assets) -> ApprovalView:
+    """`statement` is what is signed, in base64; `needed` what the policy wanted when it was asked; `could_sign` whose
+    signatures would count by the policy of now."""
     told: dict[str, Any] = request_to_json(approval.request)
+    is_decided = approval.state is not ApprovalState.OPEN
     return {
         "id": approval.id,
         "state": approval.state.value,
+        "about": about_view(told["terms"], parts.chains.registry, assets),
+        "age_seconds": int((parts.clock.now() - approval.created_at).total_seconds()),
+        "missing": 0 if is_decided else max(0, approval.needed - len(approval.signatures)),
+        "could_sign": [] if is_decided else parts.approvals.could_sign(approval),
         "statement": base64.b64encode(approval.statement).decode("ascii"),
         "terms": told["terms"],
         "maker": told["maker"],
@@ -128,7 +177,7 @@ async def create_approval(
     treasurer: Annotated[Principal, caller(Scope.TREASURY_WRITE)],
 ) -> Response:
     made = await parts.approvals.ask(key=key, asked_by=treasurer.owner, request=_request(asked))
-    return answer(approval_view(made), status=201, replayed=made.replayed)
+    return answer(await _shown(parts, made), status=201, replayed=made.replayed)
 
 
 @router.get(
@@ -139,7 +188,8 @@ async def create_approval(
 )
 async def list_approvals(parts: Parts, page: Onward) -> Response:
     found = await parts.approvals.recent(before=page.starting_after, limit=page.limit + 1)
-    return answer(listing(found[: page.limit], len(found) > page.limit, approval_view))
+    view = partial(approval_view, parts=parts, assets=await assets_of(parts))
+    return answer(listing(found[: page.limit], len(found) > page.limit, view))
 
 
 @router.get(
@@ -149,7 +199,7 @@ async def list_approvals(parts: Parts, page: Onward) -> Response:
     dependencies=[caller(Scope.TREASURY_READ)],
 )
 async def read_approval(parts: Parts, approval: str) -> Response:
-    return answer(approval_view(await parts.approvals.get(approval)))
+    return answer(await _shown(parts, await parts.approvals.get(approval)))
 
 
 @router.post(
@@ -162,7 +212,7 @@ async def read_approval(parts: Parts, approval: str) -> Response:
 async def sign_approval(parts: Parts, approval: str, asked: NewSignature) -> Response:
     """Each of the people signs once; sent again it changes nothing, so it needs no Idempotency-Key."""
     signed = await parts.approvals.sign(approval, _signature(asked))
-    return answer(approval_view(signed), replayed=signed.replayed)
+    return answer(await _shown(parts, signed), replayed=signed.replayed)
 
 
 @router.post(
@@ -175,7 +225,7 @@ async def sign_approval(parts: Parts, approval: str, asked: NewSignature) -> Res
 async def withdraw_approval(parts: Parts, approval: str) -> Response:
     """Sent again it changes nothing, so it needs no Idempotency-Key."""
     withdrawn = await parts.approvals.withdraw(approval)
-    return answer(approval_view(withdrawn), replayed=withdrawn.replayed)
+    return answer(await _shown(parts, withdrawn), replayed=withdrawn.replayed)
 
 
 def _request(asked: NewApproval) -> ApprovalRequest:

@@ -1,4 +1,4 @@
-"""What the treasurer does to the book itself: credit lines, reversals, the end of periods."""
+"""What the treasurer does to the book itself: credit lines, reversals."""
 
 from typing import Annotated
 
@@ -8,11 +8,10 @@ from typing_extensions import TypedDict
 
 from api.acting import Acting
 from api.amounts import AmountText, AssetCode
-from api.answers import Assets, answer, instant, maybe_instant, money
+from api.answers import Assets, answer, instant, money
 from api.auth import caller
 from api.door import resource
 from api.idempotency import IdempotencyKey
-from api.instants import Instant
 from api.parts import Parts, assets_of
 from api.schemas import Asked
 from base.errors import OnebookError, Rejected
@@ -53,15 +52,6 @@ class ReversalView(TypedDict):
     booked_at: str
 
 
-class PeriodsView(TypedDict):
-    closed_until: str | None
-
-
-class PeriodClosedView(TypedDict):
-    closed_until: str
-    closed_at: str
-
-
 class NewCreditLine(Asked):
     """How far below zero an account may go."""
 
@@ -98,13 +88,6 @@ class NewReversal(Asked):
         examples=[[{"line": 0, "amount": "12.50"}]],
         description="Left out: all that isn't taken back yet.",
     )
-    reason: str = Field(max_length=1000, examples=["paid twice"])
-
-
-class PeriodToClose(Asked):
-    """A period to close, for good."""
-
-    until: Instant = Field(description="The first instant that stays open (RFC 3339).")
     reason: str = Field(max_length=1000, examples=["paid twice"])
 
 
@@ -173,22 +156,3 @@ def _amount(item: LineToReverse, entry: Outcome, assets: Assets) -> tuple[int, i
     if item.line >= len(entry.lines):
         raise Rejected(f"the entry has {len(entry.lines)} lines, counted from 0", code="unknown_posting", param="lines")
     return item.line, parse_amount(item.amount, assets[entry.lines[item.line].asset], param="lines")
-
-
-@router.post("/treasury/periods", response_model=PeriodClosedView, summary="Close a period, for good")
-async def close_period(parts: Parts, key: IdempotencyKey, asked: PeriodToClose, treasurer: Treasurer) -> Response:
-    """What comes later with a date before `until` takes effect at `until`, so that what was reported stays."""
-    closed = await parts.periods.close(key=key, treasurer=treasurer.owner, until=asked.until, reason=asked.reason)
-    view: PeriodClosedView = {"closed_until": instant(closed.until), "closed_at": instant(closed.closed_at)}
-    return answer(view, replayed=closed.replayed)
-
-
-@router.get(
-    "/treasury/periods",
-    response_model=PeriodsView,
-    summary="Until when the book is closed",
-    dependencies=[caller(Scope.TREASURY_READ)],
-)
-async def read_periods(parts: Parts) -> Response:
-    view: PeriodsView = {"closed_until": maybe_instant(await parts.periods.closed_until())}
-    return answer(view)

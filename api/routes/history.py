@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from typing_extensions import TypedDict
 
-from api.answers import Assets, answer, instant, money
+from api.answers import Assets, answer, instant, maybe_instant, money
 from api.auth import owner
 from api.bodies import is_plain_text
 from api.door import resource
@@ -66,6 +66,7 @@ class HistoryView(TypedDict):
     id: str
     booked_at: str
     effective_at: str
+    effective_at_requested: str | None
     kind: str
     status: str
     subject: str | None
@@ -135,6 +136,7 @@ def history_view(line: HistoryLine, assets: Assets) -> HistoryView:
         "id": line.key,
         "booked_at": instant(line.booked_at),
         "effective_at": instant(line.effective_at),
+        "effective_at_requested": maybe_instant(line.effective_at_requested),
         "kind": line.kind,
         "status": line.status.value,
         "subject": line.subject,

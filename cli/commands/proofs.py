@@ -24,6 +24,7 @@ from wiring.settings import Settings, find_config, load_settings
 
 if TYPE_CHECKING:
     from ledger.audit import AuditReport
+    from treasury.operations.audit_log import LogDifference
 
 Config = Annotated[
     Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
@@ -47,16 +48,20 @@ def audit(
 ) -> None:
     """Recompute every balance, hold, hash and seal of the book from its journal. Exit code 1 if a row disagrees.
 
+    Rows of the audit log are compared with what the book's records sealed of them, unless --since-last-seal is given.
+
     Example: onebook audit --root /media/usb/seals
     """
     settings = _settings(config)
     outside = _outside(root or settings.path(settings.seals), settings.book, is_named=root is not None)
-    report = asyncio.run(_audit(settings, outside, _trusted(settings, key), since_last_seal=since_last_seal))
+    report, acts = asyncio.run(_audit(settings, outside, _trusted(settings, key), since_last_seal=since_last_seal))
     if json:
-        show_json(asdict(report))
+        show_json(asdict(report) | {"audit_log_differs": [asdict(one) for one in acts]})
     else:
         _show_audit(report)
-    if not report.clean:
+        for one in acts:
+            say(f"audit_log_differs: row {one.row} is {one.what}")
+    if acts or not report.clean:
         raise typer.Exit(Exit.DISAGREES)
 
 
@@ -107,9 +112,10 @@ def _trusted(settings: Settings, key: str | None) -> tuple[bytes, ...]:
 
 async def _audit(
     settings: Settings, outside: Sequence[SignedSeal], trusted: tuple[bytes, ...], *, since_last_seal: bool
-) -> AuditReport:
+) -> tuple[AuditReport, list[LogDifference]]:
     from ledger.audit import audit as audit_book
     from wiring.assemble import open_parts
+    from wiring.operations import build_audit_log
 
     assets = {asset.code: Asset(asset.code, asset.kind, asset.scale) for asset in settings.assets}
     async with open_parts(settings, name="onebook audit") as parts:
@@ -123,7 +129,7 @@ async def _audit(
                 advance(now - done)
                 done = now
 
-            return await audit_book(
+            report = await audit_book(
                 parts.engine,
                 settings.book,
                 since_last_seal=since_last_seal,
@@ -132,6 +138,7 @@ async def _audit(
                 assets=assets,
                 progress=told,
             )
+        return report, [] if since_last_seal else await build_audit_log(parts).differences()
 
 
 async def _prove(settings: Settings, entry: str, *, with_metadata: bool) -> EntryProof:

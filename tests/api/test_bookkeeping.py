@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 LINES, REVERSALS, PERIODS = "/v1/treasury/credit-lines", "/v1/treasury/reversals", "/v1/treasury/periods"
 LINE = {"account": "@alice", "asset": "USDC", "cap": "25.00", "reason": "known for years"}
 SEND = {"recipient": "@bob", "asset": "USDC", "amount": "60.00"}
-PERIOD = {"until": "2026-01-01T00:00:00Z", "reason": "year's end"}
+PERIOD = {"until": "2026-01-01T00:00:00Z", "reason": "year's end", "force": True}
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ async def test_each_needs_a_reason(funded: Stage):
             )
         missing = {name: value for name, value in body.items() if name != "reason"}
         assert (await funded.treasurer.post(path, missing)).json()["code"] == "missing_field"
-    assert (await funded.treasurer.get(PERIODS)).json() == {"closed_until": None}
+    assert (await funded.treasurer.get(PERIODS)).json() == {"closed_until": None, "items": [], "has_more": False}
 
 
 # Credit lines
@@ -251,12 +251,16 @@ async def _command_of(stage: Stage, hold: str) -> str:
 
 
 async def test_a_closed_period_stays_closed_and_only_grows(stage: Stage, clock: ManualClock):
-    assert (await stage.treasurer.get(PERIODS)).json() == {"closed_until": None}
+    assert (await stage.treasurer.get(PERIODS)).json() == {"closed_until": None, "items": [], "has_more": False}
     clock.advance(timedelta(days=40))
-    until = {"until": "2026-02-01T01:00:00+01:00", "reason": "January is reported"}
+    until = {"until": "2026-02-01T01:00:00+01:00", "reason": "January is reported", "force": True}
     closed = (await stage.treasurer.post(PERIODS, until)).json()
     assert closed["closed_until"] == "2026-02-01T00:00:00.000000Z"
-    assert (await stage.treasurer.get(PERIODS)).json() == {"closed_until": closed["closed_until"]}
+    assert (await stage.treasurer.get(PERIODS)).json() == {
+        "closed_until": closed["closed_until"],
+        "items": [closed],
+        "has_more": False,
+    }
     for earlier in ("2026-01-15T00:00:00Z", "2026-02-01T00:00:00Z"):
         refused = await stage.treasurer.post(PERIODS, until | {"until": earlier})
         assert (refused.status_code, refused.json()["code"]) == (409, "period_closed")
@@ -272,7 +276,9 @@ async def test_what_comes_later_with_an_earlier_date_takes_effect_when_the_perio
     stage: Stage, clock: ManualClock
 ):
     clock.advance(timedelta(days=40))
-    await stage.treasurer.post(PERIODS, {"until": "2026-02-01T00:00:00Z", "reason": "January is reported"})
+    await stage.treasurer.post(
+        PERIODS, {"until": "2026-02-01T00:00:00Z", "reason": "January is reported", "force": True}
+    )
     account, source = user_account(str(stage.alice.user), "USDC"), house_account("capital", "USDC")
     await stage.services.ledger.ensure_open(account, source)
     late = Post(
@@ -283,3 +289,7 @@ async def test_what_comes_later_with_an_earlier_date_takes_effect_when_the_perio
     require_accepted((await stage.services.ledger.submit(alone(late)))[0])
     (line,) = (await stage.alice.get("/v1/history")).json()["items"]
     assert line["effective_at"] == "2026-02-01T00:00:00.000000Z"
+    assert line["effective_at_requested"] == "2026-01-11T00:00:00.000000Z"
+    january: dict[str, Any] = {"asset": "USDC", "by": "effective", "from": "2026-01-01T00:00:00Z"}
+    told = await stage.alice.get("/v1/statements", **january)
+    assert [one["effective_at_requested"] for one in told.json()["lines"]] == ["2026-01-11T00:00:00.000000Z"]

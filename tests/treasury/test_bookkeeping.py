@@ -17,6 +17,7 @@ from tests.wallet.scripted_chain import digest, paid
 from treasury.credit_lines import CreditLines
 from treasury.errors import NotAdjustable, ReasonMissing
 from treasury.notes import TEXT_LENGTH_MAX, note
+from treasury.operations.period_names import Period
 from treasury.periods import Periods
 from treasury.reversals import Reversals
 
@@ -34,6 +35,11 @@ async def reversals(house, clock, entropy) -> Reversals:
     postings = (Posting(MINE, THEIRS, "USD", 50_00), Posting(MINE, FEES, "USD", 1_00))
     await decide(house.ledger, alone(Post(id="sent", subject="trf_sent", postings=postings)))
     return Reversals(ledger=house.ledger, clock=clock, entropy=entropy)
+
+
+@pytest.fixture
+def periods(house, database, clock, entropy) -> Periods:
+    return Periods(database.engine(), ledger=house.ledger, clock=clock, entropy=entropy)
 
 
 async def _balances(house) -> tuple[int, int, int]:
@@ -156,24 +162,26 @@ async def test_spends_on_a_credit_line_and_its_lowering_at_once_never_leave_more
     assert 0 <= -account.balance <= account.credit_line
 
 
-async def test_a_period_closes_once_for_good_and_keeps_who_and_why(house, clock):
-    periods, until = Periods(house.ledger), clock.now()
+async def test_a_period_closes_once_for_good_and_keeps_who_and_why(periods, clock):
+    until = clock.now()
     assert await periods.closed_until() is None
     clock.advance(timedelta(days=1))
-    closed = await periods.close(key=key("p"), treasurer=MAKER, until=until, reason="year's end")
+    closed = await periods.close(key=key("p"), treasurer=MAKER, period=Period(until), reason="year's end", force=True)
     assert (closed.until, closed.closed_at, closed.replayed) == (until, clock.now(), False)
-    assert (await periods.close(key=key("p"), treasurer=MAKER, until=until, reason="year's end")).replayed
+    assert (
+        await periods.close(key=key("p"), treasurer=MAKER, period=Period(until), reason="year's end", force=True)
+    ).replayed
     assert await periods.closed_until() == until
     for other, code in ((until, "period_closed"), (clock.now() + timedelta(seconds=1), "effective_in_future")):
         with pytest.raises(RefusedByBook) as refused:
-            await periods.close(key=key(code), treasurer=MAKER, until=other, reason="r")
+            await periods.close(key=key(code), treasurer=MAKER, period=Period(other), reason="r", force=True)
         assert refused.value.code == code
 
 
-async def test_what_is_dated_back_into_a_closed_period_takes_effect_when_it_ends(house, reversals, clock):
+async def test_what_is_dated_back_into_a_closed_period_takes_effect_when_it_ends(house, reversals, periods, clock):
     clock.advance(timedelta(days=10))
     until = clock.now() - timedelta(days=1)
-    await Periods(house.ledger).close(key=key("p"), treasurer=MAKER, until=until, reason="r")
+    await periods.close(key=key("p"), treasurer=MAKER, period=Period(until), reason="r", force=True)
     posting = Posting(THEIRS, MINE, "USD", 1)
     (outcome,) = await decide(
         house.ledger, Group((Post(id="late", postings=(posting,), effective_at=until - timedelta(days=5)),))
@@ -182,13 +190,13 @@ async def test_what_is_dated_back_into_a_closed_period_takes_effect_when_it_ends
 
 
 @pytest.mark.parametrize("reason", ["", " \n", "x" * (TEXT_LENGTH_MAX + 1)])
-async def test_whatever_the_treasurer_does_needs_a_reason(house, reversals, reason):
+async def test_whatever_the_treasurer_does_needs_a_reason(house, reversals, periods, reason):
     entry = await reversals.entry("sent")
     done: dict[str, Any] = {"treasurer": MAKER, "reason": reason}
     for attempt in (
         reversals.reverse(key=key("r"), entry=entry, **done),
         CreditLines(house.ledger).change(key=key("l"), account=MINE, cap=1, **done),
-        Periods(house.ledger).close(key=key("p"), until=entry.booked_at, **done),
+        periods.close(key=key("p"), period=Period(entry.booked_at), force=True, **done),
     ):
         with pytest.raises(ReasonMissing):
             await attempt

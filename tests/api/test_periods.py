@@ -1,0 +1,150 @@
+"""Closing a month or a day: what stands open in it, closing all the same, and what comes later with an earlier date."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import text
+
+from base.clock import ManualClock
+from db.engine import tx
+from tests.api.conftest import Stage, settings_for
+from tests.support.postgres import Database
+from treasury.errors import PeriodUnfit
+from treasury.operations.period_names import last_day, named_period
+from wiring.settings import Settings
+
+PERIODS = "/v1/treasury/periods"
+JANUARY = {"period": "2026-01", "reason": "January is reported"}
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return settings_for(tmp_path, treasury={"time_zone": "Europe/Berlin"})
+
+
+NAMED = [
+    # name         zone     ends at                    its last day
+    ("2026-01",    UTC,     "2026-02-01T00:00+00:00",  "2026-01-31"),
+    ("2026-12",    UTC,     "2027-01-01T00:00+00:00",  "2026-12-31"),
+    ("2024-02-28", UTC,     "2024-02-29T00:00+00:00",  "2024-02-28"),
+    ("2026-01",    BERLIN,  "2026-01-31T23:00+00:00",  "2026-01-31"),
+    ("2026-10",    BERLIN,  "2026-10-31T23:00+00:00",  "2026-10-31"),
+    ("2026-10-25", BERLIN,  "2026-10-25T23:00+00:00",  "2026-10-25"),
+]  # fmt: skip
+
+
+def test_months_and_days_end_where_the_time_zone_says():
+    for name, zone, until, day in NAMED:
+        period = named_period(name, zone)
+        assert period.until == datetime.fromisoformat(until), name
+        assert last_day(period.until, zone).isoformat() == day
+
+
+def test_what_is_no_month_or_day_is_refused():
+    for name in ("2026", "2026-13", "2026-02-30", "2026-1", "26-01", "2026-01-01T00", "", "9999-12-31", "٢٠٢٦-٠١"):
+        with pytest.raises(PeriodUnfit):
+            named_period(name, UTC)
+
+
+@pytest.mark.slow
+async def test_a_period_is_closed_once_nothing_stands_open_in_it(stage: Stage, clock: ManualClock):
+    clock.advance(timedelta(days=40))
+    refused = await stage.treasurer.post(PERIODS, JANUARY)
+    assert (refused.status_code, refused.json()["code"]) == (409, "period_open_items")
+    assert [one["item"] for one in refused.json()["open_items"]] == ["not_reconciled"]
+    assert (await stage.treasurer.get(PERIODS)).json()["closed_until"] is None
+    assert (await stage.treasurer.post("/v1/treasury/reconciliations")).status_code == 201
+    assert (await stage.treasurer.get(f"{PERIODS}/2026-01/open-items")).json()["items"] == []
+    closed = (await stage.treasurer.post(PERIODS, JANUARY)).json()
+    assert (closed["period"], closed["state"], closed["closed_until"]) == (
+        "2026-01", "closed", "2026-01-31T23:00:00.000000Z",
+    )  # fmt: skip
+    listed = (await stage.treasurer.get(PERIODS)).json()
+    assert (listed["closed_until"], listed["items"]) == (closed["closed_until"], [closed])
+    assert closed["seq"] == await stage.services.ledger.last_seq()  # type: ignore[attr-defined]
+    (noted,) = (
+        await stage.treasurer.get("/v1/treasury/audit-log", action="period.close", subject=closed["id"])
+    ).json()["items"]
+    assert (noted["outcome"], noted["reason"]) == ("done", "January is reported")
+
+
+LEFT_OPEN = {
+    # what the database has of January, in which nothing else happened                                        item
+    "INSERT INTO treasury_breaks (book, id, reason, network, account, asset, detail, expected, found, first_run,"
+    " last_run, first_seen_at, last_seen_at) VALUES ('main', 'brk_1', 'unbalanced', '', '', 'EUR', '', 0, 1, 'r', 'r',"
+    " '2026-01-20', '2026-01-20')": ("open_breaks", "1: brk_1"),
+    "INSERT INTO fiat_bank_statements (book, id, kind, format, account, asset, bank_id, opening, closing, closing_on,"
+    " lines, pending, file, file_sha256, received_at, imported_at, gap) VALUES ('main', 'stm_1', 'statement', 'x',"
+    " 'main', 'EUR', 'S1', 0, 0, '2026-01-30', 1, 0, 'f', decode(repeat('00', 32), 'hex'), '2026-01-30', '2026-01-30',"
+    " 5)": ("statement_missing", "no statement reaches the end: main"),
+    "INSERT INTO fiat_bank_lines (book, id, account, statement, number, direction, asset, amount, booked_on, value_on,"
+    " bank_reference, personal, state, reason, recorded_at) VALUES ('main', 'lin_1', 'main', 'stm_1', 1, 'CRDT', 'EUR',"
+    " 5, '2026-01-30', '2026-01-30', 'r', '\\x00', 'suspended', 'no_match', '2026-01-30')": (
+        "unmatched_lines", "1: lin_1",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+async def test_what_stands_open_is_named_and_the_period_closed_all_the_same_keeps_it(
+    stage: Stage, database: Database, clock: ManualClock
+):
+    async with tx(database.engine()) as connection:
+        for statement in LEFT_OPEN:
+            await connection.execute(text(statement))
+    clock.advance(timedelta(days=40))
+    refused = (await stage.treasurer.post(PERIODS, JANUARY)).json()
+    found = {one["item"]: one["detail"] for one in refused["open_items"]}
+    assert dict(LEFT_OPEN.values()).items() <= found.items()
+    assert found["statement_gap"] == "something is missing before: S1"
+    # In the first half of the month there was nothing of it yet.
+    earlier = (await stage.treasurer.get(f"{PERIODS}/2026-01-15/open-items")).json()["items"]
+    assert [one["item"] for one in earlier] == ["not_reconciled"]
+    closed = (await stage.treasurer.post(PERIODS, JANUARY | {"force": True})).json()
+    assert closed["open_items"] == refused["open_items"]
+    noted = (await stage.treasurer.get("/v1/treasury/audit-log", subject=closed["id"])).json()["items"]
+    assert [one["action"] for one in noted] == ["period.force_close"]
+
+
+WRONG = [
+    # what is asked                                       code                    param
+    ({},                                                  "invalid_request",      "period"),
+    ({"period": "2026-01", "until": "2026-01-01T00:00:00Z"}, "invalid_request",   "period"),
+    ({"period": "January"},                               "period_unfit",         "period"),
+    ({"period": "2026-03"},                               "effective_in_future",  None),
+    ({"period": "2026-01", "reason": " "},                "reason_missing",       "reason"),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+async def test_what_is_no_period_to_close_is_refused(stage: Stage, clock: ManualClock):
+    clock.advance(timedelta(days=40))
+    for change, code, param in WRONG:
+        shown = (await stage.treasurer.post(PERIODS, {"reason": "over", "force": True} | change)).json()
+        assert (shown["code"], shown.get("param")) == (code, param), change
+
+
+@pytest.mark.slow
+async def test_what_is_booked_later_with_a_date_in_a_closed_period_says_where_it_was_moved(
+    stage: Stage, clock: ManualClock
+):
+    await stage.fund_account("house/suspense/USDC", "100.00")
+    clock.advance(timedelta(days=70))
+    closed = [
+        (await stage.treasurer.post(PERIODS, {"period": month, "reason": "reported", "force": True})).json()
+        for month in ("2026-01", "2026-02")
+    ]
+    move = {"asset": "USDC", "amount": "1.00", "debit": "suspense", "credit": "capital", "reason": "late"}
+    for asked, effective_at, requested, period in (
+        ("2026-01-15T12:00:00Z", closed[1]["closed_until"], "2026-01-15T12:00:00.000000Z", closed[0]["id"]),
+        ("2026-02-15T12:00:00Z", closed[1]["closed_until"], "2026-02-15T12:00:00.000000Z", closed[1]["id"]),
+        ("2026-03-05T12:00:00Z", "2026-03-05T12:00:00.000000Z", None, None),
+    ):
+        made = (await stage.treasurer.post("/v1/treasury/adjustments", move | {"effective_at": asked})).json()
+        told = (made["effective_at"], made["effective_at_requested"], made["moved_out_of"])
+        assert told == (effective_at, requested, period)
+    late = await stage.treasurer.post("/v1/treasury/adjustments", move | {"effective_at": "2026-12-01T00:00:00Z"})
+    assert late.json()["code"] == "effective_in_future"
