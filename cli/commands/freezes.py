@@ -34,7 +34,7 @@ def freeze(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Stop what people intend with an account, a user, an asset, or at a network. What the chain or a bank did is still
+    """Stop what people intend with an account, user, asset or network. What the chain or a bank did is still
     booked. The key is taken from ONEBOOK_API_KEY. Exit code 1 if it's refused.
 
     Example: onebook freeze owner @alice --code court_order --reason "order 17/26" --until 2027-01-31T00:00:00Z
@@ -52,8 +52,9 @@ def unfreeze(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Lift a freeze. What is frozen for other reasons as well stays frozen until these are lifted, too. Exit code 1 if
-    it's refused.
+    """Lift a freeze: one of its target's reasons. What is frozen for others as well stays frozen until these are lifted.
+
+    Exit code 1 if it's refused.
 
     Example: onebook unfreeze frz_01jd3v --reason "the court has withdrawn its order"
     """
@@ -68,7 +69,7 @@ def freezes(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """List what is frozen and why, at most a hundred; and what the signer's approvers have frozen, where it can be asked.
+    """List what is frozen, and why; the signer's freezes as well. At most a hundred; the signer where it can be asked.
 
     Example: onebook freezes --json
     """
@@ -100,9 +101,9 @@ def _signer_freezes(settings: Settings | None) -> list[str] | None:
         return None
     import asyncio
 
-    from custody.client import SignerClient
+    from custody.client import SignerClient, SignerStatus
 
-    async def ask() -> dict[str, Any]:
+    async def ask() -> SignerStatus:
         client = SignerClient(settings.path(settings.signer_socket))
         try:
             return await client.status()
@@ -113,7 +114,10 @@ def _signer_freezes(settings: Settings | None) -> list[str] | None:
         told = asyncio.run(ask())
     except (OnebookError, OSError):
         return None
-    return [str(one) for one in told.get("frozen", ())]
+    return [
+        "everything is frozen" if chain_id is None else f"chain {chain_id}{f', {asset}' if asset else ''} is frozen"
+        for chain_id, asset in told.frozen
+    ]
 
 
 def _tell(freeze: dict[str, Any], done: str, *, json: bool) -> None:

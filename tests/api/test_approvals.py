@@ -10,12 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
+from api.routes.approvals import about_view
 from base.clock import ManualClock
 from custody.approval_requests import ApprovalRequest, request_to_json, signature_to_json
 from custody.approvals import Mandate, approval_statement, maker_statement, proven, sign_statement
 from custody.intents import First
 from custody.policy_file import parse
-from tests.api.conftest import Stage
+from tests.api.conftest import USDC, Stage
 from tests.custody.samples import COLD, PEOPLE, deployment, full_policy, full_policy_fingerprint, token_transfer
 from wiring.settings import Settings
 
@@ -57,6 +58,31 @@ async def ask(stage: Stage, body: dict[str, Any] | None = None) -> dict[str, Any
 async def approve(stage: Stage, request: dict[str, Any], name: str, **changes: object) -> httpx.Response:
     body = signed(base64.b64decode(request["statement"]), name) | changes
     return await stage.treasurer.post(f"/v1/treasury/approvals/{request['id']}/signatures", body)
+
+
+UNKNOWN = "0x" + "12" * 20
+ABOUT = [
+    # the intent's terms beside chain, subject and recipient                               asset   amount
+    ({"kind": "token_transfer", "contract": USDC, "amount": "1500000"},                    "USDC", "1.50"),
+    ({"kind": "native_transfer", "amount": "1500000000000000000"},                         "ETH",  "1.50"),
+    ({"kind": "token_transfer", "contract": UNKNOWN, "amount": "5"},                       None,   None),
+]  # fmt: skip
+
+
+async def test_a_request_says_what_it_is_about_and_who_is_missing(stage: Stage, clock: ManualClock):
+    assets, registry = await stage.services.ledger.assets(), stage.services.chains.registry
+    for terms, asset, amount in ABOUT:
+        told = about_view({"chain_id": "31337", "subject": "mov_1", **terms}, registry, assets)
+        assert (told["kind"], told["network"], told["asset"], told["amount"]) == (terms["kind"], "local", asset, amount)
+    other = about_view({"chain_id": "5", "subject": "wdr_1", **ABOUT[0][0]}, registry, assets)
+    assert (other["kind"], other["network"], other["asset"]) == ("withdrawal", "chain 5", None)
+    request = await ask(stage)
+    assert (request["missing"], request["could_sign"]) == (2, ["ada", "ben"])
+    clock.advance(timedelta(minutes=5))
+    one = (await approve(stage, request, "ada")).json()
+    assert (one["missing"], one["could_sign"], one["age_seconds"]) == (1, ["ben"], 300)
+    two = (await approve(stage, request, "ben")).json()
+    assert (two["missing"], two["could_sign"]) == (0, [])
 
 
 async def test_a_request_is_signed_and_its_mandate_satisfies_the_policy(stage: Stage):

@@ -412,10 +412,13 @@ async def test_a_payout_of_which_nothing_is_heard_is_unknown_and_a_treasurer_end
 async def test_what_is_frozen_is_not_sent(rail, desk, steps, ledger):
     await fund(rail, 100_00)
     await ask(desk, 20_00)
-    freeze = Freeze(id="wrk:f:1", scope=FreezeScope.OWNER, target=ADA)
-    require_accepted((await ledger.submit(alone(freeze)))[0])
-    assert await steps.step() == 0
-    require_accepted((await ledger.submit(alone(Unfreeze(id="wrk:u:1", scope=FreezeScope.OWNER, target=ADA))))[0])
+    places = ((FreezeScope.OWNER, ADA), (FreezeScope.NETWORK, "bank"), (FreezeScope.NETWORK, OUR_ACCOUNT.name))
+    for scope, target in places:
+        freeze = Freeze(id=f"wrk:f:{target}", scope=scope, target=target)
+        require_accepted((await ledger.submit(alone(freeze)))[0])
+        assert await steps.step() == 0
+        lift = Unfreeze(id=f"wrk:u:{target}", scope=scope, target=target)
+        require_accepted((await ledger.submit(alone(lift)))[0])
     assert await steps.step() == 1
 
 

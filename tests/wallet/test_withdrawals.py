@@ -330,16 +330,17 @@ async def test_withdrawing_the_networks_own_coin_pays_its_fee_in_it(rich):
     assert withdrawal.fee_highest == 65_000 * 20 * 10**9
 
 
-async def test_a_freeze_stops_a_withdrawal_that_was_asked_for_before_it(rich):
+@pytest.mark.parametrize("place", [(FreezeScope.OWNER, ALICE), (FreezeScope.NETWORK, "local")])
+async def test_a_freeze_stops_a_withdrawal_that_was_asked_for_before_it(rich, place):
     withdrawal = await ask(rich)
     for name, command in (("freeze", Freeze), ("lift", Unfreeze)):
-        await rich.ledger.submit(alone(command(id=f"test:{name}", scope=FreezeScope.OWNER, target=ALICE)))
+        await rich.ledger.submit(alone(command(id=f"test:{name}", scope=place[0], target=place[1])))
         for _ in range(4):
             await rich.withdrawals.step()
         found = await rich.withdrawals.get(ALICE, withdrawal.id)
         if command is Freeze:
             assert (found.state, found.waiting_for) == (WithdrawalState.APPROVED, WaitingFor.APPROVAL)
-            assert found.cancellable
+            assert (found.reason, found.cancellable) == ("frozen", True)
     assert (found.state, found.waiting_for) == (WithdrawalState.NONCE_RESERVED, None)
 
 
