@@ -52,7 +52,7 @@ def unfreeze(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Lift a freeze: one of its target's reasons. What is frozen for others as well stays frozen until these are lifted.
+    """Lift a freeze: one of its target's reasons. What is frozen for others as well stays frozen until then.
 
     Exit code 1 if it's refused.
 
