@@ -62,7 +62,9 @@ class PeriodToClose(Asked):
     )
     until: Instant | None = Field(default=None, description="Instead: the first instant that stays open (RFC 3339).")
     reason: str = Field(max_length=1000, examples=["October is reported"])
-    force: bool = Field(default=False, description="Close it though something stands open in it: the reason says why.")
+    force: bool = Field(
+        default=False, examples=[True], description="Close it though something stands open in it: the reason says why."
+    )
 
 
 def period_view(period: ClosedPeriod) -> PeriodView:

@@ -412,7 +412,7 @@ async def test_a_payout_of_which_nothing_is_heard_is_unknown_and_a_treasurer_end
 async def test_what_is_frozen_is_not_sent(rail, desk, steps, ledger):
     await fund(rail, 100_00)
     await ask(desk, 20_00)
-    places = ((FreezeScope.OWNER, ADA), (FreezeScope.NETWORK, "bank"), (FreezeScope.NETWORK, OUR_ACCOUNT))
+    places = ((FreezeScope.OWNER, ADA), (FreezeScope.NETWORK, "bank"), (FreezeScope.NETWORK, "mock"))
     for scope, target in places:
         freeze = Freeze(id=f"wrk:f:{target}", scope=scope, target=target)
         require_accepted((await ledger.submit(alone(freeze)))[0])
