@@ -163,3 +163,10 @@ async def test_only_the_treasurer_may(stage: Stage):
             await caller.get("/v1/treasury/audit-log"),
         ):
             assert answer.status_code == status, answer.text
+
+
+async def test_what_nobody_gave_a_reason_for_is_lifted_by_giving_one(funded: Stage):
+    await funded.services.ledger.submit(alone(Freeze(id="f", scope=FreezeScope.ASSET, target="USDC")))
+    assert await _sends(funded) == "frozen"
+    await _lift(funded, await _freeze(funded, scope="asset", target="USDC", reason_code="other"))
+    assert await _sends(funded) == "sent"
