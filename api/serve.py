@@ -20,6 +20,7 @@ from base.collector import calm_collector
 from base.errors import OnebookError
 from chain.evm.node import load_libraries
 from wiring.assemble import build_services, look_at_journal, open_parts, refuse_lost_tiers
+from wiring.operations import note_start
 from wiring.running import with_database
 from wiring.screening import listed_addresses
 from wiring.settings import Settings, load_settings
@@ -30,6 +31,8 @@ BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 30
 SHUTDOWN_SECONDS = 10
 """How long requests under way may still take after a signal to stop."""
+
+log = structlog.get_logger()
 
 
 async def serve(
@@ -42,6 +45,8 @@ async def serve(
         await look_at_journal(parts)
         services = build_services(parts)
         await refuse_lost_tiers(parts)
+        if (unnoted := await note_start(parts, "api")) is not None:
+            log.warning("the start isn't in the audit log", reason=unnoted)
         app = create_app(services)
         calm_collector()
         try:

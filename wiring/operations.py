@@ -1,14 +1,19 @@
 """Building what people do by hand: the audit log, freezes, adjustments and their limits, proposals, periods."""
 
+import hashlib
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from base.errors import ConfigError
+from base.errors import ConfigError, OnebookError
 from fiat.top_ups import BANK
+from ledger.canonical import dump
 from ledger.money import Asset, parse_amount
 from treasury.adjustments import Adjustments
+from treasury.approvals import PolicyCopy
+from treasury.errors import ApprovalsUnavailable
 from treasury.freezes import Freezes
+from treasury.operations.acts import Actor
 from treasury.operations.audit_log import AuditLog
 from treasury.operations.manual_limits import ManualLimit, ManualLimits
 from treasury.periods import Periods
@@ -77,3 +82,26 @@ def manual_limits(settings: Settings) -> ManualLimits:
             per_day=None if told.per_day is None else parse_amount(told.per_day, asset, least=0),
         )
     return ManualLimits(found, ZoneInfo(settings.treasury.time_zone))
+
+
+async def note_start(parts: "Parts", process: str) -> str | None:
+    """Note in the audit log with which configuration and policy a process starts; else say why that can't be now.
+
+    `config` is the SHA-256 of all settings, secrets left out; the policy is the copy that this process reads.
+    """
+    settings = parts.settings
+    told: dict[str, object] = {"config": hashlib.sha256(dump(settings.model_dump(mode="json"))).hexdigest()}
+    try:
+        policy = PolicyCopy(settings.path(settings.policy))()
+        told |= {"policy_version": policy.version, "policy_fingerprint": policy.fingerprint.hex()}
+    except ApprovalsUnavailable:
+        pass  # no policy can be read here: nothing is signed by it either
+    log = build_audit_log(parts)
+    try:
+        await parts.gate.require()
+        await log.note(
+            log.act(Actor(f"process:{process}"), "process.start", subject=process, detail=dump(told).decode())
+        )
+    except OnebookError as problem:
+        return problem.message
+    return None

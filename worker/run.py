@@ -16,6 +16,7 @@ from chain.checkpoints import Checkpoint
 from chain.evm.node import load_libraries
 from db.changes import state
 from wiring.assemble import Step, build_alerts, build_own_signer, open_parts, open_steps, refuse_lost_tiers
+from wiring.operations import note_start
 from wiring.running import with_database
 from wiring.screening import listed_addresses, refuse_silent_oracles
 from wiring.settings import Settings, load_settings
@@ -48,6 +49,8 @@ async def work(settings: Settings, *, checkpoint: Checkpoint | None = None) -> N
         if (untold := await refuse_silent_oracles(settings, parts.nodes)) is not None:
             log.warning("sanctions oracles not looked at", reason=untold)
         await _look_at_journal(steps)
+        if (unnoted := await note_start(parts, "worker")) is not None:
+            log.warning("the start isn't in the audit log", reason=unnoted)
         log.info("worker started", jobs=list(steps))
         jobs = [Job(name, step, outside=name.partition(":")[0] in OUTSIDE) for name, step in steps.items()]
         jobs.append(Job("alerts", AlertLog(build_alerts(parts), clock=parts.clock).step))

@@ -1,6 +1,7 @@
 """The API as its own process, over TCP, with its database taken away and given back."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -25,6 +26,8 @@ from ledger.money import Asset, AssetKind
 from ledger.service import PostgresLedger
 from tests.api.conftest import RATES
 from tests.support.postgres import FOLDER, THROWAWAY
+from treasury.operations.acts import Act
+from treasury.operations.audit_log import AuditLog
 
 pytestmark = pytest.mark.slow
 
@@ -129,8 +132,26 @@ def test_process_serves_loses_its_database_recovers_and_stops(server, tmp_path: 
             assert api.get("/v1/balances/EUR").json()["balance"] == "6.00"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=15) in (0, -signal.SIGTERM)
+        (started,) = _starts(running.app_url)
+        assert (started.actor.key, started.subject) == ("process:api", "api")
+        assert len(json.loads(started.detail or "{}")["config"]) == 64
     finally:
         stop_child(process)
+
+
+def _starts(url: str) -> list[Act]:
+    """What processes have noted of their starts."""
+
+    async def read() -> list[Act]:
+        engine = create_engine(url)
+        try:
+            ledger = PostgresLedger(engine, clock=SystemClock())
+            log = AuditLog(engine, ledger=ledger, clock=SystemClock(), entropy=SystemEntropy())
+            return await log.recent(action="process.start")
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(read())
 
 
 def test_process_says_in_one_line_what_it_lacks(tmp_path: Path):
