@@ -54,6 +54,7 @@ COMMANDS = {
         "cli.commands.keys:app", "The signer's keys: ceremony, drill, list, import, rotate, passphrase, destroy."
     ),
     "reconcile": Command("cli.commands.book:reconcile", "Compare the book with the chain, the bank and itself."),
+    "breaks": Command("cli.commands.breaks:app", "Breaks: list, show, own, note, propose, confirm, withdraw."),
     "recover": Command(
         "cli.commands.recover:recover",
         "Rebuild every withdrawal, hold and idempotency key that the signer's journal knows and this database doesn't.",

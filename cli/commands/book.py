@@ -19,19 +19,29 @@ Config = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
+COLUMNS = ("kind", "account", "asset", "expected", "found", "open for", "owner", "state", "perhaps", "")
+
 
 def reconcile(config: Config = None, json: Json = False) -> None:
-    """Compare the book with the chain, the bank and itself. Exit code 1 if anything disagrees.
+    """Compare the book with the chain, the bank and itself.
+
+    Exit code 0 if all agrees, or what doesn't is accounted for by two treasurers; 1 if there is an unexplained break;
+    3 if there is none, and something couldn't be compared now.
 
     Example: onebook reconcile --json
     """
     run, assets = asyncio.run(_reconcile(_settings(config)))
     if json:
-        show_json(asdict(run))
+        show_json(asdict(run) | {"unexplained": run.unexplained, "judged": run.judged})
     else:
         _show_reconciliation(run, assets)
-    if not run.clean:
-        raise typer.Exit(Exit.DISAGREES)
+    raise typer.Exit(_exit(run))
+
+
+def _exit(run: Reconciliation) -> Exit:
+    if run.unexplained:
+        return Exit.DISAGREES
+    return Exit.OK if run.judged else Exit.UNAVAILABLE
 
 
 def _settings(config: Path | None) -> Settings:
@@ -64,9 +74,15 @@ def _show_reconciliation(run: Reconciliation, assets: Mapping[str, Asset]) -> No
                 format_amount(found.expected, assets[found.asset]),
                 format_amount(found.found, assets[found.asset]),
                 f"{found.age(run.finished_at).total_seconds():.0f} s",
+                found.owner or "-",
+                found.state,
+                found.causes[0].code if found.causes else "-",
                 found.detail,
             )
             for found in run.breaks
         ]
-        show_table("Breaks", ("reason", "account", "asset", "expected", "found", "open for", ""), rows, right=(3, 4, 5))
-    say(f"{run.checks} comparisons; {run.open_breaks} {'break' if run.open_breaks == 1 else 'breaks'}")
+        show_table("Breaks", COLUMNS, rows, right=(3, 4, 5))
+        if run.open_breaks > len(run.breaks):
+            say(f"These are the first {len(run.breaks)}; `onebook breaks list` shows all.")
+    explained = f", {run.explained} explained" if run.explained else ""
+    say(f"{run.checks} comparisons; {run.open_breaks} {'break' if run.open_breaks == 1 else 'breaks'}{explained}")

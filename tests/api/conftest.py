@@ -1,5 +1,6 @@
 """The whole application on a real database, asked over ASGI; only the chain's node is left out, by fixed fees."""
 
+import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
@@ -264,3 +266,16 @@ async def stage(services: Services) -> AsyncIterator[Stage]:
             people[handle] = Caller(api, key.secret, user.id)
         yield Stage(app, services, api, operator, treasurer, people["alice"], people["bob"], Caller(api, None))
     app.state, app.middleware_stack = State(), None  # FastAPI's caches keep every app there ever was, and all it has
+
+
+@pytest.fixture
+async def address(stage: Stage) -> AsyncIterator[str]:
+    """The stage's API on a port."""
+    server = uvicorn.Server(uvicorn.Config(stage.app, port=0, lifespan="off", log_level="warning"))
+    serving = asyncio.create_task(server.serve())
+    async with asyncio.timeout(60):
+        while not server.started:
+            await asyncio.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    await serving

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from cli.api_client import KEY_VARIABLE
 from tests.api.conftest import Stage, settings_for
-from tests.api.test_webhook_commands import address  # noqa: F401 - a fixture
 from tests.support.command import onebook
 from wiring.settings import Settings
 
@@ -148,7 +147,7 @@ async def test_one_request_converts_at_the_price_of_now_and_its_repeat_gets_the_
     assert (late.status_code, late.json()["code"]) == (503, "rates_too_old")
 
 
-async def test_the_treasurer_sees_rates_and_what_the_house_made(stage: Stage, address: str, tmp_path):  # noqa: F811
+async def test_the_treasurer_sees_rates_and_what_the_house_made(stage: Stage, address: str, tmp_path):
     await stage.fund(stage.alice, "100.00", "EUR")
     await stage.fund_account("house/fx/USDC", "500.00")
     done = await stage.alice.post("/v1/conversions", {"sell": "EUR", "buy": "USDC", "sell_amount": "100.00"})

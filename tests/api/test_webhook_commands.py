@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-import uvicorn
 from sqlalchemy import text
 
 from base.clock import ManualClock
@@ -36,19 +34,6 @@ webhook_secret = "{SECRET}"
 @pytest.fixture
 def settings(tmp_path):
     return settings_for(tmp_path, environment="test", rails={"sandbox": {"webhook_secret": SECRET}})
-
-
-@pytest.fixture
-async def address(stage: Stage) -> AsyncIterator[str]:
-    """The stage's API on a port."""
-    server = uvicorn.Server(uvicorn.Config(stage.app, port=0, lifespan="off", log_level="warning"))
-    serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(60):
-        while not server.started:
-            await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    await serving
 
 
 async def test_a_dead_letter_is_listed_shown_with_its_body_and_retried(
