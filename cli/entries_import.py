@@ -18,7 +18,7 @@ from ledger.importing import TOLD, ByHand, Entry, Parser, check_header
 from ledger.money import Asset
 from ledger.outcomes import Refusal
 from ledger.rowfiles import FileFormat, RowFile, RowWriter, shown
-from treasury.adjustments import ADJUSTABLE, WAITING
+from treasury.by_hand import ADJUSTABLE, WAITING
 from wiring.assemble import Parts, open_parts
 from wiring.settings import Settings
 

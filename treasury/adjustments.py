@@ -1,6 +1,7 @@
 """Adjustments: the treasurer moves value by hand between accounts of the house, or out of suspense to its owner.
 
-Custody, banks and what is in transit are never adjusted: there only the chain's and the bank's own evidence counts.
+Custody, banks and what is in transit are never adjusted: there only the chain's and the bank's own evidence counts,
+or two people's word on a difference that was found (`treasury.breaks`).
 """
 
 from dataclasses import asdict, replace
@@ -22,6 +23,7 @@ from ledger.outcomes import Refused
 from ledger.requests import RequestKey
 from ledger.riders import Insert, Rider
 from treasury import adjustment_store, outflow_store
+from treasury.by_hand import ADJUSTABLE, WAITING
 from treasury.errors import NotAdjustable, ReasonMissing, SecondPersonNeeded, SuspenseShort
 from treasury.notes import TEXT_LENGTH_MAX
 from treasury.operations.acts import Noted, unnoted
@@ -29,27 +31,8 @@ from treasury.operations.manual_limits import ManualLimits
 from treasury.records import Adjustment, Outflow, OutflowState
 from treasury.tables import adjustments
 
-ADJUSTABLE = frozenset(
-    {
-        "suspense",
-        "quarantine",
-        "capital",
-        "fx",
-        "fees",
-        "fx-result",
-        "rounding",
-        "promotion",
-        "network-fees",
-        "rail-fees",
-    }
-)
-"""Purposes of the house that may be moved between by hand."""
-
 UNLIMITED = ManualLimits()
 """As much as there is."""
-
-WAITING = frozenset({"suspense", "quarantine"})
-"""Purposes that hold value of others until its owner is known: never more leaves them than is there."""
 
 BANK_LINE = "lin_"
 """How the id of a bank line begins; whose it is, is said by matching it, which happens once."""

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 from ledger.accounts import house_account, split_account_id
 from ledger.commands import Post, Posting
-from treasury.adjustments import ADJUSTABLE, WAITING
 from treasury.break_records import Resolution
+from treasury.by_hand import ADJUSTABLE, WAITING
 from treasury.errors import ResolutionUnfit
 from treasury.records import Break, BreakReason
 

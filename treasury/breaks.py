@@ -22,7 +22,6 @@ from ledger.errors import RefusedByBook
 from ledger.outcomes import Refused
 from ledger.requests import RequestKey
 from treasury import break_store
-from treasury.adjustments import WAITING
 from treasury.break_entries import check_acceptance, check_entry, correction, source_of
 from treasury.break_records import (
     HistoryKind,
@@ -33,6 +32,7 @@ from treasury.break_records import (
 )
 from treasury.break_states import Act, BreakState, advance, may
 from treasury.break_store import Said, Wanted, revised
+from treasury.by_hand import WAITING
 from treasury.errors import (
     BreakChanged,
     BreakClosed,

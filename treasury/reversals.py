@@ -18,7 +18,7 @@ from ledger.engine import Ledger
 from ledger.errors import EntryUnknown, RefusedByBook
 from ledger.outcomes import Line, LineKind, Outcome
 from ledger.requests import RequestKey
-from treasury.adjustments import ADJUSTABLE
+from treasury.by_hand import ADJUSTABLE
 from treasury.errors import NotAdjustable
 from treasury.notes import note
 from treasury.operations.acts import Noted, unnoted

@@ -39,8 +39,9 @@ ROWS = (
         "not_adjustable",
         422,
         "Not adjustable by hand",
-        "Custody, banks and what is in transit follow the chain's and the bank's evidence alone. `adjustable` lists the"
-        " house's purposes that may be moved between; a user is credited only out of suspense or quarantine.",
+        "Custody, banks and what is in transit follow the chain's and the bank's evidence; what differs there, two"
+        " people resolve as a break. `adjustable` lists the house's purposes that may be moved between; a user is"
+        " credited only out of suspense or quarantine.",
         "Choose other accounts.",
     ),
     Problem(
