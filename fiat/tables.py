@@ -140,6 +140,8 @@ top_ups = Table(
     Column("cancelling", Boolean, nullable=False, server_default=text("false")),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("submitted_at", Instant),
+    Column("hold", Text),  # what waits in the book for it; null of a bank's, and of older versions'
+    Column("service_fee", Amount, nullable=False, server_default=text("0")),  # the house's
     Column("due_at", Instant),  # when the worker looks at it next; null when it need not
     Column("revision", Integer, nullable=False, server_default=text("0")),
     Column("created_at", Instant, nullable=False),
@@ -148,6 +150,7 @@ top_ups = Table(
     UniqueConstraint("book", "rail", "capture_source"),
     CheckConstraint("amount > 0", name="amount_positive"),
     CheckConstraint("captured <= amount", name="captured_within_amount"),
+    CheckConstraint("service_fee = 0 OR service_fee < amount", name="service_fee_leaves_something"),
     CheckConstraint("(state = 'final') = (captured > 0)", name="captured_when_final"),
     CheckConstraint(
         "state IN ('requested', 'submitted', 'unknown', 'requires_action', 'approved', 'processing', 'authorised',"

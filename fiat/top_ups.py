@@ -24,6 +24,10 @@ class TopUp:
     what was credited (0 before), `refunded` how much of it was given back or is being, `fee` the provider's (None while
     unknown). `method`: the provider's token, or our id's of a saved one. `capture_amount`: what is to be captured of an
     authorisation, once somebody said so; `cancelling`: somebody wants it given up. `revision` counts its changes.
+
+    `hold`: what waits in the book for the payment, since it was asked for; only its end settles or voids it. None of a
+    bank's, and of those that an older version asked for. `service_fee`: the house's, off what arrives; until it's
+    final, that of the whole amount.
     """
 
     id: str
@@ -50,6 +54,8 @@ class TopUp:
     cancelling: bool = False
     attempts: int = 0
     submitted_at: datetime | None = None
+    hold: str | None = None
+    service_fee: int = 0
     revision: int = 0
     replayed: bool = False
 
@@ -69,3 +75,12 @@ class TopUp:
     @property
     def ended(self) -> bool:
         return self.state in ENDED
+
+    @property
+    def held(self) -> bool:
+        """Whether the book still holds it: its end settled or voided that."""
+        return self.hold is not None and not self.ended
+
+    def service_fee_of(self, captured: int) -> int:
+        """What the house takes of so much of its amount: in proportion, rounded down. Below `captured` always."""
+        return self.service_fee * captured // self.amount

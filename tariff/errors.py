@@ -4,6 +4,7 @@ OnebookError
 ├── Rejected
 │   ├── LimitExceeded       an operation would pass a limit of its user's tier; says which, and when it frees
 │   ├── FeeAboveAccepted    the fee is higher now than the request accepts
+│   ├── FeeTakesAll         the fee leaves nothing of what is paid in
 │   ├── UnknownTier         no tier has this name
 │   └── TierReasonMissing   putting somebody into another tier takes a reason
 ├── Unavailable
@@ -22,6 +23,10 @@ class LimitExceeded(Rejected):
 
 class FeeAboveAccepted(Rejected):
     default_code = "fee_above_accepted"
+
+
+class FeeTakesAll(Rejected):
+    default_code = "fee_takes_all"
 
 
 class UnknownTier(Rejected):

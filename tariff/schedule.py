@@ -17,20 +17,23 @@ STANDARD = "standard"
 
 
 class Operation(StrEnum):
-    """What users do that can cost something. A top-up isn't among them: its provider's terms say who bears its fee."""
+    """What users do that can cost something. TOP_UP: a payment asked for at a provider; who bears the provider's own
+    fee, a setting says."""
 
     TRANSFER = "transfer"
     HOLD = "hold"
     WITHDRAWAL = "withdrawal"
     PAYOUT = "payout"
     CONVERSION = "conversion"
+    TOP_UP = "top_up"
 
 
 class Sum(StrEnum):
-    """What limits add up. OUT: all that leaves a user's hands."""
+    """What limits add up. OUT: all that leaves a user's hands. TOP_UP: what they ask providers for."""
 
     OUT = "out"
     CONVERSION = "conversion"
+    TOP_UP = "top_up"
 
 
 SUMS: Mapping[Operation, Sum] = {
@@ -39,6 +42,7 @@ SUMS: Mapping[Operation, Sum] = {
     Operation.WITHDRAWAL: Sum.OUT,
     Operation.PAYOUT: Sum.OUT,
     Operation.CONVERSION: Sum.CONVERSION,
+    Operation.TOP_UP: Sum.TOP_UP,
 }
 """In which sum each operation counts."""
 

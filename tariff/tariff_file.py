@@ -51,10 +51,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}", re.ASCII)
 _PERCENT = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,20}))?", re.ASCII)
 
 ON_NETWORKS = frozenset({Operation.WITHDRAWAL})
-ON_RAILS = frozenset({Operation.PAYOUT})
+ON_RAILS = frozenset({Operation.PAYOUT, Operation.TOP_UP})
 
-FREE_FOR_A_WHILE = (Operation.TRANSFER, Operation.HOLD, Operation.WITHDRAWAL, Operation.PAYOUT)
-"""What an allowance may be for: a conversion's price is fixed by its quote, and what comes in isn't charged."""
+FREE_FOR_A_WHILE = (Operation.TRANSFER, Operation.HOLD, Operation.WITHDRAWAL, Operation.PAYOUT, Operation.TOP_UP)
+"""What an allowance may be for: a conversion's price is fixed by its quote."""
 
 _Place = tuple[str | int, ...]
 
@@ -73,18 +73,20 @@ def parse_tariff(
     assets: Mapping[str, Asset],
     networks: Collection[str] = (),
     rails: Collection[str] = (),
+    providers: Collection[str] = (),
     source: str = "tariff",
 ) -> Tariff:
     """The tariff that a TOML text (form: module docstring) declares. Raises TariffInvalid, which names the line.
 
-    `assets`, `networks`, `rails`: what this installation has.
+    `assets`, `networks`, `rails` (of payouts), `providers` (of top-ups): what this installation has.
     """
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise TariffInvalid(f"{source}: {error}") from error
     try:
-        return _Reader(assets, frozenset(networks), frozenset(rails)).tariff(table)
+        places = dict.fromkeys(ON_NETWORKS, networks) | {Operation.PAYOUT: rails, Operation.TOP_UP: providers}
+        return _Reader(assets, places).tariff(table)
     except _Fault as fault:
         line = line_of(text, fault.place)
         where = f"{source}:{line}" if line is not None else source
@@ -103,10 +105,10 @@ def _named(place: _Place) -> str:
 class _Reader:
     """Reads one file for one installation."""
 
-    def __init__(self, assets: Mapping[str, Asset], networks: frozenset[str], rails: frozenset[str]) -> None:
+    def __init__(self, assets: Mapping[str, Asset], places: Mapping[Operation, Collection[str]]) -> None:
+        """`places`: by operation, the networks or rails that it may go over."""
         self._assets = assets
-        self._networks = networks
-        self._rails = rails
+        self._places = places
         self._reference: Asset | None = None
 
     def tariff(self, table: Mapping[str, Any]) -> Tariff:
@@ -225,14 +227,13 @@ class _Reader:
 
     def _where(self, told: Mapping[str, Any], operation: Operation, place: _Place) -> str | None:
         """The network or the rail that a rule is for."""
-        for key, operations, known in (("network", ON_NETWORKS, self._networks), ("rail", ON_RAILS, self._rails)):
+        for key, operations in (("network", ON_NETWORKS), ("rail", ON_RAILS)):
             if key in told:
                 if operation not in operations:
                     raise _Fault((*place, key), f"a {operation} goes over no {key}: leave it out")
-                if told[key] not in known:
-                    raise _Fault(
-                        (*place, key), f"{told[key]!r} is no {key} here; there is {', '.join(sorted(known)) or 'none'}"
-                    )
+                if told[key] not in (known := self._places[operation]):
+                    there = ", ".join(sorted(known)) or "none"
+                    raise _Fault((*place, key), f"{told[key]!r} is no {key} of a {operation} here; there is {there}")
                 return str(told[key])
         return None
 

@@ -20,12 +20,20 @@ class PayoutMoves(Protocol):
         ...
 
 
+class TopUpMoves(Protocol):
+    """Knows what can be paid in. The top-ups of payment providers implement it."""
+
+    async def move(self, owner: str, *, rail: str, asset: str, amount: int) -> Move:
+        """A top-up whose terms are wanted. Raises UnknownRail, NotCapable, UnknownAsset, AmountNotPayable."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class FeePreview:
     """What it costs by the tariff, and for a withdrawal what the network takes; `network_fee` is the highest.
 
-    `total` is all that would be taken or held, in smallest units of the asset moved. What a conversion gives is told by
-    its quote.
+    `total` is all that would be taken or held, in smallest units of the asset moved; of a top-up what its payer pays.
+    `arrives` is what is left of a top-up, None of all else. What a conversion gives is told by its quote.
     """
 
     terms: Preview
@@ -35,17 +43,25 @@ class FeePreview:
     @property
     def total(self) -> int:
         price = self.terms.price
-        return price.amount + price.fee + self.network_fee
+        return price.amount if self.arrives is not None else price.amount + price.fee + self.network_fee
+
+    @property
+    def arrives(self) -> int | None:
+        price = self.terms.price
+        return max(0, price.amount - price.fee) if price.operation is Operation.TOP_UP else None
 
 
 class FeePreviews:
     """Previews of one book's fees."""
 
-    def __init__(self, *, tariff: Desk, fees: Fees, withdrawals: Withdrawals, payouts: PayoutMoves) -> None:
+    def __init__(
+        self, *, tariff: Desk, fees: Fees, withdrawals: Withdrawals, payouts: PayoutMoves, top_ups: TopUpMoves
+    ) -> None:
         self._tariff = tariff
         self._fees = fees
         self._withdrawals = withdrawals
         self._payouts = payouts
+        self._top_ups = top_ups
 
     async def make(
         self,
@@ -72,6 +88,9 @@ class FeePreviews:
             case Operation.PAYOUT, None, str():
                 move = self._payouts.move(owner, rail=rail, asset=asset, amount=amount)
                 return FeePreview(await self._tariff.preview(move), 0, 0)
+            case Operation.TOP_UP, None, str():
+                move = await self._top_ups.move(owner, rail=rail, asset=asset, amount=amount)
+                return FeePreview(await self._tariff.preview(move), 0, 0)
             case Operation.WITHDRAWAL, str(), None:
                 estimate, move = await self._withdrawals.costs(
                     owner, asset=asset, network=network, amount=amount, to=address
@@ -79,7 +98,7 @@ class FeePreviews:
                 return FeePreview(await self._tariff.preview(move), *_network_fees(estimate))
         raise NotPreviewed(
             "fees are previewed of a transfer, hold or conversion (with neither network nor rail), of a withdrawal with"
-            " its network, and of a payout with its rail",
+            " its network, and of a payout or top-up with its rail",
             param="operation",
         )
 

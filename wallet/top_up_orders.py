@@ -19,7 +19,7 @@ from fiat.rails.protocol import Capturing
 from fiat.rails.top_up_states import TopUpState
 from fiat.rails.top_ups import TopUps
 from fiat.top_ups import TopUp
-from ledger.asking import Before, decided_before
+from ledger.asking import Before
 from ledger.engine import Ledger
 from ledger.requests import RequestKey, content_hash, worker_id
 from ledger.riders import Advance, Insert
@@ -85,16 +85,16 @@ class TopUpOrders:
         buy_at_least: int | None = None,
         method: str | None = None,
         return_url: str | None = None,
+        fee_accepted: int | None = None,
     ) -> tuple[Order, TopUp]:
         """Ask a provider for a payment, and convert what it brings into `buy` as soon as it's there.
 
-        `buy_at_least`: the least that the whole amount may bring; with less the order waits for its owner. Raises what
-        `TopUps.request` does, and before that UnknownAsset, NoRate where these two are never exchanged.
+        `buy_at_least`: the least that the whole amount may bring; with less the order waits for its owner.
+        `fee_accepted`: the highest fee of the top-up that its owner agreed to. Raises what `TopUps.request` does, and
+        before that UnknownAsset, NoRate where these two are never exchanged.
         """
-        first = await decided_before(self._ledger, key)
-        if first is not None:
-            top_up = await self._top_ups.get(owner, first.subject or "")
-            return replace(await self._reading.of_request(key.id), replayed=True), top_up
+        if (first := await self._top_ups.first(owner, key)) is not None:
+            return replace(await self._reading.of_request(key.id), replayed=True), first
         await self._quotes.draw(owner, sell=asset, buy=buy, sell_amount=amount)  # what can't be now is said at once
         now = self._clock.now()
         order = Order(
@@ -130,6 +130,7 @@ class TopUpOrders:
             method=method,
             capturing=Capturing.AUTOMATIC,
             return_url=return_url,
+            fee_accepted=fee_accepted,
             before=before,
         )
         return await self._reading.of_request(key.id), made
@@ -182,13 +183,16 @@ class TopUpOrders:
         elif not (came := await self._top_ups.kept(top_up)):
             await self._note(order, advance(order, _S.CANCELLED), waiting_for=top_up.code or GIVEN_BACK, due=False)
         else:
-            await self._convert(order, came)
+            await self._convert(order, came, paid=came + top_up.service_fee)
 
-    async def _convert(self, order: Order, came: int) -> None:
-        """Convert what came, its fee included, in one group with the order's end; less may buy in proportion."""
+    async def _convert(self, order: Order, came: int, *, paid: int) -> None:
+        """Convert what came, its fee included, in one group with the order's end; less `paid` may buy in proportion.
+
+        The house's fees don't lower what its owner asked for: what they accept is told for all that they pay.
+        """
         least = order.buy_at_least
         if least is not None:
-            least = -(-least * came // order.amount)
+            least = -(-least * paid // order.amount)
         attempt = order.attempts + 1
         name = f"order:{order.id}:{order.revision}"
         key = RequestKey(worker_id(name, 1), content_hash(name))

@@ -254,7 +254,9 @@ def build_services(parts: Parts, *, withdrawals: Withdrawals | None = None) -> S
     quotes = build_quotes(parts)
     withdrawals, rails = withdrawals or _withdrawals(parts), _rails(parts)
     payouts = build_payout_desk(parts, dict.fromkeys(rails.rails.all, rails.ending))
-    previews = FeePreviews(tariff=parts.terms, fees=fees, withdrawals=withdrawals, payouts=payouts)
+    previews = FeePreviews(
+        tariff=parts.terms, fees=fees, withdrawals=withdrawals, payouts=payouts, top_ups=rails.top_ups
+    )
     conversions = _conversions(parts, quotes)
     reading = OrderReading(engine, ledger)
     adjustments = build_adjustments(parts)
@@ -392,7 +394,14 @@ def build_approving(parts: Parts) -> WithdrawalApprovals:
 
 def _rails(parts: Parts) -> RailServices:
     """The payment providers' rails, and all that follows what happens there."""
-    return build_rails(parts.settings, parts.engine, parts.ledger, clock=parts.clock, entropy=parts.entropy)
+    return build_rails(
+        parts.settings,
+        parts.engine,
+        parts.ledger,
+        clock=parts.clock,
+        entropy=parts.entropy,
+        tariff=parts.terms,
+    )
 
 
 def _rail_steps(parts: Parts) -> dict[str, Step]:

@@ -33,6 +33,7 @@ from fiat.rails.settlements import Settlements
 from fiat.rails.top_ups import TopUps
 from ledger.engine import Ledger
 from ledger.money import Asset
+from tariff.desk import Desk as TariffDesk
 from wiring.banking import build_vault
 from wiring.settings import Environment, Settings
 
@@ -77,9 +78,15 @@ class RailServices:
 
 
 def build_rails(
-    settings: Settings, engine: AsyncEngine, ledger: Ledger, *, clock: Clock, entropy: Entropy
+    settings: Settings,
+    engine: AsyncEngine,
+    ledger: Ledger,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    tariff: TariffDesk | None = None,
 ) -> RailServices:
-    """All rails of the settings. Raises ConfigError."""
+    """All rails of the settings; `tariff`: what top-ups cost and use up. Raises ConfigError."""
     rails: list[Rail] = []
     record = Record(engine, book=ledger.book, clock=clock)
     sandbox = _sandbox(settings, record, clock)
@@ -96,6 +103,7 @@ def build_rails(
         entropy=entropy,
         bearer=bearer,
         accounts=tuple(account.name for account in settings.bank_accounts),
+        tariff=tariff or TariffDesk(),
     )
     inbox, acts, delivery = Inbox(desk, sealer=sealer_of(desk.vault)), None, None
     if sandbox is not None:

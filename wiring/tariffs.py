@@ -5,7 +5,7 @@ from pathlib import Path
 
 from exchange.rates import Rates, RateSource
 from fiat.payouts import PAYPAL
-from fiat.top_ups import BANK
+from fiat.top_ups import BANK, PROVIDERS
 from ledger.money import Asset
 from tariff.desk import Desk
 from tariff.errors import TariffInvalid
@@ -59,6 +59,7 @@ def read_tariff(path: Path, settings: Settings) -> Tariff:
         assets={one.code: Asset(one.code, one.kind, one.scale) for one in settings.assets},
         networks=[network.name for network in settings.networks],
         rails=[BANK, PAYPAL],
+        providers=PROVIDERS,
         source=str(path),
     )
 

@@ -217,6 +217,13 @@ ROWS = (
         "Ask for an estimate or a fee preview anew, and send the request with the fee that it tells.",
     ),
     Problem(
+        "fee_takes_all",
+        422,
+        "The fee takes all",
+        "`fee` is as much as the `amount` that is paid in, or more. Nobody was asked for a payment.",
+        "Pay more in at once. POST /v1/fee-previews tells what a top-up costs.",
+    ),
+    Problem(
         "screening_unavailable",
         503,
         "Screening unavailable",

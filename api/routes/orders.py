@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from api.amounts import AmountText, AssetCode
+from api.amounts import AmountText, AssetCode, accepted_fee
 from api.answers import Assets, answer, instant, money
 from api.auth import any_caller, owner
 from api.door import resource
@@ -123,7 +123,7 @@ class NewOrder(_To):
 
     quote: str | None = Field(default=None, max_length=64)
     amount: AmountText | None = None
-    fee_accepted: AmountText | None = None
+    fee_accepted: AmountText | None = Field(default=None, description="Of what follows, or of the top_up.")
     network_fee_accepted: AmountText | None = None
     top_up: ToppedUp | None = None
     buy: AssetCode | None = None
@@ -231,6 +231,7 @@ async def _top_up(parts: Parts, key: IdempotencyKey, asked: NewOrder, top_up: To
         buy_at_least=None if least is None else parse_amount(least, assets[asked.buy], param="buy_at_least"),
         method=top_up.method,
         return_url=top_up.return_url,
+        fee_accepted=accepted_fee(asked.fee_accepted, assets[top_up.asset]),
     )
     return order
 

@@ -87,6 +87,7 @@ class FeePreviewView(TypedDict):
     network_fee: str
     network_fee_expected: str
     total: str
+    arrives: str | None
     allowance: AllowanceView | None
     limits: list[LimitView]
 
@@ -98,7 +99,7 @@ class FeeToPreview(Asked):
         Operation,
         Field(
             strict=False,
-            description="`transfer`, `hold`, `withdrawal`, `payout` or `conversion`.",
+            description="`transfer`, `hold`, `withdrawal`, `payout`, `conversion` or `top_up`.",
             examples=["transfer"],
         ),
     ]
@@ -109,13 +110,18 @@ class FeeToPreview(Asked):
         default=None, max_length=200, description="Of a withdrawal, whom it pays: makes the network's fee exact."
     )
     rail: str | None = Field(
-        default=None, max_length=40, examples=["bank"], description="Of a payout, `bank` or `paypal`."
+        default=None,
+        max_length=40,
+        examples=["bank"],
+        description="Of a payout, `bank` or `paypal`; of a top-up, its payment provider.",
     )
 
 
 @router.post("/fee-previews", response_model=FeePreviewView, summary="What an operation would cost you now")
 async def preview_fee(parts: Parts, asked: FeeToPreview, user: Annotated[str, owner(Scope.WALLET_READ)]) -> Response:
-    """`fee` is `min(max(flat + percent of amount rounded up, minimum), maximum)`, or 0 where it's `free`."""
+    """`fee` is `min(max(flat + percent of amount rounded up, minimum), maximum)`, or 0 where it's `free`.
+
+    `total` is all that is taken or held; a top-up's fee is off it, so that `arrives` is what you get."""
     assets = await assets_of(parts)
     named = await assets_of(parts, asked.asset)
     preview = await parts.fee_previews.make(
@@ -180,6 +186,7 @@ def preview_view(preview: FeePreview, reference: str | None, assets: Assets) -> 
         "network_fee": money(preview.network_fee, asset, assets),
         "network_fee_expected": money(preview.network_fee_expected, asset, assets),
         "total": money(preview.total, asset, assets),
+        "arrives": maybe_money(preview.arrives, asset, assets),
         "allowance": None if left is None else _allowance_view(left, reference, assets),
         "limits": [_limit_view(state, reference, assets) for state in preview.terms.limits],
     }

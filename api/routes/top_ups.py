@@ -7,7 +7,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from api.amounts import AmountText, AssetCode
+from api.amounts import AmountText, AssetCode, accepted_fee
 from api.answers import Assets, answer, instant, money
 from api.auth import owner
 from api.door import resource
@@ -50,6 +50,7 @@ class TopUpView(TypedDict):
     state: str
     asset: str
     amount: str
+    service_fee: str
     captured: str
     refunded: str
     capturing: str
@@ -107,6 +108,7 @@ class NewTopUp(Asked):
         examples=["https://shop.example/done"],
         description="Where the payer's browser goes after the provider's page.",
     )
+    fee_accepted: AmountText | None = Field(default=None, description="The highest fee of the house that you accept.")
 
 
 class Capture(Asked):
@@ -122,7 +124,7 @@ class NewRefund(Asked):
 
 
 def top_up_view(top_up: TopUp, assets: Assets) -> TopUpView:
-    """`captured` is what was credited, `refunded` what of it was given back or is being."""
+    """`captured` is what was paid, `service_fee` the house's of it; `refunded` what was given back or is being."""
     action = top_up.action
     return {
         "id": top_up.id,
@@ -130,6 +132,7 @@ def top_up_view(top_up: TopUp, assets: Assets) -> TopUpView:
         "state": top_up.state.value,
         "asset": top_up.asset,
         "amount": money(top_up.amount, top_up.asset, assets),
+        "service_fee": money(top_up.service_fee, top_up.asset, assets),
         "captured": money(top_up.captured, top_up.asset, assets),
         "refunded": money(top_up.refunded, top_up.asset, assets),
         "capturing": top_up.capturing.value,
@@ -178,7 +181,7 @@ async def create_top_up(
     parts: Parts, key: IdempotencyKey, asked: NewTopUp, user: Annotated[str, owner(Scope.DEPOSITS_WRITE)]
 ) -> Response:
     """A decline is a top-up in state `failed`. `unknown`: the provider's answer was lost; it's asked what became of it,
-    and never charged again."""
+    and never charged again. `service_fee` is taken off what is paid, in proportion where less is captured."""
     assets = await assets_of(parts, asked.asset)
     made = await parts.rails.top_ups.request(
         key=key,
@@ -189,6 +192,7 @@ async def create_top_up(
         method=asked.method,
         capturing=Capturing(asked.capturing),
         return_url=asked.return_url,
+        fee_accepted=accepted_fee(asked.fee_accepted, assets[asked.asset]),
     )
     return answer(top_up_view(made, assets), status=201, replayed=made.replayed)
 

@@ -83,11 +83,13 @@ def show(config: Config = None, json: Json = False) -> None:
 
 @app.command()
 def explain(
-    operation: Annotated[str, typer.Argument(help="transfer, hold, withdrawal or payout.")],
+    operation: Annotated[str, typer.Argument(help="transfer, hold, withdrawal, payout, conversion or top_up.")],
     asset: Annotated[str, typer.Argument(help="Which asset is moved.")],
     amount: Annotated[str, typer.Argument(help="How much, as a decimal string.")],
     tier: Annotated[str | None, typer.Option(help="By which tier; else the default one.")] = None,
-    place: Annotated[str | None, typer.Option(help="The network of a withdrawal, the rail of a payout.")] = None,
+    place: Annotated[
+        str | None, typer.Option(help="The network of a withdrawal, the rail of a payout or top-up.")
+    ] = None,
     config: Config = None,
     json: Json = False,
 ) -> None:

@@ -1,8 +1,9 @@
 """What payments, refunds, disputes and settlements become in the book: postings and commands, as the chart says. Pure.
 
 `provider:<rail>` is what the provider owes us. A captured payment is credited gross; the provider's fee is the house's
-cost (`rail-fees`), and where the settings say so its user gives it back to the house. What the provider takes from us
-after its user spent it becomes a receivable, which whatever they get next repays (`ledger.owing`).
+cost (`rail-fees`), and where the settings say so its user gives it back to the house. The house's own fee (`fees`) is
+taken off what arrives. What the provider takes from us after its user spent it becomes a receivable, which whatever
+they get next repays (`ledger.owing`).
 
 Each command names its rail and the provider's id of what caused it as evidence: a freeze doesn't stop it.
 """
@@ -15,10 +16,11 @@ from fiat.rails.protocol import Payment
 from fiat.rails.records import Dispute, Refund, Settlement
 from fiat.top_ups import TopUp
 from ledger.accounts import house_account, user_account
-from ledger.commands import Command, Hold, Post, Posting, RailEvidence, Settle, Void
+from ledger.commands import Charge, Command, Hold, Post, Posting, RailEvidence, Settle, Void
 from ledger.owing import receivable_account
 from ledger.requests import worker_id
 
+FEES = "fees"
 RAIL_FEES = "rail-fees"
 SUSPENSE = "suspense"
 
@@ -44,6 +46,7 @@ def accounts(rail: str, owner: str, asset: str) -> tuple[str, ...]:
     """Every account that a top-up, its refunds and disputes may touch."""
     return (
         provider_account(rail, asset),
+        house_account(FEES, asset),
         house_account(RAIL_FEES, asset),
         house_account(SUSPENSE, asset),
         receivable_account(owner, asset),
@@ -51,19 +54,50 @@ def accounts(rail: str, owner: str, asset: str) -> tuple[str, ...]:
     )
 
 
-def credit(top_up: TopUp, payment: Payment, *, fee: int, bearer: FeeBearer, attempt: int) -> Post:
-    """A captured payment: gross to its user, the fee off what the provider owes us."""
-    provider, asset = provider_account(top_up.rail, top_up.asset), top_up.asset
-    user = user_account(top_up.owner, asset)
-    return Post(
-        id=worker_id(f"top-up:{top_up.id}:credit", attempt),
-        subject=top_up.id,
-        evidence=RailEvidence(top_up.rail, payment.id),
-        postings=(
-            Posting(provider, user, asset, payment.captured),
-            *_fee(top_up.rail, top_up.owner, asset, fee, bearer),
-        ),
+def hold_top_up(top_up: TopUp, *, charges: tuple[Charge, ...]) -> Hold:
+    """What asking sets aside, so that it counts in limits; without an end: only the payment's settles or voids it.
+
+    `charges`: what it uses up of limits and allowances.
+    """
+    assert top_up.hold is not None
+    return Hold(id=top_up.hold, subject=top_up.id, postings=(_coming_in(top_up, top_up.amount),), charges=charges)
+
+
+def credit(
+    top_up: TopUp, payment: Payment, *, fee: int, service_fee: int, bearer: FeeBearer, attempt: int
+) -> tuple[Command, ...]:
+    """A captured payment: gross to its user, the provider's fee off what it owes us, the house's off what arrived.
+
+    What was held is settled; one that isn't held, or isn't any more, is booked as it comes.
+    """
+    evidence, name = RailEvidence(top_up.rail, payment.id), f"top-up:{top_up.id}"
+    costs = (
+        *_fee(top_up.rail, top_up.owner, top_up.asset, fee, bearer),
+        *_service_fee(top_up.owner, top_up.asset, service_fee),
     )
+    if not top_up.held:
+        id, came = worker_id(f"{name}:credit", attempt), _coming_in(top_up, payment.captured)
+        return (Post(id=id, subject=top_up.id, evidence=evidence, postings=(came, *costs)),)
+    assert top_up.hold is not None
+    settle = Settle(
+        id=worker_id(f"{name}:final", attempt),
+        subject=top_up.id,
+        evidence=evidence,
+        hold=top_up.hold,
+        amounts=((0, payment.captured),),
+        close=True,
+    )
+    if not costs:
+        return (settle,)
+    return settle, Post(id=worker_id(f"{name}:costs", attempt), subject=top_up.id, evidence=evidence, postings=costs)
+
+
+def release_top_up(top_up: TopUp, *, attempt: int) -> Void:
+    """Nothing was taken: its share of limits is free again."""
+    assert top_up.hold is not None
+    evidence = RailEvidence(top_up.rail, top_up.source or top_up.id)
+    id = worker_id(f"top-up:{top_up.id}:release", attempt)
+    return Void(id=id, subject=top_up.id, evidence=evidence, hold=top_up.hold)
 
 
 def suspend(top_up: TopUp, payment: Payment, *, fee: int, attempt: int) -> Post:
@@ -239,6 +273,19 @@ def _settlement(settlement: Settlement, act: str, posting: Posting, attempt: int
         evidence=RailEvidence(settlement.rail, settlement.source),
         postings=(posting,),
     )
+
+
+def _coming_in(top_up: TopUp, amount: int) -> Posting:
+    asset = top_up.asset
+    return Posting(provider_account(top_up.rail, asset), user_account(top_up.owner, asset), asset, amount)
+
+
+def _service_fee(owner: str, asset: str, fee: int) -> tuple[Posting, ...]:
+    """The house's fee of a top-up; none for zero. What came in with it covers it, whatever else its user owes."""
+    if not fee:
+        return ()
+    user, owed = user_account(owner, asset), receivable_account(owner, asset)
+    return (Posting(user, house_account(FEES, asset), asset, fee, debit_rest=owed),)
 
 
 def _giving_back(refund: Refund, *, rest: str | None = None) -> Posting:

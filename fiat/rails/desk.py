@@ -1,7 +1,7 @@
 """What all that follows providers' objects shares: the rails by name, the book, and when to look again."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -15,6 +15,7 @@ from fiat.rails.errors import NotCapable, RailMisconfigured, RateLimited, Unknow
 from fiat.rails.protocol import CALL_SECONDS, Capability, Rail
 from fiat.top_ups import BANK
 from ledger.engine import Ledger
+from tariff.desk import Desk as TariffDesk
 
 LEASE = timedelta(seconds=3 * CALL_SECONDS)
 """How long nobody else takes up an object whose provider is being asked: longer than all calls of one look."""
@@ -67,8 +68,9 @@ class Desk:
     """One book's rails and what they're worked with.
 
     `vault` opens what is personal in bank lines. `bearer`: who pays the providers' fees. `accounts`: our configured
-    bank accounts, by name, whose lines may be settlements' money. `reached` is told of instants
-    at which a process may be killed: `submitted` before the provider is asked, `answered` before that is written down.
+    bank accounts, by name, whose lines may be settlements' money. `tariff`: what top-ups cost and use up.
+    `reached` is told of instants at which a process may be killed: `submitted` before the provider is asked,
+    `answered` before that is written down.
     """
 
     engine: AsyncEngine
@@ -79,6 +81,7 @@ class Desk:
     entropy: Entropy
     bearer: FeeBearer = FeeBearer.HOUSE
     accounts: tuple[str, ...] = ()
+    tariff: TariffDesk = field(default_factory=TariffDesk)
     reached: Callable[[str], None] = lambda _: None
 
     @property

@@ -33,8 +33,8 @@ from fiat.rails.protocol import Capability, RefundStatus, RefundTruth
 from fiat.rails.records import Ending, Refund
 from fiat.rails.refund_states import RefundOrigin, RefundState, advance, follow
 from fiat.rails.tables import refunds
+from fiat.rails.top_up_rows import ACCOUNT_REFUSED
 from fiat.rails.top_up_states import TopUpState
-from fiat.rails.top_up_steps import ACCOUNT_REFUSED
 from fiat.rails.top_ups import TopUps
 from fiat.tables import top_ups
 from fiat.top_ups import BANK, TopUp

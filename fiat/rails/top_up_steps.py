@@ -1,19 +1,17 @@
 """Top-ups on their way: asked for at the provider, looked at again until they end, and credited once.
 
 Every look has the same shape: read our row, ask the provider, and write what follows only if the row is still as it was
-(its `revision`). So looks may overlap, come late or twice. Whatever the provider says that it took is credited by one
-command per top-up, whose id the book knows for ever.
+(its `revision`). So looks may overlap, come late or twice. What is written: `fiat.rails.top_up_rows`.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import structlog
 
 from base.errors import OnebookError, Unavailable
 from db.engine import tx
-from fiat.rails import booking, store
-from fiat.rails.booking import FeeBearer
+from fiat.rails import store
 from fiat.rails.desk import Desk
 from fiat.rails.errors import (
     AmountNotPayable,
@@ -26,15 +24,11 @@ from fiat.rails.errors import (
     UnknownRail,
 )
 from fiat.rails.looking import look_at_due
-from fiat.rails.protocol import APPEARS_SECONDS, Capturing, Payment, PaymentStatus
-from fiat.rails.top_up_states import TopUpState, advance, follow
+from fiat.rails.protocol import Capturing, Payment, PaymentStatus
+from fiat.rails.top_up_rows import NOT_YET_KNOWN, TopUpRows, seen_by
+from fiat.rails.top_up_states import TopUpState, follow
 from fiat.tables import top_ups
 from fiat.top_ups import TopUp
-from ledger.asking import work
-from ledger.commands import Group, Post
-from ledger.outcomes import Refused
-from ledger.requests import content_hash
-from ledger.riders import Advance
 
 ABANDONED_AFTER = timedelta(hours=24)
 """After so long without the payer's doing, the payment is cancelled at its provider."""
@@ -42,14 +36,7 @@ ABANDONED_AFTER = timedelta(hours=24)
 FEE_LOOKS_MAX = 30
 """Looks for a fee that the provider hasn't told; then a settlement's difference tells it."""
 
-ACCOUNT_REFUSED = "account_refused"
-"""Code of a top-up whose user's account the book doesn't credit: its money is in suspense."""
-
-NOT_YET_KNOWN = "not_yet_known"
-"""Code of a top-up that is to be cancelled, and of which nobody knows yet whether the provider has it."""
-
 _S = TopUpState
-_CREDIT_REFUSALS = (Refused.ACCOUNT_CLOSED, Refused.AMOUNT_OVERFLOW)
 
 log = structlog.get_logger()
 
@@ -59,6 +46,7 @@ class TopUpSteps:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._rows = TopUpRows(desk)
 
     async def step(self, *, rails: Collection[str] = (), but: Collection[str] = ()) -> int:
         """Look at those that are due, of `rails` (all if none is named) but these; how many were looked at."""
@@ -71,10 +59,10 @@ class TopUpSteps:
         try:
             await self.follow(top_up)
         except Unavailable as error:
-            await self._put_off(top_up, error)
+            await self._rows.put_off(top_up, error)
         except OnebookError as error:
             log.error("top-up not followed", top_up=top_up.id, rail=top_up.rail, code=error.code, reason=error.message)
-            await self._put_off(top_up, error)
+            await self._rows.put_off(top_up, error)
 
     async def hear(self, rail: str, source: str, reference: str | None) -> None:
         """The provider told of a payment: read it there, and take it. Raises what the rail does.
@@ -115,9 +103,9 @@ class TopUpSteps:
         """Ask the provider for it, once: the row says so before the provider hears of it."""
         desk = self._desk
         desk.rails.get(top_up.rail)
-        if not await self._set(top_up, _S.SUBMITTED, submitted_at=desk.clock.now(), due_at=desk.leased()):
+        if not await self._rows.set(top_up, _S.SUBMITTED, submitted_at=desk.clock.now(), due_at=desk.leased()):
             return  # somebody else does
-        await self._order(await self._again(top_up))
+        await self._order(await self._rows.again(top_up))
 
     async def follow(self, top_up: TopUp, *, source: str | None = None) -> None:
         """What the provider says of it now, and what follows from that. Raises what the rail does.
@@ -150,20 +138,22 @@ class TopUpSteps:
             await self._take_captured(top_up, payment)
             return
         to = follow(top_up.state, payment.status)
-        columns = self._columns(top_up, payment)
+        columns = self._rows.columns(top_up, payment)
         if to is not None:
-            await self._set(top_up, to, **columns)
+            await self._rows.set(top_up, to, **columns)
         elif not top_up.ended:
-            await self._write(top_up, columns)
+            await self._rows.write(top_up, columns)
 
     # What we do at the provider
 
     async def _begin(self, top_up: TopUp) -> None:
         """Nobody was asked yet, so it can still end here."""
         if top_up.cancelling:
-            await self._set(top_up, _S.CANCELLED)
+            await self._rows.set(top_up, _S.CANCELLED)
         elif top_up.rail not in self._desk.rails.all:
-            await self._set(top_up, _S.FAILED, code=UnknownRail.default_code, reason="this rail is no longer offered")
+            await self._rows.set(
+                top_up, _S.FAILED, code=UnknownRail.default_code, reason="this rail is no longer offered"
+            )
         else:
             await self.submit(top_up)
 
@@ -174,17 +164,19 @@ class TopUpSteps:
             payment = await rail.create_payment(top_up.order)
         except (Declined, AmountNotPayable, NotCapable) as refusal:
             code = refusal.reason_code if isinstance(refusal, Declined) else refusal.code
-            await self._set(top_up, _S.FAILED, code=code, reason=refusal.message)
+            await self._rows.set(top_up, _S.FAILED, code=code, reason=refusal.message)
         except RefusedByProvider as fault:
             log.error("refused by provider", rail=top_up.rail, top_up=top_up.id, reason=fault.message)
-            await self._set(top_up, _S.FAILED, code=fault.code, reason="the provider refused it; the operator was told")
+            await self._rows.set(
+                top_up, _S.FAILED, code=fault.code, reason="the provider refused it; the operator was told"
+            )
         except EffectUnknown:
-            await self._set(top_up, _S.UNKNOWN, due_at=self._desk.later(top_up.attempts))
+            await self._rows.set(top_up, _S.UNKNOWN, due_at=self._desk.later(top_up.attempts))
         except RateLimited as limit:
-            await self._put_off(top_up, limit)
+            await self._rows.put_off(top_up, limit)
         else:
             self._desk.reached("answered")
-            await self.take(await self._again(top_up), payment)  # its owner may want it cancelled by now
+            await self.take(await self._rows.again(top_up), payment)  # its owner may want it cancelled by now
 
     async def _recover(self, top_up: TopUp, source: str | None) -> Payment | None:
         """What became of an order whose answer is awaited; None where the provider is certain that it never got it.
@@ -202,7 +194,7 @@ class TopUpSteps:
                 raise EffectUnknown(f"{top_up.rail} doesn't know payment {source} yet", code=NOT_YET_KNOWN)
             return payment
         payment = await rail.find_payment(top_up.order)
-        if payment is None and self._desk.clock.now() < _seen_by(top_up):
+        if payment is None and self._desk.clock.now() < seen_by(top_up):
             raise EffectUnknown(f"the cancelling of {top_up.id} waits for what became of it", code=NOT_YET_KNOWN)
         return payment
 
@@ -215,13 +207,13 @@ class TopUpSteps:
         """The provider is certain that it never got the order."""
         desk = self._desk
         if top_up.cancelling:
-            await self._set(top_up, _S.CANCELLED, code="cancelled", reason=None)
+            await self._rows.set(top_up, _S.CANCELLED, code="cancelled", reason=None)
         elif desk.clock.now() >= self._key_ends(top_up):
-            await self._set(top_up, _S.FAILED, code="never_arrived", reason="the provider never got it; try anew")
+            await self._rows.set(top_up, _S.FAILED, code="never_arrived", reason="the provider never got it; try anew")
         elif top_up.state is _S.SUBMITTED:
             await self._order(top_up)
-        elif await self._set(top_up, _S.SUBMITTED, due_at=desk.leased()):
-            await self._order(await self._again(top_up))
+        elif await self._rows.set(top_up, _S.SUBMITTED, due_at=desk.leased()):
+            await self._order(await self._rows.again(top_up))
 
     async def _act(self, top_up: TopUp, payment: Payment) -> Payment:
         """Do at the provider what is ours to do now, and return what the payment is then."""
@@ -265,129 +257,20 @@ class TopUpSteps:
             "reason": "the provider refused to capture it; the operator was told" if ours else refusal.message,
             "due_at": self._desk.later(top_up.attempts),
         }
-        await self._write(top_up, columns)
-
-    # What is written
+        await self._rows.write(top_up, columns)
 
     async def _take_captured(self, top_up: TopUp, payment: Payment) -> None:
         if top_up.state is not _S.FINAL:
-            await self._credit(top_up, payment)
+            await self._rows.credit(top_up, payment)
         elif top_up.fee is None and payment.fee is not None:
-            await self._late_fee(top_up, payment.fee)
+            await self._rows.late_fee(top_up, payment.fee)
         elif top_up.fee is None:
             more = top_up.attempts < FEE_LOOKS_MAX
             due_at = self._desk.later(top_up.attempts) if more else None
-            await self._write(top_up, {"due_at": due_at, "attempts": top_up.attempts + 1})
+            await self._rows.write(top_up, {"due_at": due_at, "attempts": top_up.attempts + 1})
 
-    async def _credit(self, top_up: TopUp, payment: Payment) -> None:
-        desk = self._desk
-        advance(top_up.state, _S.FINAL)
-        if not 0 < payment.captured <= top_up.amount:
-            raise RailCorrupt(f"{top_up.rail} captured {payment.captured} of {top_up.amount} ordered by {top_up.id}")
-        await desk.ledger.ensure_open(*booking.accounts(top_up.rail, top_up.owner, top_up.asset))
-        columns = self._columns(top_up, payment) | {
-            "captured": payment.captured,
-            "fee": payment.fee,
-            "due_at": desk.later(0) if payment.fee is None else None,
-            "attempts": 0,
-        }
-        fee = payment.fee or 0
-
-        def credit(attempt: int) -> Group:
-            return self._group(
-                booking.credit(top_up, payment, fee=fee, bearer=desk.bearer, attempt=attempt), top_up, columns
-            )
-
-        def suspend(attempt: int) -> Group:
-            aside = columns | {"code": ACCOUNT_REFUSED}
-            return self._group(booking.suspend(top_up, payment, fee=fee, attempt=attempt), top_up, aside)
-
-        (refusal,) = await work(desk.ledger, credit)
-        if refusal is not None and refusal.code in _CREDIT_REFUSALS:
-            await work(desk.ledger, suspend)
-
-    async def _late_fee(self, top_up: TopUp, fee: int) -> None:
-        columns: dict[str, object] = {"fee": fee, "due_at": None, "state": _S.FINAL.value}
-        if not fee:
-            await self._write(top_up, columns)
-            return
-
-        def borne_by(bearer: FeeBearer) -> Callable[[int], Group]:
-            return lambda attempt: self._group(
-                booking.late_fee(top_up, fee=fee, bearer=bearer, attempt=attempt), top_up, columns
-            )
-
-        bearer = self._desk.bearer if await self._is_kept(top_up) else FeeBearer.HOUSE
-        (refusal,) = await work(self._desk.ledger, borne_by(bearer))
-        if refusal is not None and refusal.code in _CREDIT_REFUSALS and bearer is FeeBearer.USER:
-            await work(self._desk.ledger, borne_by(FeeBearer.HOUSE))
-
-    async def _is_kept(self, top_up: TopUp) -> bool:
-        """Whether its user has something of it: it isn't set aside, and not wholly given back or disputed away."""
-        if top_up.code == ACCOUNT_REFUSED:
-            return False
-        async with tx(self._desk.engine) as connection:
-            withdrawn = await store.withdrawn_of(connection, self._desk.book, top_up.id)
-        return top_up.refunded + withdrawn < top_up.captured
-
-    def _group(self, post: Post, top_up: TopUp, columns: dict[str, object]) -> Group:
-        change = {"state": _S.FINAL.value, "revision": top_up.revision + 1, "updated_at": self._desk.clock.now()}
-        key = {"book": self._desk.book, "id": top_up.id}
-        row = Advance(top_ups.name, key, {"revision": top_up.revision}, change | columns | _FORGOTTEN)
-        return Group((post,), (row,), content=content_hash(post.id.rpartition(":")[0]))
-
-    def _columns(self, top_up: TopUp, payment: Payment) -> dict[str, object]:
-        """What the provider's word changes besides the state."""
-        told = payment.code is not None or payment.status is not PaymentStatus.AUTHORISED  # else: why no capture came
-        action = payment.action if payment.status is PaymentStatus.REQUIRES_ACTION else None
-        return {
-            "source": payment.id,
-            "capture_source": payment.capture_id,
-            "action_kind": None if action is None else action.kind.value,
-            "action_value": None if action is None else action.value,
-            "code": payment.code if told else top_up.code,
-            "reason": payment.reason if told else top_up.reason,
-            "due_at": self._desk.later(top_up.attempts),
-            "attempts": top_up.attempts + 1,
-        }
-
-    async def _set(self, top_up: TopUp, to: TopUpState, **columns: object) -> bool:
-        """Change the state; False if somebody else changed the row meanwhile."""
-        ended = to in (_S.FAILED, _S.CANCELLED)
-        cleared: dict[str, object] = {"due_at": None, "action_kind": None, "action_value": None} if ended else {}
-        if to not in (_S.SUBMITTED, _S.UNKNOWN):
-            cleared |= _FORGOTTEN
-        return await self._write(top_up, {"state": advance(top_up.state, to).value, **columns, **cleared})
-
-    async def _write(self, top_up: TopUp, columns: dict[str, object]) -> bool:
-        values = columns | {"updated_at": self._desk.clock.now()}
-        async with tx(self._desk.engine) as connection:
-            return await store.change(connection, top_ups, self._desk.book, top_up.id, top_up.revision, values)
-
-    async def _put_off(self, top_up: TopUp, error: OnebookError) -> None:
-        due_at = self._desk.later(top_up.attempts, error)
-        if error.code == NOT_YET_KNOWN:
-            due_at = min(due_at, _seen_by(top_up))
-        async with tx(self._desk.engine) as connection:
-            await store.put_off(connection, top_ups, self._desk.book, top_up.id, due_at)
-
-    async def _again(self, top_up: TopUp) -> TopUp:
-        async with tx(self._desk.engine) as connection:
-            found = await store.load_top_up(connection, self._desk.book, top_up.id)
-        assert found is not None
-        return found
-
-
-_FORGOTTEN: dict[str, object] = {"method": None, "customer": None}
-"""The provider's tokens, which only an order needs: once it's answered or given up, none is sent again."""
 
 _CANCELLABLE = (PaymentStatus.REQUIRES_ACTION, PaymentStatus.APPROVED, PaymentStatus.AUTHORISED)
-
-
-def _seen_by(top_up: TopUp) -> datetime:
-    """Until when an order that was sent may come to be seen: nobody sends one that's to be cancelled, once that's
-    written down, and a look that began before ends soon."""
-    return top_up.updated_at + timedelta(seconds=APPEARS_SECONDS)
 
 
 def _require_same(top_up: TopUp, payment: Payment) -> None:

@@ -1,7 +1,8 @@
 """Top-ups as their users ask for them: stored first, asked for at the provider within the request.
 
-The row, and the request's own command that it rides with, are durable before the provider hears of it. If the process
-ends in between, or the answer is lost, the worker's step goes on from the row: it asks by our id, never anew.
+The row, and the hold that it rides with, are durable before the provider hears of it. The hold carries what the payment
+uses up of limits, and its fee is fixed then. If the process ends in between, or the answer is lost, the worker's step
+goes on from the row: it asks by our id, never anew.
 """
 
 from collections.abc import Callable
@@ -10,13 +11,14 @@ from dataclasses import replace
 from base.errors import NotFound
 from base.ids import is_id, new_id
 from db.engine import tx
-from fiat.rails import store
+from fiat.rails import booking, store
 from fiat.rails.booking import FeeBearer
 from fiat.rails.desk import Desk
 from fiat.rails.errors import NotInState
 from fiat.rails.protocol import Capability, Capturing
+from fiat.rails.top_up_rows import ACCOUNT_REFUSED, NOT_YET_KNOWN
 from fiat.rails.top_up_states import TopUpState
-from fiat.rails.top_up_steps import ACCOUNT_REFUSED, NOT_YET_KNOWN, TopUpSteps
+from fiat.rails.top_up_steps import TopUpSteps
 from fiat.tables import top_ups
 from fiat.top_ups import BANK, TopUp
 from ledger.accounts import user_account
@@ -26,6 +28,10 @@ from ledger.errors import RefusedByBook
 from ledger.outcomes import Refused
 from ledger.requests import RequestKey
 from ledger.riders import Advance, Insert
+from tariff.desk import Terms
+from tariff.errors import FeeTakesAll
+from tariff.pricing import Move
+from tariff.schedule import Operation
 
 _S = TopUpState
 _GIVABLE_UP = (_S.REQUESTED, _S.SUBMITTED, _S.UNKNOWN, _S.REQUIRES_ACTION, _S.APPROVED, _S.AUTHORISED)
@@ -49,46 +55,64 @@ class TopUps:
         method: str | None = None,
         capturing: Capturing = Capturing.AUTOMATIC,
         return_url: str | None = None,
+        fee_accepted: int | None = None,
         before: Callable[[str], Before] = lambda _: ALONE,
     ) -> TopUp:
         """Ask the provider for a payment of `amount`, and return what its owner has to do for it.
 
         `before`: what is booked first, or not at all, given the top-up's id.
-        `method`: a saved method's id, a provider's token, or None where the payer chooses at the provider. Raises
-        UnknownRail, NotCapable, UnknownAsset, AmountNotPayable, NotFound, RequestConflict, RefusedByBook. What the
-        provider says, a decline too, is the top-up's state.
+        `method`: a saved method's id, a provider's token, or None where the payer chooses at the provider.
+        `fee_accepted`: the highest fee that its owner agreed to. Raises UnknownRail, NotCapable, UnknownAsset,
+        AmountNotPayable, NotFound, RequestConflict, FeeAboveAccepted, FeeTakesAll, LimitExceeded, LimitUnvalued, and
+        RefusedByBook (`frozen`, `account_closed`). What the provider says, a decline too, is the top-up's state.
         """
-        if (first := await decided_before(self._desk.ledger, key)) is not None:
-            return replace(await self.get(owner, first.subject or ""), replayed=True)
+        desk = self._desk
+        if (first := await self.first(owner, key)) is not None:
+            return first
         needed = (Capability.AUTHORISE,) if capturing is Capturing.MANUAL else ()
-        able = self._desk.rails.able(rail, Capability.TOP_UP, *needed)
-        able.bounds(await self._desk.ledger.asset(asset)).require(amount)
+        move = await self._move(owner, rail, asset, amount, *needed)
         token, customer = await self._method(owner, rail, method)
-        now = self._desk.clock.now()
-        values = {
-            "owner": owner,
-            "rail": rail,
-            "asset": asset,
-            "amount": amount,
-            "state": _S.REQUESTED.value,
-            "capturing": capturing.value,
-            "method": token,
-            "customer": customer,
-            "return_url": return_url,
-            "due_at": self._desk.leased(),
-            "created_at": now,
-            "updated_at": now,
-        }
-        id = new_id("top", self._desk.clock, self._desk.entropy)
-        row = Insert(top_ups.name, {"book": self._desk.book, "id": id}, values)
-        # Nothing is booked yet. The command that opens the user's account keeps the request, and its row rides with it.
-        command = OpenAccount(id=key.id, subject=id, account=user_account(owner, asset))
-        *_, outcome = await decide(self._desk.ledger, before(id).group(command, row, content=key.content))
-        top_up = await self.get(owner, outcome.subject or "")
-        if outcome.replayed:
-            return replace(top_up, replayed=True)
-        await self.steps.look(top_up)
-        return await self.get(owner, id)
+        await desk.ledger.ensure_open(*booking.accounts(rail, owner, asset))
+
+        async def book(terms: Terms) -> TopUp:
+            require_something_left(move, terms.fee)
+            now = desk.clock.now()
+            new = TopUp(
+                id=new_id("top", desk.clock, desk.entropy),
+                owner=owner,
+                rail=rail,
+                asset=asset,
+                amount=amount,
+                state=_S.REQUESTED,
+                source=None,
+                capturing=capturing,
+                method=token,
+                customer=customer,
+                return_url=return_url,
+                hold=key.id,
+                service_fee=terms.fee,
+                created_at=now,
+                updated_at=now,
+            )
+            hold = booking.hold_top_up(new, charges=terms.charges)
+            group = before(new.id).group(hold, self._insert(new), content=key.content)
+            *_, outcome = await decide(desk.ledger, group)
+            return replace(await self.get(owner, outcome.subject or ""), replayed=outcome.replayed)
+
+        made = await desk.tariff.at_terms(move, book, accepted=fee_accepted)
+        if made.replayed:
+            return made
+        await self.steps.look(made)
+        return await self.get(owner, made.id)
+
+    async def first(self, owner: str, key: RequestKey) -> TopUp | None:
+        """What this request came to when it was sent before."""
+        told = await self._desk.tariff.first(self._desk.ledger, owner, key)
+        return None if told is None else replace(await self.get(owner, told.subject or ""), replayed=True)
+
+    async def move(self, owner: str, *, rail: str, asset: str, amount: int) -> Move:
+        """A top-up whose terms are wanted. Raises UnknownRail, NotCapable, UnknownAsset, AmountNotPayable."""
+        return await self._move(owner, rail, asset, amount)
 
     async def capture(self, *, key: RequestKey, owner: str, top_up: str, amount: int | None = None) -> TopUp:
         """Take `amount`, or all, of an authorised payment; the rest is released.
@@ -132,14 +156,14 @@ class TopUps:
         return found
 
     async def kept(self, top_up: TopUp) -> int:
-        """What its owner has of it, in smallest units: what was taken, less the provider's fee where they bear it, less
-        what was given back or disputed away. 0 before it's credited, and where it's set aside."""
+        """What its owner has of it, in smallest units: what was taken, less the house's fee, and the provider's where
+        they bear it, less what was given back or disputed away. 0 before it's credited, and where it's set aside."""
         if top_up.state is not _S.FINAL or top_up.code == ACCOUNT_REFUSED:
             return 0
         async with tx(self._desk.engine) as connection:
             withdrawn = await store.withdrawn_of(connection, self._desk.book, top_up.id)
         fee = (top_up.fee or 0) if self._desk.bearer is FeeBearer.USER else 0
-        return max(0, top_up.captured - fee - top_up.refunded - withdrawn)
+        return max(0, top_up.captured - top_up.service_fee - fee - top_up.refunded - withdrawn)
 
     async def list_for(
         self, owner: str, *, before: str | None = None, after: str | None = None, limit: int = 50
@@ -173,6 +197,31 @@ class TopUps:
         await self.steps.look(await self.get(found.owner, found.id))
         return await self.get(found.owner, found.id)
 
+    async def _move(self, owner: str, rail: str, asset: str, amount: int, *needed: Capability) -> Move:
+        able = self._desk.rails.able(rail, Capability.TOP_UP, *needed)
+        able.bounds(await self._desk.ledger.asset(asset)).require(amount)
+        return Move(owner, Operation.TOP_UP, asset, amount, rail)
+
+    def _insert(self, new: TopUp) -> Insert:
+        """The row that rides with the hold."""
+        values = {
+            "owner": new.owner,
+            "rail": new.rail,
+            "asset": new.asset,
+            "amount": new.amount,
+            "state": new.state.value,
+            "capturing": new.capturing.value,
+            "method": new.method,
+            "customer": new.customer,
+            "return_url": new.return_url,
+            "hold": new.hold,
+            "service_fee": new.service_fee,
+            "due_at": self._desk.leased(),
+            "created_at": new.created_at,
+            "updated_at": new.updated_at,
+        }
+        return Insert(top_ups.name, {"book": self._desk.book, "id": new.id}, values)
+
     async def _method(self, owner: str, rail: str, method: str | None) -> tuple[str | None, str | None]:
         """The provider's token and its customer for what the user named."""
         if method is None or not is_id("pm", method):
@@ -182,6 +231,18 @@ class TopUps:
         if saved is None or saved.rail != rail:
             raise NotFound(f"there is no saved method {method[:40]!r} of rail {rail}", param="method")
         return saved.token, saved.customer
+
+
+def require_something_left(move: Move, fee: int) -> None:
+    """Raise FeeTakesAll where the house's fee leaves nothing of it."""
+    if fee >= move.amount:
+        raise FeeTakesAll(
+            "the fee is as much as the top-up, or more: pay more in at once",
+            param="amount",
+            asset=move.asset,
+            fee=fee,
+            amount=move.amount,
+        )
 
 
 def _not_in_state(top_up: TopUp, word: str) -> NotInState:

@@ -65,7 +65,9 @@ async def test_a_top_up_is_made_read_refunded_and_listed(stage: Stage):
     assert (await stage.alice.get("/v1/top-ups")).json()["items"][0]["refunded"] == "40.00"
     assert (await stage.alice.get("/v1/balances/EUR")).json()["available"] == "60.00"
     receipt = (await stage.alice.get(f"/v1/receipts/{made.json()['id']}")).json()
-    assert receipt["lines"][0]["evidence"]["kind"] == "rail"
+    waited, paid = receipt["lines"]
+    assert (waited["status"], waited["evidence"]) == ("held", None)
+    assert (paid["status"], paid["evidence"]["kind"]) == ("posted", "rail")
 
 
 async def test_what_is_authorised_is_captured_or_cancelled(stage: Stage):

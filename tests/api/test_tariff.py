@@ -300,6 +300,7 @@ async def test_an_operator_puts_users_into_tiers_and_says_why(rich: Stage) -> No
         {"operation": "conversion", "rail": "bank"},
         {"operation": "withdrawal"},
         {"operation": "payout"},
+        {"operation": "top_up"},
         {"operation": "transfer", "network": "local"},
     ],
 )
@@ -313,7 +314,7 @@ async def test_what_a_preview_cant_price_is_refused_as_the_operation_would_be(ri
         ({"operation": "payout", "rail": "bank", "asset": "ETH", "amount": "1.00"}, "no_payout_rail"),
         ({"operation": "withdrawal", "network": "mars", "asset": "USDC", "amount": "1.00"}, "unknown_network"),
         ({"operation": "transfer", "asset": "DOGE", "amount": "1.00"}, "unknown_asset"),
-        ({"operation": "top_up", "asset": "EUR", "amount": "1.00"}, "invalid_request"),
+        ({"operation": "top_up", "rail": "bank", "asset": "EUR", "amount": "1.00"}, "unknown_rail"),
         ({"operation": "swap", "asset": "EUR", "amount": "1.00"}, "invalid_request"),
     ):
         answer = await rich.alice.post("/v1/fee-previews", asked, key=None)

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from base.clock import ManualClock
 from base.entropy import Entropy
+from db.engine import tx
 from fiat.personal import NoVault, Vault
 from fiat.rails.booking import FeeBearer, provider_account
 from fiat.rails.desk import Desk, Rails
@@ -18,13 +20,15 @@ from fiat.rails.sandbox import Sandbox
 from fiat.rails.sandbox_acts import SandboxActs, SandboxDelivery
 from fiat.rails.sandbox_record import Event, Record
 from fiat.rails.sealed import sealer_of
+from fiat.tables import top_ups
 from fiat.top_ups import TopUp
 from ledger.accounts import house_account, user_account
-from ledger.commands import Post, Posting, alone
+from ledger.commands import Post, Posting, Void, alone
 from ledger.outcomes import require_accepted
 from ledger.owing import receivable_account
 from ledger.requests import RequestKey, request_key
 from ledger.service import PostgresLedger
+from tariff.desk import Desk as TariffDesk
 from wallet.receivables import Receivables
 from wiring.rails import RailServices, services_of
 
@@ -103,6 +107,10 @@ class World:
     async def again(self, top_up: TopUp) -> TopUp:
         return await self.rails.top_ups.get(top_up.owner, top_up.id)
 
+    async def older(self, top_up: TopUp) -> None:
+        """Make it one that an older version asked for."""
+        await make_older(self.engine, self.ledger, top_up)
+
     async def deliver(self) -> int:
         """All that the provider has to tell, and what follows from it."""
         async with self.record.session() as session:
@@ -165,6 +173,16 @@ class World:
         require_accepted(outcomes)
 
 
+async def make_older(engine: AsyncEngine, ledger: PostgresLedger, top_up: TopUp) -> None:
+    """As if it had been asked for before anything was held for top-ups, or taken."""
+    assert top_up.hold is not None
+    (outcomes,) = await ledger.submit(alone(Void(id=f"test:older:{top_up.id}", hold=top_up.hold)))
+    require_accepted(outcomes)
+    async with tx(engine) as connection:
+        change = update(top_ups).where(top_ups.c.id == top_up.id).values(hold=None, service_fee=0)
+        await connection.execute(change)
+
+
 def make_world(
     engine: AsyncEngine,
     ledger: PostgresLedger,
@@ -174,6 +192,7 @@ def make_world(
     *,
     bearer: FeeBearer = FeeBearer.HOUSE,
     accounts: tuple[str, ...] = (),
+    tariff: TariffDesk | None = None,
 ) -> World:
     """`accounts`: our bank accounts, whose lines are matched to settlements without a person."""
     record = Record(engine, book=ledger.book, clock=clock)
@@ -188,6 +207,7 @@ def make_world(
         entropy=entropy,
         bearer=bearer,
         accounts=accounts,
+        tariff=tariff or TariffDesk(),
     )
     inbox = Inbox(desk, sealer=sealer_of(desk.vault))
     acts = SandboxActs(sandbox, record, clock=clock)

@@ -167,6 +167,7 @@ async def test_a_late_fee_of_what_its_user_has_not_is_borne_by_the_house(databas
         require_accepted(closed)
 
     if gone == "suspended":
+        await world.older(made)
         world.line.faults += ["", "before"]  # the capture is lost at first
     done = await world.rails.top_ups.capture(key=world.key(), owner=ADA, top_up=made.id)
     if gone == "suspended":
@@ -215,14 +216,26 @@ async def test_an_authorised_payment_is_cancelled_and_never_credited(world: Worl
 
 
 async def test_a_frozen_user_is_credited_all_the_same(world: World):
-    await world.ledger.ensure_open(user_account(ADA, "EUR"))
+    made = await world.top_up(method="tok_delayed")
     await world.ledger.submit(alone(Freeze(id="f", scope=FreezeScope.OWNER, target=ADA)))
-    assert (await world.top_up()).state is S.FINAL
-    assert await world.has() == 10_000
+    await world.until_quiet()
+    assert ((await world.again(made)).state, await world.has()) == (S.FINAL, 10_000)
+    asked = len(world.line.calls)
+    with pytest.raises(RefusedByBook, match="frozen"):
+        await world.top_up()
+    assert len(world.line.calls) == asked, "its provider is asked for nothing"
+
+
+async def test_an_account_that_awaits_a_payment_isnt_closed(world: World):
+    await world.top_up(method="tok_delayed")
+    (closed,) = await world.ledger.submit(alone(CloseAccount(id="c", account=user_account(ADA, "EUR"))))
+    with pytest.raises(RefusedByBook, match="account_in_use"):
+        require_accepted(closed)
 
 
 async def test_what_the_book_wont_credit_is_set_aside(world: World):
     made = await world.top_up(method="tok_delayed")
+    await world.older(made)
     (closed,) = await world.ledger.submit(alone(CloseAccount(id="c", account=user_account(ADA, "EUR"))))
     require_accepted(closed)
     await world.acts.tick()

@@ -25,6 +25,8 @@ from ledger.outcomes import require_accepted
 from ledger.requests import RequestKey, request_key
 from ledger.service import PostgresLedger
 from railsim.switches import Fault
+from tariff.desk import Desk as TariffDesk
+from tariff.tariff_file import parse_tariff
 from tests.rails import paypal_house, square_rail, stripe_rail
 from tests.rails.conftest import Sim
 from tests.rails.inbox import Got
@@ -36,6 +38,21 @@ USERS = ("usr_ada", "usr_ben")
 USD = Asset("USD", AssetKind.FIAT, 2)
 IMPATIENT, PATIENT = 4.0, 20.0
 """Seconds until a call that hangs is given up: while some do, and while only a busy machine makes one wait."""
+
+TARIFF = parse_tariff(
+    """
+default_tier = "standard"
+reference = "USD"
+[tiers.standard]
+limits.top_up = { operation = "45.00", day = "150.00", month = "400.00" }
+[[fees]]
+operation = "top_up"
+asset = "USD"
+flat = "0.07"
+percent = "1.3"
+""",
+    assets={"USD": USD},
+)
 
 PAGE = 200
 TIMEOUTS = (Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER)
@@ -79,6 +96,7 @@ class AnyHouse:
             vault=NoVault("no line of a bank is read here"),
             clock=self.sim.house.world.timeline,
             entropy=self.entropy,
+            tariff=TariffDesk(TARIFF, ledger=self.ledger, clock=self.sim.house.world.timeline),
         )
         self.rails = services_of(desk, Inbox(desk))
 

@@ -2,7 +2,8 @@
 nothing goes wrong any more, all comes to rest, and the book is the provider's to the cent.
 
 The users' balances are predicted by `provider_truth`, which adds up the provider's own objects and knows nothing of
-ours. SECONDS plays histories for so long, SEED says which (`make fuzz-rails`).
+ours. A tariff is in force all the time: what counts in limits must be what is live. SECONDS plays histories for so
+long, SEED says which (`make fuzz-rails`).
 """
 
 import asyncio
@@ -28,8 +29,13 @@ from fiat.rails.refund_states import RefundState
 from fiat.rails.top_up_states import ENDED, TopUpState
 from ledger.accounts import house_account, user_account
 from ledger.owing import receivable_account
+from ledger.state import HoldState
 from railsim.switches import Fault, Mishap
-from tests.rails.any_house import PAGE, PATIENT, USERS, AnyHouse, any_house
+from tariff import limits
+from tariff.limits import Period
+from tariff.schedule import Sum
+from tests.fiat.rail_world import make_older
+from tests.rails.any_house import PAGE, PATIENT, USD, USERS, AnyHouse, any_house
 from tests.rails.conftest import Sim, fresh_sim
 from tests.rails.counting import TOTALS
 from tests.rails.provider_truth import open_disputes, payable, truth_of
@@ -71,6 +77,7 @@ ACTS = st.one_of(
     st.tuples(st.just("pay"), NUMBER, st.booleans()),
     st.tuples(st.just("capture"), NUMBER, AMOUNT | st.none()),
     st.tuples(st.just("cancel"), NUMBER),
+    st.tuples(st.just("older"), NUMBER),
     st.tuples(st.just("refund"), NUMBER, st.integers(1, 2_000), st.booleans()),
     st.tuples(st.just("refund"), NUMBER, st.none(), st.booleans()),
     st.tuples(st.just("refunds_end"), st.sampled_from(["failed", "pending"]), SOON),
@@ -150,6 +157,12 @@ class History:
     async def do_cancel(self, number):
         if (found := await self.some(number, *(set(TopUpState) - ENDED))) is not None:
             await self.house.rails.top_ups.cancel(key=self.house.key(found.owner), owner=found.owner, top_up=found.id)
+
+    async def do_older(self, number):
+        """One that an older version asked for."""
+        found = [one for one in await self.house.top_ups() if one.held]
+        if found and number % 4 == 0:
+            await make_older(self.house.engine, self.house.ledger, found[number % len(found)])
 
     async def do_refund(self, number, amount, by_the_house):
         if (found := await self.some(number, TopUpState.FINAL)) is None:
@@ -263,11 +276,49 @@ async def check_money(house: AnyHouse) -> None:
     assert -await house.balance(provider_account(house.name, "USD")) == truth.balance
     assert -await house.balance(house_account(f"in-transit:{house.name}:in", "USD")) == truth.on_its_way
     assert await house.balance(house_account("suspense", "USD")) == 0
+    fees = await fees_due(house)
+    assert await house.balance(house_account("fees", "USD")) == sum(fees.values())
     has = {user: await house.balance(user_account(user, "USD")) for user in USERS}
     owes = {user: -await house.balance(receivable_account(user, "USD")) for user in USERS}
     owner_of = {one.id: one.owner for one in await house.top_ups()}
-    assert {user: has[user] - owes[user] for user in USERS} == truth.of_users(owner_of, house.moved)
+    due = truth.of_users(owner_of, house.moved)
+    assert {user: has[user] - owes[user] for user in USERS} == {user: due[user] - fees[user] for user in USERS}
     assert all(has[user] >= 0 and owes[user] >= 0 and not (has[user] and owes[user]) for user in USERS)
+
+
+async def fees_due(house: AnyHouse) -> Counter[str]:
+    """The house's fees by user: 0.07 and 1.3 % of what was asked for, rounded up; of it as much as was paid."""
+    paid = Counter[str]()
+    for one in truth_of(house.sim.house, house.name).paid:
+        paid[one.reference] += one.amount
+    fees = Counter[str](dict.fromkeys(USERS, 0))
+    for top_up in await house.top_ups():
+        full = 7 - -top_up.amount * 13 // 1_000
+        fees[top_up.owner] += full * paid[top_up.id] // top_up.amount if top_up.hold is not None else 0
+    return fees
+
+
+async def check_limits(house: AnyHouse) -> Counter[HoldState]:
+    """What counts on each day and in each month is what was asked for then and wasn't given up. How holds stand."""
+    live, seen = Counter[str](), Counter[HoldState]()
+    for top_up in await house.top_ups():
+        if top_up.hold is None:
+            continue
+        hold = await house.ledger.hold(top_up.hold)
+        assert hold is not None
+        seen[hold.state] += 1
+        match top_up.state:
+            case TopUpState.FAILED | TopUpState.CANCELLED:
+                assert hold.state is HoldState.VOIDED
+            case TopUpState.AUTHORISED:
+                assert hold.state is HoldState.OPEN
+            case _:
+                assert hold.state is not HoldState.OPEN, "voided: it was taken after it had ended"
+        for period in (Period.DAY, Period.MONTH):
+            name = limits.counter(top_up.owner, Sum.TOP_UP, USD, period, top_up.created_at)
+            live[name] += 0 if hold.state is HoldState.VOIDED else top_up.amount
+    assert await house.ledger.counters(*live) == live
+    return seen
 
 
 def check_exchanges(sim: Sim) -> None:
@@ -288,6 +339,7 @@ async def played(house: AnyHouse, acts: list[tuple[Any, ...]]) -> None:
         await check_rest(house)
         await check_objects(house)
         await check_money(house)
+        await check_limits(house)
     except Exception as problem:
         print(f"\n{house.name} fails by {type(problem).__name__}: {str(problem)[:500]}\nacts={acts}", flush=True)
         raise
@@ -313,6 +365,7 @@ def test_whatever_goes_wrong_the_book_is_the_providers_in_the_end(name: str, pos
             async with any_house(sim, name, postgres) as house:
                 await played(house, acts)
                 seen.update(f"top-up {top_up.state}" for top_up in await house.top_ups())
+                seen.update({f"hold {state}": count for state, count in (await check_limits(house)).items()})
                 seen.update(f"refund {refund.state}" for refund in await house.refunds())
                 seen.update(f"dispute {dispute.state}" for dispute in await house.rails.disputes.list_all())
             check_exchanges(sim)

@@ -13,7 +13,14 @@ ASSETS = {
 
 
 def read(text: str) -> Tariff:
-    return parse_tariff(text, assets=ASSETS, networks=["local", "base"], rails=["bank", "paypal"], source="tariff.toml")
+    return parse_tariff(
+        text,
+        assets=ASSETS,
+        networks=["local", "base"],
+        rails=["bank", "paypal"],
+        providers=["sandbox", "stripe"],
+        source="tariff.toml",
+    )
 
 
 HEAD = """
