@@ -18,11 +18,15 @@ SECRET = "an-orders-tests-sandbox"
 
 @pytest.fixture
 def settings(tmp_path, request):
-    """`dear`: conversions cost one percent on top, and whoever tops up bears the provider's fee."""
+    """`dear`: conversions cost one percent, top-ups two, at most 250.00 a day; their users bear the provider's."""
     dear = getattr(request, "param", None) == "dear"
     if dear:
-        rule = '[[fees]]\noperation = "conversion"\npercent = "1"\n'
-        (tmp_path / "tariff.toml").write_text(f'default_tier = "standard"\n[tiers.standard]\n{rule}')
+        rules = [
+            f'[[fees]]\noperation = "{name}"\npercent = "{part}"' for name, part in (("conversion", 1), ("top_up", 2))
+        ]
+        tier = '[tiers.standard]\nlimits.top_up = { day = "250.00" }'
+        head = 'default_tier = "standard"\nreference = "EUR"'
+        (tmp_path / "tariff.toml").write_text("\n".join((head, tier, *rules)))
     return settings_for(
         tmp_path,
         environment="test",
@@ -289,8 +293,43 @@ async def test_a_top_up_order_converts_what_its_owner_has_of_it_and_no_other_mon
     assert done["state"] == "done", done
     conversion = (await market.alice.get(f"/v1/conversions/{done['conversion']}")).json()
     assert Decimal(conversion["fee"]) > 0
-    assert Decimal(conversion["total"]) * 100 == 100_00 - fee_of(100_00)
+    assert Decimal(conversion["total"]) * 100 == 100_00 - fee_of(100_00) - 200
     assert await balance(market, market.alice, "EUR") == "500.00"
+
+
+@pytest.mark.parametrize("settings", ["dear"], indirect=True)
+async def test_the_fee_of_its_payment_is_told_accepted_and_doesnt_lower_what_its_owner_asks_for(market: Stage, clock):
+    asked = {"operation": "top_up", "rail": "sandbox", "asset": "EUR", "amount": "100.00"}
+    told = (await market.alice.post("/v1/fee-previews", asked, key=None)).json()
+    assert (told["fee"], told["total"], told["arrives"]) == ("2.00", "100.00", "98.00")
+    dear = await market.alice.post("/v1/orders", top_up("tok_visa", fee_accepted="1.99"))
+    assert (dear.status_code, dear.json()["code"]) == (409, "fee_above_accepted")
+    # It brings 102.91, all fees off: enough for 105.50 in proportion to what is left, not to that and the house's fee.
+    body = top_up("tok_visa", buy_at_least="105.50", fee_accepted="2.00")
+    made = (await market.alice.post("/v1/orders", body)).json()
+    payment = (await market.alice.get(f"/v1/top-ups/{made['top_up']}")).json()
+    assert (payment["state"], payment["service_fee"], payment["captured"]) == ("final", "2.00", "100.00")
+    await work(market, clock)
+    waiting = (await market.alice.get(f"/v1/orders/{made['id']}")).json()
+    assert (waiting["state"], waiting["waiting_for"]) == ("converting", "price_moved")
+
+
+@pytest.mark.parametrize("settings", ["dear"], indirect=True)
+async def test_over_its_limit_neither_top_up_nor_order_is_made(market: Stage):
+    for _ in range(2):
+        assert (await market.alice.post("/v1/orders", top_up("tok_visa"))).status_code == 201
+    for _ in range(2):
+        refused = await market.alice.post("/v1/orders", top_up("tok_visa"), key="third")
+        told = refused.json()
+        assert (refused.status_code, told["code"], told["sum"], told["limit"]) == (
+            422,
+            "limit_exceeded",
+            "top_up",
+            "day",
+        )
+        assert (told["cap"], told["used"], told["required"], told["asset"]) == ("250.00", "200.00", "100.00", "EUR")
+    assert len((await market.alice.get("/v1/orders")).json()["items"]) == 2
+    assert len((await market.alice.get("/v1/top-ups")).json()["items"]) == 2
 
 
 async def test_a_top_up_that_is_refunded_while_its_order_waits_converts_nothing(market: Stage, clock):
