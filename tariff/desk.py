@@ -53,6 +53,11 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
     fee: int = 0
     charges: tuple[Charge, ...] = ()
 
+    @property
+    def free(self) -> bool:
+        """Whether an allowance makes it free, if the book finds enough of it left."""
+        return any(charge.may_ask_again for charge in self.charges)
+
 
 NOTHING = Terms()
 """The terms of most operations where there is no tariff."""
@@ -108,15 +113,20 @@ class Desk:
         return Terms(0 if free else told.full, (*charges, *free))
 
     async def at_terms(
-        self, move: Move, attempt: Callable[[Terms], Awaitable[Made]], *, accepted: int | None = None
+        self,
+        move: Move,
+        attempt: Callable[[Terms], Awaitable[Made]],
+        *,
+        accepted: int | None = None,
+        at_full: bool = False,
     ) -> Made:
         """What `attempt` makes of the terms of now; tried again at full price if the allowance was used up meanwhile.
 
-        `accepted`: the highest fee that its owner agreed to. Raises what `terms` does, FeeAboveAccepted, and what
-        `attempt` does, the book's limits in words of ours.
+        `accepted`: the highest fee that its owner agreed to; `at_full`: without any allowance. Raises what `terms`
+        does, FeeAboveAccepted, and what `attempt` does, the book's limits in words of ours.
         """
-        terms = _plain(move) if self._empty else await self.terms(move)
-        require_accepted(move, terms, accepted)
+        terms = _plain(move) if self._empty else await self.terms(move, at_full=at_full)
+        require_accepted(move, terms.fee, accepted)
         try:
             return await attempt(terms)
         except RefusedByBook as refusal:
@@ -124,7 +134,7 @@ class Desk:
                 raise await self.explained(refusal, move.owner) from refusal
             self.note_spent(refusal)
         terms = await self.terms(move, at_full=True)
-        require_accepted(move, terms, accepted)
+        require_accepted(move, terms.fee, accepted)
         try:
             return await attempt(terms)
         except RefusedByBook as refusal:
@@ -171,6 +181,14 @@ class Desk:
         states = await self.limits(move.owner)
         counted = tuple(state for state in states if state.sum is SUMS[move.operation])
         return Preview(told, left, counted)
+
+    async def is_free(self, move: Move) -> bool:
+        """Whether an allowance covers it now. Raises UnknownAsset."""
+        tier = await self.tier_of(move.owner)
+        allowance = allowance_of(self.tariff, tier, move.operation)
+        if allowance is None or not price(self.tariff, tier, move).full:
+            return False
+        return await self._has_left(await self._allowance_state(move.owner, move.operation, allowance), allowance, move)
 
     async def limits(self, owner: str) -> list[LimitState]:
         """How a user's limits stand."""
@@ -283,14 +301,14 @@ def _plain(move: Move) -> Terms:
     return NOTHING if move.otherwise is None else Terms(fee_of(move.otherwise, move.amount))
 
 
-def require_accepted(move: Move, terms: Terms, accepted: int | None) -> None:
+def require_accepted(move: Move, fee: int, accepted: int | None) -> None:
     """Raise FeeAboveAccepted if the fee is more than was agreed to; None: whatever it is."""
-    if accepted is not None and terms.fee > accepted:
+    if accepted is not None and fee > accepted:
         raise FeeAboveAccepted(
             "the fee is above the one that you accepted: the tariff or your tier has changed, or your allowance is"
             " used up",
             param="fee_accepted",
             asset=move.asset,
-            fee=terms.fee,
+            fee=fee,
             fee_accepted=accepted,
         )

@@ -53,9 +53,6 @@ _PERCENT = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,20}))?", re.ASCII)
 ON_NETWORKS = frozenset({Operation.WITHDRAWAL})
 ON_RAILS = frozenset({Operation.PAYOUT, Operation.TOP_UP})
 
-FREE_FOR_A_WHILE = (Operation.TRANSFER, Operation.HOLD, Operation.WITHDRAWAL, Operation.PAYOUT, Operation.TOP_UP)
-"""What an allowance may be for: a conversion's price is fixed by its quote."""
-
 _Place = tuple[str | int, ...]
 
 
@@ -177,8 +174,6 @@ class _Reader:
             raise _Fault((*place, "operations"), "operations must be a whole number from 1")
         if not told:
             raise _Fault(place, "nothing is told: give operations, value or both")
-        if place[-1] not in FREE_FOR_A_WHILE:
-            raise _Fault(place, f"allowances are for {', '.join(FREE_FOR_A_WHILE)}")
         value = self._in_reference(told["value"], (*place, "value")) if "value" in told else None
         return Allowance(operations, value)
 

@@ -141,7 +141,7 @@ class BulkTransfers:
         try:
             move = self._fees.move(sender, payment.asset, payment.amount)
             terms = await self._tariff.terms(move, at_full=at_full)
-            require_accepted(move, terms, payment.fee_accepted)
+            require_accepted(move, terms.fee, payment.fee_accepted)
         except (Rejected, LimitUnvalued) as error:
             error.param = f"transfers[{place}].{error.param or 'amount'}"
             raise

@@ -1,4 +1,8 @@
-"""Conversions: a quote taken. One entry moves both assets, and the quote is used up in the same tx."""
+"""Conversions: a quote taken. One entry moves both assets, and the quote is used up in the same tx.
+
+The quote fixes the most that its fee may be. Where an allowance covers the conversion, which the book decides with the
+entry, there's none.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +15,7 @@ from base.clock import Clock
 from base.errors import NotFound, Rejected, Unavailable
 from db.engine import tx
 from exchange.pricing import Exact
-from exchange.terms import Terms
+from exchange.terms import Terms as ExchangeTerms
 from ledger.accounts import HOUSE, house_account, split_account_id, user_account
 from ledger.asking import Before, decide
 from ledger.commands import Bound, Charge, Group, Post, Posting
@@ -20,7 +24,7 @@ from ledger.errors import RefusedByBook
 from ledger.outcomes import Refused
 from ledger.requests import RequestKey
 from ledger.riders import Insert, Rider
-from tariff.desk import Desk
+from tariff.desk import Desk, Terms, require_accepted
 from tariff.pricing import Move
 from tariff.schedule import Operation
 from wallet import conversion_store
@@ -47,11 +51,12 @@ class Conversions:
         self._clock = clock
         self._tariff = tariff or Desk()
 
-    async def convert(self, *, key: RequestKey, owner: str, quote: str) -> Conversion:
-        """Take the owner's quote, whole and once.
+    async def convert(self, *, key: RequestKey, owner: str, quote: str, fee_accepted: int | None = None) -> Conversion:
+        """Take the owner's quote, whole and once; `fee_accepted`: the highest fee that they take, else the quote's.
 
         Raises NotFound (no such quote of theirs), QuoteExpired, QuoteUsed, ExchangeShort, ExposureReached,
-        LimitExceeded, LimitUnvalued, RequestConflict, and RefusedByBook (`insufficient_funds` of the user's, `frozen`).
+        FeeAboveAccepted (the quote stays open then), LimitExceeded, LimitUnvalued, RequestConflict, and RefusedByBook
+        (`insufficient_funds` of the user's, `frozen`).
         """
         try:
             found = await self._quotes.get(owner, quote)
@@ -61,7 +66,7 @@ class Conversions:
             if (first := await self._first(owner, key)) is not None:
                 return first
             raise
-        return await self._take(key, conversion_of(found, now))
+        return await self._take(key, conversion_of(found, now), accepted=fee_accepted)
 
     async def convert_now(
         self,
@@ -73,6 +78,7 @@ class Conversions:
         sell_amount: int | None = None,
         buy_amount: int | None = None,
         limit: int | None = None,
+        fee_accepted: int | None = None,
         riding: Callable[[Conversion], Rider] | None = None,
     ) -> Conversion:
         """Convert at the price of now, without asking for it before, as long as it's within `limit`.
@@ -82,14 +88,18 @@ class Conversions:
         """
         try:
             quote = await self._quotes.draw(owner, sell=sell, buy=buy, sell_amount=sell_amount, buy_amount=buy_amount)
-            require_within(quote, limit)
         except (Rejected, Unavailable):
             if (first := await self._first(owner, key)) is not None:
                 return first
             raise
         row = Insert(quotes.name, {"book": self._ledger.book, "id": quote.id}, conversion_store.quote_values(quote))
         conversion = conversion_of(quote, quote.created_at)
-        return await self._take(key, conversion, row, *(() if riding is None else (riding(conversion),)))
+        rows = (row, *(() if riding is None else (riding(conversion),)))
+
+        def check(priced: Conversion) -> None:
+            require_within(replace(quote, fee=priced.fee), limit)
+
+        return await self._take(key, conversion, *rows, accepted=fee_accepted, check=check)
 
     async def _first(self, owner: str, key: RequestKey) -> Conversion | None:
         """What this request came to when it was sent before: what is in the way now may have arisen since."""
@@ -116,30 +126,57 @@ class Conversions:
                 connection, self._ledger.book, owner, before=before, after=after, limit=limit
             )
 
-    async def drawn(self, id: str, conversion: Conversion) -> Before:
-        """A conversion as what comes first in a group, its command under this id. Raises what `convert` does."""
-        move = Move(conversion.owner, Operation.CONVERSION, conversion.sell, conversion.sold)
-        terms = await self._tariff.terms(move, at_full=True)  # the fee is the quote's
-        post = conversion_post(id, conversion, self._quotes.terms, terms.charges)
-        await self._ledger.ensure_open(*(side for p in post.postings for side in (p.debit, p.credit)))
-        return Before((post,), (conversion_row(self._ledger.book, conversion),))
+    async def drawn(self, id: str, conversion: Conversion, *, at_full: bool = False) -> Before:
+        """A conversion as what comes first in a group, its command under this id; `at_full`: without any allowance.
 
-    async def _take(self, key: RequestKey, conversion: Conversion, *rows: Rider) -> Conversion:
+        Raises what `convert` does. Where the allowance is used up meanwhile, the book leaves the group undecided
+        (`allowance_spent`), so that it can be asked for again at full price.
+        """
+        terms = await self._tariff.terms(_move(conversion), at_full=at_full or not conversion.fee)
+        return await self._at(id, at_price(conversion, terms), terms)
+
+    async def _at(self, id: str, priced: Conversion, terms: Terms) -> Before:
+        post = conversion_post(id, priced, self._quotes.terms, terms.charges)
+        await self._ledger.ensure_open(*(side for p in post.postings for side in (p.debit, p.credit)))
+        return Before((post,), (conversion_row(self._ledger.book, priced),))
+
+    async def _take(
+        self,
+        key: RequestKey,
+        conversion: Conversion,
+        *rows: Rider,
+        accepted: int | None = None,
+        check: Callable[[Conversion], None] = lambda _: None,
+    ) -> Conversion:
+        """Take it at the terms of now; `check`: what else its owner demands of what it comes to."""
+
+        async def book(terms: Terms) -> Conversion:
+            priced = at_price(conversion, terms)
+            require_accepted(_move(conversion), priced.fee, accepted)
+            check(priced)
+            drawn = await self._at(key.id, priced, terms)
+            (outcome,) = await decide(self._ledger, Group(drawn.commands, (*rows, *drawn.riders), content=key.content))
+            if outcome.replayed:
+                return replace(await self.get(conversion.owner, outcome.subject or ""), replayed=True)
+            return priced
+
         try:
-            drawn = await self.drawn(key.id, conversion)
+            return await self._tariff.at_terms(_move(conversion), book, at_full=not conversion.fee)
+        except RefusedByBook as refusal:
+            raise explained(refusal) from refusal
         except (Rejected, Unavailable):
             if (first := await self._first(conversion.owner, key)) is not None:
                 return first
             raise
-        group = Group(drawn.commands, (*rows, *drawn.riders), content=key.content)
-        try:
-            (outcome,) = await decide(self._ledger, group)
-        except RefusedByBook as refusal:
-            found = explained(refusal)
-            raise await self._tariff.explained(refusal, conversion.owner) if found is refusal else found from refusal
-        if outcome.replayed:
-            return replace(await self.get(conversion.owner, outcome.subject or ""), replayed=True)
-        return conversion
+
+
+def _move(conversion: Conversion) -> Move:
+    return Move(conversion.owner, Operation.CONVERSION, conversion.sell, conversion.sold)
+
+
+def at_price(conversion: Conversion, terms: Terms) -> Conversion:
+    """Without its fee where an allowance covers it; else as its quote says, whatever the tariff is by now."""
+    return replace(conversion, fee=0) if terms.free else conversion
 
 
 def require_open(quote: Quote, now: datetime) -> None:
@@ -199,7 +236,7 @@ def require_within(quote: Quote, limit: int | None) -> None:
         )
 
 
-def conversion_post(id: str, conversion: Conversion, terms: Terms, charges: tuple[Charge, ...] = ()) -> Post:
+def conversion_post(id: str, conversion: Conversion, terms: ExchangeTerms, charges: tuple[Charge, ...] = ()) -> Post:
     """The entry of a conversion, which the exchange's exposures bound. `charges`: what it uses up of limits."""
     bounds = tuple(
         Bound(house_account(STOCK, asset), least=exposure.least or None, most=exposure.most)

@@ -17,6 +17,7 @@ from fiat.payouts import PAYPAL, Payout
 from ledger.asking import Before
 from ledger.engine import Ledger
 from ledger.errors import RefusedByBook
+from ledger.outcomes import Refused
 from ledger.requests import RequestKey
 from ledger.riders import Insert
 from tariff.schedule import Operation
@@ -161,10 +162,19 @@ class Orders:
             )
         conversion = conversion_of(found, now)
         order = self._new(owner, kind, found, amount, key.id, conversion.id, now)
-        drawn = await self._conversions.drawn(f"{key.id}:convert", conversion)
         row = Insert(orders.name, {"book": self._ledger.book, "id": order.id}, order_store.values_of(order))
+
+        async def together(*, at_full: bool) -> Following:
+            drawn = await self._conversions.drawn(f"{key.id}:convert", conversion, at_full=at_full)
+            return await request(found.buy, amount, Before(drawn.commands, (*drawn.riders, row)))
+
         try:
-            following = await request(found.buy, amount, Before(drawn.commands, (*drawn.riders, row)))
+            try:
+                following = await together(at_full=False)
+            except RefusedByBook as spent:  # the conversion's allowance: what follows has asked again for its own
+                if spent.code != Refused.ALLOWANCE_SPENT:
+                    raise
+                following = await together(at_full=True)
         except RefusedByBook as refusal:
             raise explained(refusal) from refusal
         if following.replayed:

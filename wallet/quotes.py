@@ -44,7 +44,11 @@ class Charging(Protocol):
         ...
 
     async def fee(self, owner: str, asset: Asset, amount: int) -> int:
-        """What converting `amount` of the sold asset costs on top, in smallest units of it."""
+        """What converting `amount` of the sold asset costs on top at most, in smallest units of it."""
+        ...
+
+    async def free(self, owner: str, asset: Asset, amount: int) -> bool:
+        """Whether an allowance takes the place of that fee now."""
         ...
 
 
@@ -58,6 +62,10 @@ class Nothing:
     async def fee(self, owner: str, asset: Asset, amount: int) -> int:
         """No fee."""
         return 0
+
+    async def free(self, owner: str, asset: Asset, amount: int) -> bool:
+        """No allowance."""
+        return False
 
 
 class Quotes:
@@ -152,6 +160,15 @@ class Quotes:
             else:
                 most = middle - 1
         return least
+
+    async def is_free(self, quote: Quote) -> bool:
+        """Whether taking it now would cost no fee, since its owner's allowance covers it."""
+        open_with_a_fee = quote.fee and quote.state is QuoteState.OPEN
+        return bool(open_with_a_fee) and await self.sells_free(quote.owner, quote.sell, quote.sold)
+
+    async def sells_free(self, owner: str, asset: str, amount: int) -> bool:
+        """Whether selling so much now would cost no fee where others pay one."""
+        return await self._charging.free(owner, await self._ledger.asset(asset), amount)
 
     async def get(self, owner: str, quote: str) -> Quote:
         """The owner's quote with this id. Raises NotFound, also for somebody else's."""

@@ -3,6 +3,7 @@
 The one end is a payment provider, so the order waits by name, and the step goes on from where it stands.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -23,6 +24,7 @@ from ledger.asking import Before
 from ledger.engine import Ledger
 from ledger.requests import RequestKey, content_hash, worker_id
 from ledger.riders import Advance, Insert
+from tariff.errors import FeeAboveAccepted
 from wallet import order_store
 from wallet.conversions import Conversions
 from wallet.errors import OrderNotOpen
@@ -213,16 +215,24 @@ class TopUpOrders:
                 },
             )
 
-        try:
+        async def convert(sold: int, fee_accepted: int | None) -> None:
             await self._conversions.convert_now(
                 key=key,
                 owner=order.owner,
                 sell=order.sell,
                 buy=order.buy,
-                sell_amount=await self._quotes.sellable(order.owner, order.sell, came),
+                sell_amount=sold,
                 limit=least,
+                fee_accepted=fee_accepted,
                 riding=ended,
             )
+
+        try:
+            if await self._quotes.sells_free(order.owner, order.sell, came):
+                with suppress(FeeAboveAccepted):  # others were faster to use the allowance up
+                    await convert(came, 0)
+                    return
+            await convert(await self._quotes.sellable(order.owner, order.sell, came), None)
         except (Rejected, Unavailable, InvalidRates) as error:
             await self._note(order, order.state, waiting_for=error.code, attempts=attempt)
 

@@ -27,7 +27,7 @@ class RatesWorth:
 
 
 class TariffCharging:
-    """What conversions cost, as `wallet.quotes.Charging`: the quote fixes it, so that nothing is free for a while."""
+    """What conversions cost, as `wallet.quotes.Charging`: the quote fixes the most, an allowance may cover it."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -40,6 +40,10 @@ class TariffCharging:
         """By the tariff's rule."""
         tier = await self._desk.tier_of(owner)
         return price(self._desk.tariff, tier, Move(owner, Operation.CONVERSION, asset.code, amount)).fee
+
+    async def free(self, owner: str, asset: Asset, amount: int) -> bool:
+        """Whether the allowance has enough left."""
+        return await self._desk.is_free(Move(owner, Operation.CONVERSION, asset.code, amount))
 
 
 def load_tariff(settings: Settings) -> Tariff:

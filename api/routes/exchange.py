@@ -7,7 +7,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from api.amounts import AmountText, AssetCode
+from api.amounts import AmountText, AssetCode, accepted_fee
 from api.answers import Assets, answer, instant, money
 from api.auth import owner
 from api.door import resource
@@ -28,7 +28,9 @@ class QuoteView(TypedDict):
     """`rate`: one whole `sell` in whole `buy`, a decimal or a fraction `num/den`; both are exact.
 
     `sell_amount` times `rate`, less `spread_basis_points` of it, is `buy_amount` but for one rounding. `rounding` tells
-    it, as a part of one smallest unit: of `buy` where `exact` is `sell`, of `sell` where it's `buy`.
+    it, as a part of one smallest unit: of `buy` where `exact` is `sell`, of `sell` where it's `buy`. `fee` is the most
+    that it costs, and part of `total`; `fee_now` what it would cost if it were taken now: nothing where an allowance
+    covers it.
     """
 
     id: str
@@ -37,6 +39,7 @@ class QuoteView(TypedDict):
     sell_amount: str
     spread: str
     fee: str
+    fee_now: str
     total: str
     buy: str
     buy_amount: str
@@ -88,6 +91,9 @@ class NewConversion(Asked):
     buy_amount: AmountText | None = Field(default=None, description="What to get, exactly.")
     buy_at_least: AmountText | None = Field(default=None, description="With sell_amount: refused if it buys less.")
     sell_at_most: AmountText | None = Field(default=None, description="With buy_amount: refused if all costs more.")
+    fee_accepted: AmountText | None = Field(
+        default=None, description="The highest fee that you accept, else the quote's: 0 converts for nothing only."
+    )
 
 
 def whole_rate(quote: Quote, assets: Assets) -> Ratio:
@@ -96,7 +102,8 @@ def whole_rate(quote: Quote, assets: Assets) -> Ratio:
     return quote.price.ratio.times(units)
 
 
-def quote_view(quote: Quote, assets: Assets) -> QuoteView:
+def quote_view(quote: Quote, assets: Assets, *, free: bool) -> QuoteView:
+    """`free`: whether an allowance covers it now."""
     return {
         "id": quote.id,
         "state": quote.state.value,
@@ -104,6 +111,7 @@ def quote_view(quote: Quote, assets: Assets) -> QuoteView:
         "sell_amount": money(quote.sold, quote.sell, assets),
         "spread": money(quote.spread, quote.sell, assets),
         "fee": money(quote.fee, quote.sell, assets),
+        "fee_now": money(0 if free else quote.fee, quote.sell, assets),
         "total": money(quote.total, quote.sell, assets),
         "buy": quote.buy,
         "buy_amount": money(quote.bought, quote.buy, assets),
@@ -145,12 +153,13 @@ async def create_quote(parts: Parts, asked: NewQuote, user: Annotated[str, owner
         sell_amount=None if sold is None else parse_amount(sold, assets[asked.sell], param="sell_amount"),
         buy_amount=None if bought is None else parse_amount(bought, assets[asked.buy], param="buy_amount"),
     )
-    return answer(quote_view(quote, assets), status=201)
+    return answer(quote_view(quote, assets, free=await parts.quotes.is_free(quote)), status=201)
 
 
 @router.get("/quotes/{quote}", response_model=QuoteView, summary="Read a quote")
 async def read_quote(parts: Parts, quote: str, user: Annotated[str, owner(Scope.WALLET_READ)]) -> Response:
-    return answer(quote_view(await parts.quotes.get(user, quote), await assets_of(parts)))
+    found = await parts.quotes.get(user, quote)
+    return answer(quote_view(found, await assets_of(parts), free=await parts.quotes.is_free(found)))
 
 
 @router.post(
@@ -164,10 +173,19 @@ async def create_conversion(
 ) -> Response:
     if asked.quote is not None:
         _require_absent(asked, "sell", "buy", "sell_amount", "buy_amount", "buy_at_least", "sell_at_most")
-        done = await parts.conversions.convert(key=key, owner=user, quote=asked.quote)
+        fee = await _fee_accepted(parts, asked, user)
+        done = await parts.conversions.convert(key=key, owner=user, quote=asked.quote, fee_accepted=fee)
     else:
         done = await _convert_now(parts, key, asked, user)
     return answer(conversion_view(done, await assets_of(parts)), status=201, replayed=done.replayed)
+
+
+async def _fee_accepted(parts: Parts, asked: NewConversion, user: str) -> int | None:
+    """In what the quote sells. Nothing is looked up where nothing is told."""
+    if asked.fee_accepted is None or asked.quote is None:
+        return None
+    quote = await parts.quotes.get(user, asked.quote)
+    return accepted_fee(asked.fee_accepted, (await assets_of(parts))[quote.sell])
 
 
 async def _convert_now(parts: Parts, key: IdempotencyKey, asked: NewConversion, user: str) -> Conversion:
@@ -191,6 +209,7 @@ async def _convert_now(parts: Parts, key: IdempotencyKey, asked: NewConversion, 
         sell_amount=units(asked.sell_amount, asked.sell, "sell_amount"),
         buy_amount=units(asked.buy_amount, asked.buy, "buy_amount"),
         limit=least if most is None else most,
+        fee_accepted=accepted_fee(asked.fee_accepted, assets[asked.sell]),
     )
 
 

@@ -168,7 +168,7 @@ async def create_order_quote(
         to=_delivery(asked),
     )
     view: OrderQuoteView = {
-        "quote": quote_view(made.quote, assets),
+        "quote": quote_view(made.quote, assets, free=await parts.quotes.is_free(made.quote)),
         "asset": made.asset,
         "amount": money(made.amount, made.asset, assets),
         "fee": money(made.fee, made.asset, assets),

@@ -20,10 +20,13 @@ from exchange.ratios import of_fraction, stored
 from exchange.terms import Agreement, Terms
 from ledger.accounts import house_account, user_account
 from ledger.service import PostgresLedger
+from tariff.desk import Desk
+from tariff.schedule import EMPTY, Tariff
 from tests.wallet.conftest import ALICE, ASSETS, BOB, fund
 from wallet.conversions import Conversions
 from wallet.quotes import Quotes
 from wiring.exchange import ConversionTrades
+from wiring.tariffs import RatesWorth, TariffCharging
 
 TERMS = Terms(
     reference="USD",
@@ -61,6 +64,11 @@ class Exchange:
     source: HeldSource
     other: HeldSource
     terms: Terms
+    tariff: Tariff = EMPTY
+
+    def desk(self) -> Desk:
+        """A process's view of the tariff."""
+        return Desk(self.tariff, ledger=self.ledger, worth=RatesWorth(self.rates), clock=self.clock)
 
     @property
     def board(self) -> RateBoard:
@@ -87,11 +95,12 @@ class Exchange:
             clock=self.clock,
             entropy=self.entropy,
             terms=self.terms,
+            charging=TariffCharging(self.desk()),
         )
 
     @property
     def conversions(self) -> Conversions:
-        return Conversions(self.engine, ledger=self.ledger, quotes=self.quotes, clock=self.clock)
+        return Conversions(self.engine, ledger=self.ledger, quotes=self.quotes, clock=self.clock, tariff=self.desk())
 
     @property
     def positions(self) -> HousePositions:

@@ -67,7 +67,7 @@ BAD = [
     ("surprise = 1\n" + HEAD, 1, "unknown key"),
     (rule('operation = "trnsfer"', 'percent = "1"'), 8, "'trnsfer' is none of transfer, hold"),
     (rule('operation = "deposit"', 'percent = "1"'), 8, "'deposit' is none of transfer, hold"),
-    (tier("free.conversion = { operations = 1 }"), 6, "allowances are for transfer, hold, withdrawal, payout"),
+    (tier("free.deposit = { operations = 1 }"), 6, "'deposit' is none of transfer, hold"),
     (rule(ON, 'tier = "gold"', 'percent = "1"'), 9, "'gold' is no tier"),
     (rule(ON, 'asset = "DOGE"', 'percent = "1"'), 9, "'DOGE' is no asset; there is ETH, EUR, USD, USDC"),
     (rule(ON, "percent = 0.35"), 9, 'a percentage is a decimal string such as "0.35", not 0.35'),
