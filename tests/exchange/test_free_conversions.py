@@ -32,12 +32,16 @@ def key(name: str) -> RequestKey:
 
 
 async def quoted(exchange, sold: int = 100_00) -> Quote:
-    return await exchange.quotes.create(ALICE, sell="USD", buy="ETH", sell_amount=sold)
+    made: Quote = await exchange.quotes.create(ALICE, sell="USD", buy="ETH", sell_amount=sold)
+    return made
 
 
 async def taken(exchange, name: str, *, sold: int = 100_00, accepted: int | None = None) -> Conversion:
     quote = await quoted(exchange, sold)
-    return await exchange.conversions.convert(key=key(name), owner=ALICE, quote=quote.id, fee_accepted=accepted)
+    converted: Conversion = await exchange.conversions.convert(
+        key=key(name), owner=ALICE, quote=quote.id, fee_accepted=accepted
+    )
+    return converted
 
 
 async def test_a_quote_tells_the_most_and_whether_it_would_be_free(exchange):
@@ -60,7 +64,7 @@ async def taken_again(exchange, number: int) -> Conversion:
     """A repeat, by another process and whatever is left by now; its quote has been used."""
     (outcome,) = await exchange.ledger.outcomes(key(f"n{number}").id)
     quote = f"quo{outcome.subject[3:]}"
-    done = await exchange.conversions.convert(key=key(f"n{number}"), owner=ALICE, quote=quote)
+    done: Conversion = await exchange.conversions.convert(key=key(f"n{number}"), owner=ALICE, quote=quote)
     assert done.replayed
     return done
 

@@ -6,7 +6,7 @@ Those asked for before have neither, and end as they would have.
 from alembic import op
 
 revision = "0037_top_up_holds"
-down_revision = "0036_orders"
+down_revision = "0040_breaks"
 
 STATEMENTS = (
     """
