@@ -1,5 +1,7 @@
 """The area `treasury`: a million users' balances read from a book at one seq and hashed into a tree; proofs out of it.
 
+Reconciling as many accounts and a chain with them: `bench.reconciling`.
+
 Users' accounts are written straight into a book's table, as many entries would have left them: only reading them and
 what comes after is measured, from the first question to the root. The asset has eighteen decimals, so that sums are
 long.
@@ -18,9 +20,10 @@ from base.clock import SystemClock
 from base.entropy import SeededEntropy
 from base.ids import new_id
 from base.progress import Progress
+from bench import reconciling
 from bench.frame import Better, Figure, Options, Report, median, number
 from bench.machine import describe_machine, describe_server
-from bench.stage import BOOK, Place, prepare, server
+from bench.stage import BOOK, Place, Stage, prepare, server
 from ledger.accounts import WALLET
 from ledger.money import Asset, AssetKind
 from treasury.solvency import read_owed, tree_of
@@ -31,8 +34,17 @@ USERS, _QUICK_USERS = 1_000_000, 50_000
 PROOFS = 1_000
 """Users whose proofs are written and checked."""
 
-TARGETS = {"tree_1m_s": 15.0, "tree_1m_mib": 2048.0, "proof_bytes": 3072.0, "proof_verify_ms": 50.0}
+TARGETS = {
+    "tree_1m_s": 15.0,
+    "tree_1m_mib": 2048.0,
+    "proof_bytes": 3072.0,
+    "proof_verify_ms": 50.0,
+    "reconcile_1m_s": 60.0,
+    "reconcile_cycle_s": 2.0,
+}
 """What figures may be at most."""
+
+_TREES = ("tree_1m_s", "tree_1m_mib", "proof_bytes", "proof_verify_ms")
 
 _ETHER = Asset("ETH", AssetKind.CRYPTO, 18)
 _AMOUNT_MAX = 10**24
@@ -58,26 +70,19 @@ class _Built:
 
 
 async def measure(options: Options, progress: Progress) -> Report:
-    """Read and hash all users, then write and check the proofs of some."""
+    """Read and hash all users, write and check the proofs of some; reconcile."""
     users = _QUICK_USERS if options.quick else USERS
-    entropy = SeededEntropy(options.seed)
-    owners = [new_id("usr", SystemClock(), entropy) for _ in range(users)]
+    values: dict[str, tuple[float, str]] = {}
     with server("treasury") as running:
         stage = await prepare(running, accounts=1, seed=options.seed, progress=progress)
-        async with stage.book() as place:
-            await _keep(place, owners, Random(options.seed), progress)  # noqa: S311 - repeatable on purpose
-            runs = [await _build(place, users, progress) for _ in range(1 if options.quick else 3)]
+        if options.wants_any(*_TREES):
+            values |= await _trees(stage, users, options, progress)
+        async for name, value, unit in reconciling.measure(stage, options, progress):
+            values[name] = value, unit
         settings: dict[str, object] = {
             "postgresql": await describe_server(running.admin_url),
             "run": {"users": users, "proofs": PROOFS, "seed": options.seed, "quick": options.quick},
         }
-    length, milliseconds = _prove(runs[-1].tree, Random(options.seed).sample(owners, PROOFS))  # noqa: S311
-    values = {
-        "tree_1m_s": (median([run.seconds for run in runs]), "s"),
-        "tree_1m_mib": (max(run.mib for run in runs), "MiB"),
-        "proof_bytes": (float(length), "bytes"),
-        "proof_verify_ms": (milliseconds, "ms"),
-    }
     figures = [
         Figure(name, value, unit, TARGETS[name], Better.LOWER)
         for name, (value, unit) in values.items()
@@ -86,6 +91,22 @@ async def measure(options: Options, progress: Progress) -> Report:
     for figure in figures:
         progress.note(f"{figure.name}: {number(figure.value)} {figure.unit}")
     return Report(area="treasury", machine=describe_machine(), settings=settings, at=datetime.now(UTC), figures=figures)
+
+
+async def _trees(stage: Stage, users: int, options: Options, progress: Progress) -> dict[str, tuple[float, str]]:
+    """Trees of all users, and proofs out of them: value and unit by figure."""
+    entropy = SeededEntropy(options.seed)
+    owners = [new_id("usr", SystemClock(), entropy) for _ in range(users)]
+    async with stage.book() as place:
+        await _keep(place, owners, Random(options.seed), progress)  # noqa: S311 - repeatable on purpose
+        runs = [await _build(place, users, progress) for _ in range(1 if options.quick else 3)]
+    length, milliseconds = _prove(runs[-1].tree, Random(options.seed).sample(owners, PROOFS))  # noqa: S311
+    return {
+        "tree_1m_s": (median([run.seconds for run in runs]), "s"),
+        "tree_1m_mib": (max(run.mib for run in runs), "MiB"),
+        "proof_bytes": (float(length), "bytes"),
+        "proof_verify_ms": (milliseconds, "ms"),
+    }
 
 
 async def _keep(place: Place, owners: list[str], random: Random, progress: Progress) -> None:

@@ -1,8 +1,8 @@
 """Whether the journal's lines are still what they were when they were checked: stretch by stretch, by digests.
 
 A stretch that isn't is read leaf by leaf, as the audit does it, and the commands that no longer are what was booked are
-named. While a book is short all of it is looked at each time; a longer one by turns, and wholly as soon as PostgreSQL
-itself has counted a rewritten line. That is no proof: the audit is (`ledger.audit`).
+named. While a book is short all of it is looked at each time; a longer one by turns, and wholly as soon as a rewritten
+line was counted, by a trigger or by PostgreSQL itself. That is no proof: the audit is (`ledger.audit`).
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from treasury import journal_check_store as store
 from treasury.journal_check_store import SEQS_TOGETHER, Stretch
 from treasury.records import BreakReason, Finding
 
-LINES_AT_ONCE = 4_000_000
+LINES_AT_ONCE = 500_000
 """So many lines are looked at in one check; a book that has more is looked through in turns."""
 
 LOOKED_THROUGH_MAX = 16

@@ -185,9 +185,13 @@ class Reconciler:
         due = await self._what_is_there()
         if self._ran_at is not None and due == self._due and now - self._ran_at < PAUSE_MAX:
             return 0
-        await self._run(whole=False)
+        await self.run_changes()
         self._ran_at, self._due = now, due
         return 1
+
+    async def run_changes(self) -> Reconciliation:
+        """As `run`, but what was compared before and can't have changed unseen isn't added up again."""
+        return await self._run(whole=False)
 
     async def recent(self, *, before: str | None = None, limit: int = 50) -> list[Reconciliation]:
         """Runs, newest first, those older than the id `before`. Of those that changed nothing only some are kept."""

@@ -65,7 +65,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str, str]] = {
     ),
     "treasury": (
         ("treasury",),
-        "What is owed to a million users, read from a book and hashed into a tree; a user's proof, its size and check.",
+        "What is owed to a million users, hashed into a tree, and a user's proof; all of it reconciled with a chain.",
         "treasury --json",
     ),
     "all": (tuple(AREAS), "Every area, one after the other.", "all --record"),

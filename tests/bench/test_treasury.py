@@ -19,6 +19,8 @@ def test_quick_run_prints_every_figure_beside_its_target():
         "tree_1m_mib": (2048, "lower"),
         "proof_bytes": (3072, "lower"),
         "proof_verify_ms": (50, "lower"),
+        "reconcile_1m_s": (60, "lower"),
+        "reconcile_cycle_s": (2, "lower"),
     }
     assert all(figure["value"] > 0 for figure in document["figures"])
     assert document["settings"]["run"]["users"] == 50_000
