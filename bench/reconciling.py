@@ -61,9 +61,11 @@ _USERS = """
 """
 _LINES = """
     INSERT INTO ledger_lines (seq, book, debit, credit, line, kind, amount, debit_balance, credit_balance)
-    SELECT $5::bigint + n, $1::integer, CASE WHEN n <= $6::integer THEN $7::integer ELSE $8::integer END, $2::integer + n, 0, 'posted', $4::numeric,
-           -$4::numeric * CASE WHEN n <= $6::integer THEN n ELSE n - $6::integer END, $4::numeric
-      FROM generate_series(1, $3::integer) n
+    SELECT $5::bigint + n, $1::integer, debit, $2::integer + n, 0, 'posted', $4::numeric, -$4::numeric * times,
+           $4::numeric
+      FROM generate_series(1, $3::integer) n,
+           LATERAL (SELECT CASE WHEN n <= $6::integer THEN $7::integer ELSE $8::integer END AS debit,
+                           CASE WHEN n <= $6::integer THEN n ELSE n - $6::integer END AS times) AS by
 """
 _EVIDENCE = """
     INSERT INTO ledger_evidence (seq, book, block_number, network, block_hash, tx_hash, place)

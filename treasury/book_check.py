@@ -15,6 +15,7 @@ from ledger.reading import book_number
 from treasury import book_check_store as store
 from treasury import comparison, journal_check, journal_check_store
 from treasury.book_check_store import Checked
+from treasury.journal_check import JournalSeen
 from treasury.records import BreakReason, Finding
 
 NAMED_MAX = 500
@@ -58,14 +59,9 @@ class BookCheck:
         rewritten = await journal_check_store.count_rewritten(connection, number)
         await self._carry_on(connection, number, before, seq)
         told("the journal's lines")
-        seen = await journal_check.look(
-            connection,
-            self._book,
-            number,
-            through=seq,
-            next_bucket=0 if before is None else before.next_bucket,
-            whole=whole or before is None or rewritten != before.rewritten,
-        )
+        next_bucket = 0 if before is None else before.next_bucket
+        whole_journal = whole or before is None or rewritten != before.rewritten
+        seen = await self._look(connection, number, through=seq, next_bucket=next_bucket, whole=whole_journal)
         if whole or before is None or seen.sums_stale:
             told("what the lines of each account come to")
             await store.add_up(connection, number, through=seq)
@@ -83,18 +79,27 @@ class BookCheck:
             if before is not None:
                 await store.add_sums(connection, number, after=after, through=seq)
 
+    async def _look(
+        self, connection: AsyncConnection, number: int, *, through: int, next_bucket: int, whole: bool
+    ) -> JournalSeen:
+        """Whether lines are what they were."""
+        return await journal_check.look(
+            connection, self._book, number, through=through, next_bucket=next_bucket, whole=whole
+        )
+
     async def _compare(self, connection: AsyncConnection, number: int, *, whole: bool) -> list[Finding]:
         drift = await self._find_drift(connection, number)
-        findings = comparison.drifted(drift)
-        held = await store.find_held_drift(connection, number, limit=NAMED_MAX)
-        findings += [
-            Finding(BreakReason.HOLD_DRIFT, one.account, one.asset, one.by_lines, one.by_holds, detail=one.side)
-            for one in held
-        ]
+        findings = comparison.drifted(drift) + await self._find_held_drift(connection, number)
         if whole or drift:
             sums = await store.sum_assets(connection, number)
             findings += [Finding(BreakReason.UNBALANCED, "", asset, 0, total) for asset, total in sorted(sums.items())]
         return findings
+
+    async def _find_held_drift(self, connection: AsyncConnection, number: int) -> list[Finding]:
+        return [
+            Finding(BreakReason.HOLD_DRIFT, one.account, one.asset, one.by_lines, one.by_holds, detail=one.side)
+            for one in await store.find_held_drift(connection, number, limit=NAMED_MAX)
+        ]
 
     async def _find_drift(self, connection: AsyncConnection, number: int) -> list[comparison.Counters]:
         buckets = await store.find_drifting(connection, number, limit=BUCKETS_MAX)

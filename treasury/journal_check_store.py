@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, text, update
+from sqlalchemy import null, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -129,7 +129,7 @@ async def settle_altered(
             digests.found_rows.is_not(None),
             digests.bucket.not_in(list(still)),
         )
-        .values(found_rows=None, found_digest=None, altered=None)
+        .values(found_rows=None, found_digest=None, altered=null())
     )
     return (await connection.execute(again)).rowcount
 

@@ -159,9 +159,14 @@ async def keep_sample(connection: AsyncConnection, sample: Sample) -> None:
 
 
 async def newest_sample(
-    connection: AsyncConnection, network: str, *, through: int | None = None, by: datetime | None = None
+    connection: AsyncConnection,
+    network: str,
+    *,
+    through: int | None = None,
+    by: datetime | None = None,
+    judged: bool = False,
 ) -> Sample | None:
-    """The newest sample of a live block at most as high as `through`, and mined `by` then."""
+    """The newest sample of a live block at most as high as `through`, and mined `by` then; `judged`: of those only."""
     of = samples.c
     live = exists().where(
         chain.blocks.c.network == of.network, chain.blocks.c.block_hash == of.block_hash, ~chain.blocks.c.orphaned
@@ -171,6 +176,8 @@ async def newest_sample(
         query = query.where(of.block_number <= through)
     if by is not None:
         query = query.where(of.mined_at <= by)
+    if judged:
+        query = query.where(of.judged_at.is_not(None))
     row = (await connection.execute(query.order_by(of.block_number.desc()).limit(1))).one_or_none()
     return None if row is None else _sample(row)
 
