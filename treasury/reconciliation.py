@@ -15,31 +15,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from base.clock import Clock
 from base.entropy import Entropy
-from base.errors import Unavailable
 from base.ids import new_id
-from chain.errors import NodeRefused
-from chain.networks import Deployment, Network, Registry, to_ledger_units
-from chain.status import NetworkStatus, status_if_followed
+from chain.networks import Registry
+from chain.status import status_if_followed
 from db.engine import tx
 from ledger.engine import Ledger
 from treasury import (
     book_check_store,
     break_fact_store,
     break_recording,
-    break_store,
     comparison,
-    comparison_store,
     reconciliation_store,
     sample_store,
 )
 from treasury.book_check import BookCheck, BookSeen
 from treasury.break_causes import causes_of
+from treasury.chain_check import ChainCheck, ChainSnapshot
 from treasury.comparison import ClosingBalance, Counters, OpenOutflow, OpenSurplus, RailStanding
-from treasury.comparison_store import Seen
-from treasury.records import Break, BreakReason, Cause, Finding, InFlight, JudgedNetwork, Reconciliation
-from treasury.sample_store import At
-from treasury.samples import ROLES, Sample, custody
-from treasury.sampling import BalanceReader, Sampler
+from treasury.records import Break, BreakReason, Cause, Finding, JudgedNetwork, Reconciliation
+from treasury.sampling import BalanceReader
 
 PATIENCE = timedelta(minutes=10)
 """How long a final movement may stay unbooked before that is a break."""
@@ -53,8 +47,6 @@ PAUSE_MAX = timedelta(minutes=1)
 RAILS_PAUSE = timedelta(minutes=1)
 """The shortest time between two questions to payment providers."""
 
-BEHIND_MAX = 64
-"""A follower that is so many blocks behind tells nothing of now: nodes forget the states that it's at."""
 
 SAMPLES_ALL = timedelta(days=2)
 """How long every judged sample is kept; of older ones the last of each hour."""
@@ -99,24 +91,12 @@ class ForeignOutflows(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Snapshot:
-    """What one network's side of the database says through a sample's block. `expected`: of addresses that deviated, by
-    (asset, address), in smallest units."""
-
-    sample: Sample
-    booked: dict[str, int]
-    in_flight: list[InFlight]
-    expected: dict[tuple[str, str], int]
-    seen: Seen
-
-
-@dataclass(frozen=True, slots=True)
 class _Read:
     """The database's side, all of it as of one instant."""
 
     book: BookSeen
     house: list[Counters]
-    snapshots: list[_Snapshot]
+    snapshots: list[ChainSnapshot]
     skipped: list[JudgedNetwork]
 
 
@@ -157,12 +137,7 @@ class Reconciler:
         self._entropy = entropy
         self._patience = patience
         self._book_check = BookCheck(ledger.book)
-        self._samplers = {
-            name: Sampler(engine, network=network, deployments=registry.on(name), node=nodes[name], clock=clock)
-            for name, network in registry.networks.items()
-            if name in nodes
-        }
-        self._booked_through: dict[str, Seen] = {}
+        self._chain_check = ChainCheck(engine, registry=registry, nodes=nodes, clock=clock)
         self._ran_at: datetime | None = None
         self._rails_asked_at: datetime | None = None
         self._due: _Due | None = None
@@ -212,7 +187,7 @@ class Reconciler:
         assets = await self._ledger.assets()
         scales = {code: asset.scale for code, asset in assets.items()}
         told("balances on chain")
-        trouble = await self._sample(scales, whole=whole)
+        trouble = await self._chain_check.sample(scales, whole=whole)
         before = await self._closing_balances()
         read = await self._read(scales, trouble, whole=whole, now=started_at, told=told)
         told("banks and payment providers")
@@ -229,7 +204,7 @@ class Reconciler:
         checks = read.book.accounts + len(assets) + len(closings) + len(standings) - len(unjudged)
         for snapshot in read.snapshots:
             checks += len(snapshot.sample.held)
-            findings += _chain_differs(snapshot)
+            findings += snapshot.findings
         in_flight = [item for snapshot in read.snapshots for item in snapshot.in_flight]
         findings += comparison.overdue(in_flight, now=started_at, patience=self._patience)
         run = Reconciliation(
@@ -239,52 +214,12 @@ class Reconciler:
             checks=checks,
             open_breaks=0,
             breaks=(),
-            networks=(*read.skipped, *skipped, *unjudged, *(_judged(snapshot) for snapshot in read.snapshots)),
+            networks=(*read.skipped, *skipped, *unjudged, *(snapshot.judged for snapshot in read.snapshots)),
             in_flight=tuple(in_flight),
         )
         return await self._record(run, findings, rails_asked=asked)
 
     # Asking
-
-    async def _sample(self, scales: dict[str, int], *, whole: bool) -> dict[str, str]:
-        """Ask nodes for balances. By network, why none could tell.
-
-        A whole run asks at the last final block. The worker asks at the head, whose block will be final once, and at
-        the final one only while it has no sample of any.
-        """
-        trouble = {}
-        for name, network in self._registry.networks.items():
-            async with tx(self._engine) as connection:
-                at = await status_if_followed(connection, network)
-                if at is None:
-                    continue
-                final = await sample_store.load_block(connection, name, at.final_height)
-                head = await sample_store.load_block(connection, name, at.height)
-                kept = await sample_store.newest_sample(connection, name, through=at.final_height)
-            if final is None:
-                continue
-            if whole or kept is None:
-                why = await self._take(name, final, scales, stored=kept is not None)
-            else:
-                why = _behind(at)
-            if why is None and not whole and head is not None:
-                why = await self._take(name, head, scales)
-            if why is not None:
-                trouble[name] = why
-        return trouble
-
-    async def _take(self, network: str, at: At, scales: dict[str, int], *, stored: bool = False) -> str | None:
-        """Sample at a block; why that can't be done now. `stored`: an older sample will do for a forgotten block."""
-        sampler = self._samplers.get(network)
-        if sampler is None:
-            return "no node is configured"
-        try:
-            await sampler.take(at, scales)
-        except NodeRefused as error:
-            return None if stored else error.message
-        except Unavailable as error:
-            return error.message
-        return None
 
     async def _ask_rails(self, *, whole: bool, now: datetime) -> tuple[Sequence[RailStanding], bool]:
         """What payment providers say, and whether they were asked: they needn't be each time."""
@@ -307,66 +242,13 @@ class Reconciler:
         now: datetime,
         told: Callable[[str], object],
     ) -> _Read:
-        snapshots, skipped = [], []
         async with tx(self._engine) as connection:
             await self._book_check.begin(connection)
             seen = await self._book_check.check(connection, whole=whole, now=now, told=told)
             house = await book_check_store.load_house(connection, seen.number)
             told("what is booked of the chain")
-            for network in self._registry.networks.values():
-                found = await self._snapshot(connection, network, scales, trouble.get(network.name), whole=whole)
-                if isinstance(found, JudgedNetwork):
-                    skipped.append(found)
-                else:
-                    snapshots.append(found)
-        for snapshot in snapshots:
-            self._booked_through[snapshot.sample.network] = _booked_through(snapshot)
+            snapshots, skipped = await self._chain_check.read(connection, scales, trouble, whole=whole)
         return _Read(seen, house, snapshots, skipped)
-
-    async def _snapshot(
-        self,
-        connection: AsyncConnection,
-        network: Network,
-        scales: Mapping[str, int],
-        trouble: str | None,
-        *,
-        whole: bool,
-    ) -> _Snapshot | JudgedNetwork:
-        """What is booked and seen through the newest sample whose block is final; or why there's nothing to judge."""
-        at = await status_if_followed(connection, network)
-        if at is None:
-            return JudgedNetwork(network.name, None, None, skipped="it was never followed")
-        sample = await sample_store.newest_sample(connection, network.name, through=at.final_height)
-        if await sample_store.load_block(connection, network.name, at.final_height) is None:
-            trouble = f"halted: {at.halted}" if at.halted else "no block is final yet"
-        if sample is None or trouble is not None:
-            why = trouble or "no node told balances at a final block yet"
-            number, block_hash = (None, None) if sample is None else (sample.block_number, sample.block_hash)
-            return JudgedNetwork(network.name, number, block_hash, skipped=why)
-        through, deployments = sample.block_number, self._registry.on(network.name)
-        accounts = [custody(network.name, role, one.asset) for one in deployments for role in ROLES]
-        booked = await sample_store.sum_through(connection, network.name, accounts=accounts, through=through)
-        since = None if whole else self._booked_through.get(network.name)
-        seen = Seen(through, await sample_store.last_seen(connection, network.name))
-        in_flight = []
-        for one in deployments:
-            moving = await comparison_store.load_in_flight(connection, one, through=through, since=since)
-            if one.contract is None:
-                moving += await comparison_store.load_unbooked_gas(connection, one, through=through, since=since)
-            in_flight += [_in_ledger_units(item, one, scales) for item in moving]
-        doubtful = {one.address for one in sample.deviating}
-        told, corrected = {}, {}
-        if doubtful:
-            told = await sample_store.load_expected(connection, network, through=through, only=doubtful)
-            corrected = await break_store.load_corrections(connection, network.name)
-        expected = {
-            (one.asset, address): to_ledger_units(units, one, scale=scales[one.asset])
-            + corrected.get((one.asset, address), 0)
-            for (contract, address), units in told.items()
-            for one in [self._registry.by_contract(network.name, contract)]
-            if one is not None
-        }
-        return _Snapshot(sample, booked, in_flight, expected, seen)
 
     # Remembering
 
@@ -410,31 +292,6 @@ class Reconciler:
         return {finding.key: causes_of(finding, facts) for finding in findings}
 
 
-def _behind(at: NetworkStatus) -> str | None:
-    """Why a network that isn't followed closely can't be judged."""
-    if at.behind <= BEHIND_MAX:
-        return None
-    return f"its follower is {at.behind} blocks behind the node, at block {at.height}"
-
-
-def _chain_differs(snapshot: _Snapshot) -> list[Finding]:
-    sample = snapshot.sample
-    return comparison.chain_differs(
-        sample, booked=snapshot.booked, in_flight=snapshot.in_flight, expected=snapshot.expected
-    )
-
-
-def _judged(snapshot: _Snapshot) -> JudgedNetwork:
-    sample = snapshot.sample
-    return JudgedNetwork(sample.network, sample.block_number, sample.block_hash)
-
-
-def _booked_through(snapshot: _Snapshot) -> Seen:
-    """Up to where everything that was seen is booked: below the first movement that isn't."""
-    lowest = min((item.block_number for item in snapshot.in_flight), default=snapshot.seen.block_number + 1)
-    return Seen(min(snapshot.seen.block_number, lowest - 1), snapshot.seen.seq)
-
-
 def _is_judged(entry: Break, unjudged: set[str], *, rails_asked: bool) -> bool:
     """Whether a comparison would have seen this break: if it didn't, the break has ended."""
     if entry.reason is BreakReason.RAIL_DIFFERS and not rails_asked:
@@ -442,7 +299,3 @@ def _is_judged(entry: Break, unjudged: set[str], *, rails_asked: bool) -> bool:
     if entry.account.split("/")[1:2] and entry.account.split("/")[1] in unjudged:  # a bank's
         return False
     return entry.network not in unjudged or entry.reason in TOLD_BY_THE_BOOK
-
-
-def _in_ledger_units(item: InFlight, deployment: Deployment, scales: Mapping[str, int]) -> InFlight:
-    return replace(item, amount=to_ledger_units(item.amount, deployment, scale=scales[deployment.asset]))

@@ -8,6 +8,7 @@ for those whose balance or history changed since the last time.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -167,6 +168,18 @@ class Sampler:
             held=sums,
             deviating=tuple(deviating[:DEVIATIONS_MAX]),
         )
+
+
+async def held_at(engine: AsyncEngine, network: str, at: int | datetime) -> Sample | None:
+    """The last final sample of a network up to a block's number, or up to an instant by the blocks' own time.
+
+    Its `held` is by custody account, in smallest units. None: none is kept from then or before. Samples stand some
+    blocks apart, and further apart the older they are: the sample says of which block it is.
+    """
+    async with tx(engine) as connection:
+        if isinstance(at, datetime):
+            return await store.newest_sample(connection, network, by=at, judged=True)
+        return await store.newest_sample(connection, network, through=at, judged=True)
 
 
 def _changed(addresses: Sequence[OwnedBy], before: dict[str, list[int]], now: dict[str, list[int]]) -> set[str]:

@@ -336,6 +336,27 @@ async def test_a_missing_statement_is_reported_as_a_gap(rail):
     assert (await take(rail, Entry(5, day=third), name="C", sequence=3, opening=170, day=third)).warnings
 
 
+async def test_statements_that_do_not_meet_are_told_until_the_missing_one_comes_in_whatever_order(rail):
+    days = [date(2025, 12, day) for day in (1, 2, 3)]
+    await take(rail, Entry(100, day=days[0]), name="A", sequence=1, day=days[0])
+    await take(rail, Entry(5, day=days[2]), name="C", sequence=3, opening=170, day=days[2])
+    (closing,) = await rail.closing_balances()
+    (gap,) = closing.discontinuities
+    assert (gap.before, gap.statement, gap.closed, gap.opens, gap.again) == ("A", "C", 100, 170, False)
+    await take(rail, Entry(70, day=days[1]), name="B", sequence=2, opening=100, day=days[1])
+    (closing,) = await rail.closing_balances()
+    assert (closing.balance, closing.discontinuities, closing.coming) == (175, (), None)
+
+
+async def test_a_statement_that_tells_lines_again_overlaps(rail):
+    days = [date(2025, 12, day) for day in (1, 2)]
+    first = Entry(100, day=days[0])
+    await take(rail, first, name="A", sequence=1, day=days[0])
+    await take(rail, first, Entry(5, day=days[1]), name="B", sequence=2, opening=0, day=days[1])
+    (closing,) = await rail.closing_balances()
+    assert [(one.statement, one.opens, one.again) for one in closing.discontinuities] == [("B", 0, True)]
+
+
 async def test_an_account_that_was_not_empty_at_first_is_reported(rail):
     assert (await take(rail, Entry(100), opening=1000)).statements[0].gap == 1000
 

@@ -4,22 +4,25 @@ import random
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from base.errors import Unavailable
 from db.engine import tx
 from ledger.accounts import user_account
 from ledger.commands import Hold, Post, Posting, Settle, Void, alone
-from tests.treasury.conftest import Treasury
-from tests.treasury.test_reconciliation import DEPOSIT, journey
+from tests.treasury.conftest import Told
+from tests.treasury.test_reconciliation import DEPOSIT, HOT, journey
 from tests.wallet.conftest import ALICE, BOB, USDC
 from tests.wallet.scripted_chain import digest, paid
+from treasury import journal_check_store
 from treasury.book_check import BookCheck
 from treasury.journal_check import JournalSeen
 from treasury.reconciliation import Reconciler
 from treasury.records import BreakReason
-from treasury.sampling import Sampler
+from treasury.sampling import Sampler, held_at
 
 pytestmark = pytest.mark.slow
 
@@ -118,11 +121,11 @@ COUNTER = f"UPDATE ledger_accounts SET {{0}} = {{0}} + {{{{unit}}}} WHERE name =
 class Place:
     """Where a unit is put, what the cycle must name, and which check, switched off in a subclass, misses it."""
 
-    spoil: object
+    spoil: Any
     reason: BreakReason
     account: str
     network: str = ""
-    blind: type = BookCheck
+    blind: Any = BookCheck
 
 
 PLACES = {
@@ -158,7 +161,7 @@ PLACES = {
 }
 
 
-def blinded(treasury: Treasury, clock, entropy, blind: type) -> Reconciler:
+def blinded(treasury, clock, entropy, blind):
     """A reconciler with one check replaced by a blind one."""
     house = treasury.house
     engine, node = house.chain.engine, treasury.node
@@ -168,7 +171,7 @@ def blinded(treasury: Treasury, clock, entropy, blind: type) -> Reconciler:
     )  # fmt: skip
     if issubclass(blind, Sampler):
         network = house.registry.network("local")
-        made._samplers["local"] = blind(
+        made._chain_check.samplers["local"] = blind(
             engine, network=network, deployments=house.registry.on("local"), node=node, clock=clock
         )
     else:
@@ -192,7 +195,7 @@ async def settled(treasury):
     return to
 
 
-async def cycle(treasury: Treasury, reconciler: Reconciler, *, chain: bool):
+async def cycle(treasury, reconciler, *, chain):
     """One more block, then what changed is reconciled; `chain`: again when that block is final."""
     await treasury.house.chain.mine()
     run = await reconciler.run_changes()
@@ -260,3 +263,127 @@ async def test_three_hundred_cycles_with_bookings_between_them_find_nothing(trea
     await treasury.reconciler.step()
     kept = [one for one in await treasury.reconciler.recent(limit=500) if not one.changed]
     assert len(kept) <= 4, "of quiet runs older than an hour one each hour"
+
+
+async def test_a_reorganisation_while_the_node_is_asked_skips_the_network_and_keeps_its_breaks(treasury, settled):
+    treasury.node.held[USDC, settled] += 1
+    run = await cycle(treasury, treasury.reconciler, chain=True)
+    (found,) = run.breaks
+    assert (found.detail, found.at) == (settled, f"block {run.networks[0].block_number}")
+    chain, told = treasury.house.chain, treasury.node.balances
+
+    async def balances(owners, *, block):
+        treasury.node.balances = told
+        await chain.reorg(1)
+        return await told(owners, block=block)
+
+    await chain.mine()
+    treasury.node.held[USDC, settled] -= 1
+    treasury.node.balances = balances
+    skipped = await treasury.reconciler.run_changes()
+    (network,) = skipped.networks
+    assert "a reorganisation is under way" in network.skipped
+    assert (network.block_number, network.block_hash) == (run.networks[0].block_number, run.networks[0].block_hash)
+    assert [one.id for one in skipped.breaks] == [found.id]
+    assert (await cycle(treasury, treasury.reconciler, chain=True)).clean
+
+
+async def test_what_was_sampled_on_a_lost_branch_is_never_judged(treasury, settled, database):
+    chain, held = treasury.house.chain, treasury.node.held
+    await chain.mine(paid(settled, 7, contract=USDC, tx_hash=digest("lost")))
+    held[USDC, settled] += 7
+    assert (await treasury.reconciler.run_changes()).clean
+    lost = chain.hashes[-1]
+    await chain.reorg(1)
+    held[USDC, settled] -= 7
+    run = await cycle(treasury, treasury.reconciler, chain=True)
+    assert (run.breaks, run.networks[0].skipped) == ((), None)
+    async with tx(database.engine()) as connection:
+        kept = set(await connection.scalars(text("SELECT block_hash FROM treasury_samples")))
+    assert lost not in kept
+    assert run.networks[0].block_hash in kept
+
+
+async def test_a_node_that_lags_and_a_follower_far_behind_are_told_and_never_a_number(treasury, settled, database):
+    treasury.node.held[USDC, settled] += 1
+    (found,) = (await cycle(treasury, treasury.reconciler, chain=True)).breaks
+    treasury.node.held[USDC, settled] -= 1
+    await treasury.house.chain.mine_empty(5)
+    treasury.node.error = Unavailable("the node hasn't got that block")
+    lagging = await treasury.reconciler.run_changes()
+    assert (lagging.networks[0].skipped, [one.id for one in lagging.breaks]) == (
+        "the node hasn't got that block",
+        [found.id],
+    )
+    treasury.node.error = None
+    async with tx(database.engine(owner=True)) as connection:
+        await connection.execute(text("UPDATE chain_networks SET head_height = height + 65"))
+    behind = await treasury.reconciler.run_changes()
+    assert "65 blocks behind the node" in behind.networks[0].skipped
+    assert [one.id for one in behind.breaks] == [found.id]
+    assert (await cycle(treasury, treasury.reconciler, chain=True)).clean
+
+
+async def test_what_the_chain_said_stays_known_by_block_and_by_instant(treasury, settled, database):
+    engine, chain = database.engine(), treasury.house.chain
+    assert await held_at(engine, "local", 0) is None
+    early = (await cycle(treasury, treasury.reconciler, chain=True)).networks[0]
+    before = await held_at(engine, "local", early.block_number)
+    await chain.mine(paid(settled, 7, contract=USDC, tx_hash=digest("more")))
+    treasury.node.held[USDC, settled] += 7
+    later = (await cycle(treasury, treasury.reconciler, chain=True)).networks[0]
+    after = await held_at(engine, "local", chain.height)
+    assert before is not None
+    assert after is not None
+    assert (before.block_number, after.block_number) == (early.block_number, later.block_number)
+    assert (before.held[DEPOSIT], after.held[DEPOSIT]) == (51_000_000, 51_000_007)
+    assert after.held[HOT] == 900_000_000
+    assert await held_at(engine, "local", early.block_number) == before
+    assert await held_at(engine, "local", before.mined_at + timedelta(milliseconds=1)) == before
+
+
+async def test_a_rewritten_line_is_counted_whoever_rewrote_it_and_though_it_was_taken_back(treasury, settled, database):
+    async def counted():
+        async with tx(database.engine()) as connection:
+            return await journal_check_store.count_rewritten(connection, 1)
+
+    before = await counted()
+    async with database.engine(admin=True).connect() as connection:
+        await connection.execute(text("SET LOCAL session_replication_role = replica"))
+        newest = "(SELECT max(seq) FROM ledger_lines)"
+        await connection.execute(text(f"UPDATE ledger_lines SET amount = amount WHERE seq = {newest}"))
+        await connection.rollback()
+    assert await counted() > before
+
+
+async def test_a_long_journal_is_looked_through_in_turns_of_bounded_length(database):
+    async with tx(database.engine(owner=True)) as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO treasury_book_digests (book, part, bucket, rows, digest)"
+                " SELECT 9, 'lines', n, 30, 0 FROM generate_series(0, 9) n"
+            )
+        )
+        turns, first = [], 0
+        while first < 10:
+            last = await journal_check_store.last_bucket(connection, 9, first=first, rows_max=100)
+            turns.append((first, last))
+            first = last + 1
+        assert turns == [(0, 2), (3, 5), (6, 8), (9, 9)]
+        assert await journal_check_store.last_bucket(connection, 9, first=4, rows_max=1) == 4
+
+
+async def test_runs_that_change_nothing_wait_for_blocks_statements_or_a_minute(treasury, settled, clock):
+    reconciler = treasury.reconciler
+    assert await reconciler.step() == 1
+    clock.advance(timedelta(seconds=11))
+    assert await reconciler.step() == 0
+    treasury.bank.told = [Told("main", "EUR", 0)]
+    assert await reconciler.step() == 1
+    clock.advance(timedelta(seconds=9))
+    await treasury.house.chain.mine()  # which takes a second
+    assert await reconciler.step() == 1
+    clock.advance(timedelta(seconds=59))
+    assert await reconciler.step() == 0
+    clock.advance(timedelta(seconds=2))
+    assert await reconciler.step() == 1
