@@ -4,7 +4,7 @@ Asked at the head, judged when final. A network that can't be judged now is told
 through which it last was: never a wrong number.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -152,11 +152,8 @@ class ChainCheck:
         since = None if whole else self._booked_through.get(network.name)
         seen = Seen(through, await sample_store.last_seen(connection, network.name))
         in_flight = []
-        for one in deployments:
-            moving = await comparison_store.load_in_flight(connection, one, through=through, since=since)
-            if one.contract is None:
-                moving += await comparison_store.load_unbooked_gas(connection, one, through=through, since=since)
-            in_flight += [_in_ledger_units(item, one, scales) for item in moving]
+        if since is None or await sample_store.anything_since(connection, network.name, since):
+            in_flight = await _in_flight(connection, deployments, scales, through=through, since=since)
         doubtful = {one.address for one in sample.deviating}
         told, corrected = {}, {}
         if doubtful:
@@ -176,6 +173,24 @@ def _behind(at: NetworkStatus) -> str | None:
     if at.behind <= BEHIND_MAX:
         return None
     return f"its follower is {at.behind} blocks behind the node, at block {at.height}"
+
+
+async def _in_flight(
+    connection: AsyncConnection,
+    deployments: Sequence[Deployment],
+    scales: Mapping[str, int],
+    *,
+    through: int,
+    since: Seen | None,
+) -> list[InFlight]:
+    """What was seen through a block and isn't booked, gas included, in smallest units."""
+    found = []
+    for one in deployments:
+        moving = await comparison_store.load_in_flight(connection, one, through=through, since=since)
+        if one.contract is None:
+            moving += await comparison_store.load_unbooked_gas(connection, one, through=through, since=since)
+        found += [_in_ledger_units(item, one, scales) for item in moving]
+    return found
 
 
 def _in_ledger_units(item: InFlight, deployment: Deployment, scales: Mapping[str, int]) -> InFlight:

@@ -93,6 +93,18 @@ async def last_seen(connection: AsyncConnection, network: str) -> int:
     return int(await connection.scalar(query) or 0)
 
 
+async def anything_since(connection: AsyncConnection, network: str, seen: Seen) -> bool:
+    """Whether a transfer or an own transaction was recorded since."""
+    row, sent = chain.observations.c, chain.outgoing.c
+    query = select(
+        or_(
+            exists().where(row.network == network, *later(seen)),
+            exists().where(sent.network == network, sent.block_number > seen.block_number),
+        )
+    )
+    return bool(await connection.scalar(query))
+
+
 async def load_touched(connection: AsyncConnection, network: Network, seen: Seen) -> set[str]:
     """Own addresses of which something was seen since, and senders of own transactions."""
     row, sent, own = chain.observations.c, chain.outgoing.c, chain.addresses.c
