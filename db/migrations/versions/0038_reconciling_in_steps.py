@@ -36,23 +36,6 @@ $$
 """,
 )
 
-REWRITES = (
-    "CREATE SEQUENCE treasury_rewrites",
-    """
-CREATE FUNCTION treasury_note_rewrite() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-BEGIN
-    PERFORM nextval('treasury_rewrites');
-    RETURN NULL;
-END $$
-""",
-    "REVOKE ALL ON FUNCTION treasury_note_rewrite() FROM PUBLIC",
-    "CREATE TRIGGER note_rewrite AFTER UPDATE OR DELETE ON ledger_lines"
-    " FOR EACH ROW EXECUTE FUNCTION treasury_note_rewrite()",
-    "ALTER TABLE ledger_lines ENABLE ALWAYS TRIGGER note_rewrite",
-)
-"""Counts rewritten lines, also of who has switched off the triggers that refuse them, and though it be rolled back."""
-
 TABLES = (
     """
 CREATE TABLE treasury_book_checks (
@@ -90,12 +73,11 @@ CREATE TABLE treasury_samples (
 
 
 def upgrade() -> None:
-    for statement in (*FUNCTIONS, *REWRITES, *TABLES):
+    for statement in (*FUNCTIONS, *TABLES):
         op.execute(statement)
     for table in ("treasury_book_checks", "treasury_book_counters", "treasury_book_digests", "treasury_samples"):
         grant_app(table, "SELECT, INSERT, UPDATE, DELETE")
     grant_app("treasury_reconciliations", "DELETE")
-    grant_app("treasury_rewrites", "SELECT")
 
 
 def downgrade() -> None:
