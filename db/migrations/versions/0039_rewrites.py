@@ -9,7 +9,7 @@ from alembic import op
 from db.migrations.ops import grant_app
 
 revision = "0039_rewrites"
-down_revision = "0040_breaks"
+down_revision = "0037_top_up_holds"
 
 STATEMENTS = (
     "CREATE SEQUENCE treasury_rewrites",
