@@ -1,9 +1,9 @@
 """SQL of snapshots: what sources said, and what was believed of it."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, exists, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange.agreeing import Snapshot
@@ -35,8 +35,16 @@ async def load(connection: AsyncConnection, book: str, snapshot: str) -> Snapsho
 async def ids_before(
     connection: AsyncConnection, book: str, before: datetime, *, behind: datetime | None = None, limit: int
 ) -> list[tuple[str, datetime]]:
-    """Snapshots older than `before` and not older than `behind`, oldest first, each with its instant."""
-    query = select(snapshots.c.id, snapshots.c.at).where(snapshots.c.book == book, snapshots.c.at < before)
+    """Snapshots older than `before` and not older than `behind`, oldest first, each with its instant.
+
+    Not the last one of its hour: by it what stood then is valued for good (`exchange.past`).
+    """
+    later = snapshots.alias("later")
+    hour = func.date_trunc("hour", snapshots.c.at, "UTC")
+    same_hour = exists().where(
+        later.c.book == book, later.c.at > snapshots.c.at, later.c.at < hour + timedelta(hours=1)
+    )
+    query = select(snapshots.c.id, snapshots.c.at).where(snapshots.c.book == book, snapshots.c.at < before, same_hour)
     if behind is not None:
         query = query.where(snapshots.c.at >= behind)
     rows = await connection.execute(query.order_by(snapshots.c.at, snapshots.c.id).limit(limit))

@@ -107,6 +107,7 @@ commands = Table(
     Column("metadata_hash", Digest),
     Column("leaf", Digest, nullable=False),
     Index("ix_ledger_commands_subject", "book", "subject", "seq", postgresql_where=text("subject IS NOT NULL")),
+    Index("ix_ledger_commands_closings", "book", "seq", postgresql_where=text("kind = 'close_period'")),
 )
 """`detail` is canonical JSON of what neither columns nor lines tell (`ledger.canonical`), NULL for most commands."""
 

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from treasury import break_store
 from treasury.break_records import HistoryKind, ResolutionState
+from treasury.break_sightings import keep_sightings
 from treasury.break_states import Act, BreakState, advance, in_cycle
 from treasury.break_store import Said, revised
 from treasury.records import Break, Cause, Finding, Reconciliation
@@ -60,6 +61,7 @@ async def record(
     await break_store.change_breaks(connection, book, changes.told)
     await break_store.close_proposals(connection, book, ended, ResolutionState.OVERTAKEN, by=None, now=now)
     await break_store.insert_breaks(connection, book, new, run=run.id)
+    await keep_sightings(connection, book, (*changes.seen, *new), run=run.id, now=now)
     standing = sorted((*changes.standing, *new), key=lambda entry: entry.id)
     return replace(
         run,

@@ -27,6 +27,9 @@ OnebookError
 │   ├── ResolutionClosed    a resolution that doesn't wait any more
 │   ├── NoBreak             there is no such break (NotFound)
 │   ├── NoResolution        there is no such resolution (NotFound)
+│   ├── ReportPeriodUnfit   a report's period can't be meant, or hasn't begun
+│   ├── PeriodOpen          a report of a closed period was asked for, and this one is open
+│   ├── ReportUnfit         what a report was asked to be can't be meant: what it may know of, whom it's about
 │   ├── NoLeaf              nothing of that asset was kept for this user (NotFound)
 │   ├── NoEpoch             there is no such epoch (NotFound)
 │   └── ApprovalUnknown     there is no such request for approval
@@ -137,6 +140,18 @@ class NoBreak(NotFound):
 
 class NoResolution(NotFound):
     default_code = "unknown_resolution"
+
+
+class ReportPeriodUnfit(Rejected):
+    default_code = "report_period_unfit"
+
+
+class PeriodOpen(Rejected):
+    default_code = "period_open"
+
+
+class ReportUnfit(Rejected):
+    default_code = "report_unfit"
 
 
 class NoLeaf(NotFound):

@@ -102,6 +102,19 @@ adjustments = Table(
     CheckConstraint("amount > 0", name="amount_positive"),
 )
 
+break_sightings = Table(
+    "treasury_break_sightings",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("break_id", Text, primary_key=True),
+    Column("run", Text, primary_key=True),
+    Column("seen_at", Instant, nullable=False),
+    Column("expected", Balance, nullable=False),
+    Column("found", Balance, nullable=False),
+    ForeignKeyConstraint(["book", "break_id"], ["treasury_breaks.book", "treasury_breaks.id"]),
+)
+"""What a break was like when it was seen first, and whenever it had changed; append-only."""
+
 reconciliations = Table(
     "treasury_reconciliations",
     metadata,
