@@ -70,6 +70,10 @@ COMMANDS = {
     "verify": Command("cli.commands.verify:app", "Check a proof, offline."),
     "import": Command("cli.commands.imports:app", "Take a bank statement, or a file of entries, into the book."),
     "bank": Command("cli.commands.bank:app", "Files of our banks, and the key of personal data."),
+    "report": Command(
+        "cli.commands.reports:report",
+        "Write a report of a period: balance sheet, income, movements, costs, ageing, a user's statement.",
+    ),
     "export": Command("cli.commands.exports:export", "Write the book, or a part of it, as it is at one instant."),
     "chain": Command(
         "cli.commands.chain:app",

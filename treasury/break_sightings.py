@@ -19,9 +19,7 @@ _KEEP = text(
             ORDER BY seen_at DESC, run DESC LIMIT 1) last
             WHERE last.expected = CAST(:expected AS balance) AND last.found = CAST(:found AS balance))
     """
-).bindparams(
-    bindparam("at", type_=Instant), bindparam("expected", type_=Balance), bindparam("found", type_=Balance)
-)
+).bindparams(bindparam("at", type_=Instant), bindparam("expected", type_=Balance), bindparam("found", type_=Balance))
 
 
 async def keep_sightings(

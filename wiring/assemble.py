@@ -102,6 +102,7 @@ from wiring.rails import RailServices, build_rails, rail_steps
 from wiring.reanchoring import Reanchoring
 from wiring.recovering import Recovering
 from wiring.recovery_looking import Looking
+from wiring.reporting import build_reports
 from wiring.screening import build_screening, listed_addresses
 from wiring.services import Services
 from wiring.settings import Settings
@@ -305,6 +306,7 @@ def build_services(parts: Parts, *, withdrawals: Withdrawals | None = None) -> S
         receipts=Receipts(ledger),
         history=History(ledger),
         positions=Positions(ledger),
+        reports=build_reports(parts),
         alerts=build_alerts(parts),
         adjustments=adjustments,
         proposals=build_proposals(parts, adjustments),

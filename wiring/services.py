@@ -27,6 +27,7 @@ from treasury.positions import Positions
 from treasury.proposals import Proposals
 from treasury.reconciliation import Reconciler
 from treasury.refills import Refills
+from treasury.reports.service import Reports
 from treasury.reversals import Reversals
 from treasury.sender_reviews import SenderReviews
 from treasury.sweeps import Sweeps
@@ -93,6 +94,7 @@ class Services:
     receipts: Receipts
     history: History
     positions: Positions
+    reports: Reports
     alerts: Alerts
     adjustments: Adjustments
     approvals: Approvals

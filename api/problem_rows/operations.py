@@ -46,4 +46,20 @@ ROWS = (
         "`open_items` lists what isn't settled in the period: its reconciliation, breaks, unmatched lines, statements.",
         "Settle it, or close all the same: `force` with the reason.",
     ),
+    Problem(
+        "report_period_unfit",
+        422,
+        "Not a period",
+        "A report's period is a day (`2026-10-05`), a month (`2026-10`), a quarter (`2026-Q4`) or a year (`2026`), and"
+        " has begun.",
+        "Name another.",
+    ),
+    Problem(
+        "period_open",
+        409,
+        "The period is open",
+        "More may be booked in it until it's closed (`until`), so its figures aren't final.",
+        "Close it, or ask without `closed_only` for a provisional report.",
+    ),
+    Problem("report_unfit", 422, "Not a report", "See the detail.", "Ask for another form, user or instant."),
 )

@@ -5,6 +5,7 @@ command that closed it, unless another is named: nothing that was booked later c
 to the last byte whenever it's asked for.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -36,6 +37,9 @@ from treasury.reports.valuing import Valuation
 
 Told = Callable[[str, int, int | None], object]
 """Hears what is being done, by how much it went on, and how much there is of it, where that is known."""
+
+AT_ONCE = 2
+"""Reports that one process makes at a time: each may walk through the whole book."""
 
 _STRIDE = 1_000
 """Rows between two words of progress."""
@@ -94,6 +98,7 @@ class Reports:
         self._reference = reference
         self._clock = clock
         self._zone = zone
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     @asynccontextmanager
     async def report(self, asked: Asked, *, told: Told = lambda what, step, total: None) -> AsyncIterator[Report]:
@@ -103,9 +108,16 @@ class Reports:
         """
         period = parse_period(asked.period, self._zone)
         if period.since > self._clock.now():
-            raise ReportPeriodUnfit(f"{period.name} hasn't begun: it begins at {instant_cell(period.since)}", param="period")
+            raise ReportPeriodUnfit(
+                f"{period.name} hasn't begun: it begins at {instant_cell(period.since)}", param="period"
+            )
         if (asked.user is None) == (asked.kind is ReportKind.STATEMENT):
             raise ReportUnfit("a statement is a user's, and no other report is: name the user", param="user")
+        async with self._turns, self._report(asked, period, told) as report:
+            yield report
+
+    @asynccontextmanager
+    async def _report(self, asked: Asked, period: Period, told: Told) -> AsyncIterator[Report]:
         async with tx(self._engine) as connection:
             report = await self._head(connection, period, asked)
         if asked.closed_only and report.provisional:

@@ -58,9 +58,7 @@ class Stage:
         self.clock = ManualClock(START)
         self.engine = database.engine()
         self.ledger = PostgresLedger(self.engine, clock=self.clock)
-        self.reports = Reports(
-            self.engine, ledger=self.ledger, rates=NoRates(), reference=None, clock=self.clock
-        )
+        self.reports = Reports(self.engine, ledger=self.ledger, rates=NoRates(), reference=None, clock=self.clock)
 
     async def begin(self) -> "Stage":
         await self.ledger.create_book()
@@ -90,7 +88,7 @@ class Stage:
                         postings=(posting,),
                         subject=subject,
                         effective_at=back,
-                        metadata={"memo": chance.choice(("=1+1", "午餐", "a,\"b\""))},
+                        metadata={"memo": chance.choice(("=1+1", "午餐", 'a,"b"'))},
                     )
                 )
             )
@@ -123,7 +121,7 @@ async def stage(database):
 
 def sums(lines, *, since=None, until=None):
     """Debits and credits per account of the journal's lines that took effect in [since, until)."""
-    found = defaultdict(lambda: [0, 0])
+    found: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
     for line in lines:
         if line.kind == "posted" and (since or START) <= line.effective_at < until:
             found[line.debit][0] += line.amount
@@ -152,7 +150,7 @@ def read_xlsx(content):
             for row in ElementTree.fromstring(packed.read(name)).iter(f"{space}row"):
                 cells = {}
                 for cell in row.iter(f"{space}c"):
-                    letters = "".join(sign for sign in cell.get("r") if sign.isalpha())
+                    letters = "".join(sign for sign in cell.attrib["r"] if sign.isalpha())
                     place = sum((ord(sign) - 64) * 26**at for at, sign in enumerate(reversed(letters))) - 1
                     cells[place] = "".join(cell.itertext())
                 rows.append(cells)
@@ -194,7 +192,7 @@ async def test_adding_up_from_the_beginning_and_going_back_from_now_come_to_the_
 
 
 async def test_income_of_two_months_is_that_of_each_together_and_of_the_journal(stage):
-    await stage.write(random.Random(4), 120, days=70)
+    await stage.write(random.Random(4), 120, days=80)
     found = sums(await stage.lines(), since=datetime(2026, 10, 1, tzinfo=UTC), until=datetime(2027, 1, 1, tzinfo=UTC))
     parts = [await stage.tables(ReportKind.INCOME, name) for name in ("2026-10", "2026-11", "2026-12")]
     quarter = await stage.tables(ReportKind.INCOME, "2026-Q4")
@@ -203,7 +201,9 @@ async def test_income_of_two_months_is_that_of_each_together_and_of_the_journal(
         [whole] = [row for row in quarter["totals"] if row["asset"] == code]
         for name in ("income", "expenses", "result"):
             assert sum(units(month[name], code) for month in months) == units(whole[name], code)
-        earned = sum(found[f"house/{name}/{code}"][1] - found[f"house/{name}/{code}"][0] for name in ("fees", "fx-result"))
+        earned = sum(
+            found[f"house/{name}/{code}"][1] - found[f"house/{name}/{code}"][0] for name in ("fees", "fx-result")
+        )
         assert units(whole["income"], code) == earned
     by_month = [row for row in quarter["by_month"] if row["month"] == "2026-10"]
     assert [row["result"] for row in by_month] == [row["result"] for row in parts[0]["totals"]]
@@ -211,7 +211,7 @@ async def test_income_of_two_months_is_that_of_each_together_and_of_the_journal(
 
 async def test_movements_lead_from_opening_to_closing_and_on_to_the_next_opening(stage):
     await stage.write(random.Random(5), 120, days=70)
-    october, november = (await stage.tables(ReportKind.MOVEMENTS, name) for name in ("2026-10", "2026-11"))
+    october, november = [await stage.tables(ReportKind.MOVEMENTS, name) for name in ("2026-10", "2026-11")]
     openings = {(row["line"], row["place"], row["asset"]): row["opening"] for row in november["lines"]}
     found = sums(await stage.lines(), since=OCTOBER.since, until=OCTOBER.until)
     for row in october["lines"]:
@@ -278,7 +278,9 @@ async def test_another_process_zone_locale_and_hash_seed_make_the_same_bytes(sta
         told = {"PYTHONHASHSEED": str(seed), "TZ": zone, "LC_ALL": "C", "SOURCE_DATE_EPOCH": str(seed)}
         environment = {**os.environ, **told, "REPORTS_URL": url}
         script = Path(__file__).with_name("elsewhere.py")
-        done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         for form in Form:
             here = await stage.make(ReportKind.BALANCE_SHEET, form=form, lang=Language.ZH)
@@ -333,5 +335,5 @@ async def test_reports_that_cannot_be_meant_are_refused(stage):
 def test_a_number_stands_beside_an_amount_only_where_a_double_holds_it():
     for text, fits in (("12.50", True), ("-0.01", True), ("123456789012345", True), ("1234567890123456", False)):
         assert (number_of(text) is not None) is fits
-        assert number_of(text) is None or format(float(text), ".16g") == format(number_of(text).normalize(), "f")
+        assert not fits or Decimal(repr(float(text))) == Decimal(text)
     assert number_of("0.123456789012345678") is None
