@@ -303,11 +303,14 @@ async def test_rates_and_quotes_that_stay_keep_no_later_ones_from_being_dropped(
         await exchange.conversions.convert(key=key(f"kept {number}"), owner=ALICE, quote=quote.id)
         await exchange.tell(ETH=f"250{number}", EUR="1.1")
     unused = await exchange.quotes.create(ALICE, sell="USD", buy="ETH", sell_amount=10_00)
+    await exchange.tell(ETH="2504", EUR="1.1")
+    last = (await exchange.rates.snapshot()).id
     exchange.clock.advance(timedelta(days=1, minutes=1))
     pruning = exchange.quotes
     for _ in range(6):
         await pruning.step()
     assert await exchange.rates.snapshot(unused.rates) is None
+    assert await exchange.rates.snapshot(last) is not None  # the last one of its hour values what stood then
     assert await exchange.rates.snapshot(quote.rates) is not None
     with pytest.raises(Exception, match="no quote"):
         await exchange.quotes.get(ALICE, unused.id)

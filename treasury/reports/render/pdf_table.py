@@ -81,15 +81,17 @@ class TableDrawing:
         found = [word(column.name, self._language) for column in table.columns]
         for row in table.rows:
             for place, (column, text) in enumerate(zip(table.columns, row, strict=True)):
-                if text is not None and len(text) + len(text) // 3 >= len(found[place]):
-                    told = shown(text, column.cell, self._language, self._zone)
-                    if width_of(told, SIZES[0]) > width_of(found[place], SIZES[0]):
-                        found[place] = told
+                told = shown(text, column.cell, self._language, self._zone)
+                # Letters differ in width by less than this, so most cells needn't be measured.
+                if len(told) * 2 >= len(found[place]) and width_of(told, SIZES[0], bold=True) > width_of(
+                    found[place], SIZES[0], bold=True
+                ):
+                    found[place] = told
         return found
 
     def _widths(self, table: Table, longest: Sequence[str], size: int) -> list[int] | None:
         """Widths at a size of letters; None where not even the figures have room."""
-        wanted = [width_of(text, size) for text in longest]
+        wanted = [width_of(text, size, bold=True) for text in longest]
         heads = [width_of(word(column.name, self._language), size, bold=True) for column in table.columns]
         wanted = [max(pair) for pair in zip(wanted, heads, strict=True)]
         room = self._paper.inner - GAP * (len(wanted) - 1)
