@@ -5,7 +5,7 @@ from alembic import op
 from db.migrations.ops import append_only, grant_app
 
 revision = "0044_reports"
-down_revision = "0040_breaks"
+down_revision = "0039_rewrites"
 
 STATEMENTS = (
     "CREATE INDEX ix_ledger_commands_closings ON ledger_commands (book, seq) WHERE kind = 'close_period'",
