@@ -14,6 +14,7 @@ from base.clock import ManualClock
 from base.entropy import SeededEntropy
 from db.server import Running
 from tests.rails import counting
+from tests.support.compiled import share_compiled_statements
 from tests.support.postgres import Database, fresh_database, throwaway_server
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -32,6 +33,8 @@ gc.set_threshold(
     50_000, 20, 100
 )  # a test process holds hundreds of modules, which the collector need not walk so often
 
+
+share_compiled_statements()
 
 # How long an example takes says how busy the machine is, not whether the code is right.
 hypothesis.settings.register_profile("onebook", deadline=None)

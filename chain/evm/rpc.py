@@ -5,7 +5,9 @@ second time would mean.
 """
 
 import asyncio
+import importlib.util
 import itertools
+import sys
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -29,6 +31,11 @@ ANSWER_BYTES_MAX = 128 << 20
 
 BATCH_MAX = 100
 """Calls in one HTTP request; many nodes refuse more."""
+
+
+if importlib.util.find_spec("sniffio") is None:
+    # httpcore looks for it four times in each request, all through the import path: so it's told at once.
+    sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 
 class Rpc(Protocol):

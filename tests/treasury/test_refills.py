@@ -60,8 +60,8 @@ async def test_f42_a_withdrawal_that_waits_for_funds_asks_cold_once_and_goes_whe
             await house.work(blocks=2)
             assert await refills(house) == [("USDC", "80.00", "open")]
             chain.transfer("USDC", hot, 80 * DOLLAR, sender=COLD)
-            for _ in range(BLOCKS_MAX):
-                await house.work(blocks=1)
+            for _ in range(BLOCKS_MAX // 4):
+                await house.work(blocks=4)
                 if (await house.alice.get(path)).json()["state"] == "final":
                     break
             assert (await house.alice.get(path)).json()["state"] == "final"

@@ -67,8 +67,7 @@ async def open_house(house: WholeHouse, signer: RunningSigner) -> None:
     await house.work(blocks=5)
     payouts = build_payouts(house.parts, "local")
     await payouts.deploy()
-    for _ in range(5):
-        await house.work(blocks=2)
+    await finish(house)
     assert (await payouts.standing()).stands
     assert await house.balance(house.alice) == "100.00"
 

@@ -226,7 +226,7 @@ class BatchWorld:
         worker = self.worker()
         for _ in range(10):
             await worker.broadcaster.step()
-            await self.follow(blocks=1)
+            await self.follow(blocks=3)
             if (await self.payouts.standing()).stands and await worker.gas.step():
                 return
         raise AssertionError(await self.payouts.standing())
@@ -277,7 +277,7 @@ class BatchWorld:
                 await worker.step()
             except Killed:
                 worker = self.worker()
-            await self.follow(blocks=1)
+            await self.follow(blocks=2)
             found = await self.now(asked)
             if all(one.state in ENDED for one in found):
                 await self.come_to_rest()
@@ -289,7 +289,7 @@ class BatchWorld:
         worker = self.worker()
         for _ in range(12):
             moved = await worker.step()
-            await self.follow(blocks=1)
+            await self.follow(blocks=2)
             if not moved:
                 return
         raise AssertionError("there is always something to do")

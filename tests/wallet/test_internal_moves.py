@@ -80,8 +80,8 @@ async def move(
     )
     async with tx(house.parts.engine) as connection:
         await transactions.reserve(connection, payment, clock=house.parts.clock, entropy=house.parts.entropy)
-    for _ in range(8):
-        await house.work(blocks=1)
+    await house.work()
+    await house.work(blocks=5)
     async with tx(house.parts.engine) as connection:
         done = await transactions.find(connection, book=payment.book, subject=payment.subject)
         own = tables.transactions.c

@@ -30,8 +30,8 @@ async def house(database, tmp_path):
 
 async def ended(house: WholeHouse, withdrawal: str) -> dict[str, Any]:
     """The withdrawal, when it has come to its end."""
-    for _ in range(20):
-        await house.work(blocks=1)
+    for _ in range(8):
+        await house.work(blocks=4)
         found: dict[str, Any] = (await house.alice.get(f"/v1/withdrawals/{withdrawal}")).json()
         if found["state"] in ("final", "reverted", "rejected"):
             return found
