@@ -26,7 +26,7 @@ from bench.machine import describe_machine, describe_server
 from bench.stage import BOOK, Place, Stage, prepare, server
 from ledger.accounts import WALLET
 from ledger.money import Asset, AssetKind
-from treasury.solvency import read_owed, tree_of
+from treasury.solvency import read_owed, snapshot, tree_of
 from treasury.solvency_proofs import read_proof, verify, write_proof
 from treasury.solvency_tree import KEY_BYTES, SumTree
 
@@ -136,7 +136,8 @@ async def _build(place: Place, users: int, progress: Progress) -> _Built:
     with tempfile.TemporaryFile() as spool, progress.bar("hashing leaves and nodes", 2 * users) as advance:
         _forget_highest()
         began = time.perf_counter()
-        owed = await read_owed(place.engine, BOOK, spool)
+        async with snapshot(place.engine) as connection:
+            owed = await read_owed(connection, BOOK, spool)
         tree = tree_of(owed, _ETHER.code, spool, number=1, key=bytes(KEY_BYTES), told=advance)
         return _Built(tree, time.perf_counter() - began, _highest_mib())
 

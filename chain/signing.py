@@ -210,6 +210,28 @@ class Signer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlIntent:
+    """Sign that the owner controls its address, for one epoch and its root (32 bytes): EIP-191, never a transaction."""
+
+    subject: str
+    chain_id: int
+    owner: OwnKey
+    epoch: int
+    root: bytes
+
+
+class ControlSigner(Protocol):
+    """Signs proofs of control, where its policy has rules for them."""
+
+    async def prove(self, intent: ControlIntent, *, highest: tuple[int, bytes] | None) -> Signed:
+        """The owner's signature of 65 bytes (r, s, v), checked; asked again, the same.
+
+        Raises SignerRefused, SignerConflict, SignerUnavailable, as `Signer.sign` does.
+        """
+        ...
+
+
 class AddressSource(Protocol):
     """Derives own addresses from public keys; no private key is needed.
 

@@ -524,4 +524,27 @@ authorisations = Table(
     UniqueConstraint("network", "contract", "owner", "nonce"),
     Index("ix_chain_authorisations_signer_sequence", "signer_sequence"),
 )
+
+controls = Table(
+    "chain_controls",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),  # the signer's journal knows it by
+    Column("network", Text, ForeignKey("chain_networks.network"), nullable=False),
+    Column("role", Text, nullable=False),
+    Column("generation", SmallInteger, nullable=False),
+    Column("key_index", Integer, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("root", LargeBinary, nullable=False),  # 32 bytes: what is signed beside the epoch's number
+    Column("signature", LargeBinary),  # 65 bytes; NULL: the signer hasn't answered yet, or wouldn't
+    Column("refusal", Text),  # why it wouldn't; it isn't asked again then
+    Column("signer_sequence", BigInteger),  # the signer's journal after its answer, be it a no
+    Column("signer_head", LargeBinary),
+    Column("created_at", Instant, nullable=False),
+    Column("signed_at", Instant),
+    CheckConstraint("signature IS NULL OR refusal IS NULL", name="one_answer"),
+    Index("ix_chain_controls_epoch", "book", "epoch"),
+    Index("ix_chain_controls_signer_sequence", "signer_sequence"),
+)
 """What deposit keys authorised (EIP-3009): committed before the signer is asked and never changed afterwards."""

@@ -168,7 +168,7 @@ async def evidence(connection: AsyncConnection, ids: Sequence[str]) -> dict[str,
 async def journal_head(connection: AsyncConnection) -> tuple[int, bytes] | None:
     """The highest (sequence, head) of the signer's journal that any answer carried."""
     heads = []
-    for table in (_attempts, tables.authorisations):
+    for table in (_attempts, tables.authorisations, tables.controls):
         own = table.c
         asked = select(own.signer_sequence, own.signer_head).where(own.signer_sequence.is_not(None))
         row = (await connection.execute(asked.order_by(own.signer_sequence.desc()).limit(1))).first()

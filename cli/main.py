@@ -66,7 +66,9 @@ COMMANDS = {
         "cli.commands.proofs:proof",
         "Write the proof that an entry is in the book: `onebook verify entry` checks it, also at somebody else's.",
     ),
-    "solvency": Command("cli.commands.solvency:app", "What is owed to users, provable to each: new, show, proof."),
+    "solvency": Command(
+        "cli.commands.solvency:app", "What is owed to users and held for them, provable to each: new, show, proof."
+    ),
     "verify": Command("cli.commands.verify:app", "Check a proof, offline."),
     "import": Command("cli.commands.imports:app", "Take a bank statement, or a file of entries, into the book."),
     "bank": Command("cli.commands.bank:app", "Files of our banks, and the key of personal data."),

@@ -385,7 +385,7 @@ class Anchor(_Attempt):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProofOfControl(_Message):
-    """Sign `Onebook proves control of ADDRESS for EPOCH ROOT` (EIP-191) with the sender's key, for whoever asks."""
+    """Sign `Onebook proves control of ADDRESS on network CHAIN for EPOCH ROOT` (EIP-191) with the sender's key."""
 
     kind = "proof"
 

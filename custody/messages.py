@@ -25,17 +25,26 @@ def authorisation_nonce(chain_id: int, subject: str) -> bytes:
     return bytes(keccak(chain_id.to_bytes(32, "big") + subject.encode("ascii")))
 
 
-def proof_text(intent: ProofOfControl, address: bytes) -> str:
-    """The one form of a proof of control; ADDRESS in EIP-55 spelling, ROOT as 64 hex digits."""
-    return f"Onebook proves control of {checksummed(address)} for {intent.epoch} {intent.root.hex()}"
+def proof_text(address: bytes, *, chain_id: int, epoch: str, root: bytes) -> str:
+    """The one form of a proof of control: the address in EIP-55 spelling, the root as 64 hex digits.
+
+    It begins with a letter, so it's no transaction, and EIP-191 puts another byte before it than before typed data.
+    """
+    return f"Onebook proves control of {checksummed(address)} on network {chain_id} for {epoch} {root.hex()}"
+
+
+def proof_digest(address: bytes, *, chain_id: int, epoch: str, root: bytes) -> bytes:
+    """The 32 bytes that are signed for a proof of control; whoever checks one needs no key for them."""
+    text = proof_text(address, chain_id=chain_id, epoch=epoch, root=root).encode("ascii")
+    return bytes(keccak(b"\x19Ethereum Signed Message:\n%d%b" % (len(text), text)))
 
 
 def message_digest(intent: Message, address_of_key: Callable[[KeyRef], bytes]) -> bytes:
     """The 32 bytes that are signed for a message."""
     match intent:
         case ProofOfControl():
-            text = proof_text(intent, address_of_key(intent.sender)).encode("ascii")
-            return bytes(keccak(b"\x19Ethereum Signed Message:\n%d%b" % (len(text), text)))
+            address = address_of_key(intent.sender)
+            return proof_digest(address, chain_id=intent.chain_id, epoch=intent.epoch, root=intent.root)
         case Authorisation():
             domain = keccak(
                 _DOMAIN_TYPE

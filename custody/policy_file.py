@@ -143,7 +143,7 @@ _FORMS: Final[dict[Kind, _Form]] = {
     Kind.RELAY: _Form(_HOUSE, (), has_limits=False),
     Kind.DEPLOYMENT: _Form(_HOUSE, (Named,), has_asset=False, has_limits=False),
     Kind.ANCHOR: _Form(_GAS, (Listed,), has_asset=False, has_limits=False),
-    Kind.PROOF: _Form(_HOUSE, (Own,), has_asset=False, has_limits=False, has_fee=False),
+    Kind.PROOF: _Form(_EVERY, (Own,), has_asset=False, has_limits=False, has_fee=False),
 }
 """The role templates: no rule may make a deposit or gas key pay just anybody."""
 

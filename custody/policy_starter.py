@@ -81,6 +81,7 @@ def starter_policy(
         *(_rule_text(chain_id, fee_wei_max, *row) for row in (*hot, *sweeps, *gas)),
         *(_relay_text(chain_id, fee_wei_max, asset) for asset in domains or {}),
         *(_domain_text(chain_id, asset, *domain) for asset, domain in (domains or {}).items()),
+        *(_proof_text(chain_id, role) for role in (Role.HOT, Role.GAS)),
     ]
     parts += [
         f'\n[[names]]\nchain_id = {chain_id}\nasset = "{asset}"\nname = "{name}"\ndecimals = {decimals}'
@@ -158,6 +159,17 @@ role = "gas"
 chain_id = {chain_id}
 asset = "{asset}"
 fee_wei_max = "{fee_wei_max}\""""
+
+
+def _proof_text(chain_id: int, role: Role) -> str:
+    """These keys may prove that they control their addresses: a message that moves nothing."""
+    return f"""
+[[rules]]
+name = "{role.value} addresses prove control"
+kind = "proof"
+role = "{role.value}"
+chain_id = {chain_id}
+to = "own:{role.value}\""""
 
 
 def _domain_text(chain_id: int, asset: str, name: str, version: str) -> str:

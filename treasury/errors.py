@@ -20,7 +20,6 @@ OnebookError
 │   ├── ProposalClosed      what was proposed was confirmed, withdrawn, or is too old
 │   ├── SamePerson          who proposed something can't confirm it
 │   ├── PeriodUnfit         a period that isn't one, isn't over, or has something open in it
-│   ├── EpochUnfit          an epoch of what is owed was made by somebody else meanwhile
 │   ├── ResolutionUnfit     a break isn't resolved in that way: its kind, the amount, the account, the date
 │   ├── BreakClosed         what is asked for can't happen to a break in its state
 │   ├── BreakChanged        its difference isn't the one that a resolution was proposed for
@@ -30,11 +29,15 @@ OnebookError
 │   ├── ReportPeriodUnfit   a report's period can't be meant, or hasn't begun
 │   ├── PeriodOpen          a report of a closed period was asked for, and this one is open
 │   ├── ReportUnfit         what a report was asked to be can't be meant: what it may know of, whom it's about
+│   ├── EpochUnfit          an epoch of what is owed and held is being made, or was made, by somebody else
+│   ├── ChainUnsettled      an epoch can't be made now: a reorg is under way, or a network is halted
 │   ├── NoLeaf              nothing of that asset was kept for this user (NotFound)
 │   ├── NoEpoch             there is no such epoch (NotFound)
 │   └── ApprovalUnknown     there is no such request for approval
 ├── Unavailable
-│   └── ApprovalsUnavailable  nobody knows here who may approve: the policy can't be read
+│   ├── ApprovalsUnavailable  nobody knows here who may approve: the policy can't be read
+│   ├── ReservesUnavailable   what is held can't be told now: nodes lag, disagree or don't know
+│   └── EpochFilesMissing     the files that proofs are made from aren't where this process looks
 └── BrokenInvariant
     └── TreasuryCorrupt     a row contradicts the book
 """
@@ -154,6 +157,10 @@ class ReportUnfit(Rejected):
     default_code = "report_unfit"
 
 
+class ChainUnsettled(Rejected):
+    default_code = "chain_unsettled"
+
+
 class NoLeaf(NotFound):
     default_code = "no_leaf"
 
@@ -168,6 +175,14 @@ class ApprovalUnknown(NotFound):
 
 class ApprovalsUnavailable(Unavailable):
     default_code = "approvals_unavailable"
+
+
+class ReservesUnavailable(Unavailable):
+    default_code = "reserves_unavailable"
+
+
+class EpochFilesMissing(Unavailable):
+    default_code = "epoch_files_missing"
 
 
 class TreasuryCorrupt(BrokenInvariant):

@@ -4,20 +4,21 @@ The book is read in one snapshot and without a lock into a spool on disk; hashin
 given back. A tree is one asset's, so memory is bounded by the asset that most users have.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import IO
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db.engine import driver_of, tx
 from ledger.copying import SESSION
 from ledger.errors import BookCorrupt
 from ledger.tables import books
 from treasury.errors import NoLeaf, TreasuryCorrupt
-from treasury.solvency_store import Sums, copy_owed, load_sums
+from treasury.solvency_store import Sums, copy_owed, load_beside, load_sums
 from treasury.solvency_tree import SumTree, Terms, build_tree
 
 
@@ -31,37 +32,50 @@ class OwedAsset:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """What a book owes to its users at command `seq`, booked at `booked_at` (the book's last one). By asset's code."""
+    """What a book owes to its users at command `seq`, booked at `booked_at` (the book's last one). By asset's code.
+
+    `beside`: what it owes to others, in transit and unassigned. `books`: how many there are in the database.
+    """
 
     book: str
     seq: int
     booked_at: datetime
     assets: dict[str, OwedAsset]
+    beside: dict[str, tuple[int, int]]
+    books: int
 
 
-async def read_owed(
-    engine: AsyncEngine, book: str, spool: IO[bytes], *, told: Callable[[int], object] = lambda _: None
-) -> Owed:
-    """Read all users' balances at one seq into `spool`. `told` hears how many bytes came since the last time.
-
-    Raises BookCorrupt if there is no such book.
-    """
+@asynccontextmanager
+async def snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A tx that only reads, all of it as of one instant, however long it takes."""
     async with tx(engine) as connection:
         await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         raw = await driver_of(connection)
         await raw.execute(
             f"{SESSION}; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
         )
-        row = (await connection.execute(select(books).where(books.c.book == book))).first()
-        if row is None:
-            raise BookCorrupt(f"there is no book {book!r}: create it with `onebook init`")
-        found: dict[str, OwedAsset] = {}
-        for sums in await load_sums(connection, row.number):
-            taker = _Taker(spool, told)
-            found[sums.asset] = OwedAsset(sums, spool.tell())
-            await copy_owed(raw, row.number, sums, taker.take)
-            taker.check()
-    return Owed(book, row.seq, row.booked_at, found)
+        yield connection
+
+
+async def read_owed(
+    connection: AsyncConnection, book: str, spool: IO[bytes], *, told: Callable[[int], object] = lambda _: None
+) -> Owed:
+    """Read all users' balances in a snapshot into `spool`. `told` hears how many bytes came since the last time.
+
+    Raises BookCorrupt if there is no such book.
+    """
+    row = (await connection.execute(select(books).where(books.c.book == book))).first()
+    if row is None:
+        raise BookCorrupt(f"there is no book {book!r}: create it with `onebook init`")
+    raw, found = await driver_of(connection), dict[str, OwedAsset]()
+    for sums in await load_sums(connection, row.number):
+        taker = _Taker(spool, told)
+        found[sums.asset] = OwedAsset(sums, spool.tell())
+        await copy_owed(raw, row.number, sums, taker.take)
+        taker.check()
+    beside = await load_beside(connection, row.number)
+    count = (await connection.execute(select(func.count()).select_from(books))).scalar_one()
+    return Owed(book, row.seq, row.booked_at, found, beside, count)
 
 
 def tree_of(

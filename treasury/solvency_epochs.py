@@ -1,198 +1,325 @@
-"""Epochs as folders: what of them is published, and apart from it what only the house may know.
+"""Epochs: made of what is owed and held, stated in the book, completed by signatures and a seal, and proven from.
 
-    <folder>/<book>/<number>/epoch.json   the lists' roots and totals: to be published
-    <folder>/<book>/<number>/epoch.key    the secret that salts are made with
-    <folder>/<book>/<number>/owed         each user and what they are owed, by asset
-
-An epoch is made in a folder of another name and gets its own when it's whole. Proofs are made later out of it: the tree
-is hashed again from what was read, and must have the published root.
+An epoch's files get their place first; then the book's command that states its hash and the row that holds its
+statement are written as one group. Whoever is killed in between leaves files that the next epoch of that number puts
+aside. Signatures of own addresses and the seal come later, by the worker's step; they're no part of the hash.
 """
 
+import asyncio
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from itertools import islice
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from base.clock import Clock
 from base.entropy import Entropy
-from base.errors import ConfigError
-from base.files import sync_folder, write_atomically
-from treasury.errors import EpochUnfit, ListUnfit, NoEpoch, NoLeaf, TreasuryCorrupt
-from treasury.solvency import Owed, OwedAsset, read_owed, tree_of
-from treasury.solvency_proofs import write_proof
-from treasury.solvency_store import Sums
-from treasury.solvency_tree import KEY_BYTES, SumTree
+from chain import control_store
+from chain.controls import Control, Controls
+from chain.networks import Network, Registry
+from chain.signing import OwnAddress
+from db.engine import driver, tx
+from ledger.asking import work
+from ledger.commands import Group, Record, alone
+from ledger.engine import Ledger
+from ledger.errors import NotSealed
+from ledger.proving import prove_entry
+from ledger.requests import worker_id
+from ledger.riders import Insert
+from treasury import solvency_files, solvency_store
+from treasury.errors import EpochUnfit, NoEpoch, NoLeaf, TreasuryCorrupt
+from treasury.solvency import Owed, read_owed, snapshot, tree_of
+from treasury.solvency_files import Draft, drafted
+from treasury.solvency_reserves import Found, Reserves
+from treasury.solvency_statements import (
+    FORMAT,
+    AtAddress,
+    ControlTold,
+    ListTold,
+    Published,
+    Statement,
+    covered,
+    key_hash,
+    read_statement,
+)
+from treasury.solvency_store import EpochRow
+from treasury.solvency_tree import KEY_BYTES
+from treasury.tables import solvency_epochs
 
-FORMAT = "onebook-epoch-1"
-
-_DRAFT = ".draft-"
-_PUBLISHED_FILE, _KEY_FILE, _OWED_FILE = "epoch.json", "epoch.key", "owed"
+FINISHED_AT_ONCE = 5
+"""Epochs that one step completes at most, the latest first."""
 
 Telling = Callable[[str, int, int], object]
 """Hears how far a list is: its asset, how much was hashed since the last time, and how much there is in all."""
 
 
 @dataclass(frozen=True, slots=True)
-class AssetList:
-    """One asset's list: users and what all are owed; beside it what users owe us. Smallest units."""
+class KnownEpoch:
+    """An epoch with what is known of it by now. `controls`: the addresses that were asked to sign."""
 
-    asset: str
-    users: int
-    total: int
-    receivable: int
-    root: bytes
+    row: EpochRow
+    statement: Statement
+    controls: tuple[Control, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """All of a book's lists at command `seq`, which was booked at `booked_at`."""
-
-    book: str
-    number: int
-    seq: int
-    booked_at: datetime
-    lists: tuple[AssetList, ...]
-
-    def document(self) -> dict[str, object]:
-        """What is published, as plain JSON."""
-        told = asdict(self) | {"format": FORMAT, "booked_at": self.booked_at.isoformat()}
-        told["lists"] = [
-            asdict(one) | {"total": str(one.total), "receivable": str(one.receivable), "root": one.root.hex()}
-            for one in self.lists
-        ]
-        return told
-
-
-async def make_epoch(
-    engine: AsyncEngine,
-    book: str,
-    folder: Path,
-    *,
-    entropy: Entropy,
-    told: Telling = lambda *_: None,
-) -> Epoch:
-    """Read what is owed now, and keep it as the book's next epoch.
-
-    Raises BookCorrupt if there is no such book, TreasuryCorrupt if its rows contradict each other, EpochUnfit if
-    another one was made meanwhile, ConfigError where nothing can be written.
-    """
-    place = folder / book
-    draft = _draft(place)
-    try:
-        key = entropy.draw(KEY_BYTES)
-        write_atomically(draft / _KEY_FILE, key.hex().encode() + b"\n")
-        with _private(draft / _OWED_FILE) as spool:
-            owed = await read_owed(engine, book, spool)
-            number = max(epoch_numbers(folder, book), default=0) + 1
-            lists = tuple(
-                _list(owed, tree_of(owed, asset, spool, number=number, key=key, told=_telling(owed, asset, told)))
-                for asset in owed.assets
-            )
-            spool.flush()
-            os.fsync(spool.fileno())
-        epoch = Epoch(book, number, owed.seq, owed.booked_at, lists)
-        write_atomically(draft / _PUBLISHED_FILE, json.dumps(epoch.document(), indent=2).encode() + b"\n", mode=0o644)
-        _name(draft, folder / book / str(number))
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return epoch
-
-
-def _draft(place: Path) -> Path:
-    try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in place.glob(f"{_DRAFT}*"):  # by a process that was killed
-            if not Path("/proc", left.name.removeprefix(_DRAFT).partition("-")[0]).exists():
-                shutil.rmtree(left, ignore_errors=True)
-        return Path(tempfile.mkdtemp(prefix=f"{_DRAFT}{os.getpid()}-", dir=place))
-    except OSError as error:
-        raise ConfigError(f"no epoch can be kept in {place}: {error.strerror}; set `solvency`") from error
-
-
-def _private(path: Path) -> IO[bytes]:
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
-
-
-def _name(draft: Path, place: Path) -> None:
-    """Give a whole epoch its place; only one can have it."""
-    try:
-        draft.rename(place)
-    except OSError as error:
-        raise EpochUnfit(f"epoch {place.name} of book {place.parent.name} was made meanwhile: try again") from error
-    sync_folder(place.parent)
-
-
-def epoch_numbers(folder: Path, book: str) -> list[int]:
-    """The numbers of a book's epochs, in order."""
-    place = folder / book
-    names = [path.name for path in place.iterdir()] if place.is_dir() else []
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
-
-
-def read_epoch(folder: Path, book: str, number: int | None = None) -> Epoch:
-    """An epoch as it was published, without a number the latest. Raises NoEpoch, TreasuryCorrupt."""
-    if number is None:
-        numbers = epoch_numbers(folder, book)
-        if not numbers:
-            raise NoEpoch(f"book {book} has no epoch yet: make one with `onebook solvency new`")
-        number = numbers[-1]
-    path = folder / book / str(number) / _PUBLISHED_FILE
-    try:
-        told: Any = msgspec.json.decode(path.read_bytes())
-        if (told["format"], told["book"], told["number"]) != (FORMAT, book, number):
-            raise ValueError("another epoch's")
-        lists = tuple(
-            AssetList(one["asset"], one["users"], int(one["total"]), int(one["receivable"]), bytes.fromhex(one["root"]))
-            for one in told["lists"]
+    @property
+    def published(self) -> Published:
+        """What everybody is shown of it now."""
+        return Published(
+            statement=self.statement,
+            digest=self.row.digest,
+            controls=tuple(
+                ControlTold(network=one.network, address=one.owner.address, signature=one.signature.hex())
+                for one in self.controls
+                if one.signature is not None
+            ),
+            seal=None if self.row.seal is None else json.loads(self.row.seal),
         )
-        return Epoch(book, number, told["seq"], datetime.fromisoformat(told["booked_at"]), lists)
-    except FileNotFoundError as error:
-        raise NoEpoch(f"book {book} has no epoch {number} in {folder}") from error
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
-        raise TreasuryCorrupt(f"{path} isn't an epoch of this book as it was written") from error
 
 
-def prove(folder: Path, epoch: Epoch, owner: str, asset: str, *, told: Telling = lambda *_: None) -> bytes:
-    """A user's proof out of an epoch's files. Raises NoLeaf; TreasuryCorrupt if they aren't what was published."""
-    published = {one.asset: one for one in epoch.lists}
-    if asset not in published:
-        raise NoLeaf(f"no user has a {asset} account in epoch {epoch.book}/{epoch.number}", param="asset")
-    place = folder / epoch.book / str(epoch.number)
-    try:
-        key = bytes.fromhex((place / _KEY_FILE).read_text(encoding="ascii"))
-        with (place / _OWED_FILE).open("rb") as spool:
-            owed = _owed(epoch, spool)
-            tree = tree_of(owed, asset, spool, number=epoch.number, key=key, told=_telling(owed, asset, told))
-    except (OSError, ValueError, ListUnfit) as error:
-        raise TreasuryCorrupt(f"the files of epoch {epoch.number} in {place} can't be read") from error
-    if tree.root != published[asset].root:
-        raise TreasuryCorrupt(f"the files in {place} don't give the root that was published for {asset}")
-    return write_proof(tree.inclusion(owner))
+class Epochs:
+    """The epochs of one book. `folder` is where their files are; `every` is how often the step makes one, if it does.
+
+    `controls` has addresses sign; None where this process can't ask the signer.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        ledger: Ledger,
+        registry: Registry,
+        reserves: Reserves,
+        folder: Path,
+        clock: Clock,
+        entropy: Entropy,
+        every: timedelta | None = None,
+        controls: Controls | None = None,
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._registry = registry
+        self._reserves = reserves
+        self._folder = folder
+        self._clock = clock
+        self._entropy = entropy
+        self._every = every
+        self._controls = controls
+
+    # Making
+
+    async def make(self, *, asked_by: str | None = None, told: Telling = lambda *_: None) -> KnownEpoch:
+        """Read what is owed and held now, and keep it as the book's next epoch.
+
+        Raises EpochUnfit while another one is being made, ChainUnsettled and ReservesUnavailable where what is held
+        can't be told, what nodes do, TreasuryCorrupt if the book's rows contradict each other, ConfigError where no
+        file can be written. Nothing is kept then.
+        """
+        async with self._alone():
+            with drafted(self._folder, self._ledger.book, self._entropy.draw(KEY_BYTES)) as draft:
+                return await self._make(draft, asked_by, told)
+
+    async def _make(self, draft: Draft, asked_by: str | None, told: Telling) -> KnownEpoch:
+        book = self._ledger.book
+        scales = {code: asset.scale for code, asset in (await self._ledger.assets()).items()}
+        with draft.spool() as spool:
+            async with snapshot(self._engine) as connection:
+                number = await solvency_store.last_number(connection, book) + 1
+                sides = await self._reserves.sides(connection)
+                owed = await read_owed(connection, book, spool)
+            found = await self._reserves.read(sides, scales)
+            lists = await asyncio.to_thread(_listed, draft, owed, spool, number, told)
+        made_at = self._clock.now()
+        statement = _statement(owed, number, lists, found, key=key_hash(draft.key), made_at=made_at.isoformat())
+        async with tx(self._engine) as connection:
+            await self._reserves.unchanged(connection, sides)
+        draft.name(number)
+        row = {
+            "digest": statement.digest().hex(),
+            "statement": statement.canonical().decode("ascii"),
+            "asked_by": asked_by,
+            "made_at": made_at,
+        }
+        (refusal,) = await work(self._ledger, lambda attempt: _recorded(statement, row, attempt))
+        if refusal is not None:
+            raise EpochUnfit(f"epoch {statement.epoch} was made meanwhile ({refusal.code}): try again")
+        return await self.epoch(number)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """One epoch of a book at a time, among all processes."""
+        name = f"solvency:{self._ledger.book}"
+        async with driver(self._engine) as raw:
+            if not await raw.fetchval("SELECT pg_try_advisory_lock(hashtextextended($1, 0))", name):
+                raise EpochUnfit(f"an epoch of book {self._ledger.book} is being made now: try again")
+            try:
+                yield
+            finally:
+                if not raw.is_closed():
+                    await raw.fetchval("SELECT pg_advisory_unlock(hashtextextended($1, 0))", name)
+
+    # Reading
+
+    async def epoch(self, number: int | None = None) -> KnownEpoch:
+        """An epoch, without a number the latest. Raises NoEpoch."""
+        book = self._ledger.book
+        async with tx(self._engine) as connection:
+            row = await solvency_store.load_epoch(connection, book, number)
+            if row is None:
+                which = "no epoch yet: make one with `onebook solvency new`" if number is None else f"no epoch {number}"
+                raise NoEpoch(f"book {book} has {which}", param="epoch")
+            return _known(row, await control_store.load(connection, book, row.number))
+
+    async def recent(self, *, before: int | None = None, limit: int = 50) -> list[KnownEpoch]:
+        """Epochs, the latest first, those with a lower number than `before`."""
+        book = self._ledger.book
+        async with tx(self._engine) as connection:
+            rows = await solvency_store.load_epochs(connection, book, before=before, limit=limit)
+            return [_known(row, await control_store.load(connection, book, row.number)) for row in rows]
+
+    def prove(self, epoch: KnownEpoch, owner: str, asset: str) -> bytes:
+        """A user's proof in one asset. Raises NoLeaf; EpochFilesMissing where they aren't here, TreasuryCorrupt."""
+        listed = epoch.statement.list_of(asset)
+        if listed is None:
+            raise NoLeaf(f"no user has a {asset} account in epoch {epoch.statement.epoch}", param="asset")
+        return solvency_files.prove(self._folder, epoch.statement, owner, listed)
+
+    def prove_all(self, epoch: KnownEpoch, owner: str) -> list[bytes]:
+        """A user's proofs in every asset that they had an account of. Raises EpochFilesMissing, TreasuryCorrupt."""
+        found = []
+        for listed in epoch.statement.lists:
+            try:
+                found.append(solvency_files.prove(self._folder, epoch.statement, owner, listed))
+            except NoLeaf:
+                continue
+        return found
+
+    # Completing
+
+    async def step(self) -> int:
+        """Make an epoch if one is due; have what lacks signed and sealed. How many epochs moved on."""
+        moved = 0
+        if self._every is not None and await self._is_due(self._every):
+            await self.make()
+            moved += 1
+        async with tx(self._engine) as connection:
+            rows = await solvency_store.load_unfinished(connection, self._ledger.book, limit=FINISHED_AT_ONCE)
+        for row in rows:
+            moved += await self._seal(row)
+        for row in rows:
+            moved += await self._sign(row)
+        return moved
+
+    async def _is_due(self, every: timedelta) -> bool:
+        async with tx(self._engine) as connection:
+            latest = await solvency_store.load_epoch(connection, self._ledger.book, None)
+        return latest is None or self._clock.now() >= latest.made_at + every
+
+    async def _seal(self, row: EpochRow) -> bool:
+        if row.seal is not None:
+            return False
+        try:
+            proof = await prove_entry(self._engine, row.book, row.command)
+        except NotSealed:
+            return False
+        async with tx(self._engine) as connection:
+            await solvency_store.note_seal(connection, row.book, row.number, json.dumps(proof.document()))
+        return True
+
+    async def _sign(self, row: EpochRow) -> bool:
+        if row.controls_at is not None or self._controls is None:
+            return False
+        statement = _statement_of(row)
+        for network in self._registry.networks.values():
+            async with tx(self._engine) as connection:
+                named = sorted(_named(statement, network))
+                owners = await control_store.load_owners(connection, network.family, named)
+            wanted = [_control(statement, network, owners[address]) for address in named if address in owners]
+            await self._controls.obtain(network, wanted)
+        async with tx(self._engine) as connection:
+            await solvency_store.note_controls(connection, row.book, row.number, now=self._clock.now())
+        return True
 
 
-def _owed(epoch: Epoch, spool: IO[bytes]) -> Owed:
-    """What was read when the epoch was made, by its file."""
-    assets = {}
-    for one in epoch.lists:
-        assets[one.asset] = OwedAsset(Sums(one.asset, one.users, one.total, one.receivable), spool.tell())
-        for _ in islice(iter(spool.readline, b""), one.users):
-            pass
-    return Owed(epoch.book, epoch.seq, epoch.booked_at, assets)
+def _listed(draft: Draft, owed: Owed, spool: IO[bytes], number: int, told: Telling) -> tuple[ListTold, ...]:
+    """Hash and keep each asset's tree."""
+    lists = []
+    for asset, part in owed.assets.items():
+        tree = tree_of(
+            owed, asset, spool, number=number, key=draft.key, told=_telling(asset, 2 * part.sums.users, told)
+        )
+        draft.keep(tree)
+        lists.append(ListTold(asset=asset, users=tree.leaves, total=str(tree.total), root=tree.root.hex()))
+    return tuple(lists)
 
 
-def _list(owed: Owed, tree: SumTree) -> AssetList:
-    asset = tree.terms.asset
-    return AssetList(asset, tree.leaves, tree.total, owed.assets[asset].sums.receivable, tree.root)
-
-
-def _telling(owed: Owed, asset: str, told: Telling) -> Callable[[int], object]:
-    total = 2 * owed.assets[asset].sums.users
+def _telling(asset: str, total: int, told: Telling) -> Callable[[int], object]:
     return lambda step: told(asset, step, total)
+
+
+def _statement(
+    owed: Owed, number: int, lists: Sequence[ListTold], found: Found, *, key: str, made_at: str
+) -> Statement:
+    beside = {asset: (0, *sums) for asset, sums in owed.beside.items()}
+    for asset, part in owed.assets.items():
+        _, in_transit, unassigned = beside.get(asset, (0, 0, 0))
+        beside[asset] = (part.sums.receivable, in_transit, unassigned)
+    return Statement(
+        format=FORMAT,
+        book=owed.book,
+        number=number,
+        seq=owed.seq,
+        booked_at=owed.booked_at.isoformat(),
+        made_at=made_at,
+        key=key,
+        books=owed.books,
+        lists=tuple(lists),
+        coverage=covered(lists, found.reserves, beside),
+        networks=found.blocks,
+        reserves=found.reserves,
+        untold=found.untold,
+    )
+
+
+def _recorded(statement: Statement, row: Mapping[str, object], attempt: int) -> Group:
+    """The book's command that states an epoch's hash and roots, and the row that rides along."""
+    id = worker_id(f"solvency:{statement.epoch}", attempt)
+    facts = {"epoch": statement.epoch, "digest": str(row["digest"])}
+    facts |= {f"root:{one.asset}": one.root for one in statement.lists}
+    key = {"book": statement.book, "number": statement.number}
+    command = Record(id=id, subject=f"epoch/{statement.number}", facts=facts)
+    return alone(command, Insert(solvency_epochs.name, key, {**row, "command": id}))
+
+
+def _known(row: EpochRow, controls: Sequence[Control]) -> KnownEpoch:
+    return KnownEpoch(row, _statement_of(row), tuple(controls))
+
+
+def _statement_of(row: EpochRow) -> Statement:
+    statement = read_statement(row.statement.encode())
+    if statement.digest().hex() != row.digest or (statement.book, statement.number) != (row.book, row.number):
+        raise TreasuryCorrupt(f"the row of epoch {row.book}/{row.number} isn't what its hash is over")
+    return statement
+
+
+def _named(statement: Statement, network: Network) -> set[str]:
+    """The addresses of a network that the statement names."""
+    return {one.address for one in statement.reserves if isinstance(one, AtAddress) and one.network == network.name}
+
+
+def _control(statement: Statement, network: Network, owner: OwnAddress) -> Control:
+    """What an address's key is to sign. Its subject is of this very epoch, network and address."""
+    digest = statement.digest()
+    what = f"{digest.hex()} {network.chain_id} {owner.address}".encode()
+    return Control(
+        book=statement.book,
+        subject=f"slv_{statement.number}-{sha256(what).hexdigest()[:32]}",
+        network=network.name,
+        owner=owner,
+        epoch=statement.number,
+        root=digest,
+    )

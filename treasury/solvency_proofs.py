@@ -15,8 +15,8 @@ import msgspec
 from base.nesting import is_nested_within
 from treasury.errors import ListUnfit, SolvencyProofInvalid
 from treasury.solvency_tree import (
-    DIGEST_BYTES,
     LEAVES_MAX,
+    SUM_BYTES,
     SUM_END,
     Inclusion,
     Step,
@@ -26,7 +26,7 @@ from treasury.solvency_tree import (
     root_of,
 )
 
-FORMAT = "onebook-solvency-1"
+FORMAT = "onebook-solvency-2"
 
 DOCUMENT_BYTES_MAX = 16_384
 """Forty levels with sums of 78 digits; anything longer isn't a proof."""
@@ -42,7 +42,12 @@ _OWNER = re.compile(r"[A-Za-z0-9_.:+-]{1,100}", re.ASCII)
 
 def write_proof(proof: Inclusion) -> bytes:
     """The proof as its file says it."""
-    told = {
+    return json.dumps(proof_map(proof), separators=(",", ":")).encode()
+
+
+def proof_map(proof: Inclusion) -> dict[str, object]:
+    """The proof as plain JSON."""
+    return {
         "format": FORMAT,
         "epoch": proof.terms.epoch,
         "asset": proof.terms.asset,
@@ -56,7 +61,6 @@ def write_proof(proof: Inclusion) -> bytes:
         "root": proof.root.hex(),
         "path": [[step.digest.hex(), str(step.amount)] for step in proof.path],
     }
-    return json.dumps(told, separators=(",", ":")).encode()
 
 
 def read_proof(content: bytes) -> Inclusion:
@@ -72,6 +76,11 @@ def read_proof(content: bytes) -> Inclusion:
         told: Any = msgspec.json.decode(content)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise _malformed(f"it isn't JSON: {error}") from error
+    return proof_of(told)
+
+
+def proof_of(told: Any) -> Inclusion:
+    """The proof that plain JSON means, every part of its form. Raises SolvencyProofInvalid (`proof_malformed`)."""
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         raise _malformed(f"its format isn't {FORMAT}")
     if told.keys() != _FIELDS:
@@ -142,8 +151,8 @@ def _climb(proof: Inclusion) -> tuple[bytes, int]:
     digest = leaf_of(proof.terms.bound(), proof.salt, proof.owner, _bounded(proof.amount))
     amount, place = proof.amount, proof.index
     for step in proof.path:
-        here = digest + amount.to_bytes(DIGEST_BYTES)
-        beside = step.digest + _bounded(step.amount).to_bytes(DIGEST_BYTES)
+        here = amount.to_bytes(SUM_BYTES) + digest
+        beside = _bounded(step.amount).to_bytes(SUM_BYTES) + step.digest
         digest = hashlib.sha256(b"\x01" + (beside + here if place % 2 else here + beside)).digest()
         amount = _bounded(amount + step.amount)
         place //= 2

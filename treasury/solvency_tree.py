@@ -12,14 +12,14 @@ H is SHA-256, numbers are big-endian, `terms` is epoch and asset, each behind it
     blinded = H(0x02 || salt || owner)                                          leaves stand in this order
     leaf    = H(0x00 || terms || blinded || salt || amount: 32 bytes)
     padding = H(0x03 || terms), of amount 0                                     on the right, up to a power of two
-    inner   = H(0x01 || left hash || left sum || right hash || right sum)       sums: 32 bytes
+    inner   = H(0x01 || left sum || left hash || right sum || right hash)       sums: 32 bytes
     root    = H(0x04 || terms || seq: 8 bytes || leaves: 8 bytes || total: 32 bytes || top hash)
 """
 
 import hashlib
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
@@ -27,7 +27,7 @@ from treasury.errors import ListUnfit, NoLeaf, TreasuryCorrupt
 
 DIGEST_BYTES = SUM_BYTES = 32
 NODE_BYTES = DIGEST_BYTES + SUM_BYTES
-"""A node in memory: its hash, its sum."""
+"""A node as it is kept and hashed: its sum, its hash."""
 
 SUM_END = 2**256
 """Every amount and sum is below it."""
@@ -37,6 +37,9 @@ KEY_BYTES = 32
 
 STRETCH = 20_000
 """Leaves, or nodes, between two words about how far it is."""
+
+Packed = bytes | memoryview
+"""Nodes or ids one after the other, in memory or in a file that is mapped into it."""
 
 _EPOCH = re.compile(r"[A-Za-z0-9_.:+-]{1,100}/[1-9][0-9]{0,17}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_.:+-]{1,100}", re.ASCII)
@@ -97,15 +100,19 @@ class Inclusion:
 class SumTree:
     """The tree of one epoch and asset, in 64 bytes for each node."""
 
-    def __init__(self, terms: Terms, ids: bytes, levels: Sequence[bytes], *, key: bytes) -> None:
+    def __init__(self, terms: Terms, ids: Packed, levels: Sequence[Packed], *, key: bytes) -> None:
         self.terms = terms
         self.leaves = len(ids) // DIGEST_BYTES
-        top = levels[-1]
-        self.total = int.from_bytes(top[DIGEST_BYTES:])
-        self.root = root_of(terms, leaves=self.leaves, total=self.total, top=top[:DIGEST_BYTES])
+        self.total, top = _parts(bytes(levels[-1]))
+        self.root = root_of(terms, leaves=self.leaves, total=self.total, top=top)
         self._key = key
         self._ids = _Ids(ids)
         self._levels = levels
+
+    def packed(self) -> Iterator[Packed]:
+        """All of it but its key, in the order in which `unpack` finds it again: blinded ids, then the levels."""
+        yield self._ids.packed
+        yield from self._levels
 
     def inclusion(self, owner: str) -> Inclusion:
         """Where `owner` stands. Raises NoLeaf if nothing of this asset was kept for them."""
@@ -115,31 +122,58 @@ class SumTree:
         index = bisect_left(self._ids, blinded)
         if index == self.leaves or self._ids[index] != blinded:
             raise NoLeaf(f"{owner} has no {self.terms.asset} account in epoch {self.terms.epoch}", param="asset")
-        amount = int.from_bytes(self._node(0, index)[DIGEST_BYTES:])
+        amount, _ = _parts(self._node(0, index))
         path, padding, place = [], padding_of(bound), index
         for level in range(len(self._levels) - 1):
-            beside = place ^ 1
-            node = self._node(level, beside) or padding
-            path.append(Step(node[:DIGEST_BYTES], int.from_bytes(node[DIGEST_BYTES:])))
+            beside, digest = _parts(self._node(level, place ^ 1) or padding)
+            path.append(Step(digest, beside))
             padding, place = _parent(padding, padding), place // 2
         return Inclusion(self.terms, owner, salt, amount, index, self.leaves, self.total, self.root, path=tuple(path))
 
     def _node(self, level: int, index: int) -> bytes:
         """The node there; nothing where padding stands."""
-        return self._levels[level][index * NODE_BYTES : (index + 1) * NODE_BYTES]
+        return bytes(self._levels[level][index * NODE_BYTES : (index + 1) * NODE_BYTES])
 
 
 class _Ids(Sequence[bytes]):
     """Blinded ids, one after the other in one piece of memory."""
 
-    def __init__(self, packed: bytes) -> None:
-        self._packed = packed
+    def __init__(self, packed: Packed) -> None:
+        self.packed = packed
 
     def __len__(self) -> int:
-        return len(self._packed) // DIGEST_BYTES
+        return len(self.packed) // DIGEST_BYTES
 
     def __getitem__(self, index: int) -> bytes:  # type: ignore[override]  # only single ones are asked for
-        return self._packed[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]
+        return bytes(self.packed[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES])
+
+
+def packed_bytes(leaves: int) -> int:
+    """How long a tree of so many leaves is when it's kept."""
+    return leaves * DIGEST_BYTES + sum(_level_sizes(leaves)) * NODE_BYTES
+
+
+def unpack(terms: Terms, packed: Packed, *, leaves: int, key: bytes) -> SumTree:
+    """The tree that was kept so (`packed` may be a file mapped into memory: only what a proof needs is read).
+
+    Raises ListUnfit where it hasn't the length of such a tree.
+    """
+    if len(packed) != packed_bytes(leaves):
+        raise ListUnfit(f"a tree of {leaves} users is kept in {packed_bytes(leaves)} bytes, not in {len(packed)}")
+    levels, begins = [], leaves * DIGEST_BYTES
+    for size in _level_sizes(leaves):
+        levels.append(packed[begins : begins + size * NODE_BYTES])
+        begins += size * NODE_BYTES
+    return SumTree(terms, packed[: leaves * DIGEST_BYTES], levels, key=key)
+
+
+def _level_sizes(leaves: int) -> Iterator[int]:
+    """Nodes of each level that are kept, from the leaves up; of an empty tree its one padding."""
+    size = max(1, leaves)
+    yield size
+    while size > 1:
+        size = (size + 1) // 2
+        yield size
 
 
 def build_tree(
@@ -187,7 +221,7 @@ def _records(terms: Terms, owed: Iterable[tuple[bytes, int]], key: bytes, told: 
                 raise TreasuryCorrupt(f"what a user is owed can't be {owed_to} {terms.asset}") from error
             leaf = begun_leaf.copy()
             leaf.update(blinded + salt + amount)
-            records.append(blinded + leaf.digest() + amount)
+            records.append(blinded + amount + leaf.digest())
         told(len(stretch))
     return records
 
@@ -212,16 +246,20 @@ def _parents(nodes: bytes, told: Callable[[int], object]) -> bytes:
         stretch = range(start, min(len(nodes), start + STRETCH * length), length)
         for place in stretch:
             pair = nodes[place : place + length]
+            found += _sum(from_bytes(pair[:32]), from_bytes(pair[64:96]))
             found += _sha256(b"\x01" + pair).digest()
-            found += _sum(from_bytes(pair[32:64]), from_bytes(pair[96:]))
         told(len(stretch))
     return bytes(found)
 
 
 def _parent(left: bytes, right: bytes) -> bytes:
     """The node over two."""
-    amount = _sum(int.from_bytes(left[DIGEST_BYTES:]), int.from_bytes(right[DIGEST_BYTES:]))
-    return _sha256(b"\x01" + left + right).digest() + amount
+    return _sum(_parts(left)[0], _parts(right)[0]) + _sha256(b"\x01" + left + right).digest()
+
+
+def _parts(node: bytes) -> tuple[int, bytes]:
+    """A node's sum and its hash."""
+    return int.from_bytes(node[:SUM_BYTES]), node[SUM_BYTES:]
 
 
 def _sum(left: int, right: int) -> bytes:
@@ -255,7 +293,7 @@ def leaf_of(bound: bytes, salt: bytes, owner: str, amount: int) -> bytes:
 
 def padding_of(bound: bytes) -> bytes:
     """The node that stands where no user does."""
-    return _sha256(b"\x03" + bound).digest() + bytes(SUM_BYTES)
+    return bytes(SUM_BYTES) + _sha256(b"\x03" + bound).digest()
 
 
 def levels_of(leaves: int) -> int:

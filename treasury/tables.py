@@ -1,4 +1,4 @@
-"""Treasury's rows: what came in to the house, adjustments by hand, reconciliations, approvals, sweeps, refills."""
+"""Treasury's rows: what came in to the house, adjustments, reconciliations, approvals, sweeps, refills, epochs."""
 
 from sqlalchemy import (
     BigInteger,
@@ -450,3 +450,25 @@ refills = Table(
     ),
 )
 """Requests to bring more to the hot address; at most one per network and asset at a time."""
+
+solvency_epochs = Table(
+    "treasury_solvency_epochs",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("digest", Text, nullable=False),  # 64 hex digits: what the book's command states and addresses sign
+    Column("command", Text, nullable=False),  # of the book, which states the digest
+    Column("statement", Text, nullable=False),  # the very text that the digest is over
+    Column("asked_by", Text),  # the treasurer; NULL: a command or the schedule
+    Column("made_at", Instant, nullable=False),
+    Column("controls_at", Instant),  # when every address that is to sign had been asked; NULL before
+    Column("seal", Text),  # how a seal covers the book's command, as JSON; NULL before it's sealed
+    CheckConstraint("number > 0", name="number_positive"),
+    Index(
+        "ix_treasury_solvency_epochs_unfinished",
+        "book",
+        "number",
+        postgresql_where=text("controls_at IS NULL OR seal IS NULL"),
+    ),
+)
+"""Epochs of what is owed and held: a row rides with the book's command that states its hash."""

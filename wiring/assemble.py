@@ -64,6 +64,7 @@ from treasury.positions import Positions
 from treasury.reconciliation import Reconciler
 from treasury.reversals import Reversals
 from treasury.sender_reviews import SenderReviews
+from treasury.solvency_epochs import Epochs
 from treasury.token_reviews import TokenReviews
 from wallet.accounts import Accounts
 from wallet.batch_ends import BatchEnds
@@ -107,6 +108,7 @@ from wiring.screening import build_screening, listed_addresses
 from wiring.services import Services
 from wiring.settings import Settings
 from wiring.signing import CustodySigner, Mandates, SignerKeys, SignerReservations, XpubAddresses
+from wiring.solvency import build_epochs
 from wiring.sweeps import build_refills, build_sweeping, build_sweeps, cold_addresses
 from wiring.tariffs import RatesWorth, TariffCharging, load_tariff
 
@@ -315,6 +317,7 @@ def build_services(parts: Parts, *, withdrawals: Withdrawals | None = None) -> S
         breaks=Breaks(engine, ledger=ledger, clock=clock, entropy=entropy),
         freezes=build_freezes(parts),
         audit_log=build_audit_log(parts),
+        epochs=build_command_epochs(parts),
         credit_lines=CreditLines(ledger),
         reversals=Reversals(ledger=ledger, clock=clock, entropy=entropy),
         periods=build_periods(parts),
@@ -332,6 +335,8 @@ def build_services(parts: Parts, *, withdrawals: Withdrawals | None = None) -> S
         recovery=parts.gate,
         checks={"database": database_check(engine), "book": book_check(ledger), "recovery": recovery_check(parts.gate)},
         public_books=settings.public_books,
+        public_epochs=settings.solvency.public,
+        epochs_published_at=settings.solvency.published_at,
     )
 
 
@@ -426,6 +431,11 @@ def build_reconciler(parts: Parts) -> Reconciler:
         clock=parts.clock,
         entropy=parts.entropy,
     )
+
+
+def build_command_epochs(parts: Parts) -> Epochs:
+    """Epochs of this book, for who can't ask the signer: the worker has addresses sign."""
+    return build_epochs(parts, _rails(parts).balances)
 
 
 def build_reanchoring(parts: Parts, network: str, *, checkpoint: Checkpoint | None = None) -> Reanchoring:
@@ -561,7 +571,7 @@ def build_own_signer(parts: Parts) -> CustodySigner:
 
 @asynccontextmanager
 async def open_steps(
-    parts: Parts, signer: Signer | None, *, checkpoint: Checkpoint | None = None
+    parts: Parts, signer: CustodySigner | None, *, checkpoint: Checkpoint | None = None
 ) -> AsyncIterator[dict[str, Step]]:
     """The worker's steps by name, in the order in which value flows through them. At the end their locks are let go."""
     steps: dict[str, Step] = {}
@@ -625,6 +635,7 @@ async def open_steps(
         steps["reconcile"] = build_reconciler(parts).step
         if (sealing := _sealing(parts)) is not None:
             steps["seals"] = sealing.step
+        steps["solvency"] = build_epochs(parts, _rails(parts).balances, signer=signer).step
         yield {name: step if _only_looks(name) else parts.gate.guard(step) for name, step in steps.items()}
 
 

@@ -30,6 +30,7 @@ from treasury.refills import Refills
 from treasury.reports.service import Reports
 from treasury.reversals import Reversals
 from treasury.sender_reviews import SenderReviews
+from treasury.solvency_epochs import Epochs
 from treasury.sweeps import Sweeps
 from treasury.token_reviews import TokenReviews
 from wallet.accounts import Accounts
@@ -60,7 +61,10 @@ Check = Callable[[], Awaitable[str | None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Everything that a request may need. `public_books`: the page at `/` shows the house's totals to anybody."""
+    """Everything that a request may need. `public_books`: the page at `/` shows the house's totals to anybody.
+
+    `public_epochs`: whether anybody may read epochs; `epochs_published_at`: the address where everybody does, if set.
+    """
 
     clock: Clock
     entropy: Entropy
@@ -101,6 +105,7 @@ class Services:
     reconciler: Reconciler
     breaks: Breaks
     proposals: Proposals
+    epochs: Epochs
     freezes: Freezes
     audit_log: AuditLog
     credit_lines: CreditLines
@@ -114,3 +119,5 @@ class Services:
     recovery: Gate
     checks: Mapping[str, Check] = field(default_factory=dict)
     public_books: bool = False
+    public_epochs: bool = True
+    epochs_published_at: str | None = None

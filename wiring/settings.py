@@ -228,6 +228,28 @@ class BankSettings(_Table):
     payout_silent_days: int = Field(default=5, ge=1, le=90)
 
 
+_EVERY = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+
+
+class SolvencySettings(_Table):
+    """Epochs of what is owed and held. `folder`: where their files are. `every`: how often the worker makes one.
+
+    `deposit_addresses`: so many of a network's are named, with what they hold, and sign. `public`: whether anybody may
+    read epochs without a key. `published_at`: where everybody sees them, told in users' files.
+    """
+
+    folder: Path = Path("solvency")
+    every: str | None = Field(default=None, pattern=r"^([1-9][0-9]m|[1-9][0-9]{0,2}[hd])$")
+    deposit_addresses: int = Field(default=0, ge=0, le=1_000)
+    public: bool = True
+    published_at: str | None = Field(default=None, pattern=r"^https?://[!-~]{1,500}$")
+
+    @property
+    def interval(self) -> timedelta | None:
+        """`every` as time; None: the worker makes none."""
+        return None if self.every is None else int(self.every[:-1]) * _EVERY[self.every[-1]]
+
+
 class Environment(StrEnum):
     """LIVE: real value. TEST: a book of its own without any, in which the sandbox may credit users."""
 
@@ -258,7 +280,6 @@ class Settings(BaseSettings):
     logs: Path = Path("logs")
     seals: Path = Path("seals")
     seal_key: Path = Path("seal.key")
-    solvency: Path = Path("solvency")
     personal_key: Path = Path("personal.key")
     personal_keys: SecretStr | None = None
     rates: Path = Path("rates.toml")
@@ -276,6 +297,7 @@ class Settings(BaseSettings):
     bank: BankSettings = BankSettings()
     sweeps: SweepSettings = SweepSettings()
     treasury: TreasurySettings = TreasurySettings()
+    solvency: SolvencySettings = SolvencySettings()
     environment: Environment = Environment.LIVE
     rails: RailsSettings = RailsSettings()
     exchange: ExchangeSettings = ExchangeSettings()

@@ -16,6 +16,7 @@ from chain.signing import (
     CancelIntent,
     Carry,
     Claims,
+    ControlIntent,
     Deploy,
     Intent,
     KeySet,
@@ -104,6 +105,21 @@ class CustodySigner:
         """The owner's signature. Raises the chain's SignerRefused, SignerConflict, SignerUnavailable."""
         try:
             signed = await self._clients[0].sign(_authorisation(intent), highest=highest)
+        except (IntentInvalid, SignerRefused, SignerUnavailable) as no:
+            raise for_chain(no) from no
+        return Signed(signed.raw, signed.sequence, signed.head)
+
+    async def prove(self, intent: ControlIntent, *, highest: tuple[int, bytes] | None) -> Signed:
+        """The owner's signature. Raises the chain's SignerRefused, SignerConflict, SignerUnavailable."""
+        asked = intents.ProofOfControl(
+            subject=intent.subject,
+            chain_id=intent.chain_id,
+            sender=_key(intent.owner),
+            epoch=str(intent.epoch),
+            root=intent.root,
+        )
+        try:
+            signed = await self._clients[0].sign(asked, highest=highest)
         except (IntentInvalid, SignerRefused, SignerUnavailable) as no:
             raise for_chain(no) from no
         return Signed(signed.raw, signed.sequence, signed.head)

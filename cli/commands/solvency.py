@@ -1,11 +1,11 @@
-"""`onebook solvency`: lists of what is owed to users, kept as epochs; their roots, and each user's proof."""
+"""`onebook solvency`: epochs of what is owed to users and held for them; what is published, and each user's proof."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,68 +14,66 @@ import typer
 from base.errors import ConfigError
 from base.files import write_atomically
 from base.progress import Progress
-from cli.output import say, show_json, show_table
+from cli.output import say, show_table
 from wiring.running import with_database
 from wiring.settings import Settings, find_config, load_settings
 
 if TYPE_CHECKING:
-    from treasury.solvency_epochs import Epoch
+    from treasury.solvency_epochs import Epochs, KnownEpoch
 
 app = typer.Typer(
-    help="What is owed to users, provable to each: new, show, proof.", no_args_is_help=True, rich_markup_mode=None
+    help="What is owed to users and held for them, provable to each: new, show, proof.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Config = Annotated[
     Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document: what everybody may see.")]
 Number = Annotated[int | None, typer.Option("--epoch", help="An epoch's number; else the latest.", min=1)]
+Out = Annotated[Path | None, typer.Option("--out", help="Where to write it; else to standard output.")]
 
 
 @app.callback()
 def solvency() -> None:
-    """What is owed to users, provable to each: new, show, proof."""
+    """What is owed to users and held for them, provable to each: new, show, proof."""
 
 
 @app.command()
 def new(config: Config = None, json: Json = False) -> None:
-    """List what is owed to every user now, as the book's next epoch. Publish its roots where everybody sees them.
+    """List what is owed to every user and held for them now, as the book's next epoch. Its hash is stated in the book.
+
+    Addresses sign it, and a seal covers it, by the worker's next steps. Exit code 1 while a chain isn't settled, 3
+    where nodes don't tell what is held: then nothing is kept.
 
     Example: onebook solvency new --json
     """
-    _show(asyncio.run(_make(with_database(load_settings(find_config(config))))), json=json)
+    _show(asyncio.run(_make(_settings(config))), json=json)
 
 
 @app.command()
 def show(epoch: Number = None, config: Config = None, json: Json = False) -> None:
-    """Show an epoch's totals and roots, as they are to be published.
+    """Show an epoch as everybody may see it: totals, coverage, reserves, who signed, and the seal.
 
     Example: onebook solvency show --epoch 3
     """
-    from treasury.solvency_epochs import read_epoch
-
-    settings = load_settings(find_config(config))
-    _show(read_epoch(settings.path(settings.solvency), settings.book, epoch), json=json)
+    _show(asyncio.run(_read(_settings(config), epoch)), json=json)
 
 
 @app.command()
 def proof(
     user: Annotated[str, typer.Argument(help="The user's id.")],
-    asset: Annotated[str, typer.Argument(help="The asset's code.")],
+    asset: Annotated[str | None, typer.Argument(help="The asset's code; else all, with their epoch.")] = None,
     epoch: Number = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Where to write it; else to standard output.")] = None,
+    out: Out = None,
     config: Config = None,
 ) -> None:
     """Write a user's proof that what they are owed is counted. It's for that user alone.
 
     Example: onebook solvency proof usr_01jd3v5m1n7hdctdvdrq57hz97 USDC --out usdc.proof.json
     """
-    from treasury.solvency_epochs import prove, read_epoch
-
-    settings = load_settings(find_config(config))
-    folder = settings.path(settings.solvency)
-    with _progress() as told:
-        content = prove(folder, read_epoch(folder, settings.book, epoch), user, asset, told=told)
+    content = asyncio.run(_prove(_settings(config), user, asset, epoch))
     if out is None:
         sys.stdout.write(content.decode() + "\n")
         return
@@ -86,15 +84,38 @@ def proof(
     say(f"{out}: check it with `onebook verify solvency {out} --user {user} --root ROOT`")
 
 
-async def _make(settings: Settings) -> Epoch:
-    from base.entropy import SystemEntropy
-    from treasury.solvency_epochs import make_epoch
-    from wiring.assemble import open_parts
+def _settings(config: Path | None) -> Settings:
+    return with_database(load_settings(find_config(config)))
 
-    folder = settings.path(settings.solvency)
-    async with open_parts(settings, name="onebook solvency") as parts:
+
+async def _make(settings: Settings) -> KnownEpoch:
+    async with _epochs(settings) as epochs:
         with _progress() as told:
-            return await make_epoch(parts.engine, settings.book, folder, entropy=SystemEntropy(), told=told)
+            return await epochs.make(told=told)
+
+
+async def _read(settings: Settings, number: int | None) -> KnownEpoch:
+    async with _epochs(settings) as epochs:
+        return await epochs.epoch(number)
+
+
+async def _prove(settings: Settings, user: str, asset: str | None, number: int | None) -> bytes:
+    from treasury.solvency_reading import write_bundle
+
+    async with _epochs(settings) as epochs:
+        known = await epochs.epoch(number)
+        if asset is not None:
+            return epochs.prove(known, user, asset)
+        at = settings.solvency.published_at
+        return write_bundle(epochs.prove_all(known, user), known.published, published_at=at)
+
+
+@asynccontextmanager
+async def _epochs(settings: Settings) -> AsyncIterator[Epochs]:
+    from wiring.assemble import build_command_epochs, open_parts  # here: they need all of the service
+
+    async with open_parts(settings, name="onebook solvency") as parts:
+        yield build_command_epochs(parts)
 
 
 @contextmanager
@@ -111,11 +132,34 @@ def _progress() -> Iterator[Callable[[str, int, int], object]]:
         yield told
 
 
-def _show(epoch: Epoch, *, json: bool) -> None:
+def _show(epoch: KnownEpoch, *, json: bool) -> None:
+    from treasury.solvency_reading import place_of, standing_of
+
     if json:
-        show_json(epoch.document())
+        sys.stdout.write(epoch.published.document().decode() + "\n")
         return
-    say(f"epoch {epoch.book}/{epoch.number}: what was owed at seq {epoch.seq}, booked {epoch.booked_at.isoformat()}")
-    rows = [(one.asset, one.users, one.total, one.receivable, one.root.hex()) for one in epoch.lists]
-    show_table("In smallest units", ("asset", "users", "owed", "owed to us", "root"), rows, right=(1, 2, 3))
-    say("publish the roots where everybody sees the same; whether anything is held to pay with isn't shown here")
+    statement, published = epoch.statement, epoch.published
+    say(f"epoch {statement.epoch}: what was owed at seq {statement.seq}, booked {statement.booked_at}")
+    say(f"hash  {epoch.row.digest}: publish it where everybody sees the same")
+    rows = [(one.asset, one.users, one.total, one.root) for one in statement.lists]
+    show_table("Owed, in smallest units", ("asset", "users", "owed", "root"), rows, right=(1, 2))
+    covered = [
+        (one.asset, one.owed, one.held, one.ratio or "-", one.receivable, one.in_transit, one.unassigned)
+        for one in statement.coverage
+    ]
+    show_table(
+        "Coverage",
+        ("asset", "owed", "held", "ratio", "owed to us", "in transit", "unassigned"),
+        covered,
+        right=(1, 2, 3, 4, 5, 6),
+    )
+    reserves = [(one.asset, one.amount, standing_of(one, published).value, place_of(one)) for one in statement.reserves]
+    show_table("Reserves", ("asset", "amount", "how it's shown", "where"), reserves, right=(1,))
+    for block in statement.networks:
+        say(f"{block.network}: balances at block {block.block_number} {block.block_hash}, by {block.nodes} node(s)")
+    for control in epoch.controls:
+        if control.refusal is not None:
+            say(f"{control.owner.address} on {control.network} didn't sign: {control.refusal}")
+    if epoch.row.controls_at is None:
+        say("addresses haven't all been asked to sign yet: the worker does that, with the signer")
+    say("no seal covers it yet" if published.seal is None else "a seal of the book covers it")

@@ -9,8 +9,6 @@ from base.errors import ConfigError
 from cli.output import say, show_json
 from ledger.proofs import Proven, read_proof, verify
 from ledger.seals import parse_public_key, read_seal
-from treasury import solvency_proofs
-from treasury.solvency_tree import DIGEST_BYTES, Inclusion
 
 app = typer.Typer(help="Check a proof, offline.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -39,7 +37,7 @@ def entry(
     Example: onebook verify entry rent.proof.json --key seal.pem
     """
     proven = verify(
-        read_proof(_content(file)),
+        read_proof(content(file)),
         trusted=() if key is None else (parse_public_key(key),),
         outside=None if seal is None else read_seal(seal),
     )
@@ -61,77 +59,54 @@ def entry(
 
 @app.command()
 def solvency(
-    file: Annotated[Path, typer.Argument(help="Your proof of what you are owed: one JSON document.")],
-    user: Annotated[str | None, typer.Option("--user", help="Your own id: the proof must be yours.")] = None,
+    file: Annotated[Path, typer.Argument(help="Your file: one proof, or your proofs with their epoch.")],
+    user: Annotated[str | None, typer.Option("--user", help="Your own id: the proofs must be yours.")] = None,
     epoch: Annotated[
         str | None, typer.Option("--epoch", help="The epoch that it must be of: its number, or BOOK/NUMBER.")
     ] = None,
     root: Annotated[
-        str | None, typer.Option("--root", help="The root that everybody else was shown: 64 hex digits.")
+        str | None,
+        typer.Option(
+            "--root", help="What everybody was shown, 64 hex digits: the epoch's hash, of a lone proof its root."
+        ),
+    ] = None,
+    published: Annotated[
+        Path | None,
+        typer.Option("--published", help="What everybody was shown of the epoch, fetched by yourself."),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="The public key of seals that you trust: a PEM file, or 64 hex digits.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Check that what you are owed is counted in a total. Exit code 1 if it isn't proven.
+    """Check that what you are owed is counted in a total, and what is held beside it. Exit code 1 if it isn't so.
 
-    Without --root only the file's own consistency is shown: anybody can make a list of their own.
+    Without --root or --published only the file's own consistency is shown: anybody can make a list of their own.
 
     Example: onebook verify solvency usdc.proof.json --user usr_alice --root ROOT
     """
-    proof = solvency_proofs.read_proof(_content(file))
-    if epoch is not None and "/" not in epoch:
-        epoch = f"{proof.terms.book}/{epoch}"
-    solvency_proofs.verify(proof, owner=user, epoch=epoch, root=None if root is None else _root(root))
+    from cli.solvency_check import check, show  # here: it reads signatures
+
+    found = check(
+        content(file),
+        user=user,
+        epoch=epoch,
+        root=root,
+        published=None if published is None else content(published),
+        trusted=() if key is None else (parse_public_key(key),),
+    )
     if json:
-        show_json(
-            {
-                "proven": True,
-                "root_compared": root is not None,
-                "user_compared": user is not None,
-                "user": proof.owner,
-                "epoch": proof.terms.epoch,
-                "asset": proof.terms.asset,
-                "seq": proof.terms.seq,
-                "amount": str(proof.amount),
-                "total": str(proof.total),
-                "users": proof.leaves,
-                "root": proof.root.hex(),
-            }
-        )
+        show_json(found.document())
         return
-    _show_owed(proof, is_root_known=root is not None, is_user_known=user is not None)
+    show(found)
 
 
-def _content(file: Path) -> bytes:
+def content(file: Path) -> bytes:
+    """What is in a file. Raises ConfigError where it can't be read."""
     try:
         return file.read_bytes()
     except OSError as error:
         raise ConfigError(f"{file} can't be read: {error.strerror}") from error
-
-
-def _root(text: str) -> bytes:
-    try:
-        found = bytes.fromhex(text)
-    except ValueError:
-        found = b""
-    if len(found) != DIGEST_BYTES:
-        raise ConfigError(f"--root: {text!r} isn't 64 hex digits; copy the root from where it was published")
-    return found
-
-
-def _show_owed(proof: Inclusion, *, is_root_known: bool, is_user_known: bool) -> None:
-    terms = proof.terms
-    say(
-        f"proven: of {proof.total} {terms.asset} (in its smallest unit) that book {terms.book} owes to"
-        f" {proof.leaves} users at seq {terms.seq}, {proof.amount} are counted for {proof.owner} (epoch {terms.epoch})"
-    )
-    root = f"the root {proof.root.hex()}"
-    if is_root_known:
-        say("  the root is the one that you gave")
-    else:
-        say(f"  under {root}: compare it with the one that others were shown, or give that with --root")
-    if not is_user_known:
-        say(f"  for {proof.owner}: that must be your own id; give yours with --user")
-    say("not proven: that other users are counted, which each must look up; nor that anything is held to pay with")
 
 
 def _show(proven: Proven, trust: str | None) -> None:

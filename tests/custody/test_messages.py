@@ -77,7 +77,8 @@ def test_an_authorisation_is_the_digest_that_eth_account_makes_of_it(told: st.Da
 @some
 def test_a_proof_is_what_every_wallet_calls_a_signed_message(epoch: str, root: bytes):
     intent: ProofOfControl = proof(epoch=epoch, root=root)
-    said = encode_defunct(text=proof_text(intent, address(HOT)))
+    text = proof_text(address(HOT), chain_id=intent.chain_id, epoch=epoch, root=root)
+    said = encode_defunct(text=text)
     digest = message_digest(intent, address)
     assert digest == bytes(_hash_eip191_message(said))
     signature = encode_signature(*in_memory(ACCOUNTS[HOT.role].private_key(HOT.index))(digest))
@@ -86,8 +87,9 @@ def test_a_proof_is_what_every_wallet_calls_a_signed_message(epoch: str, root: b
 
 def test_a_proof_has_one_form():
     checksummed = Account.from_key(ACCOUNTS[HOT.role].private_key(0)).address
-    text = f"Onebook proves control of {checksummed} for 7 {bytes(range(32)).hex()}"
-    assert proof_text(proof(), address(HOT)) == text
+    text = f"Onebook proves control of {checksummed} on network 31337 for 7 {bytes(range(32)).hex()}"
+    said = proof_text(address(HOT), chain_id=31337, epoch="7", root=bytes(range(32)))
+    assert (said, message_digest(proof(), address)) == (text, bytes(_hash_eip191_message(encode_defunct(text=text))))
 
 
 @given(st.lists(st.tuples(chains, ids), min_size=2, max_size=20, unique=True))

@@ -1,0 +1,123 @@
+"""Epochs' files: each epoch's key and trees, which users' proofs are made from. They're the house's alone.
+
+    <folder>/<book>/<number>/epoch.key       the secret that salts are made with
+    <folder>/<book>/<number>/<asset>.tree    blinded ids in order, then all nodes, level by level
+
+They're made in a folder of another name, which gets its own when it's whole. What is published of an epoch stands in
+the database. A proof is read out of a tree that is mapped into memory: of a million users it touches forty pages.
+"""
+
+import mmap
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from base.errors import ConfigError
+from base.files import sync_folder, write_atomically
+from treasury.errors import EpochFilesMissing, EpochUnfit, ListUnfit, TreasuryCorrupt
+from treasury.solvency_proofs import write_proof
+from treasury.solvency_statements import ListTold, Statement, key_hash
+from treasury.solvency_tree import SumTree, Terms, unpack
+
+_DRAFT, _UNRECORDED = ".draft-", ".unrecorded-"
+_KEY_FILE, _TREE_ENDING, _SPOOL_FILE = "epoch.key", ".tree", "owed"
+
+
+class Draft:
+    """The folder of an epoch that is being made; it's gone at the end unless it got its number."""
+
+    def __init__(self, place: Path, key: bytes) -> None:
+        self.key = key
+        self._place = place
+        write_atomically(place / _KEY_FILE, key.hex().encode() + b"\n")
+
+    @contextmanager
+    def spool(self) -> Iterator[IO[bytes]]:
+        """A file for what is read of each user, which has no name any more when it's given out."""
+        path = self._place / _SPOOL_FILE
+        with _private(path) as file:
+            path.unlink()
+            yield file
+
+    def keep(self, tree: SumTree) -> None:
+        """Write a tree, so that proofs can be made from it later."""
+        with _private(self._place / f"{tree.terms.asset}{_TREE_ENDING}") as file:
+            for part in tree.packed():
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def name(self, number: int) -> None:
+        """Give a whole epoch its place. What lies there without being recorded in the book is put aside, never lost."""
+        place = self._place.parent / str(number)
+        try:
+            if place.exists():
+                place.rename(Path(tempfile.mkdtemp(prefix=f"{_UNRECORDED}{number}-", dir=place.parent)) / "epoch")
+            self._place.rename(place)
+        except OSError as error:
+            raise EpochUnfit(f"epoch {number} of book {place.parent.name} was made meanwhile: try again") from error
+        sync_folder(place.parent)
+
+
+@contextmanager
+def drafted(folder: Path, book: str, key: bytes) -> Iterator[Draft]:
+    """A folder for the next epoch of a book. Raises ConfigError where nothing can be written."""
+    place = _new_draft(folder / book)
+    try:
+        yield Draft(place, key)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _new_draft(place: Path) -> Path:
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in place.glob(f"{_DRAFT}*"):  # by a process that was killed
+            if not Path("/proc", left.name.removeprefix(_DRAFT).partition("-")[0]).exists():
+                shutil.rmtree(left, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix=f"{_DRAFT}{os.getpid()}-", dir=place))
+    except OSError as error:
+        raise ConfigError(f"no epoch can be kept in {place}: {error.strerror}; set [solvency] folder") from error
+
+
+def _private(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
+
+
+def has_files(folder: Path, statement: Statement) -> bool:
+    """Whether an epoch's files are here."""
+    return (_place(folder, statement) / _KEY_FILE).is_file()
+
+
+def prove(folder: Path, statement: Statement, owner: str, listed: ListTold) -> bytes:
+    """A user's proof out of an epoch's files. Raises NoLeaf; EpochFilesMissing where they aren't (or can't be read);
+    TreasuryCorrupt where they aren't those of what was published.
+    """
+    place = _place(folder, statement)
+    terms = Terms(statement.epoch, listed.asset, statement.seq)
+    try:
+        key = bytes.fromhex((place / _KEY_FILE).read_text(encoding="ascii"))
+        with (place / f"{listed.asset}{_TREE_ENDING}").open("rb") as file:
+            mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        if key_hash(key) != statement.key:
+            raise ValueError("another epoch's key")
+        tree = unpack(terms, mapped, leaves=listed.users, key=key)
+    except OSError as error:
+        raise EpochFilesMissing(
+            f"the files of epoch {statement.epoch} can't be read in {place} ({error.strerror}): this process needs the"
+            " folder that the epoch was made in ([solvency] folder), and may it read them?"
+        ) from error
+    except (ValueError, ListUnfit) as error:
+        raise TreasuryCorrupt(f"the files in {place} aren't an epoch's as they were written") from error
+    inclusion = tree.inclusion(owner)
+    if (tree.root.hex(), tree.total) != (listed.root, int(listed.total)):
+        raise TreasuryCorrupt(f"the files in {place} don't give the root that was published for {listed.asset}")
+    return write_proof(inclusion)
+
+
+def _place(folder: Path, statement: Statement) -> Path:
+    return folder / statement.book / str(statement.number)
