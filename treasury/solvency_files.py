@@ -30,22 +30,22 @@ _KEY_FILE, _TREE_ENDING, _SPOOL_FILE = "epoch.key", ".tree", "owed"
 class Draft:
     """The folder of an epoch that is being made; it's gone at the end unless it got its number."""
 
-    def __init__(self, place: Path, key: bytes) -> None:
+    def __init__(self, folder: Path, key: bytes) -> None:
         self.key = key
-        self._place = place
-        write_atomically(place / _KEY_FILE, key.hex().encode() + b"\n")
+        self._folder = folder
+        write_atomically(folder / _KEY_FILE, key.hex().encode() + b"\n")
 
     @contextmanager
     def spool(self) -> Iterator[IO[bytes]]:
         """A file for what is read of each user, which has no name any more when it's given out."""
-        path = self._place / _SPOOL_FILE
+        path = self._folder / _SPOOL_FILE
         with _private(path) as file:
             path.unlink()
             yield file
 
     def keep(self, tree: SumTree) -> None:
         """Write a tree, so that proofs can be made from it later."""
-        with _private(self._place / f"{tree.terms.asset}{_TREE_ENDING}") as file:
+        with _private(self._folder / _tree_file(tree.terms.asset)) as file:
             for part in tree.packed():
                 file.write(part)
             file.flush()
@@ -53,11 +53,11 @@ class Draft:
 
     def name(self, number: int) -> None:
         """Give a whole epoch its place. What lies there without being recorded in the book is put aside, never lost."""
-        place = self._place.parent / str(number)
+        place = self._folder.parent / str(number)
         try:
             if place.exists():
                 place.rename(Path(tempfile.mkdtemp(prefix=f"{_UNRECORDED}{number}-", dir=place.parent)) / "epoch")
-            self._place.rename(place)
+            self._folder.rename(place)
         except OSError as error:
             raise EpochUnfit(f"epoch {number} of book {place.parent.name} was made meanwhile: try again") from error
         sync_folder(place.parent)
@@ -88,9 +88,8 @@ def _private(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
 
 
-def has_files(folder: Path, statement: Statement) -> bool:
-    """Whether an epoch's files are here."""
-    return (_place(folder, statement) / _KEY_FILE).is_file()
+def _tree_file(asset: str) -> str:
+    return f"{asset}{_TREE_ENDING}"
 
 
 def prove(folder: Path, statement: Statement, owner: str, listed: ListTold) -> bytes:
@@ -101,7 +100,7 @@ def prove(folder: Path, statement: Statement, owner: str, listed: ListTold) -> b
     terms = Terms(statement.epoch, listed.asset, statement.seq)
     try:
         key = bytes.fromhex((place / _KEY_FILE).read_text(encoding="ascii"))
-        with (place / f"{listed.asset}{_TREE_ENDING}").open("rb") as file:
+        with (place / _tree_file(listed.asset)).open("rb") as file:
             mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         if key_hash(key) != statement.key:
             raise ValueError("another epoch's key")

@@ -1,6 +1,7 @@
 """What a house publishes of an epoch: whatever is altered in it is refused, and no label is believed."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def statement(**more) -> Statement:
         AtAddress(asset="USDC", amount="60", network="local", role="hot", address="0x" + ADDRESS.hex()),
         AtBank(asset="USDC", amount="39", account="main", statement="S1", as_of="2026-01-01"),
     )
-    told = {
+    told: dict[str, Any] = {
         "format": FORMAT,
         "book": "main",
         "number": 7,
