@@ -5,7 +5,7 @@ from alembic import op
 from db.migrations.ops import grant_app
 
 revision = "0041_solvency"
-down_revision = "0037_top_up_holds"
+down_revision = "0044_reports"
 
 STATEMENTS = (
     """
