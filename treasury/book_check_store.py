@@ -161,12 +161,16 @@ async def find_drifting(connection: AsyncConnection, number: int, *, limit: int)
     return list(await connection.scalars(scan, {"book": number, "limit": limit}))
 
 
+_ASSET = "coalesce(a.asset, (SELECT min(asset) FROM ledger_assets))"
+"""Of an account whose row is gone nobody knows the asset; its amounts are shown in one that there is."""
+
+
 async def load_drift(connection: AsyncConnection, number: int, buckets: Sequence[int], *, limit: int) -> list[Counters]:
     """Accounts under these digests whose stored counters aren't what their lines come to, at most `limit`."""
     stored, kept = (", ".join(f"{table}.{name} AS {table}_{name}" for name in COUNTERS) for table in ("a", "k"))
     rows = text(
         f"""
-        SELECT coalesce(a.name, 'account ' || k.account) AS name, coalesce(a.asset, '') AS asset, {stored}, {kept}
+        SELECT coalesce(a.name, 'account ' || k.account) AS name, {_ASSET} AS asset, {stored}, {kept}
           FROM (SELECT * FROM ledger_accounts
                  WHERE book = :book AND account / {ACCOUNTS_TOGETHER} = ANY(CAST(:buckets AS integer[]))) AS a
           FULL JOIN (SELECT * FROM treasury_book_counters

@@ -161,10 +161,10 @@ class ChainCheck:
             corrected = await break_store.load_corrections(connection, network.name)
         expected = dict(corrected)
         for (contract, address), units in told.items():
-            one = self._registry.by_contract(network.name, contract)
-            if one is not None:
-                amount = to_ledger_units(units, one, scale=scales[one.asset])
-                expected[one.asset, address] = amount + corrected.get((one.asset, address), 0)
+            found = self._registry.by_contract(network.name, contract)
+            if found is not None:
+                amount = to_ledger_units(units, found, scale=scales[found.asset])
+                expected[found.asset, address] = amount + corrected.get((found.asset, address), 0)
         return ChainSnapshot(sample, booked, in_flight, expected, seen)
 
 

@@ -55,7 +55,8 @@ async def look(
     )
     named = await store.load_altered(connection, number)
     findings = [_finding(row) for row in named]
-    findings += [_unnamed(stretch) for stretch in fresh[LOOKED_THROUGH_MAX:]]
+    asset = await store.any_asset(connection)
+    findings += [_finding(_row(_stretch(one, through), asset=asset)) for one in fresh[LOOKED_THROUGH_MAX:]]
     return JournalSeen(findings, last + 1 if last < end else 0, sums_stale=bool(fresh or settled))
 
 
@@ -72,14 +73,15 @@ async def _look_through(
     for one in result.findings.sorted():
         by_seq.setdefault(_seq_of(one), []).append(one)
     lines = {line.seq: line for line in reversed(await store.load_lines(connection, number, by_seq))}
+    asset = await store.any_asset(connection)
     if not by_seq:
-        return [_row(f"commands {stretch.after + 1} to {through}")]
+        return [_row(_stretch(stretch, through), asset=asset)]
     named = []
     for seq, wrong in by_seq.items():
         line = lines.get(seq)
         figures = next((one for one in wrong if _whole(one.expected) and _whole(one.found)), None)
         what = f"command {seq}" if figures is None else f"{figures.where} {figures.what}"
-        row = _row(what) if line is None else _row(what, line.account, line.asset, found=line.amount)
+        row = _row(what, asset=asset) if line is None else _row(what, line.account, line.asset, found=line.amount)
         if figures is not None:
             row |= {"expected": figures.expected, "found": figures.found}
         named.append(row)
@@ -101,8 +103,8 @@ def _finding(row: dict[str, Any]) -> Finding:
     )
 
 
-def _unnamed(stretch: Stretch) -> Finding:
-    return _finding(_row(f"commands {stretch.after + 1} to {stretch.through}"))
+def _stretch(stretch: Stretch, through: int) -> str:
+    return f"commands {stretch.after + 1} to {min(stretch.through, through)}"
 
 
 def _seq_of(one: Disagreement) -> int:

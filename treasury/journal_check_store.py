@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import null, select, text, update
+from sqlalchemy import func, null, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ledger.tables import assets
 from treasury.tables import book_digests
 
 SEQS_TOGETHER = 16_384
@@ -176,3 +177,8 @@ async def load_lines(connection: AsyncConnection, number: int, seqs: Iterable[in
     )
     rows = await connection.execute(query, {"book": number, "seqs": list(seqs)})
     return [JournalLine(row.seq, row.line, row.name, row.asset, int(row.amount)) for row in rows]
+
+
+async def any_asset(connection: AsyncConnection) -> str:
+    """An asset that there is, in which nothing can be shown of a row that's gone."""
+    return str(await connection.scalar(select(func.min(assets.c.asset))))

@@ -190,7 +190,8 @@ def test_reconcile_and_audit_find_nothing(demo: Demo, tmp_path: Path):
     config = demo.env()["ONEBOOK_CONFIG"]
     environment = {"ONEBOOK_CONFIG": config}
     reconciled = onebook("reconcile", "--config", config, cwd=tmp_path)
-    assert (reconciled.returncode, reconciled.stderr) == (0, ""), reconciled.stdout
+    assert reconciled.returncode == 0, reconciled.stdout + reconciled.stderr
+    assert all(line.startswith("comparing ") for line in reconciled.stderr.splitlines()), reconciled.stderr
     assert reconciled.stdout.rstrip().endswith("0 breaks")
     audited = onebook("audit", "--json", cwd=tmp_path, environment=environment)
     assert audited.returncode == 0, audited.stdout
