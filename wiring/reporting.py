@@ -1,6 +1,7 @@
 """Builds reports of the settings: in which asset they value, and by which rates of the past."""
 
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from exchange.past import RateHistory
 from treasury.reports.service import Reports
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def build_reports(parts: "Parts") -> Reports:
-    """Who makes reports. Periods are those of UTC."""
+    """Who makes reports. Their periods are of the treasury's own days and months, as those that it closes."""
     reference = parts.settings.exchange.reference
     return Reports(
         parts.engine,
@@ -18,4 +19,5 @@ def build_reports(parts: "Parts") -> Reports:
         rates=RateHistory(parts.engine, book=parts.settings.book, reference=reference),
         reference=reference,
         clock=parts.clock,
+        zone=ZoneInfo(parts.settings.treasury.time_zone),
     )

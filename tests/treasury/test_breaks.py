@@ -24,6 +24,7 @@ from treasury.break_states import EXPLAINED, NEXT, Act, BreakState, advance, in_
 from treasury.break_store import Wanted
 from treasury.errors import BreakChanged, BreakClosed, ResolutionClosed, ResolutionUnfit, SamePerson, SuspenseShort
 from treasury.records import BreakReason
+from treasury.reports.store import stream_breaks
 
 slow = pytest.mark.slow
 MAIN, CAPITAL, SUSPENSE = (house_account(name, "EUR") for name in ("bank:main", "capital", "suspense"))
@@ -384,3 +385,14 @@ async def test_random_histories_are_as_the_model_says(treasury, clock, seed):
         now = (await treasury.breaks.get(entry.id)).entry
         assert (now.state_at(clock.now()), now.difference) == (model.state(clock.now()), model.amount), act
         assert await treasury.house.balance(CAPITAL) == -model.posted
+
+
+@slow
+async def test_what_a_break_was_like_then_is_told_of_the_past(treasury, clock):
+    await broken(treasury, clock, -5_00)
+    then = clock.now()
+    treasury.bank.told = [Told("main", "EUR", 93_00)]
+    await cycle(treasury, clock)
+    async with tx(treasury.reconciler._engine) as connection:
+        told = [[one.found async for one in stream_breaks(connection, "main", at=at)] for at in (then, clock.now())]
+    assert told == [[95_00], [93_00]]

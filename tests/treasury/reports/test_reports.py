@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from xml.etree import ElementTree
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -318,6 +319,10 @@ def test_periods_begin_and_end_at_local_midnight():
     assert [month.name for month in months_of(parse_period("2026-Q4"))] == ["2026-10", "2026-11", "2026-12"]
     assert (OCTOBER.since, OCTOBER.until) == (datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
     assert parse_period("2028-02-29").until == datetime(2028, 3, 1, tzinfo=UTC)
+    shanghai = parse_period("2026-10", ZoneInfo("Asia/Shanghai"))
+    assert (shanghai.since, shanghai.zone) == (datetime(2026, 9, 30, 16, tzinfo=UTC), "Asia/Shanghai")
+    saved = parse_period("2026-03-29", ZoneInfo("Europe/Berlin"))
+    assert saved.until - saved.since == timedelta(hours=23)
     for wrong in ("2026-13", "2026-02-30", "26", "2026-Q5", "x", "2026-1"):
         with pytest.raises(ReportPeriodUnfit):
             parse_period(wrong)
