@@ -276,7 +276,17 @@ def _say_where(supervisor: Supervisor, chain: LocalChain) -> None:
 
 
 def _verdict(ending: Ending) -> str:
-    plural = "break" if ending.breaks == 1 else "breaks"
-    if ending.agrees:
-        return f"The book, the chain and the bank all agree at block {ending.block}; {ending.breaks} {plural}"
-    return f"The book, the chain and the bank do not agree at block {ending.block}; {ending.breaks} {plural}"
+    """The treasury's one sentence: how much was compared, at which block, and what didn't agree."""
+    compared = ", ".join(
+        (
+            _many(ending.assets, "asset"),
+            _many(ending.accounts, "account"),
+            _many(ending.networks, "network"),
+        )
+    )
+    agree = "all agree" if ending.agrees else "they do not all agree"
+    return f"{compared}: {agree} at block {ending.block}; {_many(ending.breaks, 'break')}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

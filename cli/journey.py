@@ -16,6 +16,7 @@ from base.errors import OnebookError, Unavailable
 from base.files import write_atomically
 from base.tls import trusted_roots
 from chain import local, local_blocks
+from cli.commands.positions import show_coverage
 from cli.demo_bank import PAYER_IBAN, DemoBank
 from cli.demo_rails import DemoRails
 from cli.output import say, show_table
@@ -96,9 +97,12 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How it ended: the people (with their keys) and what reconciliation found."""
+    """How it ended: the people (with their keys) and what reconciliation found, of how much that it looked at."""
 
     people: Mapping[str, Person]
+    assets: int
+    accounts: int
+    networks: int
     breaks: int
     block: int
     agrees: bool
@@ -411,16 +415,33 @@ def _reckoning(people: Mapping[str, Person]) -> Ending:
     sums = [(s["asset"], s["users"], s["house"], s["sum"]) for s in trial["sums"]]
     say()
     show_table("Sum over all accounts", ("asset", "users", "house", "sum"), sums, right=(1, 2, 3))
+    _coverage(treasurer)
     found = treasurer.post("/v1/treasury/reconciliations")
     for item in found["breaks"]:
         say(f"  BREAK {item['account']}: expected {item['expected']}, found {item['found']} ({item['reason']})")
+    for network in found["networks"]:
+        if network["skipped"] is not None:
+            say(f"  not compared: {network['network']}, {network['skipped']}")
+    # A payment provider whose payouts haven't ended may be left out; a chain that wasn't compared agrees with nothing.
+    chains = [n for n in found["networks"] if not n["network"].startswith("rail:")]
+    judged = [n for n in chains if n["skipped"] is None]
     zero = all(_is_zero(s["sum"]) for s in trial["sums"])
     return Ending(
         people=people,
+        assets=len(trial["sums"]),
+        accounts=len(trial["accounts"]),
+        networks=len(judged),
         breaks=len(found["breaks"]),
-        block=max((n["block_number"] or 0 for n in found["networks"]), default=0),
-        agrees=zero and not found["breaks"],
+        block=max((n["block_number"] for n in judged), default=0),
+        agrees=zero and not found["breaks"] and len(judged) == len(chains),
     )
+
+
+def _coverage(treasurer: Person) -> None:
+    """What is owed, and how far what is held reaches."""
+    told = treasurer.get("/v1/treasury/positions")
+    say()
+    show_coverage("Coverage: what is held, of what is owed and on its way out", told)
 
 
 def _suspense(treasurer: Person) -> dict[str, str]:

@@ -55,6 +55,10 @@ COMMANDS = {
     ),
     "reconcile": Command("cli.commands.book:reconcile", "Compare the book with the chain, the bank and itself."),
     "breaks": Command("cli.commands.breaks:app", "Breaks: list, show, own, note, propose, confirm, withdraw."),
+    "positions": Command(
+        "cli.commands.positions:positions",
+        "Show per asset what is owed, held and where, on its way and left; exit code 1 if not covered.",
+    ),
     "recover": Command(
         "cli.commands.recover:recover",
         "Rebuild every withdrawal, hold and idempotency key that the signer's journal knows and this database doesn't.",

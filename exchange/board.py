@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -101,6 +101,14 @@ class AgreedRates:
                 raise RatesTooOld("no source of rates was asked yet: the worker asks them")
             self._known, self._until = rates_of(snapshot, now=now, terms=self._terms), now + CACHED
         return self._known
+
+    async def at(self, when: datetime) -> Rates:
+        """The rates that could be used then, by the newest snapshot of that time. Raises RatesTooOld without one."""
+        async with tx(self._engine) as connection:
+            snapshot = await snapshot_store.latest(connection, self._book, by=when)
+        if snapshot is None:
+            raise RatesTooOld(f"no rates are kept of {when.isoformat()} or before")
+        return rates_of(snapshot, now=when, terms=self._terms)
 
     async def snapshot(self, id: str | None = None) -> Snapshot | None:
         """The newest snapshot, or the one with this id; None where there is none."""

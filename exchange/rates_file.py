@@ -63,6 +63,15 @@ class RatesFile:
             )
         return rates
 
+    async def at(self, when: datetime) -> Rates:
+        """The rates that could be used then: the file keeps its own time's alone. Raises InvalidRates, RatesTooOld."""
+        rates = self.load()
+        if not rates.fresh_at(when):
+            raise RatesTooOld(
+                f"the file has the rates of {rates.as_of.isoformat()}, none that were good at {when.isoformat()}"
+            )
+        return rates
+
     async def snapshot(self) -> None:
         """A file has no readings of several sources."""
         return

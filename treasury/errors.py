@@ -13,6 +13,7 @@ OnebookError
 │   ├── RefillUnfit         a refill request that has ended, or evidence that isn't an inflow for it
 │   ├── TokenUnfit          a token's contract can't be accepted as the configuration describes it
 │   ├── SenderChanged       something else was found at a halted sender than what is to be accepted
+│   ├── MomentUnfit         positions of a moment that isn't known: to come, before the book, a block that isn't final
 │   ├── ListUnfit           a list of what is owed can't be meant so: its epoch's name, its key
 │   ├── SolvencyProofInvalid  a proof of what is owed that doesn't prove it: altered, of another list, or another user's
 │   ├── FreezeUnfit         a freeze that can't be set so, or was lifted before
@@ -87,6 +88,10 @@ class SweepUnfit(Rejected):
 
 class RefillUnfit(Rejected):
     default_code = "refill_unfit"
+
+
+class MomentUnfit(Rejected):
+    default_code = "moment_unfit"
 
 
 class ListUnfit(Rejected):

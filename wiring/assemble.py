@@ -109,7 +109,7 @@ from wiring.services import Services
 from wiring.settings import Settings
 from wiring.signing import CustodySigner, Mandates, SignerKeys, SignerReservations, XpubAddresses
 from wiring.solvency import build_epochs
-from wiring.sweeps import build_refills, build_sweeping, build_sweeps, cold_addresses
+from wiring.sweeps import build_refills, build_sweeping, build_sweeps, cold_addresses, hot_floors
 from wiring.tariffs import RatesWorth, TariffCharging, load_tariff
 
 SIGNER_CONNECTIONS_MAX = 8
@@ -307,7 +307,7 @@ def build_services(parts: Parts, *, withdrawals: Withdrawals | None = None) -> S
         senders=build_senders(parts),
         receipts=Receipts(ledger),
         history=History(ledger),
-        positions=Positions(ledger),
+        positions=build_treasury_positions(parts),
         reports=build_reports(parts),
         alerts=build_alerts(parts),
         adjustments=adjustments,
@@ -380,6 +380,19 @@ def build_alerts(parts: Parts) -> Alerts:
         clock=parts.clock,
         payments=_withdrawals(parts),
         reviews=_withdrawal_reviews(parts),
+    )
+
+
+def build_treasury_positions(parts: Parts) -> Positions:
+    """What is owed and held, at any moment."""
+    return Positions(
+        parts.engine,
+        ledger=parts.ledger,
+        registry=parts.registry,
+        rates=build_rates(parts.settings, parts.engine, parts.clock),
+        floors=hot_floors(parts.settings),
+        reference=parts.settings.exchange.reference,
+        clock=parts.clock,
     )
 
 

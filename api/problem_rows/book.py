@@ -49,6 +49,13 @@ ROWS = (
         "The account may come to `least` or `most` by such an entry, and no further.",
         "Ask for `available` at most, or try later.",
     ),
+    Problem(
+        "moment_unfit",
+        422,
+        "Nobody knows that moment",
+        "It's yet to come, was before the book, or is a block that isn't final or was never taken in.",
+        "Ask for an instant since the book began, or for `final_block` or an earlier one.",
+    ),
     Problem("statement_too_long", 422, "Statement too long", "It has more lines than `limit`.", "End it at `until`."),
     Problem(
         "expires_in_past", 422, "Expires in the past", "A hold or freeze ends in the future.", "Choose a later end."

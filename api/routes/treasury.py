@@ -1,4 +1,4 @@
-"""The house, for the treasurer: trial balance, positions, reconciliations; breaks are in `api.routes.breaks`."""
+"""The house, for the treasurer: trial balance, reconciliations; breaks are in `api.routes.breaks`."""
 
 from datetime import datetime
 from functools import partial
@@ -14,7 +14,6 @@ from api.parts import Parts, assets_of
 from api.routes.breaks import BreakView, break_view
 from identity.scopes import Scope
 from ledger.accounts import HOUSE, Account
-from treasury.positions import Position
 from treasury.records import InFlight, Reconciliation
 
 router = resource("treasury")
@@ -37,23 +36,6 @@ class SumView(TypedDict):
     house: str
     sum: str
     balanced: bool
-
-
-class PositionView(TypedDict):
-    asset: str
-    owed: str
-    held: str
-    in_transit: str
-    receivable: str
-    unassigned: str
-    stock: str
-    equity: str
-    covered: bool
-
-
-class PositionList(TypedDict):
-    items: list[PositionView]
-    has_more: bool
 
 
 class JudgedView(TypedDict):
@@ -149,22 +131,6 @@ async def read_trial_balance(parts: Parts) -> Response:
     return answer(view)
 
 
-def position_view(position: Position, assets: Assets) -> PositionView:
-    """Every figure is positive in its usual direction; `covered`: what is held reaches for what is owed."""
-    asset = position.asset
-    return {
-        "asset": asset,
-        "owed": money(position.owed, asset, assets),
-        "held": money(position.held, asset, assets),
-        "in_transit": money(position.in_transit, asset, assets),
-        "receivable": money(position.receivable, asset, assets),
-        "unassigned": money(position.unassigned, asset, assets),
-        "stock": money(position.stock, asset, assets),
-        "equity": money(position.equity, asset, assets),
-        "covered": position.covered,
-    }
-
-
 def reconciliation_view(run: Reconciliation, assets: Assets, *, now: datetime) -> ReconciliationView:
     """`breaks` are listed by the run itself; one read back later tells their number, and `/breaks` lists them.
 
@@ -203,18 +169,6 @@ def _in_flight(item: InFlight, assets: Assets) -> InFlightView:
         "tx_hash": item.tx_hash,
         "place": item.place,
     }
-
-
-@router.get(
-    "/treasury/positions",
-    response_model=PositionList,
-    summary="Per asset: owed, held, in transit, receivable",
-    dependencies=[caller(Scope.TREASURY_READ)],
-)
-async def list_positions(parts: Parts) -> Response:
-    assets = await assets_of(parts)
-    items = [position_view(position, assets) for position in await parts.positions.all()]
-    return answer({"items": items, "has_more": False})
 
 
 @router.post(

@@ -89,6 +89,51 @@ async def test_positions_and_reconciliation_agree_on_a_sound_book(stage: Stage):
     assert (await stage.treasurer.get("/v1/treasury/breaks")).json()["items"] == []
 
 
+async def test_positions_tell_every_figure_at_any_moment(stage: Stage):
+    before = (await stage.treasurer.get("/v1/treasury/positions")).json()
+    assert (before["seq"], before["block"], before["valuation"]) == (before["seq"], None, None)
+    await stage.fund(stage.alice, "100.00", "USDC")
+    told = (await stage.treasurer.get("/v1/treasury/positions", reference="EUR")).json()
+    usdc = next(row for row in told["items"] if row["asset"] == "USDC")
+    assert usdc["coverage"] == {"part": "0", "whole": "100000000", "ratio": "0.000000"}
+    assert (usdc["covered"], usdc["balanced"], usdc["equity"]) == (False, True, "-100.00")
+    assert told["hot"][0]["share"] == {"part": "0", "whole": "0", "ratio": None}
+    assert told["gas"] == [
+        {
+            "network": "local",
+            "asset": "ETH",
+            "coins": "0.00",
+            "spent": "0.00",
+            "span_seconds": 7 * 86400,
+            "days": None,
+            "unknown": "nothing was spent in 7 days",
+        }
+    ]
+    valued = told["valuation"]
+    assert (valued["reference"], valued["totals"]["owed"], valued["unvalued"]) == ("EUR", "92.23", [])
+    assert (valued["rates"], valued["rates_age_seconds"]) == (valued["rates"], 0)
+    then = (await stage.treasurer.get("/v1/treasury/positions", at=told["as_of"])).json()
+    assert (then["items"], then["seq"]) == (told["items"], told["seq"])
+
+
+@pytest.mark.parametrize(
+    ("moment", "status", "code", "param"),
+    [
+        ({"at": "2999-01-01T00:00:00Z"}, 422, "moment_unfit", "at"),
+        ({"at": "2001-01-01T00:00:00Z"}, 422, "moment_unfit", "at"),
+        ({"at": "yesterday"}, 422, "invalid_request", "at"),
+        ({"block": "local"}, 422, "invalid_request", "block"),
+        ({"block": "local:1"}, 422, "moment_unfit", "block"),
+        ({"block": "elsewhere:1"}, 422, "unknown_network", "network"),
+        ({"reference": "DOGE"}, 422, "unknown_asset", "reference"),
+    ],
+)
+async def test_positions_of_an_unknown_moment_are_a_clear_error(stage: Stage, moment, status, code, param):
+    await stage.fund(stage.alice, "100.00", "USDC")
+    refused = await stage.treasurer.get("/v1/treasury/positions", **moment)
+    assert (refused.status_code, refused.json()["code"], refused.json().get("param")) == (status, code, param)
+
+
 async def test_f57_drift_of_one_unit_is_a_break_that_names_the_account(stage: Stage, database):
     await stage.fund(stage.alice, "100.00", "USDC")
     assert stage.alice.user is not None

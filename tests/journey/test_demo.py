@@ -144,7 +144,13 @@ def test_demo_with_exit_plays_agrees_and_leaves_nothing(tmp_path: Path):
         assert demo.process.wait(timeout=PLAYED_SECONDS) == 0, demo.output
         demo.must_be_gone(family)
     lines = demo.output.splitlines()
-    assert re.fullmatch(r"The book, the chain and the bank all agree at block \d+; 0 breaks", lines[-1])
+    told = re.fullmatch(r"3 assets, (\d+) accounts, 1 network: all agree at block \d+; 0 breaks", lines[-1])
+    assert told is not None, lines[-1]
+    trial = lines[lines.index("Trial balance: what the house owes (+) and has (-)") + 2 :]
+    assert int(told[1]) == trial.index("")
+    table = lines[lines.index("Coverage: what is held, of what is owed and on its way out") + 2 :]
+    covered = {row.split()[0]: row.split()[-1] for row in table[:4]}
+    assert covered == {"ETH": "yes", "EUR": "yes", "USD": "yes", "USDC": "yes"}
     sums = lines[lines.index("Sum over all accounts") + 2 :]
     totals = {row.split()[0]: row.split()[-1] for row in sums[: sums.index("")]}
     assert totals == {"ETH": "0.00", "EUR": "0.00", "USDC": "0.00"}

@@ -10,12 +10,11 @@ from db.engine import tx
 from ledger.accounts import house_account, user_account
 from ledger.commands import BankEvidence, Post, Posting, alone
 from tests.treasury.conftest import Told
-from tests.wallet.conftest import ALICE, USDC, fund, key
+from tests.wallet.conftest import ALICE, USDC, key
 from tests.wallet.scripted_chain import digest, paid
 from tests.wallet.test_withdrawals import TO
 from tests.wallet.test_withdrawals import mined as mine_payment
 from treasury.break_store import Wanted
-from treasury.positions import Positions
 from treasury.records import BreakReason
 
 pytestmark = pytest.mark.slow
@@ -193,16 +192,3 @@ async def test_the_bank_is_compared_with_the_journal(treasury):
     assert (differs.reason, differs.expected, differs.found) == (BreakReason.BANK_DIFFERS, 120_00, 120_01)
     treasury.bank.told = [Told("main", "EUR", 120_00)]
     assert (await treasury.reconciler.run()).breaks == ()
-
-
-async def test_positions_balance_and_say_what_is_covered(treasury):
-    await journey(treasury)
-    await withdraw(treasury, final_blocks=0)
-    await fund(treasury.house.ledger, house_account("fx", "USDC"), 3, name="stock")
-    positions = {entry.asset: entry for entry in await Positions(treasury.house.ledger).all()}
-    usdc = positions["USDC"]
-    assert (usdc.owed, usdc.held, usdc.unassigned, usdc.stock) == (50_000_000, 950_000_000, 900_000_000, 3)
-    assert usdc.covered
-    for entry in positions.values():
-        left = entry.held + entry.receivable
-        assert left == entry.owed + entry.in_transit + entry.unassigned + entry.stock + entry.equity

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from db.engine import tx
 from db.errors import DiskFull
 from ledger.accounts import house_account, user_account
 from ledger.commands import Hold, Post, Posting, SetCreditLine, alone
@@ -15,8 +16,9 @@ from ledger.errors import BookCorrupt
 from ledger.money import Asset, AssetKind
 from ledger.outcomes import require_accepted
 from ledger.service import PostgresLedger
+from treasury import position_store
 from treasury.errors import NoLeaf, TreasuryCorrupt
-from treasury.positions import Positions
+from treasury.position import positions_of
 from treasury.solvency import read_owed, snapshot, tree_of
 from treasury.solvency_proofs import read_proof, verify, write_proof
 
@@ -83,7 +85,9 @@ async def test_a_drawn_credit_line_is_told_beside_and_lowers_nothing_that_is_owe
 
 async def test_totals_are_the_books_own_position(ledger, engine):
     owed, spool = await read(engine)
-    for position in await Positions(ledger).all():
+    async with tx(engine) as connection:
+        sums_now = await position_store.sums_now(connection, 1)
+    for position in positions_of(owed.assets, sums_now):
         sums = owed.assets[position.asset].sums
         assert tree_of(owed, position.asset, spool, number=3, key=KEY).total == sums.owed
         assert sums.owed - sums.receivable == position.owed
