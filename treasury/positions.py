@@ -126,7 +126,7 @@ class Positions:
         try:
             return await self._ledger.asset(reference)
         except UnknownAsset as error:
-            raise UnknownAsset(error.message, param="reference", **error.facts) from error
+            raise UnknownAsset(error.message, param="reference", asset=reference) from error
 
     async def _final_block(self, connection: AsyncConnection, through: Through) -> BlockTime:
         network = self._registry.network(through.network)

@@ -10,7 +10,7 @@ from db.engine import tx
 from exchange.errors import RatesTooOld
 from exchange.rates_file import parse_rates
 from ledger.accounts import house_account, user_account
-from ledger.commands import ChainEvidence, Hold, Post, Posting, Settle, Void, alone
+from ledger.commands import ChainEvidence, Command, Hold, Post, Posting, Settle, Void, alone
 from ledger.outcomes import require_accepted
 from tests.treasury.conftest import Treasury
 from tests.treasury.test_reconciliation import journey, withdraw
@@ -124,7 +124,7 @@ async def play(house, chance: random.Random, clock, *, entries: int) -> None:
         posting, id = Posting(debit, credit, "USDC", amount), f"test:{len(house.chain.hashes)}:{chance.random()}"
         block = chance.randint(0, house.chain.height)
         of_block = ChainEvidence("local", block, house.chain.hashes[block], digest(id), "value")
-        commands = [Post(id=id, postings=(posting,), evidence=chance.choice((of_block, None)))]
+        commands: list[Command] = [Post(id=id, postings=(posting,), evidence=chance.choice((of_block, None)))]
         if chance.random() < 0.3:
             ended = chance.choice(
                 (Settle(id=f"{id}:end", hold=id, amounts=((0, amount - 1),), close=True), Void(id=f"{id}:end", hold=id))
@@ -245,8 +245,9 @@ async def test_gas_runway_goes_by_what_a_network_cost_and_is_unknown_at_first(tr
         )
 
     async def runway() -> Runway:
-        (one,) = (await positions.read()).runways
-        return one
+        found: list[Runway] = list((await positions.read()).runways)
+        assert len(found) == 1
+        return found[0]
 
     await book(hot, house_account("capital", "ETH"), 800)
     await book(gas, house_account("capital", "ETH"), 250)
