@@ -16,10 +16,12 @@ from base.errors import OnebookError, Unavailable
 from base.files import write_atomically
 from base.tls import trusted_roots
 from chain import local, local_blocks
+from cli import solvency_check
 from cli.commands.positions import show_coverage
 from cli.demo_bank import PAYER_IBAN, DemoBank
 from cli.demo_rails import DemoRails
 from cli.output import say, show_table
+from ledger.money import Asset, format_amount
 
 WAIT_SECONDS = 90.0
 """How long the story waits for one thing to happen before it gives up."""
@@ -69,6 +71,12 @@ class Person:
         """Send a file as it is."""
         headers = {**self._headers(), "Content-Type": "application/xml"}
         return self._answer(self.api.post(path, content=content, params={"filename": filename}, headers=headers))
+
+    def download(self, path: str) -> bytes:
+        """A file as it is."""
+        response = self.api.get(path, headers=self._headers())
+        self._answer(response)
+        return response.content
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"}
@@ -416,6 +424,7 @@ def _reckoning(people: Mapping[str, Person]) -> Ending:
     say()
     show_table("Sum over all accounts", ("asset", "users", "house", "sum"), sums, right=(1, 2, 3))
     _coverage(treasurer)
+    _a_proof_is_checked(people["alice"], treasurer)
     found = treasurer.post("/v1/treasury/reconciliations")
     for item in found["breaks"]:
         say(f"  BREAK {item['account']}: expected {item['expected']}, found {item['found']} ({item['reason']})")
@@ -442,6 +451,33 @@ def _coverage(treasurer: Person) -> None:
     told = treasurer.get("/v1/treasury/positions")
     say()
     show_coverage("Coverage: what is held, of what is owed and on its way out", told)
+
+
+def _a_proof_is_checked(alice: Person, treasurer: Person) -> None:
+    """The house makes an epoch of what it owes and holds; Alice fetches her part of it, and checks it offline."""
+    epochs: list[Any] = []
+
+    def is_made() -> bool:
+        try:
+            epochs.append(treasurer.post("/v1/treasury/solvency"))
+        except StoryStopped:  # a block is just being replaced, or becomes final
+            return False
+        return True
+
+    _until("an epoch of what is owed is made", is_made)
+    (epoch,) = epochs
+    file = alice.download("/v1/solvency")
+    published = alice.download(f"/v1/solvency/epochs/{epoch['number']}")
+    checked = solvency_check.check(
+        file, user=alice.get("/v1/me")["id"], epoch=epoch["epoch"], root=None, published=published, trusted=()
+    )
+    assets = {
+        one["code"]: Asset(one["code"], one["kind"], one["scale"]) for one in treasurer.get("/v1/assets")["items"]
+    }
+    mine = [f"{format_amount(one.amount, assets[one.terms.asset])} {one.terms.asset}" for one in checked.proofs]
+    say()
+    say(f"  Alice's own proof is verified offline: {', '.join(mine)} are counted in epoch {epoch['epoch']},")
+    say(f"  whose hash {epoch['digest'][:16]}... everybody sees at /v1/solvency/epochs/{epoch['number']}")
 
 
 def _suspense(treasurer: Person) -> dict[str, str]:

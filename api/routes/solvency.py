@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.acting import noted
 from api.answers import Assets, answer, instant, maybe_instant, money
 from api.auth import caller, owner
 from api.door import PROBLEMS, resource
@@ -232,6 +233,7 @@ async def list_made_epochs(
 @router.post(
     "/treasury/solvency", response_model=MadeEpochView, status_code=201, summary="Make an epoch of what is owed now"
 )
+@noted("epoch.make", told="epoch")
 async def create_epoch(parts: Parts, treasurer: Annotated[Principal, caller(Scope.TREASURY_WRITE)]) -> Response:
     """Moves nothing, so it needs no Idempotency-Key. Addresses sign it, and a seal covers it, by the worker's steps."""
     made = await parts.epochs.make(asked_by=treasurer.owner)
