@@ -469,7 +469,7 @@ def _a_proof_is_checked(alice: Person, treasurer: Person) -> None:
     file = alice.download("/v1/solvency")
     published = alice.download(f"/v1/solvency/epochs/{epoch['number']}")
     checked = solvency_check.check(
-        file, user=alice.get("/v1/me")["id"], epoch=epoch["epoch"], root=None, published=published, trusted=()
+        file, user=alice.get("/v1/me")["user"]["id"], epoch=epoch["epoch"], root=None, published=published, trusted=()
     )
     assets = {
         one["code"]: Asset(one["code"], one["kind"], one["scale"]) for one in treasurer.get("/v1/assets")["items"]
