@@ -11,7 +11,7 @@ ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos chaos-planted chaos-ledger fuzz fuzz-signer fuzz-chain fuzz-rails check fast format bench up clean
+.PHONY: help setup demo test chaos chaos-planted chaos-ledger needle fuzz fuzz-signer fuzz-chain fuzz-rails check fast format bench up clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ chaos-planted: setup ## workers with planted faults, which the chaos run must fi
 
 chaos-ledger: setup ## eight processes at one book while they and the server are killed, then audit and replay; SECONDS and SEED
 	@exec $(BIN)/python -m tests.ledger.chaos --seconds $(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) $(if $(filter file,$(origin SEED)),,--seed $(SEED))
+
+needle: setup ## one unit put in by each of many hands, which a cycle must find; then clean cycles, which must find nothing; SECONDS and SEED
+	@exec $(BIN)/python -m tests.needle --seconds $(if $(filter file,$(origin SECONDS)),3600,$(SECONDS)) $(if $(filter file,$(origin SEED)),,--seed $(SEED)) $(ARGS)
 
 fuzz: setup ## random histories against the model, on both engines, one book after the other; SECONDS and SEED
 	@exec env SECONDS=$(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) $(if $(filter file,$(origin SEED)),,SEED=$(SEED)) $(BIN)/pytest -q -s tests/ledger/test_stateful.py -k ten_thousand_steps $(ARGS)
