@@ -22,6 +22,9 @@ async def test_a_user_gets_the_file_that_anybody_can_check_offline(stage: Stage)
     made = await stage.treasurer.post("/v1/treasury/solvency")
     assert (made.status_code, made.json()["number"], made.json()["coverage"][0]["owed"]) == (201, 1, "19.50")
 
+    log = (await stage.treasurer.get("/v1/treasury/audit-log", action="epoch.make")).json()["items"]
+    assert {(one["outcome"], one["subject"]) for one in log} == {("begun", None), ("done", "main/1")}
+
     file = await stage.alice.get("/v1/solvency")
     shown = await stage.nobody.get("/v1/solvency/epochs/1")
     assert shown.headers["Cache-Control"] == "public, max-age=60"
