@@ -3,8 +3,8 @@
 Reconciling as many accounts and a chain with them: `bench.reconciling`.
 
 Users' accounts are written straight into a book's table, as many entries would have left them: only reading them and
-what comes after is measured, from the first question to the root. The asset has eighteen decimals, so that sums are
-long.
+what comes after is measured, from the first question to the file with all nodes. The asset has eighteen decimals, so
+that sums are long.
 """
 
 import tempfile
@@ -27,6 +27,7 @@ from bench.stage import BOOK, Place, Stage, prepare, server
 from ledger.accounts import WALLET
 from ledger.money import Asset, AssetKind
 from treasury.solvency import read_owed, snapshot, tree_of
+from treasury.solvency_files import drafted
 from treasury.solvency_proofs import read_proof, verify, write_proof
 from treasury.solvency_tree import KEY_BYTES, SumTree
 
@@ -62,7 +63,7 @@ _CHUNK = 50_000
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """A tree, how long it took from the book to the root, and what memory it needed at most."""
+    """A tree, how long it took from the book to the file of its nodes, and what memory it needed at most."""
 
     tree: SumTree
     seconds: float
@@ -132,13 +133,19 @@ async def _keep(place: Place, owners: list[str], random: Random, progress: Progr
 
 
 async def _build(place: Place, users: int, progress: Progress) -> _Built:
-    """From the book to the root."""
-    with tempfile.TemporaryFile() as spool, progress.bar("hashing leaves and nodes", 2 * users) as advance:
+    """From the book to the root, and all nodes on disk."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        drafted(Path(folder), BOOK, bytes(KEY_BYTES)) as draft,
+        draft.spool() as spool,
+        progress.bar("hashing leaves and nodes", 2 * users) as advance,
+    ):
         _forget_highest()
         began = time.perf_counter()
         async with snapshot(place.engine) as connection:
             owed = await read_owed(connection, BOOK, spool)
-        tree = tree_of(owed, _ETHER.code, spool, number=1, key=bytes(KEY_BYTES), told=advance)
+        tree = tree_of(owed, _ETHER.code, spool, number=1, key=draft.key, told=advance)
+        draft.keep(tree)
         return _Built(tree, time.perf_counter() - began, _highest_mib())
 
 

@@ -2,7 +2,7 @@
 
 An epoch's files get their place first; then the book's command that states its hash and the row that holds its
 statement are written as one group. Whoever is killed in between leaves files that the next epoch of that number puts
-aside. Signatures of own addresses and the seal come later, by the worker's step; they're no part of the hash.
+aside. Signatures of own addresses and the seal come later, by a step of their own; they're no part of the hash.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ from treasury.solvency_tree import KEY_BYTES
 from treasury.tables import solvency_epochs
 
 FINISHED_AT_ONCE = 5
-"""Epochs that one step completes at most, the latest first."""
+"""Epochs that one step seals and signs at most, the latest first."""
 
 Telling = Callable[[str, int, int], object]
 """Hears how far a list is: its asset, how much was hashed since the last time, and how much there is in all."""
@@ -201,13 +201,17 @@ class Epochs:
     # Completing
 
     async def step(self) -> int:
-        """Make an epoch if one is due; have what lacks signed and sealed. How many epochs moved on."""
-        moved = 0
-        if self._every is not None and await self._is_due(self._every):
-            await self.make()
-            moved += 1
+        """Make an epoch if one is due; how many were made. Raises as `make` does."""
+        if self._every is None or not await self._is_due(self._every):
+            return 0
+        await self.make()
+        return 1
+
+    async def end_step(self) -> int:
+        """Have what lacks sealed and signed; how often an epoch moved on. It waits neither for nodes nor for `step`."""
         async with tx(self._engine) as connection:
             rows = await solvency_store.load_unfinished(connection, self._ledger.book, limit=FINISHED_AT_ONCE)
+        moved = 0
         for row in rows:
             moved += await self._seal(row)
         for row in rows:

@@ -648,7 +648,8 @@ async def open_steps(
         steps["reconcile"] = build_reconciler(parts).step
         if (sealing := _sealing(parts)) is not None:
             steps["seals"] = sealing.step
-        steps["solvency"] = build_epochs(parts, _rails(parts).balances, signer=signer).step
+        epochs = build_epochs(parts, _rails(parts).balances, signer=signer)
+        steps["solvency"], steps["solvency-ends"] = epochs.step, epochs.end_step
         yield {name: step if _only_looks(name) else parts.gate.guard(step) for name, step in steps.items()}
 
 

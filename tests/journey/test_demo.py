@@ -158,6 +158,7 @@ def test_demo_with_exit_plays_agrees_and_leaves_nothing(tmp_path: Path):
         assert heading in lines
     a_deposit_was_taken_away_and_given_back(lines)
     a_withdrawal_was_outbid_and_paid_once(lines)
+    alices_balances_are_proven(lines)
 
 
 def a_deposit_was_taken_away_and_given_back(lines: list[str]) -> None:
@@ -179,6 +180,15 @@ def a_withdrawal_was_outbid_and_paid_once(lines: list[str]) -> None:
     assert Decimal(offered) < Decimal(wanted), left_out
     hashes = [re.findall(r"0x[0-9a-f]{64}", line) for line in (first, second, mined)]
     assert hashes[0] != hashes[1] == hashes[2]
+
+
+def alices_balances_are_proven(lines: list[str]) -> None:
+    """What the proof counts for her is what stands in her book."""
+    (told,) = [line for line in lines if line.startswith("  Alice's own proof is verified offline: ")]
+    counted = re.findall(r"([\d.]+) (\w+)(?=,| are counted in epoch main/1,)", told)
+    table = lines[lines.index("Alice's book") + 2 :]
+    rows = [row.split() for row in table[: table.index("")]]
+    assert {asset: amount for amount, asset in counted} == {row[0]: row[1] for row in rows}
 
 
 def test_second_demo_says_where_the_first_runs(demo: Demo):

@@ -166,7 +166,7 @@ async def test_coverage_is_what_is_held_by_what_is_owed_rounded_down(stand):
 
 async def test_each_reserve_says_where_it_is_and_how_it_is_shown(stand):
     await stand.epochs.make()
-    assert await stand.epochs.step() == 1
+    assert await stand.epochs.end_step() == 1
     epoch = await stand.epochs.epoch()
     told = {
         (place_of(one), one.asset): (one.amount, str(standing_of(one, epoch.published)))
@@ -205,8 +205,8 @@ async def test_deposit_addresses_are_named_only_as_far_as_is_set(stand):
 async def test_what_the_policy_refuses_stays_stated_and_is_not_asked_again(stand):
     stand.keys.refuses = {OwnKey(Role.GAS, 0)}
     await stand.epochs.make()
-    await stand.epochs.step()
-    await stand.epochs.step()
+    await stand.epochs.end_step()
+    await stand.epochs.end_step()
     assert len(stand.keys.asked) == 3
     epoch = await stand.epochs.epoch()
     assert [one.refusal for one in epoch.controls if one.refusal] == ["asset_not_listed: no rule speaks of a proof"]
@@ -218,10 +218,10 @@ async def test_a_signer_that_is_away_is_asked_again_and_what_is_signed_stays(sta
     await stand.epochs.make()
     stand.keys.away = True
     with pytest.raises(SignerUnavailable):
-        await stand.epochs.step()
+        await stand.epochs.end_step()
     assert (await stand.epochs.epoch()).row.controls_at is None
     stand.keys.away = False
-    assert await stand.epochs.step() == 1
+    assert await stand.epochs.end_step() == 1
     assert len((await stand.epochs.epoch()).published.controls) == 3
 
 
@@ -229,24 +229,35 @@ async def test_a_seal_over_the_command_is_told_with_the_epoch(stand, database, c
     epoch = await stand.epochs.make()
     key = make_seal_key(tmp_path / "seal.key")
     sealing = SealBook(database.engine(), book="main", key=key, folder=tmp_path / "seals", clock=clock)
-    await stand.epochs.step()
+    await stand.epochs.end_step()
     assert (await stand.epochs.epoch()).published.seal is None
     assert await sealing.step() == 1
-    assert await stand.epochs.step() == 1
-    assert await stand.epochs.step() == 0, "nothing is left to do"
+    assert await stand.epochs.end_step() == 1
+    assert await stand.epochs.end_step() == 0, "nothing is left to do"
     published = (await stand.epochs.epoch()).published
     assert (published.digest, published.seal["seal"]["statement"]["number"]) == (epoch.row.digest, 1)
 
 
 async def test_an_epoch_is_made_by_schedule_and_not_before_its_time(stand, clock):
+    assert await stand.epochs.step() == 0, "without a schedule none is made"
     stand.epochs._every = timedelta(days=1)
-    assert await stand.epochs.step() == 2, "made, and signed"
-    assert await stand.epochs.step() == 0
+    assert await stand.epochs.step() == 1
     clock.advance(timedelta(hours=23))
     assert await stand.epochs.step() == 0
     clock.advance(timedelta(hours=1))
-    assert await stand.epochs.step() == 2
+    assert await stand.epochs.step() == 1
     assert (await stand.epochs.epoch()).row.number == 2
+
+
+async def test_an_epoch_that_cannot_be_made_keeps_no_earlier_one_from_being_signed(stand, clock):
+    stand.epochs._every = timedelta(days=1)
+    await stand.epochs.step()
+    clock.advance(timedelta(days=1))
+    stand.pool.lags = 1
+    with pytest.raises(ReservesUnavailable):
+        await stand.epochs.step()
+    assert await stand.epochs.end_step() == 1
+    assert len((await stand.epochs.epoch(1)).published.controls) == 3
 
 
 # Faults
