@@ -55,7 +55,7 @@ class BookedAdjustmentView(AdjustmentView, BookedDates):
     """`effective_at_requested`: the date that was asked for, where the closed period `moved_out_of` has it."""
 
 
-class NewAdjustment(Asked):
+class MoveByHand(Asked):
     """Value to move by hand. Accounts are a house purpose such as `suspense`, or whole account names."""
 
     asset: AssetCode
@@ -66,6 +66,11 @@ class NewAdjustment(Asked):
     evidence: str | None = Field(
         default=None, max_length=1000, description="Whose it is, shown by what: needed to credit a user."
     )
+
+
+class NewAdjustment(MoveByHand):
+    """What is moved at once may have an earlier date."""
+
     effective_at: Instant | None = Field(
         default=None, description="An earlier date; inside a closed period it takes effect at that period's end."
     )

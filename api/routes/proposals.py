@@ -14,7 +14,7 @@ from api.door import resource
 from api.idempotency import IdempotencyKey
 from api.paging import Onward, listing
 from api.parts import Parts, assets_of
-from api.routes.adjustments import NewAdjustment, fields_named
+from api.routes.adjustments import MoveByHand, fields_named
 from identity.keys import Principal
 from identity.scopes import Scope
 from ledger.money import parse_amount
@@ -71,9 +71,9 @@ def proposal_view(proposal: Proposal, assets: Assets) -> ProposalView:
     "/treasury/proposals", response_model=ProposalView, status_code=201, summary="Propose an adjustment to another"
 )
 async def create_proposal(
-    parts: Parts, key: IdempotencyKey, asked: NewAdjustment, treasurer: Treasurer, acts: Acting
+    parts: Parts, key: IdempotencyKey, asked: MoveByHand, treasurer: Treasurer, acts: Acting
 ) -> Response:
-    """Nothing is booked before another treasurer has confirmed it."""
+    """Nothing is booked before another treasurer has confirmed it; it takes effect then."""
     assets = await assets_of(parts, asked.asset)
     with fields_named(source="debit", target="credit"):
         async with acts.booking("proposal.create", key, reason=asked.reason) as noted:

@@ -1,12 +1,12 @@
 """`onebook approvals`: what waits for signatures of the policy's people, over the API. `onebook approve` signs."""
 
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
 from cli.api_client import api_client, get
+from cli.options import Api, Config, Json
 from cli.output import say, show_json, show_table
 from cli.policies import settings_if_any
 
@@ -15,12 +15,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-Api = Annotated[str | None, typer.Option("--api", help="The API's address; else that of the running installation.")]
-Config = Annotated[
-    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command("list")

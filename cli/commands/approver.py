@@ -9,6 +9,7 @@ import typer
 
 from base.entropy import SystemEntropy
 from cli.asking import PassphraseFd, agree, ask_for, json_text, read_text, whole_number, write_new
+from cli.options import Json
 from cli.output import say, show_json
 from cli.policies import person_of, policy_path, read_policy, settings_if_any
 from custody import approver_keys
@@ -22,7 +23,6 @@ app = typer.Typer(help="Approvers' keys, and asking for approval.", no_args_is_h
 Config = Annotated[
     Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml, if any.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.callback()

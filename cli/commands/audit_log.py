@@ -2,11 +2,11 @@
 
 import asyncio
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options import Config
 from cli.output import Exit, say, show_json, show_table
 from wiring.running import with_database
 from wiring.settings import Settings, find_config, load_settings
@@ -14,10 +14,6 @@ from wiring.settings import Settings, find_config, load_settings
 if TYPE_CHECKING:
     from treasury.operations.acts import Act
     from treasury.operations.audit_log import LogDifference
-
-Config = Annotated[
-    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
-]
 
 
 def audit_log(

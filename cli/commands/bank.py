@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from base.errors import OnebookError
+from cli.options import Config, Json
 from cli.output import Exit, fail, say, show_json
 from wiring.running import with_database
 from wiring.settings import Settings, find_config, load_settings
@@ -21,11 +22,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Files of our banks, and the key of personal data.",
 )
-
-Config = Annotated[
-    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command(name="import")

@@ -4,20 +4,15 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from cli.options import Config, Json
 from cli.output import Exit, say, show_json, show_table
 from ledger.money import Asset, format_amount
 from treasury.records import Reconciliation
 from wiring.running import with_database
 from wiring.settings import Settings, find_config, load_settings
-
-Config = Annotated[
-    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 COLUMNS = ("kind", "account", "asset", "expected", "found", "open for", "owner", "state", "perhaps", "")
 

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import typer
 
 from cli.api_client import KEY_VARIABLE, api_client, get, post
+from cli.options import Api, Config, Json
 from cli.output import Exit, fail, say, show_json, show_table
 from wiring.settings import Settings, find_config, load_settings
 
@@ -17,11 +18,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Api = Annotated[str | None, typer.Option("--api", help="The API's address; else that of the running installation.")]
-Config = Annotated[
-    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Id = Annotated[str, typer.Argument(metavar="BREAK", help="Its id, brk_...")]
 ResolutionId = Annotated[str, typer.Argument(metavar="RESOLUTION", help="Its id, brs_...")]
 

@@ -15,6 +15,7 @@ from chain import local, local_blocks, local_prices
 from chain.local import ChainRecord, LocalChain, NodeKind
 from chain.local_snapshots import Snapshots
 from cli.commands.reanchor import reanchor
+from cli.options import Json
 from cli.output import Exit, fail, say, show_json
 from ledger.money import Asset, AssetKind, parse_amount
 
@@ -41,7 +42,6 @@ FOLDER = Path(".onebook/chain")
 DEMO_FOLDER = Path(".onebook/demo/chain")
 Folder = Annotated[Path, typer.Option("--folder", help="The chain's folder: its record and its log.")]
 Url = Annotated[str | None, typer.Option("--url", help="The node, instead of the chain in the folder.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command()

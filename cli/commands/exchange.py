@@ -1,11 +1,11 @@
 """`onebook exchange`: which rates are believed and why others aren't; what the house holds and made. Over the API."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from cli.api_client import KEY_VARIABLE, api_client, get
+from cli.options import Api, Config, Json
 from cli.output import say, show_json, show_table
 from wiring.settings import Settings, find_config, load_settings
 
@@ -14,12 +14,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-Api = Annotated[str | None, typer.Option("--api", help="The API's address; else that of the running installation.")]
-Config = Annotated[
-    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command()

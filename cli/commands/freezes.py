@@ -1,6 +1,5 @@
 """`onebook freeze`, `unfreeze`, `freezes`: what people may not do now, over the API; and what the signer won't sign."""
 
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -8,15 +7,10 @@ import typer
 
 from base.errors import OnebookError
 from cli.api_client import api_client, get, post
+from cli.options import Api, Config, Json
 from cli.output import say, show_json, show_table
 from cli.policies import settings_if_any
 from wiring.settings import Settings
-
-Api = Annotated[str | None, typer.Option("--api", help="The API's address; else that of the running installation.")]
-Config = Annotated[
-    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def freeze(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from base.errors import ConfigError, OnebookError
+from cli.options import Config, Json
 from cli.output import Exit, fail, say, show_json
 from ledger.errors import BadFile
 from ledger.rowfiles import FileFormat
@@ -26,11 +27,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Take a bank statement, or a file of entries, into the book.",
 )
-
-Config = Annotated[
-    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command()

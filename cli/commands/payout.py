@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.options import Config, Json
 from cli.output import Exit, say, show_json
 from wiring.running import with_database
 from wiring.settings import find_config, load_settings
@@ -20,10 +21,6 @@ app = typer.Typer(
 )
 
 Network = Annotated[str, typer.Argument(help="Which network, by its name in onebook.toml.")]
-Config = Annotated[
-    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command()

@@ -1,12 +1,12 @@
 """`onebook period`: days and months of the book, checked, closed and listed over the API."""
 
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
 import typer
 
 from cli.api_client import api_client, get, post
+from cli.options import Api, Config, Json
 from cli.output import Exit, say, show_json, show_table
 from cli.policies import settings_if_any
 
@@ -16,11 +16,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Api = Annotated[str | None, typer.Option("--api", help="The API's address; else that of the running installation.")]
-Config = Annotated[
-    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Named = Annotated[str, typer.Argument(help="A month, 2026-10, or a day, 2026-10-31, of the treasury's time zone.")]
 
 

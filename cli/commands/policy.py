@@ -9,6 +9,7 @@ import typer
 from base.errors import ConfigError
 from cli.asking import PassphraseFd, agree, ask_for, read_text
 from cli.key_places import Pkcs11Module, Pkcs11Token, key_place
+from cli.options import Json
 from cli.output import Exit, say, show_json
 from cli.policies import (
     creators,
@@ -42,7 +43,6 @@ app = typer.Typer(
 Config = Annotated[
     Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml, if any.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 At = Annotated[
     datetime | None,
     typer.Option("--at", formats=["%Y-%m-%dT%H:%M:%SZ"], help="As of when, as 2026-11-22T12:00:00Z; else now."),

@@ -15,6 +15,7 @@ import typer
 from base.errors import ConfigError
 from base.files import write_atomically
 from base.progress import Progress
+from cli.options import Config, Json
 from cli.output import Exit, say, show_json, show_table
 from ledger.money import Asset
 from ledger.proofs import EntryProof
@@ -25,11 +26,6 @@ from wiring.settings import Settings, find_config, load_settings
 if TYPE_CHECKING:
     from ledger.audit import AuditReport
     from treasury.operations.audit_log import LogDifference
-
-Config = Annotated[
-    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def audit(

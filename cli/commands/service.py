@@ -14,6 +14,7 @@ from base.clock import SystemClock
 from base.entropy import SystemEntropy
 from base.errors import ConfigError
 from cli.asking import ask_passphrase
+from cli.options import Config, Json
 from cli.output import Exit, fail, say, show_json
 from wiring.running import with_database
 from wiring.settings import CONFIG_VARIABLE, find_config, load_settings
@@ -21,11 +22,6 @@ from wiring.settings import CONFIG_VARIABLE, find_config, load_settings
 if TYPE_CHECKING:
     from cli.install import BankChoice, ChainChoice
     from cli.supervisor import Supervisor
-
-Config = Annotated[
-    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def init(

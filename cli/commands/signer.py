@@ -14,6 +14,7 @@ from base.errors import ConfigError
 from cli.asking import PassphraseFd, ask_passphrase
 from cli.commands.signer_audit import audit
 from cli.commands.signer_resync import resync
+from cli.options import Json
 from cli.output import say, show_json
 from cli.policies import policy_path, read_policy, settings_if_any
 from cli.signer_people import People, asked, client_of, say_together
@@ -31,7 +32,6 @@ app.command("audit")(audit)
 Config = Annotated[
     Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml, if any.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Network = Annotated[int | None, typer.Option("--network", help="A network, by its chain id; else everything.")]
 Asset = Annotated[
     str | None, typer.Option("--asset", help="An asset on it: native, a contract, or its name in the policy.")

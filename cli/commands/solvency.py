@@ -14,6 +14,7 @@ import typer
 from base.errors import ConfigError
 from base.files import write_atomically
 from base.progress import Progress
+from cli.options import Config
 from cli.output import say, show_table
 from wiring.running import with_database
 from wiring.settings import Settings, find_config, load_settings
@@ -27,9 +28,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Config = Annotated[
-    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
-]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document: what everybody may see.")]
 Number = Annotated[int | None, typer.Option("--epoch", help="An epoch's number; else the latest.", min=1)]
 Out = Annotated[Path | None, typer.Option("--out", help="Where to write it; else to standard output.")]

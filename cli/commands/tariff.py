@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from base.clock import SystemClock
+from cli.options import Config, Json
 from cli.output import Exit, fail, say, show_json, show_table
 from ledger.money import Asset, format_amount, parse_amount
 from tariff.pricing import Move, Price, allowance_of, price
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
     from fiat.payout_desk import PayoutTerms
 
 app = typer.Typer(help="Fees, limits and tiers: check, show, explain.", no_args_is_help=True, rich_markup_mode=None)
-
-Config = Annotated[
-    Path | None, typer.Option("--config", help="The configuration; else ONEBOOK_CONFIG, else ./onebook.toml.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.callback()

@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from sqlalchemy import text
 
 from base.clock import ManualClock
@@ -59,19 +57,6 @@ async def test_what_people_do_beside_the_book_is_noted_with_whom_and_on_what(sta
     own = (await stage.operator.get("/v1/me")).json()["key"]["id"]
     assert {one["actor"]["key"] for one in log if one["subject"] in (made["id"], user)} == {own}
     assert all(one["request_id"].startswith("req_") for one in log)
-
-
-@pytest.fixture
-async def address(stage: Stage) -> AsyncIterator[str]:
-    """The stage's API on a port."""
-    server = uvicorn.Server(uvicorn.Config(stage.app, port=0, lifespan="off", log_level="warning"))
-    serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(60):
-        while not server.started:
-            await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    await serving
 
 
 @pytest.mark.slow
