@@ -155,7 +155,7 @@ async def stay_quiet(barn: Barn, cycles: int, seed: int, say: Callable[[str], No
         if end.breaks or end.in_flight or any(network.skipped for network in end.networks):
             wrong.append(f"at rest: {_said(end.breaks)}, {end.in_flight}, {end.networks}")
     for what, least in FLOORS.items():
-        if load.done[what] * least < number:
+        if load.done[what] < number // least:
             wrong.append(f"only {load.done[what]} {what} in {number} cycles")
     if judged < number * JUDGED_LEAST // 100:
         wrong.append(f"only {judged} of {number} cycles judged the chain")
