@@ -19,8 +19,11 @@ from api.protocol import Http
 from base.collector import calm_collector
 from base.errors import OnebookError
 from chain.evm.node import load_libraries
-from wiring.assemble import build_services, look_at_journal, open_parts, refuse_lost_tiers
+from wiring.assemble import build_services
+from wiring.journal_watching import look_at_journal
 from wiring.operations import note_start
+from wiring.parts import open_parts
+from wiring.preparing import refuse_lost_tiers
 from wiring.running import with_database
 from wiring.screening import listed_addresses
 from wiring.settings import Settings, load_settings

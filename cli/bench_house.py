@@ -25,9 +25,11 @@ from cli.install import ChainChoice, install
 from cli.supervisor import Supervisor
 from custody.keystore import Argon2Cost
 from db.server import clean
-from wiring.assemble import build_payouts, first_operator_key, open_parts, prepare_book
+from wiring.parts import open_parts
+from wiring.preparing import first_operator_key, prepare_book
 from wiring.settings import Settings, load_settings
 from wiring.signing import XpubAddresses
+from wiring.wallet import build_payouts
 
 FINAL_DEPTH = 6
 FUNDED_USDC, FUNDED_WEI = 100_000 * 10**6, 10 * 10**18

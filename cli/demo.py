@@ -30,7 +30,7 @@ from cli.output import Exit, say
 from cli.supervisor import Supervisor
 from custody.keystore import Argon2Cost
 from db.server import clean
-from wiring.assemble import first_operator_key, prepare_book
+from wiring.preparing import first_operator_key, prepare_book
 from wiring.running import read_running
 from wiring.settings import Environment, load_settings
 from wiring.signing import XpubAddresses

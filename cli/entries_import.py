@@ -19,7 +19,7 @@ from ledger.money import Asset
 from ledger.outcomes import Refusal
 from ledger.rowfiles import FileFormat, RowFile, RowWriter, shown
 from treasury.by_hand import ADJUSTABLE, WAITING
-from wiring.assemble import Parts, open_parts
+from wiring.parts import Parts, open_parts
 from wiring.settings import Settings
 
 REFUSALS_SHOWN = 10

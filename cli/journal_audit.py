@@ -24,7 +24,7 @@ from custody.rolekeys import SingleAddress, address_source
 from db.engine import tx
 from treasury.signature_audit import Difference, OnChain, Reason, compare_chain, compare_stored
 from treasury.signature_store import Sent, StoredAttempt, load_attempts, load_chain_ids, load_sent
-from wiring.assemble import Parts, open_parts
+from wiring.parts import Parts, open_parts
 from wiring.settings import Settings
 
 _ROWS_AT_ONCE = 200

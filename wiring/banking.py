@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from base.errors import ConfigError
 from fiat.bank.drop import DropFolder
@@ -24,11 +23,9 @@ from fiat.sealing import Sealing
 from fiat.top_ups import BANK
 from ledger.money import Asset, parse_amount
 from ledger.owing import receivable_accounts
+from wiring.parts import Parts
 from wiring.rail_settings import PayPalPayoutSettings
 from wiring.settings import BankAccountSettings, Settings
-
-if TYPE_CHECKING:
-    from wiring.assemble import Parts
 
 Priced = BankAccountSettings | PayPalPayoutSettings
 Step = Callable[[], Awaitable[int]]
@@ -65,7 +62,7 @@ def bank_accounts(settings: Settings) -> list[BankAccount]:
     ]
 
 
-def build_bank(parts: "Parts") -> BankRail:
+def build_bank(parts: Parts) -> BankRail:
     """The bank rail over our configured accounts."""
     return BankRail(
         parts.engine,
@@ -77,7 +74,7 @@ def build_bank(parts: "Parts") -> BankRail:
     )
 
 
-def build_payout_desk(parts: "Parts", endings: Mapping[str, Ending]) -> PayoutDesk:
+def build_payout_desk(parts: Parts, endings: Mapping[str, Ending]) -> PayoutDesk:
     """Payouts as people ask for them. `endings`: the providers' words, by rail."""
     files = bank_files(parts)
     of_bank = {} if files is None else {BANK: BankEnding(files, bank_memory(parts, files))}
@@ -94,7 +91,7 @@ def build_payout_desk(parts: "Parts", endings: Mapping[str, Ending]) -> PayoutDe
     )
 
 
-def bank_files(parts: "Parts", *, reached: Callable[[str], None] = lambda _: None) -> BankFiles | None:
+def bank_files(parts: Parts, *, reached: Callable[[str], None] = lambda _: None) -> BankFiles | None:
     """The folder's payment files; None where there is no folder or no account."""
     folder = bank_folder(parts.settings)
     if folder is None or not parts.settings.bank_accounts:
@@ -102,7 +99,7 @@ def bank_files(parts: "Parts", *, reached: Callable[[str], None] = lambda _: Non
     return BankFiles(folder, {account.name: account for account in bank_accounts(parts.settings)}, reached=reached)
 
 
-def require_bank_files(parts: "Parts") -> BankFiles:
+def require_bank_files(parts: Parts) -> BankFiles:
     """The folder's payment files. Raises ConfigError."""
     files = bank_files(parts)
     if files is None:
@@ -112,7 +109,7 @@ def require_bank_files(parts: "Parts") -> BankFiles:
     return files
 
 
-def bank_memory(parts: "Parts", files: BankFiles) -> Remembering:
+def bank_memory(parts: Parts, files: BankFiles) -> Remembering:
     """What compares the folder's memory with the database."""
     book = parts.ledger.book
     return Remembering(parts.engine, BANK, files, book=book, clock=parts.clock, entropy=parts.entropy)
@@ -187,7 +184,7 @@ def bank_folder(settings: Settings) -> Path | None:
     return None if settings.bank.folder is None else settings.path(settings.bank.folder)
 
 
-def bank_steps(parts: "Parts", *, reached: Callable[[str], None] = lambda _: None) -> dict[str, Step]:
+def bank_steps(parts: Parts, *, reached: Callable[[str], None] = lambda _: None) -> dict[str, Step]:
     """What the worker does for banks: files in, payouts out. Nothing without a folder."""
     files = bank_files(parts, reached=reached)
     if files is None:
@@ -211,6 +208,6 @@ def bank_steps(parts: "Parts", *, reached: Callable[[str], None] = lambda _: Non
     return {"bank-files": drop.step, "payouts": payouts.step}
 
 
-def build_sealing(parts: "Parts") -> Sealing:
+def build_sealing(parts: Parts) -> Sealing:
     """What seals anew what is personal in the database."""
     return Sealing(parts.engine, build_vault(parts.settings), book=parts.settings.book)

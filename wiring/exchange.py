@@ -22,7 +22,7 @@ from wiring.exchange_settings import ChainSourceSettings, FileSourceSettings, Ht
 from wiring.settings import Settings
 
 if TYPE_CHECKING:
-    from wiring.assemble import Parts
+    from wiring.parts import Parts
 
 Rates = RatesFile | AgreedRates
 

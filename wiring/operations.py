@@ -2,7 +2,6 @@
 
 import hashlib
 from datetime import timedelta
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from base.errors import ConfigError, OnebookError
@@ -18,18 +17,16 @@ from treasury.operations.audit_log import AuditLog
 from treasury.operations.manual_limits import ManualLimit, ManualLimits
 from treasury.periods import Periods
 from treasury.proposals import Proposals
+from wiring.parts import Parts
 from wiring.settings import Settings
 
-if TYPE_CHECKING:
-    from wiring.assemble import Parts
 
-
-def build_audit_log(parts: "Parts") -> AuditLog:
+def build_audit_log(parts: Parts) -> AuditLog:
     """What people did."""
     return AuditLog(parts.engine, ledger=parts.ledger, clock=parts.clock, entropy=parts.entropy)
 
 
-def build_freezes(parts: "Parts") -> Freezes:
+def build_freezes(parts: Parts) -> Freezes:
     """Freezes, of the networks, rails and bank accounts that are configured among others."""
     accounts = [account.name for account in parts.settings.bank_accounts]
     rails = [name for name, told in parts.settings.rails if name != "fee_bearer" and told is not None]
@@ -37,7 +34,7 @@ def build_freezes(parts: "Parts") -> Freezes:
     return Freezes(parts.engine, ledger=parts.ledger, clock=parts.clock, entropy=parts.entropy, networks=places)
 
 
-def build_adjustments(parts: "Parts") -> Adjustments:
+def build_adjustments(parts: Parts) -> Adjustments:
     """Adjustments, as much as the settings let one treasurer move alone. Raises ConfigError, InvalidAmount."""
     return Adjustments(
         parts.engine,
@@ -48,7 +45,7 @@ def build_adjustments(parts: "Parts") -> Adjustments:
     )
 
 
-def build_proposals(parts: "Parts", adjustments: Adjustments) -> Proposals:
+def build_proposals(parts: Parts, adjustments: Adjustments) -> Proposals:
     """What needs a second treasurer."""
     return Proposals(
         parts.engine,
@@ -60,7 +57,7 @@ def build_proposals(parts: "Parts", adjustments: Adjustments) -> Proposals:
     )
 
 
-def build_periods(parts: "Parts") -> Periods:
+def build_periods(parts: Parts) -> Periods:
     """Periods by the treasury's own days and months."""
     zone = ZoneInfo(parts.settings.treasury.time_zone)
     return Periods(parts.engine, ledger=parts.ledger, clock=parts.clock, entropy=parts.entropy, zone=zone)
@@ -84,7 +81,7 @@ def manual_limits(settings: Settings) -> ManualLimits:
     return ManualLimits(found, ZoneInfo(settings.treasury.time_zone))
 
 
-async def note_start(parts: "Parts", process: str) -> str | None:
+async def note_start(parts: Parts, process: str) -> str | None:
     """Note in the audit log with which configuration and policy a process starts; else say why that can't be now.
 
     `config` is the SHA-256 of all settings, secrets left out; the policy is the copy that this process reads.

@@ -1,16 +1,13 @@
 """Builds reports of the settings: in which asset they value, and by which rates of the past."""
 
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from exchange.past import RateHistory
 from treasury.reports.service import Reports
-
-if TYPE_CHECKING:
-    from wiring.assemble import Parts
+from wiring.parts import Parts
 
 
-def build_reports(parts: "Parts") -> Reports:
+def build_reports(parts: Parts) -> Reports:
     """Who makes reports. Their periods are of the treasury's own days and months, as those that it closes."""
     reference = parts.settings.exchange.reference
     return Reports(

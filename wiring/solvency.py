@@ -1,26 +1,22 @@
 """Building what makes epochs: for every process that may, and with the signer for the worker alone."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from chain.controls import Controls
 from chain.signing import ControlSigner
 from treasury.solvency_epochs import Epochs
-from treasury.solvency_reserves import Reserves
+from treasury.solvency_reserves import ProviderBalances, Reserves
 from wiring.banking import build_bank
+from wiring.parts import Parts
 from wiring.sweeps import cold_addresses
 
-if TYPE_CHECKING:
-    from treasury.solvency_reserves import ProviderBalances
-    from wiring.assemble import Parts
 
-
-def solvency_folder(parts: "Parts") -> Path:
+def solvency_folder(parts: Parts) -> Path:
     """Where epochs' files are."""
     return parts.settings.path(parts.settings.solvency.folder)
 
 
-def build_epochs(parts: "Parts", rails: "ProviderBalances", *, signer: ControlSigner | None = None) -> Epochs:
+def build_epochs(parts: Parts, rails: ProviderBalances, *, signer: ControlSigner | None = None) -> Epochs:
     """Epochs of this book; `signer` where this process can ask it."""
     told = parts.settings.solvency
     cold = {network: sorted(addresses) for network, addresses in cold_addresses(parts.settings).items()}

@@ -1,7 +1,6 @@
 """Building what sweeps: the treasurer's side for every process, the worker's for the one that asks the signer."""
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from base.errors import ConfigError, OnebookError
 from chain.authorisations import Authorisations
@@ -20,10 +19,8 @@ from treasury.sweeps import Sweeps
 from wallet.deposit_reviews import DepositReviews
 from wallet.network_fees import wei_price
 from wiring.exchange import build_rates
+from wiring.parts import Parts
 from wiring.settings import Settings
-
-if TYPE_CHECKING:
-    from wiring.assemble import Parts
 
 
 class RatedWorth:
@@ -47,7 +44,7 @@ class RatedWorth:
         return -(-units // int(10 ** (asset.scale - deployment.decimals)))
 
 
-def build_sweeps(parts: "Parts") -> Sweeps:
+def build_sweeps(parts: Parts) -> Sweeps:
     """What the treasurer asks about sweeps."""
     return Sweeps(
         parts.engine,
@@ -59,7 +56,7 @@ def build_sweeps(parts: "Parts") -> Sweeps:
     )
 
 
-def build_sweeping(parts: "Parts", network: Network, signer: Signer, checkpoint: Checkpoint | None = None) -> Sweeping:
+def build_sweeping(parts: Parts, network: Network, signer: Signer, checkpoint: Checkpoint | None = None) -> Sweeping:
     """The worker's step for one network, whose own coin must be deployed."""
     settings, node, holdings, terms = parts.settings, parts.nodes[network.name], _holdings(parts), sweep_terms(parts)
     assets = _assets(settings)
@@ -93,7 +90,7 @@ def build_sweeping(parts: "Parts", network: Network, signer: Signer, checkpoint:
     )
 
 
-def build_refills(parts: "Parts", payments: Unpaid) -> Refills:
+def build_refills(parts: Parts, payments: Unpaid) -> Refills:
     """What asks for refills of the hot address, and shows them."""
     settings = parts.settings
     return Refills(
@@ -128,7 +125,7 @@ def cold_addresses(settings: Settings) -> dict[str, frozenset[str]]:
     return {network.name: frozenset(network.cold_addresses) for network in settings.networks}
 
 
-def sweep_terms(parts: "Parts") -> SweepTerms:
+def sweep_terms(parts: Parts) -> SweepTerms:
     """What the settings say of all sweeps."""
     told = parts.settings.sweeps
     return SweepTerms(gas_price_max=told.gas_price_max_gwei * GWEI, per_step=told.per_step, tries=told.tries)
@@ -147,7 +144,7 @@ def sweep_rules(settings: Settings, registry: Registry, network: Network) -> dic
     return rules
 
 
-def _holdings(parts: "Parts") -> Holdings:
+def _holdings(parts: Parts) -> Holdings:
     reviews = DepositReviews(
         parts.engine, ledger=parts.ledger, registry=parts.registry, clock=parts.clock, screened=parts.screening
     )

@@ -13,7 +13,7 @@ from chain.networks import Network
 from chain.token_store import KnownToken
 from chain.tokens import TokenState, misfit
 from db.engine import tx
-from wiring.assemble import Parts
+from wiring.parts import Parts
 
 
 async def token_misfits(parts: Parts) -> list[str]:

@@ -15,12 +15,16 @@ from base.errors import OnebookError, Unavailable
 from chain.checkpoints import Checkpoint
 from chain.evm.node import load_libraries
 from db.changes import state
-from wiring.assemble import Step, build_alerts, build_own_signer, open_parts, open_steps, refuse_lost_tiers
 from wiring.operations import note_start
+from wiring.parts import open_parts
+from wiring.preparing import refuse_lost_tiers
 from wiring.running import with_database
 from wiring.screening import listed_addresses, refuse_silent_oracles
 from wiring.settings import Settings, load_settings
+from wiring.steps import Step, open_steps
 from wiring.token_checks import refuse_misfits
+from wiring.treasury import build_alerts
+from wiring.wallet import build_own_signer
 from worker.alerts import AlertLog
 from worker.loops import Job, run_jobs
 from worker.stillness import Stillness

@@ -72,16 +72,16 @@ def _show_differences(found: "list[LogDifference]", *, json: bool) -> None:
 async def _rows(
     settings: Settings, *, subject: str | None, actor: str | None, action: str | None, limit: int
 ) -> "list[Act]":
-    from wiring.assemble import open_parts
     from wiring.operations import build_audit_log
+    from wiring.parts import open_parts
 
     async with open_parts(settings, name="onebook audit-log") as parts:
         return await build_audit_log(parts).recent(subject=subject, actor=actor, action=action, limit=limit)
 
 
 async def _differences(settings: Settings) -> "list[LogDifference]":
-    from wiring.assemble import open_parts
     from wiring.operations import build_audit_log
+    from wiring.parts import open_parts
 
     async with open_parts(settings, name="onebook audit-log") as parts:
         return await build_audit_log(parts).differences()

@@ -168,8 +168,8 @@ def _document(result: "StatementReceipt | OnebookError") -> dict[str, object]:
 async def _import(settings: Settings, files: list[Path]) -> "list[StatementReceipt | OnebookError]":
     from base.progress import Progress
     from fiat.errors import StatementRefused
-    from wiring.assemble import open_parts
     from wiring.banking import build_bank
+    from wiring.parts import open_parts
 
     results: list[StatementReceipt | OnebookError] = []
     async with open_parts(settings, name="onebook bank import") as parts:
@@ -186,8 +186,8 @@ async def _import(settings: Settings, files: list[Path]) -> "list[StatementRecei
 async def _scan(settings: Settings) -> int:
     from base.errors import ConfigError
     from fiat.bank.drop import DropFolder
-    from wiring.assemble import open_parts
     from wiring.banking import bank_folder, build_bank
+    from wiring.parts import open_parts
 
     folder = bank_folder(settings)
     if folder is None:
@@ -198,16 +198,16 @@ async def _scan(settings: Settings) -> int:
 
 
 async def _withdraw(settings: Settings, file: str) -> Path:
-    from wiring.assemble import open_parts
     from wiring.banking import require_bank_files
+    from wiring.parts import open_parts
 
     async with open_parts(settings, name="onebook bank withdraw") as parts:
         return require_bank_files(parts).withdraw(file)
 
 
 async def _resume(settings: Settings) -> str:
-    from wiring.assemble import open_parts
     from wiring.banking import bank_memory, require_bank_files
+    from wiring.parts import open_parts
 
     async with open_parts(settings, name="onebook bank resume") as parts:
         memory = bank_memory(parts, require_bank_files(parts))
@@ -218,8 +218,8 @@ async def _resume(settings: Settings) -> str:
 
 async def _rekey(settings: Settings) -> tuple[int, str]:
     from base.progress import Progress
-    from wiring.assemble import open_parts
     from wiring.banking import build_sealing, build_vault
+    from wiring.parts import open_parts
 
     async with open_parts(settings, name="onebook bank rekey") as parts:
         with Progress() as progress, progress.bar("sealing", None) as sealed:

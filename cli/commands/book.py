@@ -45,7 +45,8 @@ def _settings(config: Path | None) -> Settings:
 
 async def _reconcile(settings: Settings) -> tuple[Reconciliation, Mapping[str, Asset]]:
     from base.progress import Progress
-    from wiring.assemble import build_reconciler, open_parts
+    from wiring.parts import open_parts
+    from wiring.treasury import build_reconciler
 
     async with open_parts(settings, name="onebook reconcile") as parts:
         with Progress() as progress:

@@ -25,13 +25,15 @@ from exchange.rates_file import RatesFile
 from ledger.seals import load_seal_key, seal_numbers
 from treasury.alerts import AlertCode, Severity
 from treasury.token_reviews import TokenReviews, TokenStanding
-from wiring.assemble import Parts, build_alerts, build_senders, open_parts
 from wiring.exchange import build_terms
+from wiring.parts import Parts, open_parts
 from wiring.running import with_database
 from wiring.screening import listed_addresses, silent_oracles
 from wiring.settings import Settings, find_config, load_settings
 from wiring.tariffs import load_tariff, unvalued
 from wiring.token_checks import token_misfits
+from wiring.treasury import build_alerts
+from wiring.wallet import build_senders
 
 if TYPE_CHECKING:
     from custody.client import SignerClient

@@ -96,7 +96,7 @@ def _instant(option: str, text: str | None) -> datetime | None:
 
 
 async def _export(settings: Settings, what: Export, selection: Selection, form: FileFormat, out: Path) -> int:
-    from wiring.assemble import open_parts
+    from wiring.parts import open_parts
 
     async with open_parts(settings, name="onebook export") as parts:
         with _written(out) as write, Progress() as progress, ExitStack() as bars:

@@ -53,8 +53,8 @@ def bank(
 
 
 async def _bank(settings: Settings, file: Path) -> "StatementReceipt":
-    from wiring.assemble import open_parts
     from wiring.banking import build_bank
+    from wiring.parts import open_parts
 
     async with open_parts(settings, name="onebook import") as parts:
         return await build_bank(parts).import_path(file)

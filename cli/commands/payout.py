@@ -60,7 +60,8 @@ def status(network: Network, config: Config = None, json: Json = False) -> None:
 
 
 async def _run(network: str, config: Path | None, *, deploys: bool) -> "Standing":
-    from wiring.assemble import build_payouts, open_parts  # here: they need all of the service
+    from wiring.parts import open_parts
+    from wiring.wallet import build_payouts  # here: they need all of the service
 
     settings = with_database(load_settings(find_config(config)))
     async with open_parts(settings, name="onebook payout") as parts:

@@ -110,8 +110,8 @@ async def _audit(
     settings: Settings, outside: Sequence[SignedSeal], trusted: tuple[bytes, ...], *, since_last_seal: bool
 ) -> tuple[AuditReport, list[LogDifference]]:
     from ledger.audit import audit as audit_book
-    from wiring.assemble import open_parts
     from wiring.operations import build_audit_log
+    from wiring.parts import open_parts
 
     assets = {asset.code: Asset(asset.code, asset.kind, asset.scale) for asset in settings.assets}
     async with open_parts(settings, name="onebook audit") as parts:
@@ -139,7 +139,7 @@ async def _audit(
 
 async def _prove(settings: Settings, entry: str, *, with_metadata: bool) -> EntryProof:
     from ledger.proving import prove_entry
-    from wiring.assemble import open_parts
+    from wiring.parts import open_parts
 
     async with open_parts(settings, name="onebook proof") as parts:
         wanted = int(entry) if entry.isascii() and entry.isdigit() else entry

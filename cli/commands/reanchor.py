@@ -44,7 +44,8 @@ def reanchor(
 async def _reanchor(
     network: str, *, dry_run: bool, yes: bool, confirm: str | None, config: Path | None, json: bool
 ) -> None:
-    from wiring.assemble import build_reanchoring, open_parts
+    from wiring.parts import open_parts
+    from wiring.recovery import build_reanchoring
 
     settings = with_database(load_settings(find_config(config)))
     async with open_parts(settings, name="onebook chain reanchor") as parts:

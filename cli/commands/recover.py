@@ -46,7 +46,8 @@ def recover(
 
 async def _recover(*, yes: bool, leave: tuple[str, ...], config: Path | None, json: bool) -> None:
     from cli.signer_people import client_of
-    from wiring.assemble import open_parts, open_recovering
+    from wiring.parts import open_parts
+    from wiring.recovery import open_recovering
 
     settings = with_database(load_settings(find_config(config)))
     if not settings.networks:

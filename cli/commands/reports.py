@@ -74,7 +74,7 @@ def _instant(text: str | None) -> datetime | None:
 async def _write(
     settings: Settings, asked: Asked, form: Form, language: Language, out: Path | None
 ) -> dict[str, object]:
-    from wiring.assemble import open_parts
+    from wiring.parts import open_parts
     from wiring.reporting import build_reports
 
     async with open_parts(settings, name="onebook report") as parts:

@@ -78,7 +78,7 @@ def up(config: Config = None) -> None:
     Example: onebook up --config wallet/onebook.toml
     """
     from cli.supervisor import Supervisor
-    from wiring.assemble import prepare_book
+    from wiring.preparing import prepare_book
 
     path = find_config(config)
     settings = load_settings(path)
@@ -126,7 +126,7 @@ def config(config: Config = None, json: Json = False) -> None:
 
 
 async def _prepare_with_key(supervisor: Supervisor) -> str:
-    from wiring.assemble import first_operator_key, prepare_book
+    from wiring.preparing import first_operator_key, prepare_book
 
     await prepare_book(supervisor.settings, report=lambda _: None)
     return await first_operator_key(supervisor.settings)

@@ -110,7 +110,8 @@ async def _prove(settings: Settings, user: str, asset: str | None, number: int |
 
 @asynccontextmanager
 async def _epochs(settings: Settings) -> AsyncIterator[Epochs]:
-    from wiring.assemble import build_command_epochs, open_parts  # here: they need all of the service
+    from wiring.parts import open_parts
+    from wiring.treasury import build_command_epochs  # here: they need all of the service
 
     async with open_parts(settings, name="onebook solvency") as parts:
         yield build_command_epochs(parts)

@@ -106,7 +106,7 @@ def _settings(api: str | None, config: Path | None) -> Settings | None:
 
 
 async def _body(settings: Settings, webhook: str) -> bytes | None:
-    from wiring.assemble import open_parts
+    from wiring.parts import open_parts
     from wiring.rails import build_rails
 
     async with open_parts(settings, name="onebook webhooks show") as parts:

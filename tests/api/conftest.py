@@ -39,7 +39,8 @@ from ledger.outcomes import require_accepted
 from ledger.service import PostgresLedger
 from tests.support.postgres import Database
 from wallet.withdrawals import Withdrawals
-from wiring.assemble import Parts, build_registry, build_services
+from wiring.assemble import build_services
+from wiring.parts import Parts, build_registry
 from wiring.services import Services
 from wiring.settings import Settings
 from wiring.signing import XpubAddresses

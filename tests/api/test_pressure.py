@@ -23,7 +23,8 @@ from tests.support.postgres import Database
 from tests.support.waiting import eventually
 from wallet.bulk import BulkTransfers
 from wallet.transfers import Fees, Transfers
-from wiring.assemble import Parts, build_registry, build_services
+from wiring.assemble import build_services
+from wiring.parts import Parts, build_registry
 from wiring.services import Services
 from wiring.settings import Settings
 from wiring.signing import XpubAddresses

@@ -34,10 +34,12 @@ from tests.ledger.chaos import kill_server
 from tests.support.chain import RunningChain
 from tests.support.command import PROJECT, surroundings
 from tests.support.forked import Forked
-from wiring.assemble import build_payouts, first_operator_key, open_parts, prepare_book
+from wiring.parts import open_parts
 from wiring.payouts import Payouts
+from wiring.preparing import first_operator_key, prepare_book
 from wiring.settings import CONFIG_VARIABLE, Settings, load_settings
 from wiring.signing import XpubAddresses
+from wiring.wallet import build_payouts
 
 PASSPHRASE = b"correct horse battery staple"
 LIGHT = Argon2Cost(memory_kib=64, passes=1, lanes=1)

@@ -22,7 +22,7 @@ from cli.install import BankChoice, ChainChoice, install
 from cli.main import COMMANDS, Commands, app
 from custody.keystore import Argon2Cost
 from tests.support.command import PROGRAM, onebook, onebook_afresh
-from wiring.assemble import build_registry
+from wiring.parts import build_registry
 from wiring.settings import load_settings
 
 QUICK = Argon2Cost(memory_kib=8 * 1024, passes=1, lanes=1)
@@ -245,7 +245,7 @@ def blocks_by_hand(folder: Path) -> None:
 def test_commands_that_ask_no_node_load_no_library_for_it():
     """It takes longer to import than they take to run."""
     program = (
-        "import sys; import cli.main, wiring.assemble\n"
+        "import sys; import cli.main, wiring.assemble, wiring.steps, wiring.recovery\n"
         "print(sorted({'web3', 'eth_account', 'py_ecc'} & sys.modules.keys()))\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)

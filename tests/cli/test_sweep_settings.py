@@ -8,7 +8,7 @@ from base.errors import ConfigError
 from tests.cli.test_token_settings import FIRST_LINE, deployment, load
 from treasury.refills import Floor
 from treasury.sweep_policy import SweepRule
-from wiring.assemble import build_registry
+from wiring.parts import build_registry
 from wiring.sweeps import cold_addresses, hot_floors, sweep_rules
 
 DOMAIN = '\nauthorisation = { name = "USD Coin", version = "2" }\n'

@@ -10,7 +10,7 @@ from chain.tokens import Quirk
 from tests.support.chain import start_local_chain
 from tests.support.contracts import create
 from tests.support.tokens import named
-from wiring.assemble import build_registry, open_parts
+from wiring.parts import build_registry, open_parts
 from wiring.places import line_of
 from wiring.settings import Settings, load_settings
 from wiring.token_checks import refuse_misfits, token_misfits

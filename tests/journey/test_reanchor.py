@@ -27,7 +27,8 @@ from tests.support.chain import RunningChain, start_local_chain
 from tests.support.command import onebook
 from tests.support.installation import PASSPHRASE, Caller, ForkingSupervisor, Installation, start_installation
 from tests.support.waiting import until
-from wiring.assemble import build_reanchoring, open_parts
+from wiring.parts import open_parts
+from wiring.recovery import build_reanchoring
 from wiring.running import with_database
 from wiring.settings import load_settings
 

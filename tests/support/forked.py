@@ -240,7 +240,15 @@ class _Question:
 
 
 _LATE = (
-    *("cli.__main__", "cli.install", "cli.supervisor", "cli.journal_audit", "cli.entries_import", "wiring.assemble"),
+    *(
+        "cli.__main__",
+        "cli.install",
+        "cli.supervisor",
+        "cli.journal_audit",
+        "cli.entries_import",
+        "wiring.assemble",
+        "wiring.steps",
+    ),
     *("api.serve", "worker.run", "custody.signer", "tests.support.killable_worker", "chain.evm.comfort", "eth_account"),
     *("alembic.command", "bip_utils", "httpx", "psutil", "rlp"),
 )

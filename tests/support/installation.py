@@ -41,7 +41,8 @@ from tests.support.chain import RunningChain, start_local_chain
 from tests.support.forked import Forked
 from tests.support.initialised import Initialised
 from tests.support.waiting import until
-from wiring.assemble import first_operator_key, open_parts, prepare_book
+from wiring.parts import open_parts
+from wiring.preparing import first_operator_key, prepare_book
 from wiring.settings import Settings, load_settings
 from wiring.signing import XpubAddresses
 

@@ -15,7 +15,8 @@ from cli.signer_people import client_of
 from tests.support.command import PROJECT, surroundings
 from tests.support.forked import Forked
 from tests.support.killable_worker import KillAt
-from wiring.assemble import open_parts, open_recovering
+from wiring.parts import open_parts
+from wiring.recovery import open_recovering
 from wiring.running import with_database
 from wiring.settings import CONFIG_VARIABLE, load_settings
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from base.progress import Progress
 from tests.support.signer import RunningSigner
 from tests.support.whole_house import WholeHouse
-from wiring.assemble import open_recovering
+from wiring.recovery import open_recovering
 from wiring.recovery_items import Done, Outlook
 
 

@@ -26,8 +26,12 @@ from tests.api.conftest import Caller, require_declared_shape, settings_for
 from tests.support.chain import RunningChain
 from tests.support.postgres import Database
 from tests.support.signer import RunningSigner
-from wiring.assemble import Parts, Step, build_own_signer, build_services, open_parts, open_steps, prepare_book
+from wiring.assemble import build_services
+from wiring.parts import Parts, open_parts
+from wiring.preparing import prepare_book
 from wiring.services import Services
+from wiring.steps import Step, open_steps
+from wiring.wallet import build_own_signer
 
 ROUNDS_MAX = 60
 """Rounds of all steps after which a house must have come to rest."""

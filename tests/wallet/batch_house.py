@@ -22,7 +22,7 @@ from tests.support.postgres import Database
 from tests.support.signer import RunningSigner
 from tests.support.whole_house import WholeHouse, whole_house
 from wallet.tables import batch_legs, batches
-from wiring.assemble import build_payouts
+from wiring.wallet import build_payouts
 
 REVERTS = "0x60006000fd"
 """Code that refuses whatever comes."""

@@ -14,8 +14,12 @@ from tests.support.backups import put_back, take_dump
 from tests.support.postgres import Database
 from tests.support.signer import RunningSigner, generous_policy, start_signer
 from wallet.deposit_addresses import DepositAddresses
-from wiring.assemble import Step, build_services, build_signer, open_parts, open_steps, prepare_book
+from wiring.assemble import build_services
+from wiring.parts import open_parts
+from wiring.preparing import prepare_book
 from wiring.settings import Settings
+from wiring.steps import Step, open_steps
+from wiring.wallet import build_signer
 
 pytestmark = pytest.mark.slow
 

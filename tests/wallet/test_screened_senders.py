@@ -12,7 +12,7 @@ from tests.support.chain import start_local_chain
 from tests.support.contracts import create
 from tests.support.tokens import PAYER, Token
 from tests.support.whole_house import whole_house
-from wiring.assemble import open_parts
+from wiring.parts import open_parts
 from wiring.screening import refuse_silent_oracles
 
 pytestmark = pytest.mark.slow

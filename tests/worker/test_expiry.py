@@ -17,9 +17,10 @@ from ledger.service import PostgresLedger
 from ledger.state import HoldState
 from tests.support.postgres import Database
 from tests.support.waiting import eventually
-from wiring.assemble import Parts, build_registry, open_steps
+from wiring.parts import Parts, build_registry
 from wiring.settings import AssetSettings, Settings
 from wiring.signing import XpubAddresses
+from wiring.steps import open_steps
 from worker.loops import Job, run_jobs
 
 ALICE, BOB, BANK = user_account("usr_a", "EUR"), user_account("usr_b", "EUR"), house_account("bank:main", "EUR")
