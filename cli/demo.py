@@ -270,6 +270,7 @@ def _write_env(
 def _say_where(supervisor: Supervisor, chain: LocalChain) -> None:
     say()
     say(f"API    {supervisor.api_url}   (pages: /  /docs)")
+    say(f"watch  {supervisor.metrics_url}   (for Prometheus: docs/operations/)")
     say(f"chain  {chain.url}")
     say(f"keys   source {HOME}/env")
     say(f"logs   {LOGS}/")

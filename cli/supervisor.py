@@ -70,7 +70,9 @@ class Supervisor:
         self._processes: dict[str, _Process] = {}
         self._stop = threading.Event()
         self._listener: socket.socket | None = None
+        self._metrics: socket.socket | None = None
         self.api_url = ""
+        self.metrics_url = ""
 
     def __enter__(self) -> Self:
         self._take_lock()
@@ -120,9 +122,17 @@ class Supervisor:
         self._say(f"signer on {socket.name}, its own process")
 
     def start_worker(self) -> None:
-        """Start the worker."""
-        self._add("worker", lambda: self._python("worker", "worker.run"))
-        self._say("worker")
+        """Start the worker, which serves its metrics on their port, or the next free one."""
+        wanted = self.settings.metrics
+        if not wanted.port:
+            self._add("worker", lambda: self._python("worker", "worker.run"))
+            self._say("worker")
+            return
+        self._metrics = listen(wanted.host, wanted.port)
+        fd, port = self._metrics.fileno(), self._metrics.getsockname()[1]
+        self.metrics_url = f"http://{wanted.host}:{port}/metrics"
+        self._add("worker", lambda: self._python("worker", "worker.run", "--metrics-fd", str(fd), pass_fds=(fd,)))
+        self._say(f"worker, with metrics of the whole on {self.metrics_url}")
 
     def start_api(self) -> None:
         """Start the API on its port, or the next free one, and wait until it's ready.
@@ -151,6 +161,7 @@ class Supervisor:
                 database_url=_secret(settings.database_url),
                 owner_url=_secret(settings.database_owner_url or settings.database_url),
                 children={name: process.child.pid for name, process in self._processes.items()},
+                metrics_url=self.metrics_url,
             ),
         )
 
@@ -166,9 +177,10 @@ class Supervisor:
 
     def stop(self) -> None:
         """End every process, the last started first, then the database."""
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        for listener in (self._listener, self._metrics):
+            if listener is not None:
+                listener.close()
+        self._listener = self._metrics = None
         for process in reversed(self._processes.values()):
             stop_child(process.child)
         self._processes.clear()

@@ -27,6 +27,7 @@ class Running:
     database_url: str = field(repr=False)
     owner_url: str = field(repr=False)
     children: dict[str, int] = field(default_factory=dict)
+    metrics_url: str = ""
 
     @property
     def alive(self) -> bool:

@@ -250,6 +250,17 @@ class SolvencySettings(_Table):
         return None if self.every is None else int(self.every[:-1]) * _EVERY[self.every[-1]]
 
 
+class MetricsSettings(_Table):
+    """Where the worker serves its metrics, amounts among them; port 0: nowhere. Taken: the next free one above it.
+
+    `every_seconds`: scrapes within that time share one measurement.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=9464, ge=0, le=65535)
+    every_seconds: int = Field(default=15, ge=1, le=3_600)
+
+
 class Environment(StrEnum):
     """LIVE: real value. TEST: a book of its own without any, in which the sandbox may credit users."""
 
@@ -298,6 +309,7 @@ class Settings(BaseSettings):
     sweeps: SweepSettings = SweepSettings()
     treasury: TreasurySettings = TreasurySettings()
     solvency: SolvencySettings = SolvencySettings()
+    metrics: MetricsSettings = MetricsSettings()
     environment: Environment = Environment.LIVE
     rails: RailsSettings = RailsSettings()
     exchange: ExchangeSettings = ExchangeSettings()

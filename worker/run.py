@@ -1,22 +1,28 @@
 """The worker process: reads the settings, builds the steps, runs their loops until it's told to stop.
 
-python -m worker.run
+python -m worker.run [--metrics-fd N]
 """
 
+import argparse
 import asyncio
 import signal
+import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 
 import structlog
 
+from base.children import listen
 from base.errors import OnebookError, Unavailable
 from chain.checkpoints import Checkpoint
 from chain.evm.node import load_libraries
 from db.changes import state
+from wiring.measures import build_measures
 from wiring.operations import note_start
-from wiring.parts import open_parts
+from wiring.parts import Parts, open_parts
 from wiring.preparing import refuse_lost_tiers
 from wiring.running import with_database
 from wiring.screening import listed_addresses, refuse_silent_oracles
@@ -27,6 +33,7 @@ from wiring.treasury import build_alerts
 from wiring.wallet import build_own_signer
 from worker.alerts import AlertLog
 from worker.loops import Job, run_jobs
+from worker.metrics import InstallationCollector, serving
 from worker.stillness import Stillness
 
 OUTSIDE = frozenset({"journal", "follow", "bank-files", "rates"})
@@ -36,8 +43,13 @@ what a node tells reaches them through `follow`."""
 log = structlog.get_logger()
 
 
-async def work(settings: Settings, *, checkpoint: Checkpoint | None = None) -> None:
-    """Run the worker until SIGTERM or SIGINT. `checkpoint` is told of each durable step."""
+async def work(
+    settings: Settings, *, checkpoint: Checkpoint | None = None, metrics: socket.socket | None = None
+) -> None:
+    """Run the worker until SIGTERM or SIGINT. `checkpoint` is told of each durable step.
+
+    `metrics`: a socket that listens already, instead of the settings' port.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -59,8 +71,32 @@ async def work(settings: Settings, *, checkpoint: Checkpoint | None = None) -> N
         jobs = [Job(name, step, outside=name.partition(":")[0] in OUTSIDE) for name, step in steps.items()]
         jobs.append(Job("alerts", AlertLog(build_alerts(parts), clock=parts.clock).step))
         still = Stillness(partial(state, parts.engine))
-        await run_jobs(jobs, pause_seconds=settings.worker_pause_ms / 1000, stop=stop, still=still)
+        with _measured(parts, metrics):
+            await run_jobs(jobs, pause_seconds=settings.worker_pause_ms / 1000, stop=stop, still=still)
     log.info("worker stopped")
+
+
+@contextmanager
+def _measured(parts: Parts, given: socket.socket | None) -> Iterator[None]:
+    """Serve metrics meanwhile. A worker whose metrics nobody can have works on: that is told in its log."""
+    wanted = parts.settings.metrics
+    listener = given
+    if listener is None and wanted.port:
+        try:
+            listener = listen(wanted.host, wanted.port)
+        except OSError as problem:
+            log.error("metrics aren't served", host=wanted.host, port=wanted.port, reason=str(problem))
+    if listener is None:
+        yield
+        return
+    host, port = listener.getsockname()[:2]
+    if given is None and port != wanted.port:
+        log.warning("the port of metrics was taken: another is used", wanted=wanted.port, port=port)
+    every = timedelta(seconds=wanted.every_seconds)
+    collector = InstallationCollector(build_measures(parts), every=every, clock=parts.clock)
+    with serving(listener, collector):
+        log.info("metrics are served", host=host, port=port, path="/metrics")
+        yield
 
 
 async def _look_at_journal(steps: Mapping[str, Step]) -> None:
@@ -72,8 +108,11 @@ async def _look_at_journal(steps: Mapping[str, Step]) -> None:
             log.warning("the signer's journal wasn't looked at", reason=problem.message)
 
 
-def main(checkpoint: Checkpoint | None = None) -> int:
+def main(checkpoint: Checkpoint | None = None, arguments: Sequence[str] = ()) -> int:
     """Run the worker with the settings in force; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m worker.run", description="Run the worker of one installation.")
+    parser.add_argument("--metrics-fd", type=int, help="serve metrics on an inherited socket that listens already")
+    fd = parser.parse_args(arguments).metrics_fd
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -86,7 +125,8 @@ def main(checkpoint: Checkpoint | None = None) -> int:
         settings = with_database(load_settings())
         if settings.networks:
             load_libraries()
-        asyncio.run(work(settings, checkpoint=checkpoint))
+        metrics = None if fd is None else socket.socket(fileno=fd)
+        asyncio.run(work(settings, checkpoint=checkpoint, metrics=metrics))
     except OnebookError as error:
         sys.stderr.write(f"onebook worker: {error.message}\n")
         return 2
@@ -94,4 +134,4 @@ def main(checkpoint: Checkpoint | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(arguments=sys.argv[1:]))

@@ -1,0 +1,22 @@
+"""What of own transactions isn't final yet."""
+
+from chain.tables import transactions
+from db.queues import Queue
+
+QUEUES = (
+    Queue(
+        "own_transactions",
+        transactions.c.book,
+        transactions.c.created_at,
+        transactions.c.state.in_(["reserved", "signed", "broadcast", "mined"]),
+        transactions.c.network,
+        transactions.c.state,
+    ),
+    Queue(
+        "own_transaction_reviews",
+        transactions.c.book,
+        transactions.c.created_at,
+        transactions.c.state == "needs_review",
+        transactions.c.network,
+    ),
+)

@@ -1,0 +1,32 @@
+"""What of users' movements waits, for the chain, for the worker or for a person."""
+
+from db.queues import Queue
+from wallet.tables import deposits, orders, withdrawals
+
+QUEUES = (
+    Queue(
+        "withdrawals",
+        withdrawals.c.book,
+        withdrawals.c.created_at,
+        withdrawals.c.state.not_in(["final", "rejected", "cancelled", "reverted"]),
+        withdrawals.c.network,
+        withdrawals.c.state,
+    ),
+    Queue(
+        "deposits",
+        deposits.c.book,
+        deposits.c.seen_at,
+        deposits.c.state.in_(["pending", "credited"]),
+        deposits.c.network,
+        deposits.c.state,
+    ),
+    Queue(
+        "deposit_reviews",
+        deposits.c.book,
+        deposits.c.seen_at,
+        deposits.c.state.in_(["under_review", "quarantined", "surplus", "sender_listed"]),
+        deposits.c.network,
+        deposits.c.state,
+    ),
+    Queue("orders", orders.c.book, orders.c.created_at, orders.c.due_at.is_not(None), None, orders.c.state),
+)
