@@ -1,5 +1,7 @@
 """What of own transactions isn't final yet."""
 
+from sqlalchemy import text
+
 from chain.tables import transactions
 from db.queues import Queue
 
@@ -8,7 +10,7 @@ QUEUES = (
         "own_transactions",
         transactions.c.book,
         transactions.c.created_at,
-        transactions.c.state.in_(["reserved", "signed", "broadcast", "mined"]),
+        text("state IN ('reserved', 'signed', 'broadcast', 'mined')"),
         transactions.c.network,
         transactions.c.state,
     ),
@@ -16,7 +18,7 @@ QUEUES = (
         "own_transaction_reviews",
         transactions.c.book,
         transactions.c.created_at,
-        transactions.c.state == "needs_review",
+        text("state = 'needs_review'"),
         transactions.c.network,
     ),
 )

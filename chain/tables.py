@@ -462,6 +462,7 @@ transactions = Table(
         "nonce",
         postgresql_where=text("state IN ('reserved', 'signed', 'broadcast', 'mined')"),
     ),
+    Index("ix_chain_transactions_review", "book", "id", postgresql_where=text("state = 'needs_review'")),
     Index(
         "ix_chain_transactions_for_the_house",
         "book",

@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Column, ColumnElement, func, literal, select
+from sqlalchemy import Column, ColumnElement, TextClause, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Rows for which `waits` holds, best by an index of just those; `since`: when a row began to wait.
+    """Rows for which `waits` holds, an SQL condition; `since`: when a row began to wait.
+
+    It's text, without parameters, so that PostgreSQL sees that an index of just such rows answers it.
 
     `place` (a network, rail or account) and `state` tell them apart, where there's anything to tell apart.
     """
@@ -21,7 +23,7 @@ class Queue:
     name: str
     book: Column[str]
     since: Column[datetime]
-    waits: ColumnElement[bool]
+    waits: TextClause
     place: Column[str] | None = None
     state: Column[str] | None = None
 

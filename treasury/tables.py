@@ -321,6 +321,7 @@ approvals = Table(
     CheckConstraint("(closed_at IS NOT NULL) = (state IN ('consumed', 'withdrawn'))", name="closed_when"),
     CheckConstraint("(made_by_scheme IS NULL) = (made_by_payload IS NULL)", name="made_by_whole"),
     Index("ix_treasury_approvals_subject", "book", "subject"),
+    Index("ix_treasury_approvals_open", "book", "id", postgresql_where=text("state = 'open'")),
 )
 
 approval_signatures = Table(

@@ -1,5 +1,7 @@
 """What of users' movements waits, for the chain, for the worker or for a person."""
 
+from sqlalchemy import text
+
 from db.queues import Queue
 from wallet.tables import deposits, orders, withdrawals
 
@@ -8,7 +10,7 @@ QUEUES = (
         "withdrawals",
         withdrawals.c.book,
         withdrawals.c.created_at,
-        withdrawals.c.state.not_in(["final", "rejected", "cancelled", "reverted"]),
+        text("state NOT IN ('final', 'rejected', 'cancelled', 'reverted')"),
         withdrawals.c.network,
         withdrawals.c.state,
     ),
@@ -16,7 +18,7 @@ QUEUES = (
         "deposits",
         deposits.c.book,
         deposits.c.seen_at,
-        deposits.c.state.in_(["pending", "credited"]),
+        text("state IN ('pending', 'credited')"),
         deposits.c.network,
         deposits.c.state,
     ),
@@ -24,9 +26,9 @@ QUEUES = (
         "deposit_reviews",
         deposits.c.book,
         deposits.c.seen_at,
-        deposits.c.state.in_(["under_review", "quarantined", "surplus", "sender_listed"]),
+        text("state IN ('under_review', 'quarantined', 'surplus', 'sender_listed')"),
         deposits.c.network,
         deposits.c.state,
     ),
-    Queue("orders", orders.c.book, orders.c.created_at, orders.c.due_at.is_not(None), None, orders.c.state),
+    Queue("orders", orders.c.book, orders.c.created_at, text("due_at IS NOT NULL"), None, orders.c.state),
 )

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import text
+from sqlalchemy import func, select, text
+from sqlalchemy.dialects import postgresql
 
 from base.children import listen
 from base.clock import SystemClock
@@ -197,3 +198,17 @@ def test_each_queue_has_a_name_of_its_own_and_is_explained():
     page = (DOCS / "metrics.md").read_text()
     table = page.partition("| queue |")[2].partition("\n\n")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(names)
+
+
+async def test_each_queue_is_counted_by_an_index_however_long_its_table_is(database):
+    async with tx(database.engine()) as connection:
+        await connection.execute(text("SET LOCAL enable_seqscan = off"))
+        await connection.execute(text("SET LOCAL plan_cache_mode = force_generic_plan"))
+        for queue in QUEUES:
+            query = select(func.count(), func.min(queue.since)).where(queue.book == "main", queue.waits)
+            explained = text(
+                f"EXPLAIN {query.compile(dialect=postgresql.dialect(), compile_kwargs={'literal_binds': True})}"
+            )
+            plan = "\n".join((await connection.execute(explained)).scalars())
+            assert "Seq Scan" not in plan, f"{queue.name}: {plan}"
+            assert re.search(r"using \w*ix_|using \w*uq_|on \w*ix_|on \w*uq_", plan), f"{queue.name}: {plan}"
