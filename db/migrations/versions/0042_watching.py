@@ -14,3 +14,7 @@ STATEMENTS = (
 def upgrade() -> None:
     for statement in STATEMENTS:
         op.execute(statement)
+
+
+def downgrade() -> None:
+    raise NotImplementedError("the book is never migrated backwards; restore a backup")
