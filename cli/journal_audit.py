@@ -59,7 +59,7 @@ async def audit_journal(settings: Settings, journal: Path | None, *, none: bool)
         client = client_of(None, settings)
         try:
             if journal is not None:
-                _read_copy(journal, reading, progress)
+                read_copy(journal, reading, progress)
             elif not none:
                 await _read_signer(client, reading, progress)
             async with open_parts(settings, name="onebook signer audit") as parts:
@@ -90,7 +90,8 @@ async def _read_signer(client: SignerClient, reading: JournalReading, progress: 
             advance(len(rows))
 
 
-def _read_copy(path: Path, reading: JournalReading, progress: Progress) -> None:
+def read_copy(path: Path, reading: JournalReading, progress: Progress) -> None:
+    """Every row of the journal in a file; where it isn't what was written, the reading's flaw says so."""
     try:
         _take_copy(path, reading, progress)
     except JournalTampered as problem:

@@ -59,6 +59,10 @@ COMMANDS = {
         "cli.commands.positions:positions",
         "Show per asset what is owed, held and where, on its way and left; exit code 1 if not covered.",
     ),
+    "backup": Command(
+        "cli.commands.backup:backup",
+        "Make a backup: a dump of the database, the signer's journal, key files, policy, settings, seals, epochs.",
+    ),
     "recover": Command(
         "cli.commands.recover:recover",
         "Rebuild every withdrawal, hold and idempotency key that the signer's journal knows and this database doesn't.",

@@ -9,6 +9,7 @@ Unavailable
 ConfigError
 ├── NoServerBinaries         no PostgreSQL server program fits
 ├── ServerFailed             the server doesn't start; carries the end of its log
+├── DumpFailed               pg_dump or pg_restore ended with an error; carries its last words
 └── AccessRefused            wrong password, unknown role or database, missing privilege
 BrokenInvariant
 ├── NotAnAmount              something other than a whole number (or an instant, or a digest) was bound as one
@@ -60,6 +61,10 @@ class NoServerBinaries(ConfigError):
 
 class ServerFailed(ConfigError):
     default_code = "server_failed"
+
+
+class DumpFailed(ConfigError):
+    default_code = "dump_failed"
 
 
 class AccessRefused(ConfigError):

@@ -41,7 +41,7 @@ async def current(url: str) -> str | None:
     engine = create_engine(url, pool_size=1, application_name="onebook migrate")
     try:
         async with tx(engine) as connection:
-            return await connection.run_sync(_current)
+            return await connection.run_sync(current_in)
     finally:
         await engine.dispose()
 
@@ -56,8 +56,15 @@ def head() -> str:
     return str(ScriptDirectory(str(_FOLDER)).get_current_head())
 
 
+def is_known(revision: str | None) -> bool:
+    """Whether this version has that revision, or there is none yet. A newer version's is not."""
+    return revision is None or revision in (
+        script.revision for script in ScriptDirectory(str(_FOLDER)).walk_revisions()
+    )
+
+
 def _upgrade(connection: Connection, report: Callable[[str], None]) -> None:
-    missing = _missing(_current(connection))
+    missing = _missing(current_in(connection))
 
     def applied(*, step: object, **_: object) -> None:
         revision = str(getattr(step, "up_revision_id", ""))
@@ -70,7 +77,8 @@ def _upgrade(connection: Connection, report: Callable[[str], None]) -> None:
     command.upgrade(config, "head")
 
 
-def _current(connection: Connection) -> str | None:
+def current_in(connection: Connection) -> str | None:
+    """The newest revision that the database has, as this tx sees it; None if it has none."""
     return MigrationContext.configure(connection).get_current_revision()
 
 

@@ -237,7 +237,7 @@ class Epochs:
     async def _sign(self, row: EpochRow) -> bool:
         if row.controls_at is not None or self._controls is None:
             return False
-        statement = _statement_of(row)
+        statement = statement_of(row)
         for network in self._registry.networks.values():
             async with tx(self._engine) as connection:
                 named = sorted(_named(statement, network))
@@ -300,10 +300,11 @@ def _recorded(statement: Statement, row: Mapping[str, object], attempt: int) -> 
 
 
 def _known(row: EpochRow, controls: Sequence[Control]) -> KnownEpoch:
-    return KnownEpoch(row, _statement_of(row), tuple(controls))
+    return KnownEpoch(row, statement_of(row), tuple(controls))
 
 
-def _statement_of(row: EpochRow) -> Statement:
+def statement_of(row: EpochRow) -> Statement:
+    """What an epoch's row states. Raises TreasuryCorrupt where that isn't what its hash is over."""
     statement = read_statement(row.statement.encode())
     if statement.digest().hex() != row.digest or (statement.book, statement.number) != (row.book, row.number):
         raise TreasuryCorrupt(f"the row of epoch {row.book}/{row.number} isn't what its hash is over")

@@ -118,5 +118,26 @@ def prove(folder: Path, statement: Statement, owner: str, listed: ListTold) -> b
     return write_proof(inclusion)
 
 
+def check_files(folder: Path, statement: Statement) -> None:
+    """Look whether an epoch's key, and the top of each tree, are those of what was published.
+
+    Raises EpochFilesMissing, TreasuryCorrupt.
+    """
+    place = _place(folder, statement)
+    try:
+        key = bytes.fromhex((place / _KEY_FILE).read_text(encoding="ascii"))
+        if key_hash(key) != statement.key:
+            raise TreasuryCorrupt(f"{place / _KEY_FILE} is another epoch's key")
+        for listed in statement.lists:
+            packed = (place / _tree_file(listed.asset)).read_bytes()
+            tree = unpack(Terms(statement.epoch, listed.asset, statement.seq), packed, leaves=listed.users, key=key)
+            if (tree.root.hex(), tree.total) != (listed.root, int(listed.total)):
+                raise TreasuryCorrupt(f"the tree of {listed.asset} in {place} hasn't the root that was published")
+    except OSError as error:
+        raise EpochFilesMissing(f"{error.filename} can't be read ({error.strerror})") from error
+    except (ValueError, ListUnfit) as error:
+        raise TreasuryCorrupt(f"the files in {place} aren't an epoch's as they were written") from error
+
+
 def _place(folder: Path, statement: Statement) -> Path:
     return folder / statement.book / str(statement.number)

@@ -17,7 +17,8 @@ import typer
 from base.clock import SystemClock
 from base.errors import OnebookError
 from chain.local import ToolsMissing, artifact
-from cli.output import Exit, say, show_json
+from cli.asking import PassphraseFd
+from cli.output import Exit, fail, say, show_json
 from custody.errors import SignerRefused
 from db.binaries import candidates
 from exchange.board import AgreedRates
@@ -63,11 +64,28 @@ class Finding:
 def doctor(
     config: Annotated[Path | None, typer.Option("--config", help="The configuration to look at.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    restore_drill: Annotated[
+        bool, typer.Option("--restore-drill", help="Put a backup back beside the service, and check all of it.")
+    ] = False,
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="The backup to try with --restore-drill; else a fresh one.")
+    ] = None,
+    open_keys: Annotated[
+        bool, typer.Option("--open-keys", help="With --restore-drill: ask for the keys' passphrase, and open them.")
+    ] = False,
+    passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Say what is missing and how to get it. Exit code 1 if anything is.
 
     Example: onebook doctor --config wallet/onebook.toml
     """
+    if restore_drill:
+        from cli.drill_showing import run_drill  # here: nothing else of this needs it
+
+        run_drill(config, from_, open_keys=open_keys, passphrase_fd=passphrase_fd, json=json)
+        return
+    if from_ is not None or open_keys or passphrase_fd is not None:
+        fail("--from, --open-keys and --passphrase-fd belong to --restore-drill", Exit.USAGE)
     findings = [*machine(), *asyncio.run(installation(config))]
     if json:
         show_json([asdict(finding) for finding in findings])

@@ -32,7 +32,7 @@ from base.clock import SystemClock
 from base.entropy import SystemEntropy
 from chain.local import NodeKind
 from chain.signing import OwnKey, Role
-from cli.install import ChainChoice, install
+from cli.install import BankChoice, ChainChoice, install
 from cli.supervisor import Supervisor
 from custody.keystore import Argon2Cost
 from db.server import clean
@@ -203,13 +203,13 @@ class Installation:
 
 @contextmanager
 def start_installation(
-    folder: Path, kind: NodeKind | str = NodeKind.ANVIL, *, worker: bool = False
+    folder: Path, kind: NodeKind | str = NodeKind.ANVIL, *, worker: bool = False, banks: tuple[BankChoice, ...] = ()
 ) -> Iterator[Installation]:
     """Install into `folder` and start everything, the worker only if asked for. ONEBOOK_* variables don't reach it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ONEBOOK_")}
     home = folder / "house"
     with patch.dict(os.environ, kept, clear=True), start_local_chain(folder, kind) as chain:
-        config = _install(home, chain)
+        config = _install(home, chain, banks)
         try:
             _migrated().put(home / "postgres")
             settings = load_settings(config)
@@ -238,7 +238,7 @@ def _remove(made: Initialised, pid: int) -> None:
         made.folder.rmdir()
 
 
-def _install(home: Path, chain: RunningChain) -> Path:
+def _install(home: Path, chain: RunningChain, banks: tuple[BankChoice, ...]) -> Path:
     token = chain.node.tokens["USDC"]
     made = install(
         home,
@@ -252,7 +252,7 @@ def _install(home: Path, chain: RunningChain) -> Path:
             spendable_depth=SPENDABLE_DEPTH,
             final_depth=FINAL_DEPTH,
         ),
-        banks=(),
+        banks=banks,
         clock=SystemClock(),
         entropy=SystemEntropy(),
         api_port=free_port(),

@@ -1,0 +1,65 @@
+"""`onebook backup`: one folder with the database, the signer's journal and the installation's files."""
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from base.progress import Progress
+from cli.options import Config, Json
+from cli.output import say, show_json
+from wiring.running import with_database
+from wiring.settings import find_config, load_settings
+
+
+def backup(
+    folder: Annotated[Path, typer.Argument(help="The folder to make; it must not be there yet.")],
+    without_keys: Annotated[
+        bool, typer.Option("--without-keys", help="Leave out key files, personal.key and seal.key.")
+    ] = False,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Make a backup: a dump of the database, the signer's journal, key files, policy, settings, seals, epochs.
+
+    The service may run meanwhile. The folder appears when all of it is there. Key files are encrypted (Argon2id,
+    AES-256-GCM), all else isn't: whoever has the backup reads the book, and with personal.key what is sealed in it.
+
+    Example: onebook backup backups/monday
+    """
+    from cli.backing_up import make_backup  # here: it needs all of the service
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as an exception, so that nothing is left behind
+    path = find_config(config)
+    settings = with_database(load_settings(path))
+    with Progress() as progress:
+        made = make_backup(settings, path, folder, with_keys=not without_keys, progress=progress)
+    told = made.manifest
+    if json:
+        show_json(
+            {
+                "folder": str(made.folder),
+                "made_at": told.made_at.isoformat(),
+                "book": told.book,
+                "seq": told.seq,
+                "seals": told.seals,
+                "schema": told.schema,
+                "journal_rows": None if told.journal is None else told.journal.sequence,
+                "keys": told.keys,
+                "files": len(told.files),
+                "bytes": told.size,
+                "variables": told.variables,
+                "seals_without_file": made.unsealed,
+            }
+        )
+        return
+    rows = "no journal" if told.journal is None else f"{told.journal.sequence} rows of the signer's journal"
+    say(f"{made.folder}: book {told.book} through seq {told.seq}, {told.seals} seals, {rows}")
+    keys = "key files (encrypted), personal.key and seal.key are in it" if told.keys else "no keys are in it"
+    say(f"{len(told.files)} files, {told.size:,} bytes; {keys}")
+    if made.unsealed:
+        say(f"{len(made.unsealed)} seals have no file where the settings say, so the backup hasn't them either")
+    if told.variables:
+        say(f"not in it, since they came from the environment: {', '.join(told.variables)}")
+    say(f"Try it: onebook doctor --restore-drill --from {made.folder}")
