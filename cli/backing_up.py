@@ -5,13 +5,10 @@ the dump has seen. What it has beyond that `onebook recover` rebuilds; a journal
 """
 
 import asyncio
-import errno
 import importlib.metadata
 import os
-import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +16,11 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from base.clock import Clock, SystemClock
-from base.errors import ConfigError
-from base.files import sync_folder, write_atomically
+from base.files import write_atomically
 from base.progress import Progress
+from cli.whole_folders import made_whole
 from custody.journal_copy import copy_journal
 from db import dumps
-from db.errors import DiskFull
 from ledger.errors import BookCorrupt
 from ledger.sealing import last_seal
 from ledger.tables import books
@@ -85,7 +81,7 @@ def make_backup(
     `config`: the settings' file. Nothing is written but below `target`'s parent. Raises ConfigError for a target that
     exists or a part that is missing, DiskFull, and what `db.dumps` and `custody.journal_copy` raise.
     """
-    with _drafted(target) as draft:
+    with made_whole(target) as draft:
         url = settings.database_owner_url or settings.database_url
         assert url is not None, "with_database was called"
         sources = list(single_files(settings, config, with_keys=with_keys))  # first, so that it fails at once
@@ -157,44 +153,6 @@ def _copy(settings: Settings, sources: list[Path], draft: Path, progress: Progre
     with progress.bar("copying files", sum(path.stat().st_size for path in sources)) as told:
         for path in dict.fromkeys(sources):
             copy_file(path, draft / place_in_backup(settings, path), told=told)
-
-
-@contextmanager
-def _drafted(target: Path) -> Iterator[Path]:
-    """A folder of another name that becomes `target` at the end of the block; after an error nothing is left of it."""
-    target = target.absolute()
-    if target.exists() or target.is_symlink():
-        raise ConfigError(f"{target} exists: a backup is never written over; name a folder that isn't there yet")
-    draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
-    try:
-        _remove_left(target)
-        draft.mkdir(mode=0o700)
-        try:
-            yield draft
-            _sync(draft)
-            draft.rename(target)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
-        sync_folder(target.parent)
-    except OSError as problem:
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(f"the disk is full: {target.parent} has no room for the backup") from problem
-        raise ConfigError(f"{problem.filename or target} can't be written: {problem.strerror}") from problem
-
-
-def _remove_left(target: Path) -> None:
-    """What a backup to this very place left when its process was killed."""
-    for left in target.parent.glob(f".{target.name}.*.draft"):
-        process = left.name.removesuffix(".draft").rpartition(".")[2]
-        if process.isdigit() and not Path("/proc", process).exists():
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    for place in (*(path for path in folder.rglob("*") if path.is_dir()), folder):
-        place.chmod(0o700)
-        sync_folder(place)
 
 
 def _flush(path: Path) -> None:

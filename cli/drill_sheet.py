@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from base.errors import OnebookError
 
-NAMED_MAX = 5
+NAMED_MAX = 10
 """Of several faults of one kind so many are named; how many more there are is said."""
 
 

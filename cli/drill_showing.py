@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -48,7 +49,11 @@ def _passphrase(*, open_keys: bool, descriptor: int | None) -> bytes | None:
     """As it's given, or asked for if `open_keys`; None: the keys stay closed."""
     if descriptor is None and open_keys and PASSPHRASE_ENV not in os.environ:
         return ask_passphrase(confirm=False)
-    return told_passphrase(descriptor, lambda text: say(f"warning: {text}"))
+    return told_passphrase(descriptor, _warn)
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"onebook: warning: {text}\n")
 
 
 def _show(done: Drill) -> None:

@@ -63,6 +63,9 @@ COMMANDS = {
         "cli.commands.backup:backup",
         "Make a backup: a dump of the database, the signer's journal, key files, policy, settings, seals, epochs.",
     ),
+    "restore": Command(
+        "cli.commands.backup:restore", "Make an installation of a backup: its files and its database, in a new folder."
+    ),
     "recover": Command(
         "cli.commands.recover:recover",
         "Rebuild every withdrawal, hold and idempotency key that the signer's journal knows and this database doesn't.",

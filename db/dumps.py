@@ -144,14 +144,21 @@ async def dump(url: str, to: Path, snapshot: str, dumped: Dumped, *, told: Told 
 
 
 async def restore(
-    programs: Programs, url: str, dumped: Path, *, sizes: Mapping[str, int], told: Told = lambda _: None
+    programs: Programs,
+    url: str,
+    dumped: Path,
+    *,
+    sizes: Mapping[str, int],
+    whole_or_not: bool = False,
+    told: Told = lambda _: None,
 ) -> None:
     """Put a dump back into an empty database, with owners and rights; then let the planner know what is in it.
 
-    Raises DiskFull, DumpFailed: then the database holds a part of it, and isn't to be used.
+    `whole_or_not`: in one tx, and by one connection. Otherwise a database that this failed on holds a part, and isn't
+    to be used. Raises DiskFull, DumpFailed.
     """
-    jobs = min(os.cpu_count() or 1, _JOBS_MAX)
-    options = ["--exit-on-error", "--verbose", f"--jobs={jobs}", str(dumped)]
+    way = "--single-transaction" if whole_or_not else f"--jobs={min(os.cpu_count() or 1, _JOBS_MAX)}"
+    options = ["--exit-on-error", "--verbose", way, str(dumped)]
     await _run(programs, "pg_restore", url, options, words="processing data for table ", sizes=sizes, told=told)
     engine = create_engine(url, pool_size=1, statement_seconds=3600, application_name="onebook restore")
     try:

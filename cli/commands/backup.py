@@ -1,4 +1,4 @@
-"""`onebook backup`: one folder with the database, the signer's journal and the installation's files."""
+"""`onebook backup` and `onebook restore`: one folder with database, signer's journal and the installation's files."""
 
 import signal
 from pathlib import Path
@@ -63,3 +63,48 @@ def backup(
     if told.variables:
         say(f"not in it, since they came from the environment: {', '.join(told.variables)}")
     say(f"Try it: onebook doctor --restore-drill --from {made.folder}")
+
+
+def restore(
+    backup: Annotated[Path, typer.Argument(help="A folder that `onebook backup` made.")],
+    folder: Annotated[Path, typer.Argument(help="Where the installation goes; it must not be there yet.")],
+    journal: Annotated[
+        Path | None,
+        typer.Option("--journal", help="The signer's journal as it was last, instead of the backup's older copy."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make an installation of a backup: its files and its database, in a new folder.
+
+    Where the backup's settings name a database, it goes there, and that must be empty. Then start the service, and give
+    `onebook recover`, which rebuilds what was signed since.
+
+    Example: onebook restore backups/monday wallet --journal old/journal.sqlite
+    """
+    from cli.restoring import restore as put_back  # here: it needs all of the service
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Progress() as progress:
+        made = put_back(backup.absolute(), folder.absolute(), journal=journal, progress=progress)
+    if json:
+        show_json(
+            {
+                "config": str(made.config),
+                "book": made.manifest.book,
+                "made_at": made.manifest.made_at.isoformat(),
+                "journal_rows": made.rows,
+                "by_hand": made.by_hand,
+                "variables": made.manifest.variables,
+            }
+        )
+        return
+    say(f"{made.config}: book {made.manifest.book} as of {made.manifest.made_at.isoformat()}")
+    if made.rows is not None:
+        say(f"the signer's journal goes to row {made.rows}" + ("" if journal else ": the backup's own copy"))
+    for source, target in made.by_hand.items():
+        say(f"to be put back by hand: {source} to {target}")
+    if made.manifest.variables:
+        say(f"to be set again, since they came from the environment: {', '.join(made.manifest.variables)}")
+    if not made.manifest.keys:
+        say("the backup has no keys: put key files, personal.key and seal.key where the settings say")
+    say(f"Next: onebook up --config {made.config}; beside it onebook recover, then onebook reconcile (docs/backup.md)")
