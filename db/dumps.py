@@ -56,6 +56,7 @@ class Programs:
 class Dumped:
     """A database as a dump has it. `sizes`: bytes of each table that has rows of its own, by "schema.name".
 
+    They're what the planner believes: to ask the files would wait for whoever alters a table.
     `roles`: who owns something in it or was given rights, which a dump names and doesn't hold.
     """
 
@@ -114,7 +115,7 @@ async def _dumped(connection: AsyncConnection) -> Dumped:
     server = await connection.scalar(text("SELECT current_setting('server_version_num')::integer / 10000"))
     sizes = await connection.execute(
         text(
-            "SELECT n.nspname || '.' || c.relname AS name, pg_table_size(c.oid) AS bytes"
+            "SELECT n.nspname || '.' || c.relname AS name, greatest(c.relpages, 1)::bigint * 8192 AS bytes"
             "  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r'"
             "   AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'"
         )
@@ -250,7 +251,8 @@ def _connection(url: str) -> tuple[str, dict[str, str]]:
     password = options.pop("password", None) or unquote(parts.password or "")
     user, at = (quote(unquote(parts.username), safe=""), "@") if parts.username else ("", "")
     place = parts.netloc.rpartition("@")[2]
-    bare = parts._replace(scheme="postgresql", netloc=f"{user}{at}{place}", query=urlencode(options)).geturl()
+    query = f"?{urlencode(options)}" if options else ""
+    bare = f"postgresql://{user}{at}{place}{parts.path}{query}"  # `urlunsplit` drops slashes before an empty place
     environment = {"LC_ALL": "C", "PATH": os.defpath, "PGCONNECT_TIMEOUT": "10"}
     environment |= {name: os.environ[name] for name in ("HOME", "PGPASSFILE") if name in os.environ}
     return bare, environment | ({"PGPASSWORD": password} if password else {})

@@ -56,11 +56,9 @@ def head() -> str:
     return str(ScriptDirectory(str(_FOLDER)).get_current_head())
 
 
-def is_known(revision: str | None) -> bool:
-    """Whether this version has that revision, or there is none yet. A newer version's is not."""
-    return revision is None or revision in (
-        script.revision for script in ScriptDirectory(str(_FOLDER)).walk_revisions()
-    )
+def revisions() -> list[str]:
+    """All revisions of this version of Onebook, oldest first."""
+    return [script.revision for script in ScriptDirectory(str(_FOLDER)).walk_revisions()][::-1]
 
 
 def _upgrade(connection: Connection, report: Callable[[str], None]) -> None:

@@ -212,7 +212,8 @@ def copy_file(source: Path, target: Path, *, told: Told = lambda _: None) -> Non
         stream = source.open("rb")
     except OSError as problem:
         raise ConfigError(f"{source} can't be read ({problem.strerror}): act as a user who may read it") from problem
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for place in (*reversed(target.parent.parents), target.parent):
+        place.mkdir(mode=0o700, exist_ok=True)
     with stream, os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copied:
         while part := stream.read(_PART):
             copied.write(part)
@@ -262,9 +263,11 @@ def read_manifest(folder: Path) -> Manifest:
         raise ConfigError(f"{path} isn't a backup's manifest: {problem}") from problem
     if told.format != FORMAT:
         raise ConfigError(f"{path} has the format {told.format!r}, this version reads {FORMAT}")
-    for one in told.files:
-        if one.path != PurePosixPath(one.path).as_posix() or one.path.startswith("/") or ".." in Path(one.path).parts:
-            raise ConfigError(f"{path} names {one.path!r}, which is no place in a backup")
+    for place in (*(one.path for one in told.files), told.config):
+        if place != PurePosixPath(place).as_posix() or place.startswith("/") or ".." in PurePosixPath(place).parts:
+            raise ConfigError(f"{path} names {place!r}, which is no place in a backup")
+    if not told.config.startswith(f"{HOME}/"):
+        raise ConfigError(f"{path} names {told.config!r} as settings, which is no place in a backup for them")
     return told
 
 

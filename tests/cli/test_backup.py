@@ -40,7 +40,7 @@ def owner_url(house: Installation) -> str:
 
 
 @contextmanager
-def table_held(house: Installation, table: str = "ledger_books") -> Iterator[None]:
+def table_held(house: Installation, table: str = "chain_blocks") -> Iterator[None]:
     """Nobody may read this table: a dump waits for it."""
 
     with asyncio.Runner() as runner:

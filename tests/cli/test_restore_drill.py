@@ -18,6 +18,7 @@ from custody import keystore
 from custody.derivation import Role
 from custody.journal_copy import copy_journal
 from db.engine import create_engine, tx
+from db.migrate import head
 from fiat.personal import make_key_file
 from ledger.seals import seal_path
 from tests.support.command import ENTRY, PROGRAM, onebook, surroundings
@@ -248,6 +249,17 @@ def test_rows_that_were_altered_before_the_backup_are_named(lively: Lively, tmp_
     assert (code, failed) == (1, {"book", "balances", "addresses"}), told["checks"]
     assert "deposit:0 is 0x" in told["addresses"]["text"]
     assert "credits_posted is " in told["book"]["text"]
+
+
+def test_a_dump_of_a_newer_version_is_told(lively: Lively, tmp_path: Path):
+    change(lively, "UPDATE alembic_version SET version_num = '9999_future'")
+    try:
+        lively.run("backup", tmp_path / "newer", cwd=tmp_path)
+    finally:
+        change(lively, f"UPDATE alembic_version SET version_num = '{head()}'")
+    code, told = drilled("--from", tmp_path / "newer", cwd=tmp_path)
+    assert (code, verdicts(told)["schema"], verdicts(told)["book"]) == (1, "failed", "skipped")
+    assert "9999_future, which this version doesn't know" in told["schema"]["text"]
 
 
 def test_a_folder_without_a_manifest_is_no_backup(tmp_path: Path):
