@@ -20,8 +20,8 @@ from ledger.money import Asset
 from ledger.sealing import last_seal
 from ledger.seals import PUBLIC_NAME, load_seal_key, parse_public_key, read_seal, seal_numbers, seal_path
 from treasury.book_check import BookCheck
-from treasury.signature_audit import compare_stored
-from treasury.signature_store import load_attempts, load_chain_ids
+from treasury.signature_audit import STORING_SECONDS, compare_stored
+from treasury.signature_store import load_attempts, load_chain_ids, load_unanswered
 from treasury.solvency_epochs import statement_of
 from treasury.solvency_files import check_files
 from treasury.solvency_store import EpochRow, load_epochs
@@ -116,16 +116,18 @@ async def compare_signatures(parts: Parts, reading: JournalReading, clock: Clock
     chain_ids = {network.name: network.chain_id for network in parts.registry.networks.values()}
     async with tx(parts.engine) as connection:
         attempts, named = await load_attempts(connection), await load_chain_ids(connection)
+        unanswered = await load_unanswered(connection)
         through = await restores.through(connection)
     known = 0 if through is None else through[0]
     stored = {(attempt.subject, attempt.attempt) for attempt in attempts}
-    later = [one for one in reading.signed if one.sequence > known and (one.subject, one.attempt) not in stored]
+    unknown = [one for one in reading.signed if (one.subject, one.attempt) not in stored]
+    later = [one for one in unknown if one.sequence > known or (one.subject, one.attempt) in unanswered]
     reading.signed = [one for one in reading.signed if one not in later]
-    now_us = int(clock.now().timestamp() * 1_000_000)
+    now_us = int((clock.now().timestamp() + STORING_SECONDS) * 1_000_000)  # nothing of a backup is being stored still
     differences = list(compare_stored(reading, attempts, named | chain_ids, now_us=now_us))
     require_none([one.sentence for one in differences])
     count = sum(attempt.raw is not None for attempt in attempts)
-    behind = f"; {len(later)} were signed after the dump, `onebook recover` rebuilds them" if later else ""
+    behind = f"; {len(later)} were answered after the dump, `onebook recover` rebuilds them" if later else ""
     return f"{count} signatures in the database, each as the journal has it{behind}"
 
 

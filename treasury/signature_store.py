@@ -68,6 +68,16 @@ async def load_attempts(connection: AsyncConnection) -> list[StoredAttempt]:
     ]
 
 
+async def load_unanswered(connection: AsyncConnection) -> set[tuple[str, int]]:
+    """Attempts by subject and number that were stored, and to which no answer of the signer is."""
+    query = (
+        select(chain.transactions.c.subject, chain.attempts.c.attempt)
+        .join(chain.transactions, chain.transactions.c.id == chain.attempts.c.transaction_id)
+        .where(chain.attempts.c.raw.is_(None), chain.attempts.c.signer_sequence.is_(None))
+    )
+    return {(row.subject, row.attempt) for row in await connection.execute(query)}
+
+
 async def load_sent(connection: AsyncConnection) -> list[Sent]:
     """Every live transaction of an own address in blocks that were taken in."""
     seen, own = chain.outgoing.c, chain.addresses.c

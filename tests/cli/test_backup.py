@@ -11,13 +11,14 @@ import asyncpg
 import psutil
 import pytest
 
+from custody.journal_copy import copy_journal
 from tests.support.command import ENTRY, PROGRAM, onebook, surroundings
 from tests.support.disk import small_disk
 from tests.support.forked import PIPE, Forked
 from tests.support.installation import Installation
 from tests.support.lively import Lively, lively_installation
 from tests.support.waiting import until
-from wiring.backups import DATABASE, MANIFEST, digest_of, read_manifest
+from wiring.backups import DATABASE, MANIFEST, JournalTold, digest_of, read_manifest
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(400)]
 
@@ -101,6 +102,22 @@ def test_a_target_that_exists_is_refused_and_stays_as_it_is(house: Installation,
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "exists: nothing is written over" in ended.stderr
     assert (list((tmp_path / "kept").iterdir()), list(tmp_path.iterdir())) == ([], [tmp_path / "kept"])
+
+
+def test_what_is_signed_while_the_dump_is_made_is_in_the_journal_s_copy_and_not_in_the_dump(
+    lively: Lively, tmp_path: Path
+):
+    with table_held(lively.house, "fiat_sandbox_objects"):
+        backup, _ = begun(lively.house, tmp_path / "one")
+        lively.withdraw()
+    assert backup.wait(timeout=60) == 0
+    manifest, journal = read_manifest(tmp_path / "one"), lively.house.settings.path(lively.house.settings.journal)
+    now = copy_journal(journal, tmp_path / "now.sqlite")
+    assert manifest.journal == JournalTold(sequence=now.sequence, hash=now.hash.hex())
+    ended = onebook("doctor", "--restore-drill", "--json", "--from", tmp_path / "one", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout
+    [signatures] = [check for check in json.loads(ended.stdout)["checks"] if check["what"] == "signatures"]
+    assert "; 1 were answered after the dump, `onebook recover` rebuilds them" in signatures["text"]
 
 
 def test_broken_off_in_the_middle_it_leaves_nothing(house: Installation, tmp_path: Path):

@@ -127,7 +127,7 @@ def test_what_was_signed_after_the_dump_is_told_and_no_fault(lively: Lively, who
     relisted(folder, journal=JournalTold(sequence=head.sequence, hash=head.hash.hex()))
     code, told = drilled("--from", folder, cwd=tmp_path)
     assert code == 0, told["checks"]
-    assert "1 were signed after the dump, `onebook recover` rebuilds them" in told["signatures"]["text"]
+    assert "1 were answered after the dump, `onebook recover` rebuilds them" in told["signatures"]["text"]
 
 
 def test_a_backup_without_keys_passes_what_can_be_looked_at(lively: Lively, tmp_path: Path):
@@ -235,18 +235,24 @@ def test_a_changed_byte_of_the_dump_is_found_though_the_manifest_fits(whole: Pat
 def test_rows_that_were_altered_before_the_backup_are_named(lively: Lively, tmp_path: Path):
     lively.house.stop("worker")
     turned = "UPDATE chain_addresses SET address = '0x' || reverse(substr(address, 3)) WHERE role = 'deposit'"
+    of_first = "transaction_id = (SELECT min(id) FROM chain_transactions)"
+    renamed = "UPDATE chain_attempts SET attempt = attempt + {} WHERE " + of_first
     raised = "UPDATE ledger_accounts SET credits_posted = credits_posted + {} WHERE owner <> 'house' AND asset = 'USDC'"
     try:
         change(lively, turned)
         change(lively, raised.format(1))
+        change(lively, renamed.format(50))
         lively.run("backup", tmp_path / "altered", cwd=tmp_path)
     finally:
+        change(lively, renamed.format(-50))
         change(lively, raised.format(-1))
         change(lively, turned)
         lively.house.start("worker")
     code, told = drilled("--from", tmp_path / "altered", cwd=tmp_path)
     failed = {what for what, verdict in verdicts(told).items() if verdict == "failed"}
-    assert (code, failed) == (1, {"book", "balances", "addresses"}), told["checks"]
+    assert (code, failed) == (1, {"book", "balances", "signatures", "addresses"}), told["checks"]
+    assert "the journal has no attempt 51 of wdr_" in told["signatures"]["text"]
+    assert "the database has no attempt 1 of wdr_" in told["signatures"]["text"]
     assert "deposit:0 is 0x" in told["addresses"]["text"]
     assert "credits_posted is " in told["book"]["text"]
 
