@@ -25,9 +25,9 @@ from treasury.signature_store import load_attempts, load_chain_ids, load_unanswe
 from treasury.solvency_epochs import statement_of
 from treasury.solvency_files import check_files
 from treasury.solvency_store import EpochRow, load_epochs
-from wiring.assemble import Parts
 from wiring.backups import Manifest
 from wiring.operations import build_audit_log
+from wiring.parts import Parts
 
 ADDRESSES_MAX = 20_000
 """So many addresses are derived once more; of a longer list these are drawn at random."""

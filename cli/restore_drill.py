@@ -27,8 +27,8 @@ from custody.journal_audit import JournalReading
 from db import dumps, migrate
 from db.server import APP, OWNER, PostgresServer, Running, clean
 from wiring import backups
-from wiring.assemble import open_parts
 from wiring.backups import Manifest, laid_out
+from wiring.parts import open_parts
 from wiring.settings import Settings, load_settings
 
 _PUT_BACK = ("files put back", "server", "database")

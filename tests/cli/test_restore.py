@@ -14,8 +14,8 @@ from tests.support.command import onebook
 from tests.support.installation import PASSPHRASE, Caller, ForkingSupervisor
 from tests.support.lively import Lively, lively_installation
 from tests.support.waiting import until
-from wiring.assemble import prepare_book
 from wiring.backups import read_manifest
+from wiring.preparing import prepare_book
 from wiring.settings import load_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(400)]
