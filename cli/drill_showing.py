@@ -1,7 +1,6 @@
 """How `onebook doctor --restore-drill` is begun and told: its options, its table, its JSON, its exit code."""
 
 import os
-import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from cli.asking import ask_passphrase
 from cli.drill_sheet import Check
 from cli.output import Exit, say, show_json, show_table
 from cli.restore_drill import Drill, drill
+from cli.whole_folders import end_in_order
 from custody.passphrases import PASSPHRASE_ENV, told_passphrase
 from wiring.running import with_database
 from wiring.settings import Settings, find_config, load_settings
@@ -22,7 +22,7 @@ def run_drill(
     config: Path | None, backup: Path | None, *, open_keys: bool, passphrase_fd: int | None, json: bool
 ) -> None:
     """Do a drill, and show what it found. Ends with exit code 1 where something isn't as it must be."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as an exception, so that nothing is left behind
+    end_in_order()
     passphrase = _passphrase(open_keys=open_keys, descriptor=passphrase_fd)
 
     def service() -> tuple[Settings, Path]:

@@ -23,9 +23,10 @@ from base.progress import Progress
 from cli import drill_checks, drill_keys
 from cli.backing_up import make_backup
 from cli.drill_sheet import Check, Failed, Sheet, require_none
+from cli.whole_folders import ENDINGS
 from custody.journal_audit import JournalReading
 from db import dumps, migrate
-from db.server import APP, OWNER, PostgresServer, Running, clean
+from db.server import APP, OWNER, PostgresServer, Running, at_database, clean, create_database
 from wiring import backups
 from wiring.backups import Manifest, laid_out
 from wiring.parts import open_parts
@@ -35,9 +36,12 @@ _PUT_BACK = ("files put back", "server", "database")
 """What a restore has to do before the service can be started on it."""
 
 _OF_DATABASE = (
-    *("database", "schema", "book", "audit log", "balances", "signatures", "addresses", "personal data", "epochs"),
+    *("database", "schema", "definitions", "book", "audit log", "balances", "signatures", "addresses"),
+    *("personal data", "epochs"),
 )
 _SCRATCH = "onebook-drill-"
+_ANEW = "made_anew"
+"""A database beside the one that was put back, with what migrations make and nothing else."""
 
 Service = Callable[[], tuple[Settings, Path]]
 """Tells the settings of the service, with its database's address, and their file."""
@@ -188,6 +192,7 @@ class _Going:
         if not await ask("schema", self._bring_to_this_version(running)) or settings is None:
             self._skip_database("there is no database of this version, or there are no settings")
             return
+        await ask("definitions", self._compare_definitions(running))
         is_ours = APP in self.manifest.database.roles
         url, owner = SecretStr(running.app_url if is_ours else running.admin_url), SecretStr(running.admin_url)
         settings = settings.model_copy(update={"database_url": url, "database_owner_url": owner})
@@ -228,6 +233,28 @@ class _Going:
         await migrate.migrate(running.owner_url if OWNER in self.manifest.database.roles else running.admin_url)
         return f"{found}, brought to {lacking[-1]} by {len(lacking)} migrations, as `onebook up` does"
 
+    async def _compare_definitions(self, running: Running) -> str:
+        """Tables, constraints, triggers, functions and rights are those that this version's migrations make."""
+        told = self.manifest.database
+        programs = dumps.restorer(max(told.server, told.pg_dump))
+        await create_database(running.admin_url, _ANEW)
+        await migrate.migrate(at_database(running.owner_url, _ANEW))
+        with_rights = {OWNER, APP} <= {*told.roles}
+        wanted, found = [
+            await dumps.definitions(programs, url, self.scratch / f"{name}.sql", with_rights=with_rights)
+            for name, url in (("wanted", at_database(running.admin_url, _ANEW)), ("found", running.admin_url))
+        ]
+        require_none(
+            [
+                f"{name} {'is another' if name in found else 'is missing'}"
+                for name, definition in wanted.items()
+                if found.get(name) != definition
+            ]
+        )
+        more = len(found.keys() - wanted.keys())
+        beside = f"; {more} more: the book's partitions, and what isn't ours" if more else ""
+        return f"{len(wanted)} definitions as this version's migrations make them{beside}"
+
     def _skip_database(self, why: str) -> None:
         done = {check.what for check in self.sheet.checks}
         for what in _OF_DATABASE:
@@ -237,8 +264,6 @@ class _Going:
 
 def _back_up(settings: Settings, config: Path, folder: Path, progress: Progress) -> str:
     made = make_backup(settings, config, folder, with_keys=True, progress=progress)
-    if made.unsealed:
-        raise Failed(f"seals {', '.join(map(str, made.unsealed))} have no file where the settings say")
     return f"made anew: {len(made.manifest.files)} files, {made.manifest.size:,} bytes"
 
 
@@ -267,7 +292,7 @@ def _sweep() -> None:
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """What is cleaned up here is so even where somebody is impatient."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *ENDINGS)}
     try:
         yield
     finally:

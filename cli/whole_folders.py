@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,16 @@ from base.errors import ConfigError
 from base.files import sync_folder
 from db.errors import DiskFull
 from db.server import clean
+
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a command as Ctrl-C does."""
+
+
+def end_in_order() -> None:
+    """Let those come as an exception, so that nothing is left behind; who was told to ignore one goes on doing so."""
+    for number in ENDINGS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 @contextmanager

@@ -169,6 +169,26 @@ async def restore(
         await engine.dispose()
 
 
+async def definitions(programs: Programs, url: str, scratch: Path, *, with_rights: bool) -> dict[str, str]:
+    """What a database is made of without its rows, each object's definition by its name and type; owners left out.
+
+    `scratch`: a file to write. `with_rights`: with what roles may do. Raises DiskFull, DumpFailed.
+    """
+    options = ["--schema-only", "--no-owner", *(() if with_rights else ("--no-privileges",)), f"--file={scratch}"]
+    await _run(programs, "pg_dump", url, options, words="\0", sizes={}, told=lambda _: None)
+    return await asyncio.to_thread(_read_definitions, scratch)
+
+
+def _read_definitions(script: Path) -> dict[str, str]:
+    found = {}
+    for part in script.read_text(encoding="utf-8").split("\n--\n-- Name: ")[1:]:
+        head, _, body = part.partition("\n")
+        lines = (line.rstrip() for line in body.splitlines())
+        kept = [line for line in lines if line and not line.startswith(("--", "\\restrict", "\\unrestrict"))]
+        found[head.partition("; Schema: ")[0].replace("; Type:", ",")] = "\n".join(kept)
+    return found
+
+
 async def make_roles(admin_url: str, roles: Sequence[str]) -> None:
     """Roles that a dump names and this server lacks, so that owners and rights can be put back. Nobody can log in."""
     engine = create_engine(admin_url, pool_size=1, application_name="onebook restore")

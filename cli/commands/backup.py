@@ -1,6 +1,5 @@
 """`onebook backup` and `onebook restore`: one folder with database, signer's journal and the installation's files."""
 
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import typer
 from base.progress import Progress
 from cli.options import Config, Json
 from cli.output import say, show_json
+from cli.whole_folders import end_in_order
 from wiring.running import with_database
 from wiring.settings import find_config, load_settings
 
@@ -30,7 +30,7 @@ def backup(
     """
     from cli.backing_up import make_backup  # here: it needs all of the service
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as an exception, so that nothing is left behind
+    end_in_order()
     path = find_config(config)
     settings = with_database(load_settings(path))
     with Progress() as progress:
@@ -83,7 +83,7 @@ def restore(
     """
     from cli.restoring import restore as put_back  # here: it needs all of the service
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_in_order()
     with Progress() as progress:
         made = put_back(backup.absolute(), folder.absolute(), journal=journal, progress=progress)
     if json:

@@ -2,7 +2,7 @@
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -11,6 +11,7 @@ from tests.cli.test_commands import installed
 from wiring.backups import (
     DATABASE,
     FORMAT,
+    HOME,
     MANIFEST,
     DatabaseTold,
     Manifest,
@@ -47,7 +48,7 @@ def backup_of(folder: Path, files: dict[str, bytes]) -> Manifest:
         seq=0,
         seals=0,
         schema="0001",
-        config="home/onebook.toml",
+        config=f"{HOME}/onebook.toml",
         keys=False,
         variables=(),
         database=DatabaseTold(server=15, pg_dump=15, roles=(), sizes={}),
@@ -61,13 +62,13 @@ def backup_of(folder: Path, files: dict[str, bytes]) -> Manifest:
 def test_files_keep_their_places_and_those_outside_are_apart(tmp_path: Path):
     outside = tmp_path / "elsewhere" / "policy.toml"
     settings, config = settings_with(tmp_path / "house", policy=f'"{outside}"', solvency='{folder = "../epochs"}')
-    assert place_in_backup(settings, config).as_posix() == "home/onebook.toml"
-    assert place_in_backup(settings, settings.tariff).as_posix() == "home/tariff.toml"
-    assert place_in_backup(settings, settings.policy).as_posix() == f"outside{outside}"
+    assert place_in_backup(settings, config).as_posix() == f"{HOME}/onebook.toml"
+    assert place_in_backup(settings, settings.tariff).as_posix() == f"{HOME}/tariff.toml"
+    assert place_in_backup(settings, settings.policy) == PurePosixPath(f"outside{outside}")
     assert place_in_backup(settings, settings.solvency.folder).as_posix() == f"outside{tmp_path / 'epochs'}"
     moved = laid_out(settings, tmp_path / "copy")
     assert moved.path(moved.policy) == tmp_path / f"copy/outside{outside}"
-    assert moved.path(moved.keys) == tmp_path / "copy/home/keys"
+    assert moved.path(moved.keys) == tmp_path / "copy" / HOME / "keys"
     assert moved.path(moved.journal) == tmp_path / "copy/journal.sqlite"
     assert moved.path(moved.solvency.folder) == tmp_path / f"copy/outside{tmp_path}/epochs"
 
@@ -105,7 +106,7 @@ def test_seals_behind_the_dump_s_last_are_left_where_they_are(tmp_path: Path):
     assert ([path.name for path in there], lacking) == (["00000001.json", "00000003.json"], [2])
 
 
-WHOLE = {DATABASE: b"dump", "home/onebook.toml": b"x = 1\n", "home/keys/hot.key": b"key"}
+WHOLE = {DATABASE: b"dump", f"{HOME}/onebook.toml": b"x = 1\n", f"{HOME}/keys/hot.key": b"key"}
 
 
 def test_what_is_whole_has_no_flaw(tmp_path: Path):
@@ -116,15 +117,15 @@ def test_what_is_whole_has_no_flaw(tmp_path: Path):
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        ("unlink", "home/keys/hot.key is missing"),
-        ("longer", "home/keys/hot.key has 4 bytes, it was written with 3"),
-        ("other", "home/keys/hot.key isn't what was written: it has another SHA-256"),
-        ("link", "home/keys/hot.key is missing"),
+        ("unlink", f"{HOME}/keys/hot.key is missing"),
+        ("longer", f"{HOME}/keys/hot.key has 4 bytes, it was written with 3"),
+        ("other", f"{HOME}/keys/hot.key isn't what was written: it has another SHA-256"),
+        ("link", f"{HOME}/keys/hot.key is missing"),
     ],
 )
 def test_each_flaw_of_a_file_is_told(tmp_path: Path, fault: str, told: str):
     manifest = backup_of(tmp_path / "backup", WHOLE)
-    path = tmp_path / "backup/home/keys/hot.key"
+    path = tmp_path / "backup" / HOME / "keys" / "hot.key"
     if fault in ("unlink", "link"):
         path.unlink()
     if fault == "link":
@@ -135,7 +136,7 @@ def test_each_flaw_of_a_file_is_told(tmp_path: Path, fault: str, told: str):
     assert [str(flaw) for flaw in find_flaws(tmp_path / "backup", manifest)] == [told]
 
 
-@pytest.mark.parametrize("lacking", [DATABASE, "home/onebook.toml"])
+@pytest.mark.parametrize("lacking", [DATABASE, f"{HOME}/onebook.toml"])
 def test_a_manifest_that_names_no_dump_or_no_settings_is_flawed(tmp_path: Path, lacking: str):
     files = {name: content for name, content in WHOLE.items() if name != lacking}
     assert [str(flaw) for flaw in find_flaws(tmp_path, backup_of(tmp_path, files))] == [
@@ -151,7 +152,7 @@ def test_a_manifest_that_names_no_dump_or_no_settings_is_flawed(tmp_path: Path, 
         ("more", 1, "isn't a backup's manifest"),
         ("files", [{"path": "../etc/passwd", "bytes": 1, "sha256": "0" * 64}], "is no place in a backup"),
         ("files", [{"path": "/etc/passwd", "bytes": 1, "sha256": "0" * 64}], "is no place in a backup"),
-        ("files", [{"path": "home//keys", "bytes": 1, "sha256": "0" * 64}], "is no place in a backup"),
+        ("files", [{"path": f"{HOME}//keys", "bytes": 1, "sha256": "0" * 64}], "is no place in a backup"),
         ("config", "../onebook.toml", "is no place in a backup"),
         ("config", "outside/etc/onebook.toml", "is no place in a backup"),
     ],

@@ -98,7 +98,7 @@ def test_a_whole_backup_passes_every_check_without_the_service_s_database(whole:
     assert (code, told["passed"], set(verdicts(told).values())) == (0, True, {"ok"}), told["checks"]
     assert list(verdicts(told)) == [
         *("files", "files put back", "settings", "journal", "keys", "keys opened", "server", "database", "schema"),
-        *("book", "audit log", "balances", "signatures", "addresses", "personal data", "epochs"),
+        *("definitions", "book", "audit log", "balances", "signatures", "addresses", "personal data", "epochs"),
     ]
     assert told["signatures"]["text"].startswith("2 signatures in the database")
     assert "opens 1 of 1 sealed rows" in told["personal data"]["text"]
@@ -224,12 +224,24 @@ def test_nothing_else_fails_with_what_was_exchanged(exchanged: Told):
 
 def test_a_changed_byte_of_the_dump_is_found_though_the_manifest_fits(whole: Path, tmp_path: Path):
     folder = shutil.copytree(whole, tmp_path / "backup")
-    flip(folder / DATABASE, (folder / DATABASE).stat().st_size // 2)
+    flip(folder / DATABASE, (folder / DATABASE).stat().st_size * 95 // 100)  # its list of contents comes before
     relisted(folder)
     code, told = drilled("--from", folder, cwd=tmp_path)
     assert (code, verdicts(told)["files"], verdicts(told)["database"]) == (1, "ok", "failed")
     assert "pg_restore" in told["database"]["text"]
     assert {verdicts(told)[what] for what in ("schema", "book", "addresses")} == {"skipped"}
+
+
+def test_a_changed_definition_in_the_dump_is_named_though_the_manifest_fits(whole: Path, tmp_path: Path):
+    folder = shutil.copytree(whole, tmp_path / "backup")
+    content = (folder / DATABASE).read_bytes()
+    assert content.count(b"'close_period'") > 0
+    (folder / DATABASE).write_bytes(content.replace(b"'close_period'", b"'clone_period'"))
+    relisted(folder)
+    code, told = drilled("--from", folder, cwd=tmp_path)
+    failed = {what for what, verdict in verdicts(told).items() if verdict == "failed"}
+    assert (code, failed) == (1, {"definitions"}), told["checks"]
+    assert "TABLE is another" in told["definitions"]["text"]
 
 
 def test_rows_that_were_altered_before_the_backup_are_named(lively: Lively, tmp_path: Path):
@@ -242,15 +254,18 @@ def test_rows_that_were_altered_before_the_backup_are_named(lively: Lively, tmp_
         change(lively, turned)
         change(lively, raised.format(1))
         change(lively, renamed.format(50))
+        change(lively, "ALTER TABLE ledger_lines DISABLE TRIGGER USER")
         lively.run("backup", tmp_path / "altered", cwd=tmp_path)
     finally:
+        change(lively, "ALTER TABLE ledger_lines ENABLE TRIGGER USER")
         change(lively, renamed.format(-50))
         change(lively, raised.format(-1))
         change(lively, turned)
         lively.house.start("worker")
     code, told = drilled("--from", tmp_path / "altered", cwd=tmp_path)
     failed = {what for what, verdict in verdicts(told).items() if verdict == "failed"}
-    assert (code, failed) == (1, {"book", "balances", "signatures", "addresses"}), told["checks"]
+    assert (code, failed) == (1, {"definitions", "book", "balances", "signatures", "addresses"}), told["checks"]
+    assert "TRIGGER is another" in told["definitions"]["text"]
     assert "the journal has no attempt 51 of wdr_" in told["signatures"]["text"]
     assert "the database has no attempt 1 of wdr_" in told["signatures"]["text"]
     assert "deposit:0 is 0x" in told["addresses"]["text"]
