@@ -28,3 +28,7 @@ class Timing:
     samples_all: timedelta = timedelta(days=2)
     samples_kept: timedelta = timedelta(days=400)
     critical_after: Mapping[BreakReason, timedelta] = field(default_factory=lambda: AGED_AFTER)
+
+
+USUAL = Timing()
+"""Where nobody says otherwise."""

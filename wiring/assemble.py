@@ -115,6 +115,7 @@ def build_services(parts: Parts, *, withdrawals: Withdrawals | None = None) -> S
         proposals=by_hand.proposals,
         approvals=build_approvals(parts),
         reconciler=build_reconciler(parts),
+        break_ages=settings.reconciliation.timing().critical_after,
         breaks=Breaks(engine, ledger=ledger, clock=clock, entropy=entropy),
         freezes=build_freezes(parts),
         audit_log=build_audit_log(parts),

@@ -14,7 +14,7 @@ from base.errors import OnebookError
 from ledger.money import Asset, parse_amount
 from treasury.break_alerts import AGED_AFTER
 from treasury.records import BreakReason
-from treasury.timing import Timing
+from treasury.timing import USUAL, Timing
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -33,9 +33,6 @@ def _span(told: object) -> object:
 
 Span = Annotated[timedelta, BeforeValidator(_span)]
 """A time such as `10m`; never none."""
-
-
-_USUAL = Timing()
 
 
 class _Table(PydanticModel):
@@ -128,14 +125,14 @@ class ReconciliationSettings(_Table):
     See `treasury.timing.Timing` for the meaning of each.
     """
 
-    every: Span = _USUAL.every
-    at_least_every: Span = _USUAL.at_least_every
-    rails_every: Span = _USUAL.rails_every
-    unbooked_after: Span = _USUAL.unbooked_after
-    runs_all: Span = _USUAL.runs_all
-    runs_kept: Span = _USUAL.runs_kept
-    samples_all: Span = _USUAL.samples_all
-    samples_kept: Span = _USUAL.samples_kept
+    every: Span = USUAL.every
+    at_least_every: Span = USUAL.at_least_every
+    rails_every: Span = USUAL.rails_every
+    unbooked_after: Span = USUAL.unbooked_after
+    runs_all: Span = USUAL.runs_all
+    runs_kept: Span = USUAL.runs_kept
+    samples_all: Span = USUAL.samples_all
+    samples_kept: Span = USUAL.samples_kept
     critical_after: dict[str, Span] = Field(default_factory=dict)
 
     @field_validator("critical_after")

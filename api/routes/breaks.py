@@ -23,7 +23,7 @@ from api.schemas import Asked
 from identity.keys import Principal
 from identity.scopes import Scope
 from ledger.money import parse_amount
-from treasury.break_alerts import aged
+from treasury.break_alerts import Ages, aged
 from treasury.break_records import HistoryLine, Resolution, ResolutionKind
 from treasury.break_states import BreakState
 from treasury.break_store import Wanted
@@ -146,7 +146,7 @@ def cause_view(cause: Cause) -> CauseView:
     }
 
 
-def break_view(entry: Break, assets: Assets, *, now: datetime) -> BreakView:
+def break_view(entry: Break, assets: Assets, *, now: datetime, ages: Ages) -> BreakView:
     """`difference` is `found` less `expected`; the likeliest cause comes first; `aged`: open for longer than it may."""
     return {
         "id": entry.id,
@@ -165,7 +165,7 @@ def break_view(entry: Break, assets: Assets, *, now: datetime) -> BreakView:
         "causes": [cause_view(cause) for cause in entry.causes],
         "evidence": list(entry.evidence),
         "age_seconds": int(entry.age(now).total_seconds()),
-        "aged": aged(entry, now),
+        "aged": aged(entry, now, ages),
         "first_seen_at": instant(entry.first_seen_at),
         "last_seen_at": instant(entry.last_seen_at),
         "accepted_until": maybe_instant(None if entry.lapsed(now) else entry.accepted_until),
@@ -194,9 +194,9 @@ def resolution_view(resolution: Resolution, asset: str, assets: Assets) -> Resol
     }
 
 
-def detail_view(file: BreakFile, assets: Assets, *, now: datetime) -> BreakDetailView:
+def detail_view(file: BreakFile, assets: Assets, *, now: datetime, ages: Ages) -> BreakDetailView:
     return {
-        **break_view(file.entry, assets, now=now),
+        **break_view(file.entry, assets, now=now, ages=ages),
         "history": [_line(line) for line in file.history],
         "resolutions": [resolution_view(one, file.entry.asset, assets) for one in file.resolutions],
     }
@@ -231,7 +231,7 @@ async def list_breaks(
 ) -> Response:
     wanted = Wanted(tuple(state or ()), everything=all, reason=kind, network=network, owner=owner)
     found = await parts.breaks.list(wanted, after=page.starting_after, limit=page.limit + 1)
-    view = partial(break_view, assets=await assets_of(parts), now=parts.clock.now())
+    view = partial(break_view, assets=await assets_of(parts), now=parts.clock.now(), ages=parts.break_ages)
     return answer(listing(found[: page.limit], len(found) > page.limit, view))
 
 
@@ -321,7 +321,8 @@ async def withdraw_resolution(parts: Parts, resolution: str, treasurer: Treasure
 
 
 async def _shown(parts: Parts, id: str, *, status: int = 200) -> Response:
-    view = detail_view(await parts.breaks.get(id), await assets_of(parts), now=parts.clock.now())
+    file, assets = await parts.breaks.get(id), await assets_of(parts)
+    view = detail_view(file, assets, now=parts.clock.now(), ages=parts.break_ages)
     return answer(view, status=status)
 
 
