@@ -28,7 +28,7 @@ def positions(treasury, database, clock):
     return positions_in(treasury, database.engine(), clock)
 
 
-def row(told, asset: str, role: str) -> Compared:
+def row(told, asset, role):
     (found,) = [one for one in told.rows if (one.asset, one.role) == (asset, role)]
     return found
 
@@ -75,6 +75,7 @@ async def test_of_a_block_that_was_not_sampled_the_nearest_that_were_are_named(
     assert (between.below, between.above is not None) == (first, True)
     assert (await positions.read(through=Through("local", between.above))).told.sampled
     before_it = await held_at(database.engine(), "local", between.above - 1)
+    assert before_it is not None
     assert before_it.block_number == first  # nothing nearer was sampled
     before = (await positions.read(through=Through("local", 1))).told
     assert (before.sampled, before.below) == (False, None)
