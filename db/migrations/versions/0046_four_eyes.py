@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0046_four_eyes"
-down_revision = "0041_solvency"
+down_revision = "0042_watching"
 
 STATEMENTS = (
     "ALTER TABLE treasury_proposals ADD COLUMN kind text NOT NULL DEFAULT 'adjustment', ADD COLUMN terms jsonb",
