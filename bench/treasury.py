@@ -1,6 +1,6 @@
 """The area `treasury`: a million users' balances read from a book at one seq and hashed into a tree; proofs out of it.
 
-Reconciling as many accounts and a chain with them: `bench.reconciling`.
+Reconciling as many accounts and a chain with them: `bench.reconciling`. A long statement: `bench.reporting`.
 
 Users' accounts are written straight into a book's table, as many entries would have left them: only reading them and
 what comes after is measured, from the first question to the file with all nodes. The asset has eighteen decimals, so
@@ -20,9 +20,9 @@ from base.clock import SystemClock
 from base.entropy import SeededEntropy
 from base.ids import new_id
 from base.progress import Progress
-from bench import reconciling
+from bench import reconciling, reporting
 from bench.frame import Better, Figure, Options, Report, median, number
-from bench.machine import describe_machine, describe_server
+from bench.machine import describe_machine, describe_server, forget_highest, highest_mib
 from bench.stage import BOOK, Place, Stage, prepare, server
 from ledger.accounts import WALLET
 from ledger.money import Asset, AssetKind
@@ -42,6 +42,7 @@ TARGETS = {
     "proof_verify_ms": 50.0,
     "reconcile_1m_s": 60.0,
     "reconcile_cycle_s": 2.0,
+    "report_1m_mib": 128.0,
 }
 """What figures may be at most."""
 
@@ -80,6 +81,8 @@ async def measure(options: Options, progress: Progress) -> Report:
             values |= await _trees(stage, users, options, progress)
         async for name, value, unit in reconciling.measure(stage, options, progress):
             values[name] = value, unit
+        if options.wants(reporting.FIGURE):
+            values[reporting.FIGURE] = await reporting.measure(stage, options, progress), "MiB"
         settings: dict[str, object] = {
             "postgresql": await describe_server(running.admin_url),
             "run": {"users": users, "proofs": PROOFS, "seed": options.seed, "quick": options.quick},
@@ -140,23 +143,13 @@ async def _build(place: Place, users: int, progress: Progress) -> _Built:
         draft.spool() as spool,
         progress.bar("hashing leaves and nodes", 2 * users) as advance,
     ):
-        _forget_highest()
+        forget_highest()
         began = time.perf_counter()
         async with snapshot(place.engine) as connection:
             owed = await read_owed(connection, BOOK, spool)
         tree = tree_of(owed, _ETHER.code, spool, number=1, key=draft.key, told=advance)
         draft.keep(tree)
-        return _Built(tree, time.perf_counter() - began, _highest_mib())
-
-
-def _forget_highest() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def _highest_mib() -> float:
-    """The most memory that this process has had since that was forgotten."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+        return _Built(tree, time.perf_counter() - began, highest_mib())
 
 
 def _prove(tree: SumTree, owners: list[str]) -> tuple[int, float]:

@@ -55,6 +55,7 @@ COMMANDS = {
     ),
     "reconcile": Command("cli.commands.book:reconcile", "Compare the book with the chain, the bank and itself."),
     "breaks": Command("cli.commands.breaks:app", "Breaks: list, show, own, note, propose, confirm, withdraw."),
+    "proposals": Command("cli.commands.proposals:app", "What one treasurer may not do alone: list, confirm, withdraw."),
     "positions": Command(
         "cli.commands.positions:positions",
         "Show per asset what is owed, held and where, on its way and left; exit code 1 if not covered.",

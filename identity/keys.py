@@ -34,7 +34,10 @@ _HINT_LENGTH = 4
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What is known of a key once its secret has been shown. `hint` is the secret's end, to tell keys apart."""
+    """What is known of a key once its secret has been shown. `hint` is the secret's end, to tell keys apart.
+
+    `person`: whose a key of the house is. It never changes: what was proposed with a key was proposed by that person.
+    """
 
     id: str
     user_id: str | None
@@ -47,6 +50,12 @@ class ApiKey:
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    person: str | None = None
+
+    @property
+    def acts_as(self) -> str:
+        """Who acts, as far as anybody knows: the person, else the user, else the key."""
+        return self.person or self.user_id or self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +68,18 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who makes a request: a key and what it may do. `user_id` is None for a key of the house."""
+    """Who makes a request: a key and what it may do. `user_id` is None for a key of the house, whose is `person`'s."""
 
     key_id: str
     user_id: str | None
     scopes: frozenset[Scope]
     rate_per_minute: int
+    person: str | None = None
+
+    @property
+    def acts_as(self) -> str:
+        """Who acts: what needs two people compares these. A key of nobody's counts as a person of its own."""
+        return self.person or self.owner
 
     @property
     def owner(self) -> str:
@@ -113,7 +128,13 @@ def principal_of(key: ApiKey, now: datetime) -> Principal:
         raise KeyRevoked("this key was revoked; ask an operator for another", revoked_at=key.revoked_at.isoformat())
     if key.expires_at is not None and now >= key.expires_at:
         raise KeyExpired("this key has expired; ask an operator for another", expired_at=key.expires_at.isoformat())
-    return Principal(key_id=key.id, user_id=key.user_id, scopes=key.scopes, rate_per_minute=key.rate_per_minute)
+    return Principal(
+        key_id=key.id,
+        user_id=key.user_id,
+        scopes=key.scopes,
+        rate_per_minute=key.rate_per_minute,
+        person=key.person,
+    )
 
 
 def _check(prefix: str, body: str) -> str:

@@ -4,9 +4,11 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from identity.errors import InvalidHandle
+from identity.errors import InvalidHandle, InvalidKeyRequest
 
 HANDLE = re.compile(r"[a-z0-9_]{3,32}", re.ASCII)
+
+PERSON = re.compile(r"[a-z][a-z0-9-]{1,31}", re.ASCII)
 
 NAME_LENGTH_MAX = 100
 """Characters that a display name may have."""
@@ -35,6 +37,18 @@ def parse_handle(text: str, *, param: str = "handle") -> str:
     if handle.startswith(f"{ID_PREFIX}_"):
         raise InvalidHandle(f"a handle can't begin with {ID_PREFIX}_, as user ids do", param=param)
     return handle
+
+
+def parse_person(text: str) -> str:
+    """One of the house's people, as their keys name them. Raises InvalidKeyRequest.
+
+    It has no underscore, so that it's never taken for the id of a key or a user.
+    """
+    if not PERSON.fullmatch(text):
+        raise InvalidKeyRequest(
+            f"{text[:40]!r} names no person: use 2 to 32 of a-z, 0-9 and -, a letter first", param="person"
+        )
+    return text
 
 
 def parse_name(text: str) -> str:

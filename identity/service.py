@@ -37,7 +37,7 @@ from identity.keys import (
     principal_of,
     secret_hash,
 )
-from identity.people import ID_PREFIX, User, parse_handle, parse_name
+from identity.people import ID_PREFIX, User, parse_handle, parse_name, parse_person
 from identity.scopes import HOUSE_SCOPES, USER_SCOPES, Scope, parse_scopes
 
 MEMORY_SECONDS = 2
@@ -145,17 +145,21 @@ class Identity:
         user: str | None = None,
         expires_at: datetime | None = None,
         rate_per_minute: int | None = None,
+        person: str | None = None,
         granted_by: Principal | None = None,
     ) -> NewKey:
         """Make a key for a user (id or handle) or, without one, for the house. Its secret is in the answer only.
 
-        A user's key carries user scopes, a key of the house the others. `granted_by` may grant of the house's scopes
-        only what it has itself. Raises InvalidKeyRequest, UnknownUser, ScopeMissing.
+        A user's key carries user scopes, a key of the house the others, and may say whose it is (`person`).
+        `granted_by` may grant of the house's scopes only what it has itself. Raises InvalidKeyRequest, UnknownUser,
+        ScopeMissing.
         """
         asked = parse_scopes(scopes)
         rate = self._rate if rate_per_minute is None else rate_per_minute
         _check_terms(label, rate, expires_at, self._clock.now())
         _check_grant(asked, for_user=user is not None, granted_by=granted_by)
+        if person is not None and user is not None:
+            raise InvalidKeyRequest("a user's key is its user's: only keys of the house name a person", param="person")
         owner = None if user is None else await self.user(user)
         return await self._add_key(
             label=label,
@@ -163,12 +167,20 @@ class Identity:
             user_id=owner.id if owner else None,
             expires_at=None if expires_at is None else expires_at.astimezone(UTC),
             rate_per_minute=rate,
+            person=None if person is None else parse_person(person),
             created_by=granted_by.key_id if granted_by else None,
         )
 
     async def create_operator_key(self, *, label: str = "first operator") -> NewKey:
         """Make a key with every permission of the house: the one that an installation begins with."""
         return await self.create_key(label=label, scopes=[str(scope) for scope in HOUSE_SCOPES])
+
+    async def staff_keys(self, person: str | None, *, scope: Scope) -> list[ApiKey]:
+        """Keys of one of the house's people (None: of nobody) that may do this now, oldest first, at most PAGE_MAX."""
+        async with tx(self._engine) as connection:
+            return await store.find_staff_keys(
+                connection, self._book, scope=scope, at=self._clock.now(), person=person, limit=PAGE_MAX
+            )
 
     async def key(self, key_id: str) -> ApiKey:
         """The key with this id. Raises UnknownKey."""
@@ -274,6 +286,7 @@ class Identity:
         user_id: str | None,
         expires_at: datetime | None,
         rate_per_minute: int,
+        person: str | None,
         created_by: str | None,
     ) -> NewKey:
         secret = make_secret(self._entropy, self._prefix)
@@ -289,6 +302,7 @@ class Identity:
             expires_at=expires_at,
             revoked_at=None,
             last_used_at=None,
+            person=person,
         )
         async with tx(self._engine) as connection:
             await store.add_key(connection, self._book, key, secret_hash(secret, self._prefix))

@@ -67,6 +67,7 @@ async def add_key(connection: AsyncConnection, book: str, key: ApiKey, secret_ha
             book=book,
             id=key.id,
             user_id=key.user_id,
+            person=key.person,
             label=key.label,
             secret_hash=secret_hash,
             hint=key.hint,
@@ -96,6 +97,18 @@ async def list_keys(
     if user_id is not None:
         asked &= api_keys.c.user_id == user_id
     return [_key(row) for row in await _page(connection, api_keys, asked, before=before, after=after, limit=limit)]
+
+
+async def find_staff_keys(
+    connection: AsyncConnection, book: str, *, scope: Scope, at: datetime, person: str | None, limit: int
+) -> list[ApiKey]:
+    """Keys of this person (None: of nobody) that have this scope and could be used at `at`, oldest first."""
+    row = api_keys.c
+    usable = row.revoked_at.is_(None) & (row.expires_at.is_(None) | (row.expires_at > at))
+    is_theirs = row.person.is_(None) if person is None else row.person == person
+    asked = (row.book == book) & usable & is_theirs & row.scopes.contains([scope.value])
+    found = await connection.execute(select(api_keys).where(asked).order_by(row.id).limit(limit))
+    return [_key(dict(one)) for one in found.mappings()]
 
 
 async def mark_revoked(connection: AsyncConnection, book: str, key_id: str, at: datetime) -> None:
@@ -134,6 +147,7 @@ def _key(row: Mapping[Any, Any]) -> ApiKey:
     return ApiKey(
         id=row["id"],
         user_id=row["user_id"],
+        person=row["person"],
         label=row["label"],
         hint=row["hint"],
         scopes=frozenset(Scope(name) for name in row["scopes"]),

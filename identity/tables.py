@@ -24,6 +24,7 @@ api_keys = Table(
     Column("book", Text, primary_key=True),
     Column("id", Text, primary_key=True),
     Column("user_id", Text),
+    Column("person", Text),  # whose it is, of the house's people
     Column("label", Text, nullable=False),
     Column("secret_hash", Digest, nullable=False),
     Column("hint", Text, nullable=False),
@@ -38,5 +39,7 @@ api_keys = Table(
     UniqueConstraint("book", "secret_hash"),
     CheckConstraint("rate_per_minute > 0", name="rate_positive"),
     CheckConstraint("cardinality(scopes) > 0", name="some_scope"),
+    CheckConstraint("person ~ '^[a-z][a-z0-9-]{1,31}$'", name="person_form"),
+    CheckConstraint("person IS NULL OR user_id IS NULL", name="person_of_house"),
     Index("ix_identity_api_keys_book_user_id", "book", "user_id"),
 )

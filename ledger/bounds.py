@@ -4,8 +4,10 @@ A refusal by the book is an outcome and is remembered; what stands here nobody c
 an error of the caller and leaves no trace.
 """
 
+from collections.abc import Iterable
+
 from ledger.accounts import split_account_id
-from ledger.commands import Command, Group, Hold, OpenAccount, Post, Settle
+from ledger.commands import Charge, Command, Group, Hold, OpenAccount, Post, Record, Settle
 from ledger.errors import InvalidCommand
 from ledger.money import AMOUNT_END
 
@@ -42,6 +44,8 @@ def check_group(group: Group) -> None:
                 _check_entry(command)
             case Settle():
                 _check_owing_nothing(command)
+            case Record() if command.charges:
+                _check_charges(command.charges)
             case OpenAccount():
                 split_account_id(command.account)
             case _:
@@ -52,8 +56,7 @@ def _check_entry(command: Post | Hold) -> None:
     if len(command.postings) > POSTINGS_MAX:
         raise InvalidCommand(f"a command has at most {POSTINGS_MAX} postings; this one has {len(command.postings)}")
     _check_owing_nothing(command)
-    for charge in command.charges:
-        _check_text("counter", charge.counter, most=TEXT_MAX)
+    _check_charges(command.charges)
     if type(command) is Post and command.bounds:
         if len(command.bounds) > POSTINGS_MAX:
             raise InvalidCommand(f"a command names at most {POSTINGS_MAX} bounds of accounts")
@@ -63,6 +66,11 @@ def _check_entry(command: Post | Hold) -> None:
                 raise InvalidCommand("a bound is a whole number nearer to zero than 2^256")
     if type(command) is Hold and any(p.debit_rest or p.credit_rest for p in command.postings):
         raise InvalidCommand("a hold's postings name both accounts; only an entry may leave a rest")
+
+
+def _check_charges(charges: Iterable[Charge]) -> None:
+    for charge in charges:
+        _check_text("counter", charge.counter, most=TEXT_MAX)
 
 
 def _check_owing_nothing(command: Post | Hold | Settle) -> None:

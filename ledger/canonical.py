@@ -114,7 +114,8 @@ def _terms(command: Command, account_number: int | None) -> dict[str, object]:
         case ClosePeriod():
             return {"until": instant_text(command.until)}
         case Record():
-            return {"facts": dict(command.facts)}
+            said: dict[str, object] = {"facts": dict(command.facts)}
+            return said | {"charges": charge_terms(command.charges)} if command.charges else said
         case Post() | Hold():
             terms: dict[str, object] = {}
             if command.charges:

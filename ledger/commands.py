@@ -222,10 +222,12 @@ class ClosePeriod(_Common, frozen=True, kw_only=True, gc=False):
 class Record(_Common, frozen=True, kw_only=True, gc=False):
     """State facts that move nothing. They stand in the book's sequence, word by word in their leaf: sealed with it.
 
-    They can't be erased: what may have to be one day belongs into the metadata.
+    They can't be erased: what may have to be one day belongs into the metadata. `charges` are what the commands beside
+    it in its group use up, where those have none of their own; unset where there are none, as a post's bounds.
     """
 
     facts: Mapping[str, str]
+    charges: tuple[Charge, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 Command = (

@@ -199,6 +199,8 @@ def _decide(state: State, command: Command) -> _Decision:
         case ClosePeriod():
             return _Decision(_close_period(state, command), effective_at)
         case Record():
+            _check_charges(command.charges or ())
+            _charge(state, command.charges or ())
             return _Decision((), effective_at)
         case Post():
             return _Decision(_post(state, command), effective_at)
@@ -310,7 +312,11 @@ def _check_shape(command: Post | Hold) -> None:
         raise _Refuse(Refused.NO_POSTINGS)
     for posting in command.postings:
         _check_amount(posting.amount)
-    for charge in command.charges:
+    _check_charges(command.charges)
+
+
+def _check_charges(charges: Iterable[Charge]) -> None:
+    for charge in charges:
         _check_amount(charge.amount, least=0)
         _check_amount(charge.cap, least=0)
 

@@ -21,6 +21,7 @@ from ledger.commands import (
     OpenAccount,
     Post,
     Posting,
+    Record,
     Reverse,
     SetCreditLine,
     Settle,
@@ -203,6 +204,9 @@ class Known:
                     self._want_accounts(missing, (s for line in entry.lines for s in (line.debit, line.credit)))
             case OpenAccount() | CloseAccount() | SetCreditLine():
                 self._want_accounts(missing, (command.account,))
+            case Record() if command.charges:
+                for charge in command.charges:
+                    self._want_counter(missing, charge.counter)
             case Freeze() | Unfreeze() if command.scope is FreezeScope.ACCOUNT:
                 self._want_accounts(missing, (command.target,))
             case _:

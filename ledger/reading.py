@@ -317,6 +317,16 @@ async def load_balance_at(
     return balance + int(later or 0)
 
 
+async def load_balance_through(connection: AsyncConnection, number: int, account: str, seq: int) -> int:
+    """An account's posted balance after the command `seq`, 0 for one that isn't there. One index probe a side."""
+    found = await connection.scalar(
+        select(accounts.c.account).where(accounts.c.book == number, accounts.c.name == account)
+    )
+    if found is None:
+        return 0
+    return int(await connection.scalar(_BALANCE, {"book": number, "account": found, "through": seq}) or 0)
+
+
 async def seq_at(connection: AsyncConnection, number: int, at: datetime) -> int:
     """The last command booked at or before an instant, 0 if there is none."""
     query = text("SELECT ledger_seq_at(:book, :at)").bindparams(bindparam("at", type_=Instant))

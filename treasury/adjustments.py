@@ -24,15 +24,12 @@ from ledger.requests import RequestKey
 from ledger.riders import Insert, Rider
 from treasury import adjustment_store, outflow_store
 from treasury.by_hand import ADJUSTABLE, WAITING
-from treasury.errors import NotAdjustable, ReasonMissing, SecondPersonNeeded, SuspenseShort
+from treasury.by_hand_alone import ByHandAlone, second_person
+from treasury.errors import NotAdjustable, ReasonMissing, SuspenseShort
 from treasury.notes import TEXT_LENGTH_MAX
 from treasury.operations.acts import Noted, unnoted
-from treasury.operations.manual_limits import ManualLimits
 from treasury.records import Adjustment, Outflow, OutflowState
 from treasury.tables import adjustments
-
-UNLIMITED = ManualLimits()
-"""As much as there is."""
 
 BANK_LINE = "lin_"
 """How the id of a bank line begins; whose it is, is said by matching it, which happens once."""
@@ -45,7 +42,7 @@ DEPOSIT = "dep_"
 
 
 class Adjustments:
-    """Moves value by hand, with a reason that stays."""
+    """Moves value by hand, with a reason that stays. Without `alone` one treasurer moves as much as there is."""
 
     def __init__(
         self,
@@ -54,13 +51,13 @@ class Adjustments:
         ledger: Ledger,
         clock: Clock,
         entropy: Entropy,
-        limits: ManualLimits = UNLIMITED,
+        alone: ByHandAlone | None = None,
     ) -> None:
         self._engine = engine
         self._ledger = ledger
         self._clock = clock
         self._entropy = entropy
-        self._limits = limits
+        self._alone = alone
 
     async def move(
         self,
@@ -138,7 +135,10 @@ class Adjustments:
         noted: Noted,
     ) -> Adjustment:
         outflow = await self._outflow(adjustment)
-        group = self._group(key, adjustment, outflow, effective_at, confirmed_by, noted)
+        charges: tuple[Charge, ...] = ()
+        if confirmed_by is None and self._alone is not None:
+            charges = await self._alone.charges(adjustment.treasurer, {adjustment.asset: adjustment.amount})
+        group = self._group(key, adjustment, outflow, effective_at, confirmed_by, charges, noted)
         await self._ledger.ensure_open(adjustment.source, adjustment.target)
         try:
             *_, outcome = await decide(self._ledger, group)
@@ -192,14 +192,11 @@ class Adjustments:
         outflow: Outflow | None,
         effective_at: datetime | None,
         confirmed_by: str | None,
+        charges: tuple[Charge, ...],
         noted: Noted,
     ) -> Group:
-        today = adjustment.created_at.astimezone(self._limits.zone).date()
         said = {"reason": adjustment.reason}
-        charges: tuple[Charge, ...] = ()
-        if confirmed_by is None:
-            charges = self._limits.charges(adjustment.treasurer, adjustment.asset, adjustment.amount, today)
-        else:
+        if confirmed_by is not None:
             said |= {"by": adjustment.treasurer, "confirmed_by": confirmed_by}
         post = Post(
             id=key.id,
@@ -230,11 +227,7 @@ def _explained(refusal: RefusedByBook, *, source: str, asset: str, amount: int) 
     account, available = _named(source, asset), refusal.facts.get("available")
     if refusal.code == Refused.INSUFFICIENT_FUNDS and split_account_id(account)[1] in WAITING:
         return SuspenseShort(f"{account} holds less than that", account=account, required=amount, available=available)
-    if refusal.code == Refused.LIMIT_EXCEEDED:
-        said = "that and what you moved by hand today need a second treasurer"
-        used, cap = refusal.facts.get("used"), refusal.facts.get("cap")
-        return SecondPersonNeeded(said, asset=asset, required=amount, used=used, cap=cap)
-    return refusal
+    return second_person(refusal)
 
 
 def _named(account: str, asset: str) -> str:

@@ -126,6 +126,7 @@ class Alerts:
         clock: Clock,
         payments: Unassigned | None = None,
         reviews: Reviews | None = None,
+        break_ages: break_alerts.Ages = break_alerts.AGED_AFTER,
     ) -> None:
         self._engine = engine
         self._payments = payments
@@ -133,6 +134,7 @@ class Alerts:
         self._registry = registry
         self._clock = clock
         self._reviews = reviews
+        self._break_ages = break_ages
 
     async def open(self) -> list[Alert]:
         """All of them, the critical ones first."""
@@ -176,7 +178,7 @@ class Alerts:
             found += [_of_payments(stalled, place="withdrawals") for stalled in await self._payments.unassigned()]
         assets = await self._ledger.assets()
         found += [_of_refill(refill, assets[refill.asset]) for refill in refills]
-        found += [_of_breaks(kind) for kind in break_alerts.standing(differing, now)]
+        found += [_of_breaks(kind) for kind in break_alerts.standing(differing, now, self._break_ages)]
         found += [_of_resolution(one) for one in proposed]
         found += [_of_webhooks(dead) for dead in rails.dead]
         found += [_of_dispute(dispute, assets[dispute.asset], now) for dispute in rails.disputes]

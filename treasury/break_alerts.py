@@ -10,11 +10,15 @@ from datetime import datetime, timedelta
 from treasury.break_records import Resolution
 from treasury.records import Break, BreakReason
 
-AGED_AFTER: Mapping[BreakReason, timedelta] = {
+Ages = Mapping[BreakReason, timedelta]
+"""By kind, how old a break may get."""
+
+AGED_AFTER: Ages = {
     BreakReason.COUNTER_DRIFT: timedelta(0),
     BreakReason.UNBALANCED: timedelta(0),
     BreakReason.HOLD_DRIFT: timedelta(0),
     BreakReason.JOURNAL_DIFFERS: timedelta(0),
+    BreakReason.POSITION_DIFFERS: timedelta(0),
     BreakReason.CHAIN_DIFFERS: timedelta(hours=1),
     BreakReason.FOREIGN_OUTFLOW: timedelta(hours=1),
     BreakReason.UNBOOKED: timedelta(hours=1),
@@ -25,7 +29,8 @@ AGED_AFTER: Mapping[BreakReason, timedelta] = {
     BreakReason.STATEMENT_GAP: timedelta(days=3),
     BreakReason.NO_STATEMENT: timedelta(days=3),
 }
-"""How long each kind may stand before it's critical. The book disagreeing with itself is critical at once."""
+"""How long each kind may stand before it's critical, where the settings don't say otherwise. The book disagreeing with
+itself is critical at once, whatever they say."""
 
 TOLD_MAX = 200
 """Breaks of one kind that an alert counts."""
@@ -51,20 +56,20 @@ class Standing:
         return f"{breaks} unexplained, the oldest {self.oldest.id} on {place}{cause}; {owner}: `onebook breaks list`"
 
 
-def aged(entry: Break, now: datetime) -> bool:
-    """Whether it stands, unexplained, for longer than its kind may."""
+def aged(entry: Break, now: datetime, after: Ages = AGED_AFTER) -> bool:
+    """Whether it stands, unexplained, for longer than its kind may (`after`)."""
     unexplained = entry.resolved_at is None and not entry.explained(now)
-    return unexplained and entry.age(now) >= AGED_AFTER[entry.reason]
+    return unexplained and entry.age(now) >= after[entry.reason]
 
 
-def standing(breaks: Iterable[Break], now: datetime) -> Iterator[Standing]:
+def standing(breaks: Iterable[Break], now: datetime, after: Ages = AGED_AFTER) -> Iterator[Standing]:
     """By kind, what nobody has accounted for; `breaks` come the oldest first."""
     kinds: dict[BreakReason, list[Break]] = {}
     for entry in breaks:
         if entry.resolved_at is None and not entry.explained(now):
             kinds.setdefault(entry.reason, []).append(entry)
     for reason, found in kinds.items():
-        yield Standing(reason, len(found), found[0], any(aged(entry, now) for entry in found))
+        yield Standing(reason, len(found), found[0], any(aged(entry, now, after) for entry in found))
 
 
 def wanted(resolution: Resolution) -> str:

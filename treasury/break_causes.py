@@ -121,6 +121,8 @@ def _candidates(finding: Finding, facts: Facts) -> Iterator[Cause]:
     match finding.reason:
         case BreakReason.COUNTER_DRIFT | BreakReason.UNBALANCED | BreakReason.HOLD_DRIFT | BreakReason.JOURNAL_DIFFERS:
             yield from _of_storage()
+        case BreakReason.POSITION_DIFFERS:
+            yield from _of_storage()
         case BreakReason.CHAIN_DIFFERS:
             yield from _of_chain(finding, facts)
         case BreakReason.BANK_DIFFERS:

@@ -25,7 +25,13 @@ CORRECTABLE = frozenset(
 """Breaks whose account holds, outside, another amount than the book says: an entry can bring it there."""
 
 NEVER_TIME = frozenset(
-    {BreakReason.COUNTER_DRIFT, BreakReason.UNBALANCED, BreakReason.HOLD_DRIFT, BreakReason.JOURNAL_DIFFERS}
+    {
+        BreakReason.COUNTER_DRIFT,
+        BreakReason.UNBALANCED,
+        BreakReason.HOLD_DRIFT,
+        BreakReason.JOURNAL_DIFFERS,
+        BreakReason.POSITION_DIFFERS,
+    }
 )
 """Breaks of the book with itself: no time mends them, so nobody accepts them for a while."""
 
@@ -34,6 +40,7 @@ INSTEAD: Mapping[BreakReason, str] = {
     BreakReason.UNBALANCED: "a stored balance is wrong, not the book: `onebook audit` names the row",
     BreakReason.HOLD_DRIFT: "a stored hold or counter is wrong, not the book: `onebook audit` names the row",
     BreakReason.JOURNAL_DIFFERS: "a line of the journal was altered: `onebook audit` names it; restore a backup",
+    BreakReason.POSITION_DIFFERS: "a row of exchange_positions or exchange_moves was altered: put it right, or restore",
     BreakReason.STATEMENT_GAP: "import the bank's statement that is missing in between",
     BreakReason.NO_STATEMENT: "import the bank's statement: nothing is known yet that the book could be wrong about",
     BreakReason.SURPLUS: "name its evidence: POST /v1/treasury/deposits/{deposit}/credit, or an adjustment",

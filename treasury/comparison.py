@@ -141,6 +141,36 @@ def _on_chain(sample: Sample, account: str, expected: int, found: int, *, detail
     )
 
 
+class KeptFigure(Protocol):
+    """A figure of the exchange's position that isn't what it must be. `unit`: the asset that it's told in; `parts`: of
+    how many parts of that asset's smallest unit its numbers are."""
+
+    @property
+    def asset(self) -> str: ...
+    @property
+    def figure(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def parts(self) -> int: ...
+    @property
+    def expected(self) -> int: ...
+    @property
+    def found(self) -> int: ...
+
+
+def position_differs(figures: Iterable[KeptFigure]) -> list[Finding]:
+    """Each a break of its own. What differs by less than a smallest unit is told as one: none of it is rounded away."""
+    findings = []
+    for one in figures:
+        expected, difference = one.expected // one.parts, one.found - one.expected
+        units = -(-abs(difference) // one.parts)
+        found = expected + (units if difference > 0 else -units)
+        account = house_account("fx", one.asset)
+        findings.append(Finding(BreakReason.POSITION_DIFFERS, account, one.unit, expected, found, detail=one.figure))
+    return findings
+
+
 class OpenSurplus(Protocol):
     """What an address (lower-case hex) held at a block beyond all that tells of it, in smallest units."""
 

@@ -6,9 +6,10 @@ TEXT_LENGTH_MAX = 500
 """Characters of a reason or of an evidence's name."""
 
 
-def note(treasurer: str, reason: str) -> dict[str, str]:
+def note(treasurer: str, reason: str, *, confirmed_by: str | None = None) -> dict[str, str]:
     """The metadata of a treasurer's command. Raises ReasonMissing."""
-    return {"reason": said_in_full(reason), "by": treasurer}
+    said = {"reason": said_in_full(reason), "by": treasurer}
+    return said if confirmed_by is None else {**said, "confirmed_by": confirmed_by}
 
 
 def said_in_full(reason: str, *, param: str = "reason") -> str:

@@ -1,8 +1,9 @@
 """Periods: what took effect before an instant is closed, so that nothing is dated back into what was reported.
 
-What stands open in a period is told first. It can be closed all the same, with a reason: what stood open stays with it.
+What stands open in a period is told first. It can be closed all the same, by two people: what stood open stays with it.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 
@@ -62,20 +63,23 @@ class Periods:
         treasurer: str,
         period: Period,
         reason: str,
-        force: bool = False,
+        confirmed_by: str | None = None,
+        in_spite_of: Collection[str] = (),
         noted: Noted = unnoted,
     ) -> ClosedPeriod:
         """Close everything before its `until`, for good: what comes later with an earlier date takes effect then.
 
-        Raises ReasonMissing, PeriodUnfit (`period_open_items`, unless `force`), RequestConflict, RefusedByBook
-        (`effective_in_future`, `period_closed`).
+        A second treasurer (`confirmed_by`) may have it closed though items of these kinds stand open in it. Raises
+        ReasonMissing, PeriodUnfit (`period_open_items`), RequestConflict, RefusedByBook (`effective_in_future`,
+        `period_closed`).
         """
         if (first := await decided_before(self._ledger, key)) is not None:
             return replace(await self.get(first.subject or ""), replayed=True)
-        said = note(treasurer, reason)
+        said = note(treasurer, reason, confirmed_by=confirmed_by)
         is_over = period.until <= self._clock.now()  # else the book refuses, whatever stands open
         open_items = await self.open_items(period.until) if is_over else ()
-        if open_items and not force:
+        borne = in_spite_of if confirmed_by is not None else ()
+        if any(one["item"] not in borne for one in open_items):
             raise PeriodUnfit(
                 "something stands open in that period", code="period_open_items", open_items=list(open_items)
             )
@@ -86,6 +90,7 @@ class Periods:
             until=period.until,
             closed_at=self._clock.now(),
             closed_by=treasurer,
+            confirmed_by=confirmed_by,
             reason=said["reason"],
             open_items=open_items,
         )

@@ -21,11 +21,12 @@ from ledger import reading
 from ledger.engine import Ledger
 from ledger.errors import UnknownAsset
 from ledger.money import Asset
-from treasury import position_store
+from treasury import position_store, sample_store
 from treasury.errors import MomentUnfit
 from treasury.position import PAYERS, RUNWAY_SPAN, GasSpent, Hot, Position, Runway, positions_of
 from treasury.position_store import BlockTime, Sums
 from treasury.refills import Floor
+from treasury.told_by_nodes import ToldByNodes, compare
 from treasury.valuing import Valuation, value_all
 
 
@@ -47,11 +48,13 @@ class Through:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """All positions of one moment. `seq` is the last command in them; `block` the final one that was asked for."""
+    """All positions of one moment. `seq` is the last command in them; `block` the final one that was asked for, and
+    `told` what nodes told of it; both None where none was."""
 
     at: datetime
     seq: int
     block: BlockTime | None
+    told: ToldByNodes | None
     assets: Mapping[str, Asset]
     positions: list[Position]
     hot: list[Hot]
@@ -105,6 +108,7 @@ class Positions:
             seq = await self._seq(connection, number, moment, is_block=block is not None)
             sums = await _sums(connection, number, seq=seq, through=through, is_past=moment is not None)
             positions = positions_of(assets, sums)
+            told = None if block is None else await _told(connection, block, positions)
             runways = [
                 await self._runway(connection, number, one, moment or now, seq) for one in self._coins(positions)
             ]
@@ -113,6 +117,7 @@ class Positions:
             at=when,
             seq=seq,
             block=block,
+            told=told,
             assets=assets,
             positions=positions,
             hot=self._hot(positions),
@@ -199,6 +204,16 @@ class Positions:
             return await self._rates.at(when)
         except (Unavailable, ConfigError) as error:
             return error
+
+
+async def _told(connection: AsyncConnection, block: BlockTime, positions: list[Position]) -> ToldByNodes:
+    """What nodes told of a final block, if it was sampled; else which ones were, around it."""
+    network = block.network
+    sample = await sample_store.newest_sample(connection, network, through=block.number, judged=True)
+    if sample is not None and sample.block_hash == block.block_hash:
+        return compare(sample, positions)
+    above = await sample_store.first_sample_above(connection, network, block.number)
+    return ToldByNodes(network, None, below=None if sample is None else sample.block_number, above=above)
 
 
 async def _sums(connection: AsyncConnection, number: int, *, seq: int, through: Through | None, is_past: bool) -> Sums:

@@ -8,7 +8,7 @@ hash is the ledger's own.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -31,28 +31,10 @@ from treasury import (
 from treasury.book_check import BookCheck, BookSeen
 from treasury.break_causes import causes_of
 from treasury.chain_check import ChainCheck, ChainSnapshot
-from treasury.comparison import ClosingBalance, Counters, OpenOutflow, OpenSurplus, RailStanding
+from treasury.comparison import ClosingBalance, Counters, KeptFigure, OpenOutflow, OpenSurplus, RailStanding
 from treasury.records import Break, BreakReason, Cause, Finding, JudgedNetwork, Reconciliation
 from treasury.sampling import BalanceReader
-
-PATIENCE = timedelta(minutes=10)
-"""How long a final movement may stay unbooked before that is a break."""
-
-PAUSE = timedelta(seconds=10)
-"""The shortest time between two runs of the worker."""
-
-PAUSE_MAX = timedelta(minutes=1)
-"""The longest time between two runs of the worker, though nothing came that calls for one."""
-
-RAILS_PAUSE = timedelta(minutes=1)
-"""The shortest time between two questions to payment providers."""
-
-
-SAMPLES_ALL = timedelta(days=2)
-"""How long every judged sample is kept; of older ones the last of each hour."""
-
-SAMPLES_KEPT = timedelta(days=400)
-"""How long positions of the past can be answered from what nodes said."""
+from treasury.timing import USUAL, Timing
 
 TOLD_BY_THE_BOOK = frozenset({BreakReason.SURPLUS, BreakReason.FOREIGN_OUTFLOW})
 """Breaks that no node need tell: they end although their network can't be judged now."""
@@ -90,6 +72,14 @@ class ForeignOutflows(Protocol):
         ...
 
 
+class ExchangePositions(Protocol):
+    """Knows the exchange's positions; the exchange's `PositionCheck` does."""
+
+    async def differences(self, *, whole: bool) -> tuple[int, Sequence[KeptFigure]]:
+        """How many positions were compared, and each figure that isn't what its moves or the book come to."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Read:
     """The database's side, all of it as of one instant."""
@@ -122,9 +112,10 @@ class Reconciler:
         surpluses: Sequence[Surpluses] = (),
         outflows: ForeignOutflows | None = None,
         rails: RailBalances | None = None,
+        exchange: ExchangePositions | None = None,
         clock: Clock,
         entropy: Entropy,
-        patience: timedelta = PATIENCE,
+        timing: Timing = USUAL,
     ) -> None:
         self._engine = engine
         self._ledger = ledger
@@ -133,9 +124,10 @@ class Reconciler:
         self._surpluses = surpluses
         self._outflows = outflows
         self._rails = rails
+        self._exchange = exchange
         self._clock = clock
         self._entropy = entropy
-        self._patience = patience
+        self._timing = timing
         self._book_check = BookCheck(ledger.book)
         self._chain_check = ChainCheck(engine, registry=registry, nodes=nodes, clock=clock)
         self._ran_at: datetime | None = None
@@ -150,15 +142,15 @@ class Reconciler:
         return await self._run(whole=True, told=told)
 
     async def step(self) -> int:
-        """The worker's: a run over what changed, after each newly final block and each statement, and once a minute.
+        """The worker's: a run over what changed, after each newly final block and each statement, and once in a while.
 
         Whether there was one.
         """
         now = self._clock.now()
-        if self._ran_at is not None and now - self._ran_at < PAUSE:
+        if self._ran_at is not None and now - self._ran_at < self._timing.every:
             return 0
         due = await self._what_is_there()
-        if self._ran_at is not None and due == self._due and now - self._ran_at < PAUSE_MAX:
+        if self._ran_at is not None and due == self._due and now - self._ran_at < self._timing.at_least_every:
             return 0
         await self.run_changes()
         self._ran_at, self._due = now, due
@@ -201,12 +193,14 @@ class Reconciler:
         findings += comparison.unexplained([one for known in self._surpluses for one in await known.open_surpluses()])
         if self._outflows is not None:
             findings += comparison.unsent(await self._outflows.open_outflows())
-        checks = read.book.accounts + len(assets) + len(closings) + len(standings) - len(unjudged)
+        kept, differing = (0, []) if self._exchange is None else await self._exchange.differences(whole=whole)
+        findings += comparison.position_differs(differing)
+        checks = kept + read.book.accounts + len(assets) + len(closings) + len(standings) - len(unjudged)
         for snapshot in read.snapshots:
             checks += len(snapshot.sample.held)
             findings += snapshot.findings
         in_flight = [item for snapshot in read.snapshots for item in snapshot.in_flight]
-        findings += comparison.overdue(in_flight, now=started_at, patience=self._patience)
+        findings += comparison.overdue(in_flight, now=started_at, patience=self._timing.unbooked_after)
         run = Reconciliation(
             id=new_id("rec", self._clock, self._entropy),
             started_at=started_at,
@@ -226,7 +220,7 @@ class Reconciler:
         if self._rails is None:
             return [], True
         last = self._rails_asked_at
-        if not whole and last is not None and now - last < RAILS_PAUSE:
+        if not whole and last is not None and now - last < self._timing.rails_every:
             return [], False
         self._rails_asked_at = now
         return await self._rails.rail_balances(), True
@@ -272,10 +266,13 @@ class Reconciler:
             if not run.changed and skips != await reconciliation_store.load_last_skips(connection, book):
                 run = replace(run, changed=True)
             await reconciliation_store.insert_run(connection, book, run)
-            await reconciliation_store.thin_out(connection, book, now=now)
+            timing = self._timing
+            await reconciliation_store.thin_out(connection, book, now=now, every=timing.runs_all, kept=timing.runs_kept)
             judged = {one.network: one.block_hash for one in run.networks if one.skipped is None and one.block_hash}
             await sample_store.note_judged(connection, judged, now=now)
-            await sample_store.prune_samples(connection, list(judged), now=now, every=SAMPLES_ALL, kept=SAMPLES_KEPT)
+            await sample_store.prune_samples(
+                connection, list(judged), now=now, every=timing.samples_all, kept=timing.samples_kept
+            )
         return run
 
     async def _look(

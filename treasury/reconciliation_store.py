@@ -10,12 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from treasury.records import InFlight, JudgedNetwork, Reconciliation
 from treasury.tables import reconciliations
 
-QUIET_ALL = timedelta(hours=1)
-"""How long all runs are kept in which nothing changed; of older ones the first of each hour."""
-
-QUIET_KEPT = timedelta(days=90)
-"""How long any of them is kept."""
-
 
 async def lock_runs(connection: AsyncConnection, book: str) -> None:
     """Let one run at a time record its findings; until the tx ends."""
@@ -49,12 +43,12 @@ async def load_last_skips(connection: AsyncConnection, book: str) -> dict[str, s
     return {judged["network"]: judged["skipped"] for judged in networks or ()}
 
 
-async def thin_out(connection: AsyncConnection, book: str, *, now: datetime) -> None:
-    """Drop runs in which nothing changed: old ones but for each hour's first, and in the end those too."""
+async def thin_out(connection: AsyncConnection, book: str, *, now: datetime, every: timedelta, kept: timedelta) -> None:
+    """Drop runs in which nothing changed: of those older than `every` all but each hour's first; in the end all."""
     row, first = reconciliations.c, reconciliations.alias("first")
     an_hour = func.date_trunc("hour", row.finished_at) == func.date_trunc("hour", first.c.finished_at)
     earlier = exists().where(first.c.book == row.book, ~first.c.changed, first.c.id < row.id, an_hour)
-    useless = or_((row.finished_at < now - QUIET_ALL) & earlier, row.finished_at < now - QUIET_KEPT)
+    useless = or_((row.finished_at < now - every) & earlier, row.finished_at < now - kept)
     await connection.execute(delete(reconciliations).where(row.book == book, ~row.changed, useless))
 
 

@@ -115,6 +115,8 @@ class BreakReason(StrEnum):
     """Open holds come to something else than an account's lines hold."""
     JOURNAL_DIFFERS = "journal_differs"
     """A line isn't any more what it was when it was checked before."""
+    POSITION_DIFFERS = "position_differs"
+    """What is kept of the exchange's position isn't what its moves, or the book, come to."""
     STATEMENT_GAP = "statement_gap"
     """A bank's statement doesn't begin where the one before it ended: one in between is missing."""
     STATEMENT_OVERLAP = "statement_overlap"

@@ -12,13 +12,14 @@ from base.entropy import Entropy
 from base.errors import Rejected
 from base.ids import new_id
 from ledger.accounts import HOUSE, split_account_id
-from ledger.asking import decide, decided_before
-from ledger.commands import Reverse
+from ledger.asking import Before, decide, decided_before
+from ledger.commands import Record, Reverse
 from ledger.engine import Ledger
 from ledger.errors import EntryUnknown, RefusedByBook
 from ledger.outcomes import Line, LineKind, Outcome
 from ledger.requests import RequestKey
 from treasury.by_hand import ADJUSTABLE
+from treasury.by_hand_alone import ByHandAlone, second_person
 from treasury.errors import NotAdjustable
 from treasury.notes import note
 from treasury.operations.acts import Noted, unnoted
@@ -44,10 +45,11 @@ class Reversal:
 class Reversals:
     """Takes entries back."""
 
-    def __init__(self, *, ledger: Ledger, clock: Clock, entropy: Entropy) -> None:
+    def __init__(self, *, ledger: Ledger, clock: Clock, entropy: Entropy, alone: ByHandAlone | None = None) -> None:
         self._ledger = ledger
         self._clock = clock
         self._entropy = entropy
+        self._alone = alone
 
     async def entry(self, name: str) -> Outcome:
         """The entry with this command id, or the only one of the movement with this id (`trf_...`).
@@ -78,26 +80,35 @@ class Reversals:
         entry: Outcome,
         amounts: Sequence[tuple[int, int]] | None = None,
         reason: str,
+        confirmed_by: str | None = None,
         noted: Noted = unnoted,
     ) -> Reversal:
         """Take back these (line, amount) pairs of the entry, or None: all that isn't taken back yet.
 
-        Raises NotAdjustable for an entry that stands on evidence, ReasonMissing, RequestConflict, RefusedByBook
+        What a second treasurer has confirmed (`confirmed_by`) uses up no limit of the first's. Raises NotAdjustable for
+        an entry that stands on evidence, ReasonMissing, SecondPersonNeeded, RequestConflict, RefusedByBook
         (`not_reversible`, `unknown_posting`, `exceeds_remainder`, `insufficient_funds` where the money is spent).
         """
         try:
             if (outcome := await decided_before(self._ledger, key)) is None:
-                _check(entry)
+                check(entry)
                 name = new_id(ID_PREFIX, self._clock, self._entropy)
+                used: tuple[Record, ...] = ()
+                if confirmed_by is None and self._alone is not None:
+                    used = await self._alone.record(key, treasurer, moved_by(entry, amounts))
                 command = Reverse(
                     id=key.id,
                     subject=name,
                     entry=entry.id,
                     amounts=None if amounts is None else tuple(amounts),
-                    metadata=note(treasurer, reason),
+                    metadata=note(treasurer, reason, confirmed_by=confirmed_by),
                 )
-                *_, outcome = await decide(self._ledger, noted(name).group(command, content=key.content))
+                before = noted(name)
+                group = Before((*before.commands, *used), before.riders).group(command, content=key.content)
+                *_, outcome = await decide(self._ledger, group)
         except RefusedByBook as refusal:
+            if (second := second_person(refusal)) is not refusal:
+                raise second from refusal
             if (asset := _asset_of(refusal, entry)) is not None:
                 refusal.facts = {**refusal.facts, "asset": asset}
             raise
@@ -113,7 +124,19 @@ def _asset_of(refusal: RefusedByBook, entry: Outcome) -> str | None:
     return assets.pop() if len(assets) == 1 else None
 
 
-def _check(entry: Outcome) -> None:
+def moved_by(entry: Outcome, amounts: Sequence[tuple[int, int]] | None) -> dict[str, int]:
+    """How much of each asset these parts of an entry are; of None all of it, though some may be taken back already."""
+    lines = {index: line for index, line in enumerate(entry.lines) if line.kind is LineKind.POSTED}
+    moved: dict[str, int] = {}
+    for index, amount in [(index, line.amount) for index, line in lines.items()] if amounts is None else amounts:
+        if index in lines:  # the book refuses what isn't
+            asset = lines[index].asset
+            moved[asset] = moved.get(asset, 0) + amount
+    return moved
+
+
+def check(entry: Outcome) -> None:
+    """Whether people may take it back at all. Raises NotAdjustable."""
     for line in entry.lines:
         for account in (line.debit, line.credit):
             owner, purpose, _ = split_account_id(account)

@@ -194,6 +194,16 @@ async def newest_sample(
     return None if row is None else _sample(row)
 
 
+async def first_sample_above(connection: AsyncConnection, network: str, number: int) -> int | None:
+    """The number of the lowest judged sample's block above a height."""
+    of = samples.c
+    query = select(func.min(of.block_number)).where(
+        of.network == network, of.block_number > number, of.judged_at.is_not(None)
+    )
+    found: int | None = await connection.scalar(query)
+    return found
+
+
 async def note_judged(connection: AsyncConnection, judged: Mapping[str, str], *, now: datetime) -> None:
     """These samples' blocks (hash by network) are final, and were compared with the book."""
     for network, block_hash in judged.items():

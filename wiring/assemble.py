@@ -4,8 +4,6 @@ The API's parts hold public keys alone; only the worker's ask the signer.
 """
 
 from treasury.breaks import Breaks
-from treasury.credit_lines import CreditLines
-from treasury.reversals import Reversals
 from treasury.sender_reviews import SenderReviews
 from treasury.token_reviews import TokenReviews
 from wallet.accounts import Accounts
@@ -24,7 +22,7 @@ from wiring.banking import build_bank, build_payout_desk
 from wiring.chains import Chains
 from wiring.checks import book_check, database_check, recovery_check
 from wiring.exchange import build_positions, build_rates
-from wiring.operations import build_adjustments, build_audit_log, build_freezes, build_periods, build_proposals
+from wiring.operations import build_audit_log, build_by_hand, build_freezes
 from wiring.parts import Parts, build_identity
 from wiring.reporting import build_reports
 from wiring.services import Services
@@ -65,7 +63,7 @@ def build_services(parts: Parts, *, withdrawals: Withdrawals | None = None) -> S
     )
     conversions = build_conversions(parts, quotes)
     reading = OrderReading(engine, ledger)
-    adjustments = build_adjustments(parts)
+    by_hand = build_by_hand(parts)
     transfers = Transfers(
         ledger=ledger, directory=identity, clock=clock, entropy=entropy, fees=fees, tariff=parts.terms
     )
@@ -113,17 +111,18 @@ def build_services(parts: Parts, *, withdrawals: Withdrawals | None = None) -> S
         positions=build_treasury_positions(parts),
         reports=build_reports(parts),
         alerts=build_alerts(parts),
-        adjustments=adjustments,
-        proposals=build_proposals(parts, adjustments),
+        adjustments=by_hand.adjustments,
+        proposals=by_hand.proposals,
         approvals=build_approvals(parts),
         reconciler=build_reconciler(parts),
+        break_ages=settings.reconciliation.timing().critical_after,
         breaks=Breaks(engine, ledger=ledger, clock=clock, entropy=entropy),
         freezes=build_freezes(parts),
         audit_log=build_audit_log(parts),
         epochs=build_command_epochs(parts),
-        credit_lines=CreditLines(ledger),
-        reversals=Reversals(ledger=ledger, clock=clock, entropy=entropy),
-        periods=build_periods(parts),
+        credit_lines=by_hand.credit_lines,
+        reversals=by_hand.reversals,
+        periods=by_hand.periods,
         tokens=TokenReviews(engine, registry=registry, clock=clock),
         sender_reviews=SenderReviews(engine, registry=registry, clock=clock),
         outflows=build_outflows(parts),

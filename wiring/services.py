@@ -17,6 +17,7 @@ from tariff.tiers import Tiers
 from treasury.adjustments import Adjustments
 from treasury.alerts import Alerts
 from treasury.approvals import Approvals
+from treasury.break_alerts import Ages
 from treasury.breaks import Breaks
 from treasury.credit_lines import CreditLines
 from treasury.freezes import Freezes
@@ -103,6 +104,7 @@ class Services:
     adjustments: Adjustments
     approvals: Approvals
     reconciler: Reconciler
+    break_ages: Ages
     breaks: Breaks
     proposals: Proposals
     epochs: Epochs

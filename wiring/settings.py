@@ -10,7 +10,6 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -42,6 +41,12 @@ from wiring.exchange_settings import ExchangeSettings, exchange_faults
 from wiring.places import Path as Place
 from wiring.places import line_of
 from wiring.rail_settings import RailsSettings
+from wiring.treasury_settings import (
+    ReconciliationSettings,
+    TreasurySettings,
+    reconciliation_faults,
+    treasury_faults,
+)
 
 HOT_SENDERS_MAX = 64
 """Hot addresses that may pay: each may have 16 transactions in flight."""
@@ -154,32 +159,6 @@ class SweepSettings(_Table):
     gas_price_max_gwei: int = Field(default=50, gt=0)
     per_step: int = Field(default=20, ge=1, le=200)
     tries: int = Field(default=6, ge=1, le=100)
-
-
-class ManualLimitSettings(_Table):
-    """How much of an asset one treasurer may move by hand alone: decimal strings of the asset."""
-
-    asset: str
-    per_entry: str | None = None
-    per_day: str | None = None
-
-
-class TreasurySettings(_Table):
-    """`time_zone`: an IANA name; where days and months begin. `proposal_hours`: how long a proposal waits."""
-
-    time_zone: str = "UTC"
-    proposal_hours: int = Field(default=72, ge=1, le=24 * 90)
-    manual: tuple[ManualLimitSettings, ...] = ()
-
-    @field_validator("time_zone")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            said = "an IANA name such as Europe/Berlin, which this machine knows (packages tzdata)"
-            raise PydanticCustomError("time_zone", said) from error
-        return name
 
 
 class PayoutSettings(_Table):
@@ -308,6 +287,7 @@ class Settings(BaseSettings):
     bank: BankSettings = BankSettings()
     sweeps: SweepSettings = SweepSettings()
     treasury: TreasurySettings = TreasurySettings()
+    reconciliation: ReconciliationSettings = ReconciliationSettings()
     solvency: SolvencySettings = SolvencySettings()
     metrics: MetricsSettings = MetricsSettings()
     environment: Environment = Environment.LIVE
@@ -440,6 +420,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
                 yield f"{here}: {what[2] or 'the own coin'} stands on {entry.network} already, at {earlier}"
     assets = {asset.code: Asset(asset.code, asset.kind, asset.scale) for asset in settings.assets}
     yield from exchange_faults(settings.exchange, assets, networks, settings.where)
+    yield from treasury_faults(settings.treasury, assets, settings.exchange.reference, settings.where)
+    yield from reconciliation_faults(settings.reconciliation, settings.where)
     told: dict[str, int] = {}
     for number, payout in enumerate(settings.payouts):
         if payout.network not in networks:

@@ -1,5 +1,6 @@
 """Building what the house proves and does for itself: alerts, positions, reconciliation, epochs."""
 
+from exchange.position_check import PositionCheck
 from treasury.alerts import Alerts
 from treasury.positions import Positions
 from treasury.reconciliation import Reconciler
@@ -28,6 +29,7 @@ def build_alerts(parts: Parts) -> Alerts:
         clock=parts.clock,
         payments=build_withdrawals(parts),
         reviews=build_withdrawal_reviews(parts),
+        break_ages=parts.settings.reconciliation.timing().critical_after,
     )
 
 
@@ -55,8 +57,10 @@ def build_reconciler(parts: Parts) -> Reconciler:
         surpluses=[build_deposit_reviews(parts), build_inflows(parts)],
         outflows=build_outflows(parts),
         rails=rails_of(parts).balances,
+        exchange=PositionCheck(parts.engine, book=parts.settings.book, clock=parts.clock),
         clock=parts.clock,
         entropy=parts.entropy,
+        timing=parts.settings.reconciliation.timing(),
     )
 
 

@@ -15,8 +15,10 @@ ROWS = (
         "second_person_needed",
         422,
         "A second treasurer is needed",
-        "`cap` is what one entry, or one of your days, may move by hand alone; of a day `used` was moved already.",
-        "POST the same to /v1/treasury/proposals: another treasurer confirms it there before anything is booked.",
+        "`cap` is what one entry, or one of your days, may move by hand alone; of a day `used` was moved already."
+        " Without a `cap`, nobody knows now what it's worth (`because`).",
+        "POST the same to /v1/treasury/proposals, or its /reversals or /credit-lines: another treasurer confirms it"
+        " there before anything is booked.",
     ),
     Problem(
         "proposal_closed",
@@ -30,7 +32,7 @@ ROWS = (
         403,
         "Two people are needed",
         "Who proposed something can't confirm it, with none of their keys.",
-        "Ask another treasurer to confirm it with a key of their own.",
+        "Ask another treasurer to confirm it with a key of their own, which names them as its person.",
     ),
     Problem(
         "period_unfit",
@@ -44,7 +46,8 @@ ROWS = (
         409,
         "Something stands open",
         "`open_items` lists what isn't settled in the period: its reconciliation, breaks, unmatched lines, statements.",
-        "Settle it, or close all the same: `force` with the reason.",
+        "Settle it, or POST the same to /v1/treasury/proposals/periods: another treasurer confirms that it's closed all"
+        " the same.",
     ),
     Problem(
         "report_period_unfit",

@@ -118,7 +118,7 @@ async def create_adjustment(
         async with acts.booking("adjustment.create", key, reason=asked.reason) as noted:
             made = await parts.adjustments.move(
                 key=key,
-                treasurer=treasurer.owner,
+                treasurer=treasurer.acts_as,
                 source=asked.debit,
                 target=asked.credit,
                 asset=asked.asset,

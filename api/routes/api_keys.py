@@ -25,6 +25,7 @@ router = resource("api-keys")
 class KeyView(TypedDict):
     id: str
     user: str | None
+    person: str | None
     label: str
     hint: str
     scopes: list[str]
@@ -55,6 +56,12 @@ class NewApiKey(Asked):
     user: str | None = Field(
         default=None, max_length=64, examples=["alice"], description="Its owner, by id or handle; none: the house's."
     )
+    person: str | None = Field(
+        default=None,
+        max_length=64,
+        examples=["treasurer-2"],
+        description="Whose a key of the house is: all keys of one person count as one. It stays in the book: no name.",
+    )
     expires_at: Instant | None = Field(default=None, description="RFC 3339; none: until it's revoked.")
     rate_per_minute: int | None = Field(default=None, description="Requests in any minute; none: the usual limit.")
 
@@ -63,6 +70,7 @@ def key_view(key: ApiKey) -> KeyView:
     return {
         "id": key.id,
         "user": key.user_id,
+        "person": key.person,
         "label": key.label,
         "hint": key.hint,
         "scopes": sorted(key.scopes),
@@ -84,6 +92,7 @@ async def create_key(
         label=asked.label,
         scopes=asked.scopes,
         user=asked.user,
+        person=asked.person,
         expires_at=asked.expires_at,
         rate_per_minute=asked.rate_per_minute,
         granted_by=granter,

@@ -114,19 +114,10 @@ def reversal_view(reversal: Reversal, assets: Assets) -> ReversalView:
 async def set_credit_line(
     parts: Parts, key: IdempotencyKey, asked: NewCreditLine, treasurer: Treasurer, acts: Acting
 ) -> Response:
-    assets = await assets_of(parts, asked.asset)
-    cap = parse_amount(asked.cap, assets[asked.asset], param="cap", least=0)
-    if asked.account in LIMITED_HOUSE_PURPOSES:
-        account = house_account(asked.account, asked.asset)
-    else:
-        try:
-            account = user_account((await parts.identity.user(asked.account)).id, asked.asset)
-        except OnebookError as error:
-            error.param = "account"
-            raise
+    account, cap, assets = await line_asked_for(parts, asked)
     async with acts.booking("credit_line.set", key, subject=account, reason=asked.reason) as noted:
         line = await parts.credit_lines.change(
-            key=key, treasurer=treasurer.owner, account=account, cap=cap, reason=asked.reason, noted=noted
+            key=key, treasurer=treasurer.acts_as, account=account, cap=cap, reason=asked.reason, noted=noted
         )
     view: CreditLineView = {
         "account": line.account,
@@ -143,13 +134,33 @@ async def create_reversal(
 ) -> Response:
     """At most what it moved, in total. Refused where the money is spent, or where the chain or a bank decides."""
     assets = await assets_of(parts)
-    entry = await parts.reversals.entry(asked.entry)
-    amounts = None if asked.lines is None else [_amount(item, entry, assets) for item in asked.lines]
+    entry, amounts = await parts_asked_for(parts, asked, assets)
     async with acts.booking("reversal.create", key, subject=entry.id, reason=asked.reason) as noted:
         made = await parts.reversals.reverse(
-            key=key, treasurer=treasurer.owner, entry=entry, amounts=amounts, reason=asked.reason, noted=noted
+            key=key, treasurer=treasurer.acts_as, entry=entry, amounts=amounts, reason=asked.reason, noted=noted
         )
     return answer(reversal_view(made, assets), status=201, replayed=made.replayed)
+
+
+async def line_asked_for(parts: Parts, asked: NewCreditLine) -> tuple[str, int, Assets]:
+    """The account, the cap, and the asset that it's in. Raises UnknownAsset, InvalidAmount, UnknownUser."""
+    assets = await assets_of(parts, asked.asset)
+    cap = parse_amount(asked.cap, assets[asked.asset], param="cap", least=0)
+    if asked.account in LIMITED_HOUSE_PURPOSES:
+        return house_account(asked.account, asked.asset), cap, assets
+    try:
+        return user_account((await parts.identity.user(asked.account)).id, asked.asset), cap, assets
+    except OnebookError as error:
+        error.param = "account"
+        raise
+
+
+async def parts_asked_for(
+    parts: Parts, asked: NewReversal, assets: Assets
+) -> tuple[Outcome, list[tuple[int, int]] | None]:
+    """The entry and its parts. Raises EntryUnknown, Rejected, InvalidAmount."""
+    entry = await parts.reversals.entry(asked.entry)
+    return entry, None if asked.lines is None else [_amount(item, entry, assets) for item in asked.lines]
 
 
 def _amount(item: LineToReverse, entry: Outcome, assets: Assets) -> tuple[int, int]:

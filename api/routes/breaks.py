@@ -23,7 +23,7 @@ from api.schemas import Asked
 from identity.keys import Principal
 from identity.scopes import Scope
 from ledger.money import parse_amount
-from treasury.break_alerts import aged
+from treasury.break_alerts import Ages, aged
 from treasury.break_records import HistoryLine, Resolution, ResolutionKind
 from treasury.break_states import BreakState
 from treasury.break_store import Wanted
@@ -146,7 +146,7 @@ def cause_view(cause: Cause) -> CauseView:
     }
 
 
-def break_view(entry: Break, assets: Assets, *, now: datetime) -> BreakView:
+def break_view(entry: Break, assets: Assets, *, now: datetime, ages: Ages) -> BreakView:
     """`difference` is `found` less `expected`; the likeliest cause comes first; `aged`: open for longer than it may."""
     return {
         "id": entry.id,
@@ -165,7 +165,7 @@ def break_view(entry: Break, assets: Assets, *, now: datetime) -> BreakView:
         "causes": [cause_view(cause) for cause in entry.causes],
         "evidence": list(entry.evidence),
         "age_seconds": int(entry.age(now).total_seconds()),
-        "aged": aged(entry, now),
+        "aged": aged(entry, now, ages),
         "first_seen_at": instant(entry.first_seen_at),
         "last_seen_at": instant(entry.last_seen_at),
         "accepted_until": maybe_instant(None if entry.lapsed(now) else entry.accepted_until),
@@ -194,9 +194,9 @@ def resolution_view(resolution: Resolution, asset: str, assets: Assets) -> Resol
     }
 
 
-def detail_view(file: BreakFile, assets: Assets, *, now: datetime) -> BreakDetailView:
+def detail_view(file: BreakFile, assets: Assets, *, now: datetime, ages: Ages) -> BreakDetailView:
     return {
-        **break_view(file.entry, assets, now=now),
+        **break_view(file.entry, assets, now=now, ages=ages),
         "history": [_line(line) for line in file.history],
         "resolutions": [resolution_view(one, file.entry.asset, assets) for one in file.resolutions],
     }
@@ -231,7 +231,7 @@ async def list_breaks(
 ) -> Response:
     wanted = Wanted(tuple(state or ()), everything=all, reason=kind, network=network, owner=owner)
     found = await parts.breaks.list(wanted, after=page.starting_after, limit=page.limit + 1)
-    view = partial(break_view, assets=await assets_of(parts), now=parts.clock.now())
+    view = partial(break_view, assets=await assets_of(parts), now=parts.clock.now(), ages=parts.break_ages)
     return answer(listing(found[: page.limit], len(found) > page.limit, view))
 
 
@@ -248,11 +248,11 @@ async def read_break(parts: Parts, break_id: str) -> Response:
 @router.post("/treasury/breaks/{break_id}/owner", response_model=BreakDetailView, summary="Say who looks after a break")
 async def change_owner(parts: Parts, break_id: str, asked: NewOwner, treasurer: Treasurer, acts: Acting) -> Response:
     """Moves nothing, so it needs no Idempotency-Key."""
-    owner = treasurer.owner if asked.owner == ME else asked.owner
-    if owner is not None and owner != treasurer.owner:
-        await _require_treasurer(parts, owner)
+    owner = treasurer.acts_as if asked.owner == ME else asked.owner
+    if owner is not None and owner != treasurer.acts_as:
+        owner = await _treasurer(parts, owner)
     async with acts.doing("break.own", subject=break_id[:64], detail=owner):
-        await parts.breaks.own(break_id, owner=owner, by=treasurer.owner)
+        await parts.breaks.own(break_id, owner=owner, by=treasurer.acts_as)
     return await _shown(parts, break_id)
 
 
@@ -265,7 +265,7 @@ async def change_owner(parts: Parts, break_id: str, asked: NewOwner, treasurer: 
 async def create_note(parts: Parts, break_id: str, asked: NewNote, treasurer: Treasurer, acts: Acting) -> Response:
     """Moves nothing, so it needs no Idempotency-Key. A note stays: nobody can change or delete it."""
     async with acts.doing("break.note", subject=break_id[:64]):
-        await parts.breaks.note(break_id, words=asked.note, by=treasurer.owner)
+        await parts.breaks.note(break_id, words=asked.note, by=treasurer.acts_as)
     return await _shown(parts, break_id, status=201)
 
 
@@ -281,7 +281,7 @@ async def create_resolution(
     """Moves nothing until it's confirmed, so it needs no Idempotency-Key; one proposal waits at a time."""
     entry = (await parts.breaks.get(break_id)).entry
     assets = await assets_of(parts, entry.asset)
-    by, reason = treasurer.owner, asked.reason
+    by, reason = treasurer.acts_as, asked.reason
     amount = None if asked.amount is None else parse_amount(asked.amount, assets[entry.asset])
     async with acts.doing("break.propose", subject=entry.id, reason=reason) as doing:
         if asked.until is not None:
@@ -304,9 +304,9 @@ async def confirm_resolution(
     known = await parts.breaks.resolution(resolution)
     if known.kind is ResolutionKind.ACCEPTANCE:
         async with acts.doing("break.accept", subject=resolution):
-            return await _decided(parts, await parts.breaks.confirm(resolution, key=key, by=treasurer.owner))
+            return await _decided(parts, await parts.breaks.confirm(resolution, key=key, by=treasurer.acts_as))
     async with acts.booking("break.confirm", key, subject=resolution) as noted:
-        return await _decided(parts, await parts.breaks.confirm(resolution, key=key, by=treasurer.owner, noted=noted))
+        return await _decided(parts, await parts.breaks.confirm(resolution, key=key, by=treasurer.acts_as, noted=noted))
 
 
 @router.post(
@@ -317,11 +317,12 @@ async def confirm_resolution(
 async def withdraw_resolution(parts: Parts, resolution: str, treasurer: Treasurer, acts: Acting) -> Response:
     """Moves nothing, so it needs no Idempotency-Key."""
     async with acts.doing("break.withdraw", subject=resolution[:64]):
-        return await _decided(parts, await parts.breaks.withdraw(resolution, by=treasurer.owner))
+        return await _decided(parts, await parts.breaks.withdraw(resolution, by=treasurer.acts_as))
 
 
 async def _shown(parts: Parts, id: str, *, status: int = 200) -> Response:
-    view = detail_view(await parts.breaks.get(id), await assets_of(parts), now=parts.clock.now())
+    file, assets = await parts.breaks.get(id), await assets_of(parts)
+    view = detail_view(file, assets, now=parts.clock.now(), ages=parts.break_ages)
     return answer(view, status=status)
 
 
@@ -331,8 +332,12 @@ async def _decided(parts: Parts, resolution: Resolution) -> Response:
     return answer(view, replayed=resolution.replayed)
 
 
-async def _require_treasurer(parts: Parts, owner: str) -> None:
-    """Raises UnknownKey, and InvalidRequest for a key that couldn't do anything about a break."""
+async def _treasurer(parts: Parts, owner: str) -> str:
+    """Who looks after a break, of a person or a key's id. Raises UnknownKey, and InvalidRequest for one who couldn't do
+    anything about it."""
+    if await parts.identity.staff_keys(owner, scope=Scope.TREASURY_WRITE):
+        return owner
     key = await parts.identity.key(owner)
     if key.revoked_at is not None or Scope.TREASURY_WRITE not in key.scopes:
         raise InvalidRequest(f"{owner} may not write for the treasury", code="owner_unfit", param="owner")
+    return key.acts_as

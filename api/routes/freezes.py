@@ -101,7 +101,7 @@ async def create_freeze(
     async with acts.booking("freeze.set", key, subject=target, reason_code=code.value, reason=asked.reason) as noted:
         freeze = await parts.freezes.set(
             key=key,
-            by=treasurer.owner,
+            by=treasurer.acts_as,
             scope=FreezeScope(asked.scope),
             target=target,
             code=code,
@@ -120,7 +120,7 @@ async def lift_freeze(
 ) -> Response:
     """The target stays frozen as long as another reason stands."""
     async with acts.booking("freeze.lift", key, subject=freeze[:64], reason=asked.reason) as noted:
-        lifted = await parts.freezes.lift(freeze, key=key, by=treasurer.owner, reason=asked.reason, noted=noted)
+        lifted = await parts.freezes.lift(freeze, key=key, by=treasurer.acts_as, reason=asked.reason, noted=noted)
     return answer(freeze_view(lifted), replayed=lifted.replayed)
 
 

@@ -36,6 +36,7 @@ class PeriodView(TypedDict):
     closed_until: str
     closed_at: str
     closed_by: str
+    confirmed_by: str | None
     seq: int
     reason: str
     open_items: list[OpenItemView]
@@ -62,9 +63,16 @@ class PeriodToClose(Asked):
     )
     until: Instant | None = Field(default=None, description="Instead: the first instant that stays open (RFC 3339).")
     reason: str = Field(max_length=1000, examples=["October is reported"])
-    force: bool = Field(
-        default=False, examples=[True], description="Close it though something stands open in it: the reason says why."
-    )
+
+    def read(self, parts: Parts) -> Period:
+        """Which one is meant. Raises InvalidRequest, PeriodUnfit."""
+        if (self.period is None) == (self.until is None):
+            raise InvalidRequest("give period or until: one of them", param="period")
+        return Period(self.until) if self.until is not None else parts.periods.named(str(self.period))
+
+    def subject(self, period: Period) -> str:
+        """The same for the audit log."""
+        return self.period or instant(period.until)
 
 
 def period_view(period: ClosedPeriod) -> PeriodView:
@@ -76,6 +84,7 @@ def period_view(period: ClosedPeriod) -> PeriodView:
         "closed_until": instant(period.until),
         "closed_at": instant(period.closed_at),
         "closed_by": period.closed_by,
+        "confirmed_by": period.confirmed_by,
         "seq": period.seq,
         "reason": period.reason,
         "open_items": [{"item": one["item"], "detail": one["detail"]} for one in period.open_items],
@@ -91,15 +100,11 @@ async def close_period(
     acts: Acting,
 ) -> Response:
     """What comes later with a date in it takes effect at its end, so that what was reported stays. Refused while
-    something stands open in it, unless you `force` it."""
-    if (asked.period is None) == (asked.until is None):
-        raise InvalidRequest("give period or until: one of them", param="period")
-    period = Period(asked.until) if asked.until is not None else parts.periods.named(str(asked.period))
-    action = "period.force_close" if asked.force else "period.close"
-    subject = asked.period or instant(period.until)
-    async with acts.booking(action, key, subject=subject, reason=asked.reason) as noted:
+    something stands open in it: closing it all the same takes two people (POST /v1/treasury/proposals/periods)."""
+    period = asked.read(parts)
+    async with acts.booking("period.close", key, subject=asked.subject(period), reason=asked.reason) as noted:
         closed = await parts.periods.close(
-            key=key, treasurer=treasurer.owner, period=period, reason=asked.reason, force=asked.force, noted=noted
+            key=key, treasurer=treasurer.acts_as, period=period, reason=asked.reason, noted=noted
         )
     return answer(period_view(closed), replayed=closed.replayed)
 

@@ -18,6 +18,7 @@ from identity.scopes import Scope
 from ledger.money import Asset, format_amount
 from treasury.position import Hot, Position, Runway, Share
 from treasury.positions import Standing, Through
+from treasury.told_by_nodes import ToldByNodes
 from treasury.valuing import Valuation
 
 router = resource("treasury")
@@ -127,10 +128,32 @@ class BlockView(TypedDict):
     hash: str
 
 
+class ComparedView(TypedDict):
+    asset: str
+    role: str
+    book: str
+    nodes: str
+    difference: str
+
+
+class ToldByNodesView(TypedDict):
+    """`items` and `agrees` are null where the block wasn't sampled; then `nearest_below` and `nearest_above` are the
+    numbers of the blocks around it that were."""
+
+    network: str
+    sampled: bool
+    taken_at: str | None
+    agrees: bool | None
+    items: list[ComparedView] | None
+    nearest_below: int | None
+    nearest_above: int | None
+
+
 class PositionList(TypedDict):
     as_of: str
     seq: int
     block: BlockView | None
+    told_by_nodes: ToldByNodesView | None
     items: list[PositionView]
     hot: list[HotView]
     gas: list[RunwayView]
@@ -152,21 +175,28 @@ async def list_positions(
     at: Annotated[Instant | None, Query(description="As it was then (RFC 3339), after all that was booked.")] = None,
     block: Annotated[
         str | None,
-        Query(description="As it was through a network's final block, `network:number`.", max_length=120),
+        Query(
+            description="As it was through a network's final block, `network:number`, or the number with `network`;"
+            " with what nodes told of it.",
+            max_length=120,
+        ),
     ] = None,
+    network: Annotated[str | None, Query(description="The block's, where it's a mere number.", max_length=100)] = None,
     reference: Annotated[
         str | None, Query(description="The asset to value all in, at the rates of that time.", max_length=100)
     ] = None,
 ) -> Response:
-    standing = await parts.positions.read(at=at, through=through(block), reference=reference)
+    standing = await parts.positions.read(at=at, through=through(block, network), reference=reference)
     return answer(standing_view(standing))
 
 
-def through(block: str | None) -> Through | None:
-    """The block that `network:number` names. Raises InvalidRequest."""
-    if block is None:
+def through(block: str | None, network: str | None = None) -> Through | None:
+    """The block that `network:number` names, or the number alone of a `network`. Raises InvalidRequest."""
+    if block is None and network is None:
         return None
-    found = _BLOCK.fullmatch(block)
+    if block is None:
+        raise InvalidRequest("name the network's block, too: positions are of all networks together", param="block")
+    found = _BLOCK.fullmatch(block if network is None else f"{network}:{block}")
     if found is None:
         raise InvalidRequest('a block is written as its network and its number, such as "local:120"', param="block")
     return Through(found[1], int(found[2]))
@@ -180,11 +210,34 @@ def standing_view(standing: Standing) -> PositionList:
         "block": None
         if block is None
         else {"network": block.network, "number": block.number, "hash": block.block_hash},
+        "told_by_nodes": None if standing.told is None else _told(standing.told, assets),
         "items": [position_view(position, assets) for position in standing.positions],
         "hot": [_hot(one, assets) for one in standing.hot],
         "gas": [_runway(one, assets) for one in standing.runways],
         "valuation": None if standing.valuation is None else _valuation(standing.valuation),
         "has_more": False,
+    }
+
+
+def _told(told: ToldByNodes, assets: Assets) -> ToldByNodesView:
+    items: list[ComparedView] = [
+        {
+            "asset": one.asset,
+            "role": one.role,
+            "book": money(one.book, one.asset, assets),
+            "nodes": money(one.nodes, one.asset, assets),
+            "difference": money(one.difference, one.asset, assets),
+        }
+        for one in told.rows
+    ]
+    return {
+        "network": told.network,
+        "sampled": told.sampled,
+        "taken_at": maybe_instant(told.taken_at),
+        "agrees": told.agrees,
+        "items": items if told.sampled else None,
+        "nearest_below": told.below,
+        "nearest_above": told.above,
     }
 
 

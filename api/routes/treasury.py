@@ -14,6 +14,7 @@ from api.parts import Parts, assets_of
 from api.routes.breaks import BreakView, break_view
 from identity.scopes import Scope
 from ledger.accounts import HOUSE, Account
+from treasury.break_alerts import Ages
 from treasury.records import InFlight, Reconciliation
 
 router = resource("treasury")
@@ -131,7 +132,7 @@ async def read_trial_balance(parts: Parts) -> Response:
     return answer(view)
 
 
-def reconciliation_view(run: Reconciliation, assets: Assets, *, now: datetime) -> ReconciliationView:
+def reconciliation_view(run: Reconciliation, assets: Assets, *, now: datetime, ages: Ages) -> ReconciliationView:
     """`breaks` are listed by the run itself; one read back later tells their number, and `/breaks` lists them.
 
     `explained`: how many of them two treasurers have accounted for.
@@ -153,7 +154,7 @@ def reconciliation_view(run: Reconciliation, assets: Assets, *, now: datetime) -
         "clean": run.clean,
         "open_breaks": run.open_breaks,
         "explained": run.explained,
-        "breaks": [break_view(entry, assets, now=now) for entry in run.breaks],
+        "breaks": [break_view(entry, assets, now=now, ages=ages) for entry in run.breaks],
         "networks": networks,
         "in_flight": [_in_flight(item, assets) for item in run.in_flight],
     }
@@ -181,7 +182,8 @@ def _in_flight(item: InFlight, assets: Assets) -> InFlightView:
 async def create_reconciliation(parts: Parts) -> Response:
     """Moves nothing, so it needs no Idempotency-Key."""
     run = await parts.reconciler.run()
-    return answer(reconciliation_view(run, await assets_of(parts), now=parts.clock.now()), status=201)
+    view = reconciliation_view(run, await assets_of(parts), now=parts.clock.now(), ages=parts.break_ages)
+    return answer(view, status=201)
 
 
 @router.get(
@@ -192,5 +194,6 @@ async def create_reconciliation(parts: Parts) -> Response:
 )
 async def list_reconciliations(parts: Parts, page: Onward) -> Response:
     found = await parts.reconciler.recent(before=page.starting_after, limit=page.limit + 1)
-    view = partial(reconciliation_view, assets=await assets_of(parts), now=parts.clock.now())
+    now, ages = parts.clock.now(), parts.break_ages
+    view = partial(reconciliation_view, assets=await assets_of(parts), now=now, ages=ages)
     return answer(listing(found[: page.limit], len(found) > page.limit, view))

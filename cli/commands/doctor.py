@@ -19,6 +19,7 @@ from base.errors import OnebookError
 from chain.local import ToolsMissing, artifact
 from cli.asking import PassphraseFd
 from cli.output import Exit, fail, say, show_json
+from cli.staff_check import nobodys_keys
 from custody.errors import SignerRefused
 from db.binaries import candidates
 from exchange.board import AgreedRates
@@ -27,7 +28,7 @@ from ledger.seals import load_seal_key, seal_numbers
 from treasury.alerts import AlertCode, Severity
 from treasury.token_reviews import TokenReviews, TokenStanding
 from wiring.exchange import build_terms
-from wiring.parts import Parts, open_parts
+from wiring.parts import Parts, build_identity, open_parts
 from wiring.running import with_database
 from wiring.screening import listed_addresses, silent_oracles
 from wiring.settings import Settings, find_config, load_settings
@@ -203,6 +204,7 @@ async def _nodes(settings: Settings) -> list[Finding]:
                 text = "trusting one node: a second rpc_url would have to tell the same blocks"
                 found.append(Finding(f"network {name}", Verdict.MIND, text))
         found += await _tiers(parts)
+        found += await _people(parts)
         found += await _misfits(parts)
         found += await _oracles(parts)
         found += await _alerts(parts)
@@ -227,6 +229,15 @@ async def _tiers(parts: Parts) -> list[Finding]:
     except OnebookError as error:
         return [Finding("tiers", Verdict.MISSING, error.message)]
     return []
+
+
+async def _people(parts: Parts) -> list[Finding]:
+    """Treasury keys of nobody."""
+    try:
+        told = await nobodys_keys(build_identity(parts))
+    except OnebookError:
+        return []  # the database's own finding says why
+    return [] if told is None else [Finding("people", Verdict.MIND, told)]
 
 
 async def _misfits(parts: Parts) -> list[Finding]:

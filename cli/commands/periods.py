@@ -42,7 +42,9 @@ def check(period: Named, api: Api = None, config: Config = None, json: Json = Fa
 def close(
     period: Named,
     reason: Annotated[str, typer.Option("--reason", help="Why, in words; it stays.")],
-    force: Annotated[bool, typer.Option("--force", help="Though something stands open: the reason says why.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Though something stands open: another treasurer has to confirm it.")
+    ] = False,
     api: Api = None,
     config: Config = None,
     json: Json = False,
@@ -52,14 +54,17 @@ def close(
 
     Example: onebook period close 2026-10 --reason "October is reported"
     """
-    asked = {"period": period, "reason": reason, "force": force}
+    asked = {"period": period, "reason": reason}
     with api_client(api, settings_if_any(config)) as client:
-        closed = post(client, "/v1/treasury/periods", asked)
+        told = post(client, "/v1/treasury/proposals/periods" if force else "/v1/treasury/periods", asked)
     if json:
-        show_json(closed)
+        show_json(told)
         return
-    say(f"{period} is closed, all before {closed['closed_until']}, at seq {closed['seq']}")
-    for one in closed["open_items"]:
+    if force:
+        say(f"{period} isn't closed yet: another treasurer confirms it by `onebook proposals confirm {told['id']}`")
+    else:
+        say(f"{period} is closed, all before {told['closed_until']}, at seq {told['seq']}")
+    for one in told["open_items"] or ():
         say(f"  in spite of {one['item']}: {one['detail']}")
 
 
@@ -77,5 +82,5 @@ def list_(api: Api = None, config: Config = None, json: Json = False) -> None:
     if not found["items"]:
         say("None.")
         return
-    columns = ("period", "closed_until", "closed_at", "closed_by", "seq", "state", "reason")
+    columns = ("period", "closed_until", "closed_at", "closed_by", "confirmed_by", "seq", "state", "reason")
     show_table("Periods", columns, [tuple(str(one[name] or "") for name in columns) for one in found["items"]])

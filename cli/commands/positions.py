@@ -30,6 +30,7 @@ def positions(
 ) -> None:
     """Show per asset what is owed, held and where, on its way and left; exit code 1 if not covered.
 
+    With --block also what nodes told of that block, where they were asked then; exit code 1 if that's something else.
     Needs a treasury key in ONEBOOK_API_KEY. Exit code 2 without one, 3 if the API doesn't answer.
 
     Example: onebook positions --at 2026-11-22T12:00:00Z --reference EUR
@@ -42,7 +43,9 @@ def positions(
         show_json(told)
     else:
         _show(told)
-    if not all(one["covered"] and one["balanced"] for one in told["items"]):
+    by_nodes = told["told_by_nodes"]
+    differs = by_nodes is not None and by_nodes["agrees"] is False
+    if differs or not all(one["covered"] and one["balanced"] for one in told["items"]):
         raise typer.Exit(Exit.DISAGREES)
 
 
@@ -65,6 +68,8 @@ def _show(told: Mapping[str, Any]) -> None:
         ),
     ]
     show_table("Where it is", ("asset", "place", "amount"), places, right=(2,))
+    if told["told_by_nodes"] is not None:
+        _show_told(told["told_by_nodes"], told["block"]["number"])
     hot = [
         (one["asset"], one["network"], one["hot"], one["share"]["ratio"] or "", one["target"] or "", one["short"] or "")
         for one in told["hot"]
@@ -75,6 +80,21 @@ def _show(told: Mapping[str, Any]) -> None:
         say(f"gas on {gas['network']}: {gas['coins']} {gas['asset']}, {lasts}")
     if told["valuation"] is not None:
         _show_values(told["valuation"])
+
+
+def _show_told(told: Mapping[str, Any], number: int) -> None:
+    """What nodes told of the block beside the book's figures, or that they weren't asked, and where they were."""
+    if not told["sampled"]:
+        near = [str(one) for one in (told["nearest_below"], told["nearest_above"]) if one is not None]
+        where = f"the nearest that were: {' and '.join(near)}" if near else "none of this network was yet"
+        say(f"nodes weren't asked what own addresses held at block {number}; {where}")
+        return
+    rows = [
+        (one["asset"], one["role"], one["book"], one["nodes"], one["difference"] if one["book"] != one["nodes"] else "")
+        for one in told["items"]
+    ]
+    title = f"What nodes told of block {number}, at {told['taken_at']}"
+    show_table(title, ("asset", "role", "book", "nodes", "difference"), rows, right=range(2, 5))
 
 
 def show_coverage(title: str, told: Mapping[str, Any]) -> None:

@@ -224,6 +224,8 @@ class RangeAudit:
             case b"reverse":
                 self._result.reversals.append((seq, int(detail["reverses"]), _amounts(preimage)))
             case _:
+                for counter, amount in charges:
+                    self._result.holds.counters[counter] += amount
                 self._result.events.append((seq, kind.decode(), terms))
 
     def _make_hold(

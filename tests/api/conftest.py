@@ -185,6 +185,13 @@ class Stage:
         (outcomes,) = await ledger.submit(alone(post))
         require_accepted(outcomes)
 
+    async def another_treasurer(self, person: str | None = None) -> Caller:
+        """Somebody with a treasury key of their own, or with one more key of a person."""
+        asked = {"label": "another treasurer", "scopes": ["treasury"], "person": person}
+        made = await self.operator.post("/v1/api-keys", {name: told for name, told in asked.items() if told})
+        assert made.status_code == 201, made.text
+        return Caller(self.api, made.json()["secret"])
+
 
 async def require_declared_shape(response: httpx.Response) -> None:
     """Whatever a resource answers has exactly the fields that the API's description says."""

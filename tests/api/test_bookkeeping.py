@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 LINES, REVERSALS, PERIODS = "/v1/treasury/credit-lines", "/v1/treasury/reversals", "/v1/treasury/periods"
 LINE = {"account": "@alice", "asset": "USDC", "cap": "25.00", "reason": "known for years"}
 SEND = {"recipient": "@bob", "asset": "USDC", "amount": "60.00"}
-PERIOD = {"until": "2026-01-01T00:00:00Z", "reason": "year's end", "force": True}
+PERIOD = {"until": "2026-01-01T00:00:00Z", "reason": "year's end"}
 
 
 @pytest.fixture
@@ -55,6 +55,7 @@ async def test_only_the_treasurer_may(stage: Stage):
 
 async def test_each_repeat_is_marked_and_another_body_is_a_conflict(funded: Stage):
     entry = await _sent(funded)
+    await funded.treasurer.post("/v1/treasury/reconciliations")
     for path, body, other in (
         (LINES, LINE, LINE | {"cap": "26.00"}),
         (REVERSALS, {"entry": entry, "reason": "mistake"}, {"entry": entry, "reason": "another"}),
@@ -253,7 +254,8 @@ async def _command_of(stage: Stage, hold: str) -> str:
 async def test_a_closed_period_stays_closed_and_only_grows(stage: Stage, clock: ManualClock):
     assert (await stage.treasurer.get(PERIODS)).json() == {"closed_until": None, "items": [], "has_more": False}
     clock.advance(timedelta(days=40))
-    until = {"until": "2026-02-01T01:00:00+01:00", "reason": "January is reported", "force": True}
+    await stage.treasurer.post("/v1/treasury/reconciliations")
+    until = {"until": "2026-02-01T01:00:00+01:00", "reason": "January is reported"}
     closed = (await stage.treasurer.post(PERIODS, until)).json()
     assert closed["closed_until"] == "2026-02-01T00:00:00.000000Z"
     assert (await stage.treasurer.get(PERIODS)).json() == {
@@ -276,9 +278,8 @@ async def test_what_comes_later_with_an_earlier_date_takes_effect_when_the_perio
     stage: Stage, clock: ManualClock
 ):
     clock.advance(timedelta(days=40))
-    await stage.treasurer.post(
-        PERIODS, {"until": "2026-02-01T00:00:00Z", "reason": "January is reported", "force": True}
-    )
+    await stage.treasurer.post("/v1/treasury/reconciliations")
+    await stage.treasurer.post(PERIODS, {"until": "2026-02-01T00:00:00Z", "reason": "January is reported"})
     account, source = user_account(str(stage.alice.user), "USDC"), house_account("capital", "USDC")
     await stage.services.ledger.ensure_open(account, source)
     late = Post(

@@ -65,8 +65,8 @@ async def test_the_commands_freeze_close_list_and_find_what_was_tampered_with(
 ):
     (tmp_path / "onebook.toml").write_text(CONFIG)
 
-    async def run(*arguments: str, asks: bool = True) -> Any:
-        environment = {KEY_VARIABLE: str(stage.treasurer.secret), "ONEBOOK_DATABASE_URL": database.app_url}
+    async def run(*arguments: str, asks: bool = True, secret: str | None = stage.treasurer.secret) -> Any:
+        environment = {KEY_VARIABLE: str(secret), "ONEBOOK_DATABASE_URL": database.app_url}
         told = (*arguments, "--api", address) if asks else arguments
         return await asyncio.to_thread(onebook, *told, cwd=tmp_path, environment=environment)
 
@@ -84,9 +84,19 @@ async def test_the_commands_freeze_close_list_and_find_what_was_tampered_with(
     assert (await run("period", "check", "2026-01")).returncode == 1
     refused = await run("period", "close", "2026-01", "--reason", "reported")
     assert (refused.returncode, "not_reconciled" in refused.stderr) == (1, True)
-    closed = await run("period", "close", "2026-01", "--reason", "reported", "--force")
-    assert "in spite of not_reconciled" in closed.stdout
+    forced = await run("period", "close", "2026-01", "--reason", "reported", "--force")
+    assert "in spite of not_reconciled" in forced.stdout
+    (waiting,) = json.loads((await run("proposals", "list", "--json")).stdout)["items"]
+    assert f"onebook proposals confirm {waiting['id']}" in forced.stdout
+    own = await run("proposals", "confirm", waiting["id"])
+    assert (own.returncode, "who proposed it can't confirm it" in own.stderr) == (1, True)
+    assert "2026-01" not in (await run("period", "list")).stdout
+    other = await stage.another_treasurer()
+    confirmed = await run("proposals", "confirm", waiting["id"], secret=other.secret)
+    assert "close all before 2026-02-01T00:00:00Z in spite of not_reconciled, is confirmed: per_" in confirmed.stdout
     assert "2026-01" in (await run("period", "list")).stdout
+    unwanted = await run("period", "close", "2026-02-01", "--reason", "reported", "--force", "--json")
+    assert "is withdrawn" in (await run("proposals", "withdraw", json.loads(unwanted.stdout)["id"])).stdout
     assert "None." in (await run("approvals", "list")).stdout
 
     rows = json.loads((await run("audit-log", "--action", "freeze.set", "--json", asks=False)).stdout)

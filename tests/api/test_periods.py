@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -9,13 +10,13 @@ from sqlalchemy import text
 
 from base.clock import ManualClock
 from db.engine import tx
-from tests.api.conftest import Stage, settings_for
+from tests.api.conftest import Caller, Stage, settings_for
 from tests.support.postgres import Database
 from treasury.errors import PeriodUnfit
 from treasury.operations.period_names import last_day, named_period
 from wiring.settings import Settings
 
-PERIODS = "/v1/treasury/periods"
+PERIODS, PROPOSED = "/v1/treasury/periods", "/v1/treasury/proposals/periods"
 JANUARY = {"period": "2026-01", "reason": "January is reported"}
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -103,10 +104,49 @@ async def test_what_stands_open_is_named_and_the_period_closed_all_the_same_keep
     # In the first half of the month there was nothing of it yet.
     earlier = (await stage.treasurer.get(f"{PERIODS}/2026-01-15/open-items")).json()["items"]
     assert [one["item"] for one in earlier] == ["not_reconciled"]
-    closed = (await stage.treasurer.post(PERIODS, JANUARY | {"force": True})).json()
+    other = await stage.another_treasurer()
+    closed = await _closed_by_two(stage, other, JANUARY)
     assert closed["open_items"] == refused["open_items"]
-    noted = (await stage.treasurer.get("/v1/treasury/audit-log", subject=closed["id"])).json()["items"]
-    assert [one["action"] for one in noted] == ["period.force_close"]
+    assert len({closed["closed_by"], closed["confirmed_by"], None}) == 3
+    (made,) = (await stage.treasurer.get("/v1/treasury/audit-log", action="proposal.confirm")).json()["items"]
+    assert (made["outcome"], made["actor"]["key"]) == ("done", closed["confirmed_by"])
+
+
+@pytest.mark.slow
+async def test_whoever_proposed_to_close_it_all_the_same_does_not_and_nor_does_force(stage: Stage, clock: ManualClock):
+    clock.advance(timedelta(days=40))
+    assert (await stage.treasurer.post(PERIODS, JANUARY | {"force": True})).status_code == 422
+    made = (await stage.treasurer.post(PROPOSED, JANUARY)).json()
+    assert (made["kind"], made["period"], made["until"]) == ("period", "2026-01", "2026-01-31T23:00:00Z")
+    assert [one["item"] for one in made["open_items"]] == ["not_reconciled"]
+    mine = await stage.treasurer.post(f"/v1/treasury/proposals/{made['id']}/confirm")
+    assert (mine.status_code, mine.json()["code"]) == (403, "same_person")
+    assert (await stage.treasurer.get(PERIODS)).json()["closed_until"] is None
+
+
+@pytest.mark.slow
+async def test_what_came_to_stand_open_since_it_was_proposed_is_looked_at_anew(
+    stage: Stage, database: Database, clock: ManualClock
+):
+    clock.advance(timedelta(days=40))
+    other, made = await stage.another_treasurer(), (await stage.treasurer.post(PROPOSED, JANUARY)).json()
+    async with tx(database.engine()) as connection:
+        for statement in LEFT_OPEN:
+            await connection.execute(text(statement))
+    refused = await other.post(f"/v1/treasury/proposals/{made['id']}/confirm")
+    assert (refused.status_code, refused.json()["code"]) == (409, "period_open_items")
+    assert (await stage.treasurer.get(PERIODS)).json()["closed_until"] is None
+    assert (await stage.treasurer.get(f"/v1/treasury/proposals/{made['id']}")).json()["state"] == "open"
+    assert (await _closed_by_two(stage, other, JANUARY))["period"] == "2026-01"
+
+
+async def _closed_by_two(stage: Stage, other: Caller, body: dict[str, str]) -> dict[str, Any]:
+    made = (await stage.treasurer.post(PROPOSED, body)).json()
+    done = await other.post(f"/v1/treasury/proposals/{made['id']}/confirm")
+    assert done.status_code == 200, done.text
+    items: list[dict[str, Any]] = (await stage.treasurer.get(PERIODS)).json()["items"]
+    assert (items[0]["id"], items[0]["period"]) == (done.json()["became"], body["period"])
+    return items[0]
 
 
 WRONG = [
@@ -123,7 +163,7 @@ WRONG = [
 async def test_what_is_no_period_to_close_is_refused(stage: Stage, clock: ManualClock):
     clock.advance(timedelta(days=40))
     for change, code, param in WRONG:
-        shown = (await stage.treasurer.post(PERIODS, {"reason": "over", "force": True} | change)).json()
+        shown = (await stage.treasurer.post(PERIODS, {"reason": "over"} | change)).json()
         assert (shown["code"], shown.get("param")) == (code, param), change
 
 
@@ -133,9 +173,9 @@ async def test_what_is_booked_later_with_a_date_in_a_closed_period_says_where_it
 ):
     await stage.fund_account("house/suspense/USDC", "100.00")
     clock.advance(timedelta(days=70))
+    other = await stage.another_treasurer()
     closed = [
-        (await stage.treasurer.post(PERIODS, {"period": month, "reason": "reported", "force": True})).json()
-        for month in ("2026-01", "2026-02")
+        await _closed_by_two(stage, other, {"period": month, "reason": "reported"}) for month in ("2026-01", "2026-02")
     ]
     move = {"asset": "USDC", "amount": "1.00", "debit": "suspense", "credit": "capital", "reason": "late"}
     for asked, effective_at, requested, period in (

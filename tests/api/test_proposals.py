@@ -91,7 +91,7 @@ async def test_nothing_is_booked_before_another_treasurer_has_confirmed(funded: 
     done = (await other.post(f"{PROPOSALS}/{proposal}/confirm")).json()
     assert (done["state"], await _suspense(funded)) == ("confirmed", 940_000_000)
     (adjustment,) = (await funded.treasurer.get(ADJUSTMENTS)).json()["items"]
-    assert (adjustment["id"], adjustment["made_by"]) == (done["adjustment"], done["made_by"])
+    assert (adjustment["id"], adjustment["made_by"]) == (done["became"], done["made_by"])
     assert done["closed_by"] != done["made_by"]
     log = (await funded.treasurer.get("/v1/treasury/audit-log", subject=proposal)).json()["items"]
     assert sorted((one["action"], one["outcome"]) for one in log) == [
@@ -111,7 +111,7 @@ async def test_two_who_confirm_at_once_book_it_once(funded: Stage, other: Caller
         assert [answer for answer in told if answer[0] != 200] == [(409, done)] * 2
         shown = (await funded.treasurer.get(path)).json()
         assert shown["state"] == done
-        assert (shown["adjustment"] is not None) == (done == "confirmed")
+        assert (shown["became"] is not None) == (done == "confirmed")
     adjustments = (await funded.treasurer.get(ADJUSTMENTS)).json()["items"]
     assert await _suspense(funded) == 1_000_000_000 - 60_000_000 * len(adjustments)
     assert await funded.services.audit_log.differences() == []

@@ -124,6 +124,10 @@ def test_the_own_coin_has_no_quirks(tmp_path):
         ("\n[ s ]\n'k' = 1\n", ("s", "k"), 3),
         ("b = 1\n", ("b",), 1),
         ("[s]\nb = 1\n", ("b",), None),  # that one is of s
+        ("[a]\nk = 0\n[a.b]\nk = 1\n", ("a", "b", "k"), 4),
+        ("[a]\n[a.b]\nk = 1\n", ("a", "b", "x"), 2),
+        ("[[a.b]]\nk = 1\n[[a.b]]\nj = 2\n", ("a", "b", 1, "j"), 4),
+        ("[a]\nb = {k = 1}\n", ("a", "b", "k"), 2),
         ("", (), None),
     ],
 )

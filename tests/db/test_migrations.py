@@ -13,6 +13,7 @@ from db.errors import AccessRefused, AppendOnly, UniqueBroken
 from db.migrate import current, head, migrate, pending
 from db.server import OWNER, at_database, create_database, drop_database
 from db.tables import metadata
+from treasury.operations.proposal_store import load_proposal
 
 PACKAGES = ("ledger", "tariff", "identity", "chain", "fiat", "wallet", "treasury", "exchange")
 ROOT = Path(__file__).parents[2]
@@ -111,6 +112,44 @@ async def test_top_ups_that_were_ordered_long_ago_forget_the_providers_tokens(em
             rows = await connection.execute(text("SELECT id, method, customer FROM fiat_top_ups"))
             kept = {id: (method, customer) for id, method, customer in rows}
         assert kept == dict.fromkeys(waiting, ("pm_1", "cus_1")) | dict.fromkeys(answered, (None, None))
+    finally:
+        await engine.dispose()
+
+
+@pytest.mark.slow
+async def test_adjustments_that_were_proposed_before_keep_their_terms_and_what_they_became(empty_url):
+    engine, now = create_engine(empty_url), "'2026-01-01T00:00:00Z'"
+    rows = (
+        f"('prp_1', 'open', '{2**70}', NULL, {now}, {now}, NULL, NULL, NULL)",
+        f"('prp_2', 'confirmed', '5', 'inf_1', {now}, {now}, 'key_b', {now}, 'adj_1')",
+    )
+    try:
+        async with tx(engine) as connection:
+            await connection.run_sync(_upgrade_to, "0041_solvency")
+            await connection.execute(
+                text(
+                    "INSERT INTO treasury_proposals (book, source, target, asset, reason, maker, id, state, amount,"
+                    " evidence, created_at, expires_at, closed_by, closed_at, adjustment)"
+                    " SELECT 'main', 'house/suspense/ETH', 'house/capital/ETH', 'ETH', 'ours', 'key_a', id, state,"
+                    " amount::numeric, evidence, made_at::timestamptz, ends_at::timestamptz, by, at::timestamptz,"
+                    " became"
+                    f" FROM (VALUES {', '.join(rows)})"
+                    " AS told (id, state, amount, evidence, made_at, ends_at, by, at, became)"
+                )
+            )
+        await migrate(empty_url)
+        async with tx(engine) as connection:
+            kept = [await load_proposal(connection, "main", id) for id in ("prp_1", "prp_2")]
+        first, second = [one for one in kept if one is not None]
+        assert (first.kind, first.state, first.made, second.made) == ("adjustment", "open", None, "adj_1")
+        assert first.terms == {
+            "source": "house/suspense/ETH",
+            "target": "house/capital/ETH",
+            "asset": "ETH",
+            "amount": str(2**70),
+            "evidence": None,
+        }
+        assert (second.terms["evidence"], second.maker, second.closed_by) == ("inf_1", "key_a", "key_b")
     finally:
         await engine.dispose()
 

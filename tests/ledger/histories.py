@@ -225,7 +225,9 @@ class Writer:
         if draw < 0.97:
             date = self._date() if chance.random() < 0.5 else None
             facts = {"of": name, "said": "a\tb\\c \u4e2d"}
-            return Record(id=name, facts=facts, effective_at=date, metadata={"by": "x"} if date is None else {})
+            charges = self._charges() if chance.random() < 0.5 else UNSET
+            said = {"by": "x"} if date is None else {}
+            return Record(id=name, facts=facts, effective_at=date, metadata=said, charges=charges)
         if draw < 0.985:
             return self._welcome(name)
         return CloseAccount(id=name, account=chance.choice((self.guest, self.guest, ACCOUNTS[0], NOBODY)))

@@ -243,7 +243,9 @@ class PlainBook:
                 refuse({R.EFFECTIVE_IN_FUTURE: command.until > self.now, R.PERIOD_CLOSED: is_closed})
                 self.put(self.periods, "closed", command.until)
             case Record():
-                pass
+                charges = command.charges or ()
+                refuse({R.INVALID_AMOUNT: any(not (0 <= c.amount < END and 0 <= c.cap < END) for c in charges)})
+                self.charge(charges)
             case Post():
                 lines = self.post(command)
             case Hold():

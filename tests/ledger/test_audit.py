@@ -93,6 +93,7 @@ async def write_history(ledger, clock, *, rent=10):
         ClosePeriod(id="period", until=START + 2 * SECOND),
         post("late", usd(A, B, 1), effective_at=START + SECOND),
         Record(id="fact", facts={"root": "ab" * 32}, subject="epoch/1"),
+        Record(id="by hand", facts={}, charges=(Charge("manual", 3, 5),)),
     ]
     await ledger.submit(*map(alone, commands))
     clock.advance(60 * SECOND)

@@ -174,9 +174,9 @@ class Book(RuleBasedStateMachine):
     def close_period(self, seconds) -> None:
         self.submit(alone(ClosePeriod(id=self.name(), until=self.clock.now() - timedelta(seconds=seconds))))
 
-    @rule(fact=st.text(max_size=5))
-    def record(self, fact) -> None:
-        self.submit(alone(Record(id=self.name(), facts={"fact": fact}, subject="of it")))
+    @rule(fact=st.text(max_size=5), charges=st.just(UNSET) | charges)
+    def record(self, fact, charges) -> None:
+        self.submit(alone(Record(id=self.name(), facts={"fact": fact}, subject="of it", charges=charges)))
 
     @rule(first=postings(rests=True), hold=names)
     def post_and_settle_together(self, first, hold) -> None:

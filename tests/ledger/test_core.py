@@ -21,6 +21,7 @@ from ledger.commands import (
     OpenAccount,
     Post,
     Posting,
+    Record,
     Reverse,
     SetCreditLine,
     Settle,
@@ -164,6 +165,10 @@ REFUSALS = [
     ),
     (
         *(post("c", usd(A, B, 13), charges=(Charge("limit", 3, 12, may_ask_again=True),)), START, R.ALLOWANCE_SPENT),
+        {"counter": "limit", "required": 3, "used": 10, "cap": 12, "available": 2},
+    ),
+    (
+        *(Record(id="c", facts={}, charges=(Charge("limit", 3, 12),)), START, R.LIMIT_EXCEEDED),
         {"counter": "limit", "required": 3, "used": 10, "cap": 12, "available": 2},
     ),
     (post("c", usd(RECEIVABLE, A, 2**256 - 10), usd(B, A, 1)), START, R.AMOUNT_OVERFLOW, {"account": A}),

@@ -12,11 +12,14 @@ from chain import local
 from chain.signing import Role
 from custody.derivation import Role as CustodyRole
 from custody.derivation import keccak
+from exchange.positions import HousePositions
+from exchange.terms import Terms
 from ledger.accounts import house_account, user_account
 from ledger.commands import BankEvidence, ChainEvidence
 from tests.fiat.statements import Entry
 from tests.needle.haystack import FINAL_DEPTH, POINTS, Haystack, custody
 from tests.wallet.foreign_world import stolen
+from wiring.exchange import ConversionTrades, build_rates
 
 NETWORK = "local"
 BANK = house_account("bank:main", "EUR")
@@ -336,6 +339,39 @@ async def a_line_booked_twice(stack: Haystack) -> Put:
 async def a_cent_with_the_payment_provider(stack: Haystack) -> Put:
     await stack.post("by hand", PROVIDER, house_account("rail-fees", "EUR"), "EUR")
     return Put((PROVIDER,), "rail:sandbox")
+
+
+# What the exchange made of its stock
+
+
+@hand("position_differs", check="exchange")
+async def a_thousandth_of_a_cent_of_what_the_stock_cost(stack: Haystack) -> Put:
+    await _stock(stack)
+    await stack.tamper("UPDATE exchange_positions SET cost = cost + 1 WHERE asset = 'EUR'")
+    return Put((house_account("fx", "EUR"),))
+
+
+@hand("position_differs", check="exchange")
+async def a_move_of_the_stock_that_was_worth_more(stack: Haystack) -> Put:
+    await _stock(stack)
+    await stack.tamper("UPDATE exchange_moves SET value = value + 1 WHERE asset = 'EUR'")
+    return Put((house_account("fx", "EUR"),))
+
+
+async def _stock(stack: Haystack) -> None:
+    """The exchange gets five euros, which cost what they are worth."""
+    parts, (capital, stock) = stack.house.parts, (house_account(name, "EUR") for name in ("capital", "fx"))
+    await parts.ledger.ensure_open(capital, stock)
+    await stack.post("stock", capital, stock, "EUR", 5_00)
+    exchange = HousePositions(
+        parts.engine,
+        ledger=parts.ledger,
+        rates=build_rates(parts.settings, parts.engine, parts.clock),
+        trades=ConversionTrades(parts.engine, parts.settings.book),
+        terms=Terms(reference="EUR"),
+        clock=parts.clock,
+    )
+    assert await exchange.step() == 1
 
 
 # What hands do on chain

@@ -82,6 +82,7 @@ _OFF: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "surplus": _blind("unexplained", []),
     "bank": _blind("bank_differs", ([], [])),
     "rails": _blind("rail_differs", ([], [])),
+    "exchange": _blind("position_differs", []),
 }
 
 

@@ -15,7 +15,7 @@ from ledger.outcomes import Outcome
 from tests.wallet.conftest import ALICE, BOB, USDC, fund, key
 from tests.wallet.scripted_chain import digest, paid
 from treasury.credit_lines import CreditLines
-from treasury.errors import NotAdjustable, ReasonMissing
+from treasury.errors import NotAdjustable, PeriodUnfit, ReasonMissing
 from treasury.notes import TEXT_LENGTH_MAX, note
 from treasury.operations.period_names import Period
 from treasury.periods import Periods
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.slow
 
 MINE, THEIRS, FEES = user_account(ALICE, "USD"), user_account(BOB, "USD"), house_account("fees", "USD")
 MAKER = "key_treasurer"
+BY_TWO: dict[str, Any] = {"confirmed_by": "key_other", "in_spite_of": ("not_reconciled",)}
 
 
 @pytest.fixture
@@ -166,22 +167,37 @@ async def test_a_period_closes_once_for_good_and_keeps_who_and_why(periods, cloc
     until = clock.now()
     assert await periods.closed_until() is None
     clock.advance(timedelta(days=1))
-    closed = await periods.close(key=key("p"), treasurer=MAKER, period=Period(until), reason="year's end", force=True)
+    closed = await periods.close(key=key("p"), treasurer=MAKER, period=Period(until), reason="year's end", **BY_TWO)
     assert (closed.until, closed.closed_at, closed.replayed) == (until, clock.now(), False)
+    assert (closed.closed_by, closed.confirmed_by) == (MAKER, "key_other")
     assert (
-        await periods.close(key=key("p"), treasurer=MAKER, period=Period(until), reason="year's end", force=True)
+        await periods.close(key=key("p"), treasurer=MAKER, period=Period(until), reason="year's end", **BY_TWO)
     ).replayed
     assert await periods.closed_until() == until
     for other, code in ((until, "period_closed"), (clock.now() + timedelta(seconds=1), "effective_in_future")):
         with pytest.raises(RefusedByBook) as refused:
-            await periods.close(key=key(code), treasurer=MAKER, period=Period(other), reason="r", force=True)
+            await periods.close(key=key(code), treasurer=MAKER, period=Period(other), reason="r", **BY_TWO)
         assert refused.value.code == code
+
+
+async def test_nobody_closes_a_period_alone_in_which_something_stands_open(periods, clock):
+    until = clock.now()
+    clock.advance(timedelta(days=1))
+    for name, more in (
+        ("alone", {}),
+        ("other", BY_TWO | {"in_spite_of": ("open_breaks",)}),
+        ("one", {"in_spite_of": ("not_reconciled",)}),
+    ):
+        with pytest.raises(PeriodUnfit) as refused:
+            await periods.close(key=key(name), treasurer=MAKER, period=Period(until), reason="r", **more)
+        assert refused.value.code == "period_open_items"
+    assert await periods.closed_until() is None
 
 
 async def test_what_is_dated_back_into_a_closed_period_takes_effect_when_it_ends(house, reversals, periods, clock):
     clock.advance(timedelta(days=10))
     until = clock.now() - timedelta(days=1)
-    await periods.close(key=key("p"), treasurer=MAKER, period=Period(until), reason="r", force=True)
+    await periods.close(key=key("p"), treasurer=MAKER, period=Period(until), reason="r", **BY_TWO)
     posting = Posting(THEIRS, MINE, "USD", 1)
     (outcome,) = await decide(
         house.ledger, Group((Post(id="late", postings=(posting,), effective_at=until - timedelta(days=5)),))
@@ -196,7 +212,7 @@ async def test_whatever_the_treasurer_does_needs_a_reason(house, reversals, peri
     for attempt in (
         reversals.reverse(key=key("r"), entry=entry, **done),
         CreditLines(house.ledger).change(key=key("l"), account=MINE, cap=1, **done),
-        periods.close(key=key("p"), period=Period(entry.booked_at), force=True, **done),
+        periods.close(key=key("p"), period=Period(entry.booked_at), **BY_TWO, **done),
     ):
         with pytest.raises(ReasonMissing):
             await attempt

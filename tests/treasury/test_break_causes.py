@@ -135,6 +135,7 @@ CASES = [
     ("an asset's sum", other(R.UNBALANCED), Facts(), [likely(C.MANUAL_CHANGE), possible(C.STORAGE_FAULT)]),
     ("holds", other(R.HOLD_DRIFT), Facts(), [likely(C.MANUAL_CHANGE), possible(C.STORAGE_FAULT)]),
     ("a line", other(R.JOURNAL_DIFFERS), Facts(), [likely(C.MANUAL_CHANGE), possible(C.STORAGE_FAULT)]),
+    ("a position", other(R.POSITION_DIFFERS, "cost"), Facts(), [likely(C.MANUAL_CHANGE), possible(C.STORAGE_FAULT)]),
     ("a gap", other(R.STATEMENT_GAP, "S1 S3"), Facts(), [likely(C.TIMING)]),
     ("an overlap", other(R.STATEMENT_OVERLAP, "S1"), Facts(), [possible(C.DUPLICATE), timing]),
     ("no statement", other(R.NO_STATEMENT), Facts(), [likely(C.TIMING)]),

@@ -19,7 +19,10 @@ NAMED_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class ClosedPeriod:
-    """A period that was closed; `seq` is its command's place in the book, `open_items` in spite of what."""
+    """A period that was closed; `seq` is its command's place in the book, `open_items` in spite of what.
+
+    `confirmed_by`: the second person, where something stood open.
+    """
 
     id: str
     command: str
@@ -29,6 +32,7 @@ class ClosedPeriod:
     closed_by: str
     reason: str
     open_items: tuple[Mapping[str, str], ...]
+    confirmed_by: str | None = None
     seq: int = 0
     replayed: bool = False
 
@@ -102,6 +106,7 @@ def added(book: str, period: ClosedPeriod) -> Insert:
         "until": period.until,
         "closed_at": period.closed_at,
         "closed_by": period.closed_by,
+        "confirmed_by": period.confirmed_by,
         "reason": period.reason,
         "open_items": list(period.open_items),
     }
@@ -136,6 +141,7 @@ def _period(row: Row[Any]) -> ClosedPeriod:
         until=row.until,
         closed_at=row.closed_at,
         closed_by=row.closed_by,
+        confirmed_by=row.confirmed_by,
         reason=row.reason,
         open_items=tuple(row.open_items),
     )

@@ -1,5 +1,6 @@
-"""SQL of adjustments that a second treasurer is to confirm."""
+"""SQL of what a treasurer proposes for a second one to confirm."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,6 +15,14 @@ from treasury.operations.tables import proposals
 TABLE = proposals.name
 
 
+class ProposalKind(StrEnum):
+    ADJUSTMENT = "adjustment"
+    REVERSAL = "reversal"
+    CREDIT_LINE = "credit_line"
+    PERIOD = "period"
+    """Closing one though something stands open in it."""
+
+
 class ProposalState(StrEnum):
     OPEN = "open"
     CONFIRMED = "confirmed"
@@ -24,22 +33,22 @@ class ProposalState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """An adjustment that `maker` wants made. Amounts are smallest units."""
+    """What `maker` wants done. `terms` are its kind's, plain JSON: amounts as text, in smallest units.
+
+    `made` is what it became: the id of an adjustment, a reversal or a closed period, or the account of a credit line.
+    """
 
     id: str
+    kind: ProposalKind
     state: ProposalState
-    source: str
-    target: str
-    asset: str
-    amount: int
+    terms: Mapping[str, Any]
     reason: str
-    evidence: str | None
     maker: str
     created_at: datetime
     expires_at: datetime
     closed_by: str | None = None
     closed_at: datetime | None = None
-    adjustment: str | None = None
+    made: str | None = None
     replayed: bool = False
 
     def at(self, now: datetime) -> ProposalState:
@@ -68,34 +77,34 @@ async def list_proposals(
 
 def added(book: str, proposal: Proposal) -> Insert:
     values: dict[str, object] = {
-        name: getattr(proposal, name)
-        for name in ("source", "target", "asset", "amount", "reason", "evidence", "maker", "created_at", "expires_at")
+        "kind": proposal.kind.value,
+        "state": proposal.state.value,
+        "terms": dict(proposal.terms),
+        "reason": proposal.reason,
+        "maker": proposal.maker,
+        "created_at": proposal.created_at,
+        "expires_at": proposal.expires_at,
     }
-    return Insert(TABLE, {"book": book, "id": proposal.id}, {**values, "state": proposal.state.value})
+    return Insert(TABLE, {"book": book, "id": proposal.id}, values)
 
 
-def closed(
-    book: str, proposal: str, to: ProposalState, *, by: str, at: datetime, adjustment: str | None = None
-) -> Advance:
+def closed(book: str, proposal: str, to: ProposalState, *, by: str, at: datetime, made: str | None = None) -> Advance:
     """Compare and set: from open to confirmed or withdrawn."""
-    change = {"state": to.value, "closed_by": by, "closed_at": at, "adjustment": adjustment}
+    change = {"state": to.value, "closed_by": by, "closed_at": at, "made": made}
     return Advance(TABLE, key={"book": book, "id": proposal}, expect={"state": "open"}, change=change)
 
 
 def _proposal(row: Row[Any]) -> Proposal:
     return Proposal(
         id=row.id,
+        kind=ProposalKind(row.kind),
         state=ProposalState(row.state),
-        source=row.source,
-        target=row.target,
-        asset=row.asset,
-        amount=row.amount,
+        terms=row.terms,
         reason=row.reason,
-        evidence=row.evidence,
         maker=row.maker,
         created_at=row.created_at,
         expires_at=row.expires_at,
         closed_by=row.closed_by,
         closed_at=row.closed_at,
-        adjustment=row.adjustment,
+        made=row.made,
     )

@@ -4,7 +4,7 @@ from sqlalchemy import CheckConstraint, Column, Index, Table, Text, UniqueConstr
 from sqlalchemy.dialects.postgresql import JSONB
 
 from db.tables import metadata
-from db.types import Amount, Instant
+from db.types import Instant
 
 audit_log = Table(
     "treasury_audit_log",
@@ -67,9 +67,11 @@ periods = Table(
     Column("until", Instant, nullable=False),
     Column("closed_at", Instant, nullable=False),
     Column("closed_by", Text, nullable=False),
+    Column("confirmed_by", Text),  # who took it on themselves as well that something stood open
     Column("reason", Text, nullable=False),
     Column("open_items", JSONB, nullable=False),  # what stood open when it was closed all the same
     UniqueConstraint("book", "until"),
+    CheckConstraint("confirmed_by <> closed_by", name="four_eyes"),
 )
 """Periods that were closed, by whom, and in spite of what."""
 
@@ -78,24 +80,21 @@ proposals = Table(
     metadata,
     Column("book", Text, primary_key=True),
     Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
     Column("state", Text, nullable=False),  # an end by `expires_at` isn't written: the clock tells it
-    Column("source", Text, nullable=False),
-    Column("target", Text, nullable=False),
-    Column("asset", Text, nullable=False),
-    Column("amount", Amount, nullable=False),
+    Column("terms", JSONB, nullable=False),  # its kind's; amounts are text
     Column("reason", Text, nullable=False),
-    Column("evidence", Text),
     Column("maker", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
     Column("closed_by", Text),
     Column("closed_at", Instant),
-    Column("adjustment", Text),  # what it became
+    Column("made", Text),  # what it became
+    CheckConstraint("kind IN ('adjustment', 'reversal', 'credit_line', 'period')", name="kind_known"),
     CheckConstraint("state IN ('open', 'confirmed', 'withdrawn')", name="state_known"),
     CheckConstraint("(closed_by IS NULL) = (state = 'open') AND (closed_at IS NULL) = (state = 'open')", name="closed"),
-    CheckConstraint("(adjustment IS NOT NULL) = (state = 'confirmed')", name="confirmed_as"),
+    CheckConstraint("(made IS NOT NULL) = (state = 'confirmed')", name="confirmed_as"),
     CheckConstraint("state <> 'confirmed' OR closed_by <> maker", name="four_eyes"),
-    CheckConstraint("amount > 0", name="amount_positive"),
     Index("ix_treasury_proposals_open", "book", "id", postgresql_where=text("state = 'open'")),
 )
-"""Adjustments that a second treasurer is to confirm."""
+"""What a second treasurer is to confirm."""

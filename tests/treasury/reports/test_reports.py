@@ -1,6 +1,7 @@
 """Reports over random histories, against plain sums of the journal; the same bytes again; every form says the same."""
 
 import csv
+import gc
 import hashlib
 import io
 import json
@@ -19,6 +20,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from base.clock import ManualClock
+from bench.machine import forget_highest, highest_mib
 from ledger.commands import ClosePeriod, Post, Posting, alone
 from ledger.money import Asset, AssetKind, format_amount, parse_amount
 from ledger.service import PostgresLedger
@@ -342,3 +344,30 @@ def test_a_number_stands_beside_an_amount_only_where_a_double_holds_it():
         assert (number_of(text) is not None) is fits
         assert not fits or Decimal(repr(float(text))) == Decimal(text)
     assert number_of("0.123456789012345678") is None
+
+
+@pytest.mark.timeout(300)
+async def test_a_long_statement_takes_no_more_memory_than_a_short_one(stage, tmp_path):
+    """Ten times the rows: kept in memory they would take a hundred MiB and more."""
+    account, bank = "usr_a/wallet/USD", "house/bank:main/USD"
+    taken: dict[Form, list[float]] = {Form.CSV: [], Form.XLSX: [], Form.JSON: []}
+    for number, commands in enumerate((100, 1_000)):
+        posts = [
+            Post(id=f"long{number}-{one}", postings=(Posting(bank, account, "USD", 1),) * 100)
+            for one in range(commands)
+        ]
+        for start in range(0, commands, 50):
+            await stage.ledger.submit(*map(alone, posts[start : start + 50]))
+        asked = Asked(kind=ReportKind.STATEMENT, period="2026-09", user="usr_a")
+        for form, found in taken.items():
+            gc.collect()
+            forget_highest()
+            before = highest_mib()
+            async with stage.reports.report(asked) as report:
+                with (tmp_path / f"{number}.{form}").open("wb") as file:
+                    render(report, form, Language.EN, file)
+            found.append(highest_mib() - before)
+    rows = (tmp_path / "1.csv").read_bytes().count(b"\r\n")
+    assert rows > 110_000
+    for form, (short, long) in taken.items():
+        assert long - short < 32, (form, taken)

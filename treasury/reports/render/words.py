@@ -191,6 +191,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "foreign_outflow": ("Foreign outflow", "外部流出"),
     "hold_drift": ("Hold drift", "冻结偏差"),
     "journal_differs": ("Journal differs", "日记账不符"),
+    "position_differs": ("Position differs", "头寸不符"),
     "statement_gap": ("Statement missing", "对账单缺失"),
     "statement_overlap": ("Statements overlap", "对账单重叠"),
     "unbooked": ("Unbooked", "未入账"),
