@@ -21,7 +21,7 @@ from custody.enrolment import enrol
 from custody.keystore import Argon2Cost, PassphraseWrap
 from custody.launcher import LaunchedSigner, launch_signer
 from custody.policy_file import parse
-from custody.policy_starter import Limits, starter_policy
+from custody.policy_starter import Limits, NetworkStart, starter_policy
 from tests.support.forked import Forked
 
 PASSPHRASE = b"correct horse battery staple"
@@ -115,12 +115,14 @@ def generous_policy(
     """
     much = Limits(per_transfer=10**24, per_day=10**26)
     return starter_policy(
-        chain_id=chain_id,
-        tokens=dict.fromkeys(contracts, much),
-        native=much,
-        top_ups=much,
-        fee_wei_max=10**18,
-        domains=domains,
+        NetworkStart(
+            chain_id=chain_id,
+            tokens=dict.fromkeys(contracts, much),
+            native=much,
+            top_ups=much,
+            fee_wei_max=10**18,
+            domains=domains or {},
+        ),
         hot_senders=hot_senders,
     )
 
