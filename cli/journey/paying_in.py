@@ -3,26 +3,32 @@
 from typing import Any
 
 from chain import local, local_blocks
-from cli.journey.people import Person, StoryStopped, is_zero, title, until
+from cli.journey.people import Person, StoryStopped, title, until
 from cli.journey.stage import Net, Stage
 from cli.output import say
 
 CARD = {"rail": "stripe", "asset": "USD", "amount": "60.00"}
 ETHER = 10**18
 
-STOCK = {"USDC": "7000.00", "ETH": "3.00"}
+STOCK = {"ETH": "3.00", "USDC": "7000.00"}
 """What the house brings, on both networks together."""
 
 
-def house_is_funded(treasurer: Person, stage: Stage) -> None:
-    """Gas is paid on each network from what is there, so that each needs ETH of its own."""
-    title("The house brings its stock on both networks: 7,000 USDC and 1 ETH to sell, 2 ETH to pay gas with")
+def house_sends_its_stock(stage: Stage) -> None:
+    """Gas is paid on each network from what is there, so that each needs ETH of its own. Waits for nothing."""
+    title("The house brings its stock on two networks: 7,000 USDC and 1 ETH to sell, 2 ETH to pay gas with")
     for net, usdc, ether in ((stage.first, 5_000, 1), (stage.second, 2_000, 2)):
         local.faucet(net.url, stage.hot_address, usdc * 10**6, "USDC", seconds=None)
         local.faucet(net.url, stage.hot_address, ether * ETHER, "ETH", seconds=None)
-    until("the inflows are booked", lambda: _suspense(treasurer) == STOCK)
-    booked = ", ".join(f"{amount} {asset}" for asset, amount in _suspense(treasurer).items())
-    say(f"  seen on {stage.first.name} and {stage.second.name} and, being nobody's, booked to suspense: {booked}")
+        say(f"  {usdc:,} USDC and {ether} ETH are on their way on {net.name}")
+
+
+def stock_is_assigned(treasurer: Person) -> None:
+    """What reached the house's own addresses is nobody's until the treasurer says whose."""
+    title("The house's stock has arrived")
+    until("the inflows are booked", lambda: {asset: _suspended(treasurer, asset) for asset in STOCK} == STOCK)
+    booked = ", ".join(f"{_suspended(treasurer, asset)} {asset}" for asset in STOCK)
+    say(f"  seen on both networks and, being nobody's, booked to suspense: {booked}")
     for asset, amount, purpose in (("USDC", STOCK["USDC"], "fx"), ("ETH", "1.00", "fx"), ("ETH", "2.00", "capital")):
         treasurer.post(
             "/v1/treasury/adjustments",
@@ -39,7 +45,7 @@ def house_is_funded(treasurer: Person, stage: Stage) -> None:
 
 def both_pay_in_by_bank(alice: Person, bob: Person, treasurer: Person, stage: Stage) -> None:
     """Into two accounts; a stranger's payment, which names nobody, waits in suspense."""
-    title("Alice pays in 500.00 EUR by bank transfer, and Bob 200.00 GBP")
+    title("Meanwhile Alice pays in 500.00 EUR by bank transfer, and Bob 200.00 GBP")
     for person, account, amount in ((alice, stage.euros, 500_00), (bob, stage.pounds, 200_00)):
         reference = person.post("/v1/top-ups/instructions")["reference_shown"]
         say(f"  {person.name.title()}'s reference: {reference}")
@@ -141,11 +147,7 @@ def _top_up(person: Person, id: str) -> Any:
     return person.get(f"/v1/top-ups/{id}")
 
 
-def _suspense(treasurer: Person) -> dict[str, str]:
-    """What stands in suspense, by asset, as positive amounts."""
+def _suspended(treasurer: Person, asset: str) -> str | None:
+    """What of an asset stands in suspense; None before anything did."""
     accounts = treasurer.get("/v1/treasury/trial-balance")["accounts"]
-    return {
-        a["asset"]: a["balance"]
-        for a in accounts
-        if a["account"].startswith("house/suspense/") and not is_zero(a["balance"])
-    }
+    return next((str(one["balance"]) for one in accounts if one["account"] == f"house/suspense/{asset}"), None)

@@ -12,7 +12,7 @@ DAYS_MAX = 7
 
 def alice_is_paid_out_by_bank(alice: Person, stage: Stage) -> None:
     """Files go to the bank and come from it, as for a real one."""
-    title("Alice has 120.00 EUR paid out to her bank account")
+    title("Meanwhile Alice has 120.00 EUR paid out to her bank account")
     recipient = {"name": "Alice Anders", "iban": PAYER_IBAN}
     asked = alice.post("/v1/payouts", {"asset": "EUR", "amount": "120.00", "recipient": recipient})
     say(f"  {asked['id']}: {asked['state']}, held on her account")

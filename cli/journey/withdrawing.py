@@ -1,5 +1,6 @@
 """Scenes of coins that leave: on both networks at the same time, and one whose fees the market left behind."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from chain import local, local_blocks
@@ -45,8 +46,16 @@ def _alice_withdraws_what_she_doesnt_have(alice: Person, net: Net) -> Any:
     return order
 
 
-def one_is_stuck(alice: Person, stage: Stage) -> None:
-    """The market leaves its fees behind; the same nonce is offered with higher ones, and pays once."""
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A withdrawal that was outbid and is offered anew; `before`: what its recipient had, in smallest units."""
+
+    id: str
+    before: int
+
+
+def one_is_stuck(alice: Person, stage: Stage) -> Stuck:
+    """The market leaves its fees behind; the same nonce is offered with higher ones. Waits for no more than that."""
     net = stage.first
     title("Alice withdraws 25.00 USDC, and the price of gas jumps before it's mined")
     before = _outside(net)
@@ -67,8 +76,14 @@ def one_is_stuck(alice: Person, stage: Stage) -> None:
         if second["nonce"] != first["nonce"]:
             raise StoryStopped("a replacement must have the nonce of what it replaces")
         say(f"  replaced, same nonce, {_gwei(int(second['maxFeePerGas'], 16))} gwei at most: {second['hash']}")
-    until("the withdrawal is final", lambda: _withdrawal(alice, asked["id"])["state"] == "final")
-    _must_have_arrived(alice, asked["id"], net, before, 25 * 10**6)
+    return Stuck(asked["id"], before)
+
+
+def the_stuck_one_was_paid(alice: Person, stage: Stage, stuck: Stuck) -> None:
+    """Once."""
+    title("The withdrawal whose fees were raised")
+    until("the withdrawal is final", lambda: _withdrawal(alice, stuck.id)["state"] == "final")
+    _must_have_arrived(alice, stuck.id, stage.first, stuck.before, 25 * 10**6)
     say("  one of the two was mined, as only one can be; what she is charged is within what was held")
 
 
