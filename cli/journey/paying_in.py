@@ -94,12 +94,14 @@ def deposits_on_both_networks(alice: Person, bob: Person, stage: Stage) -> None:
     title(f"Somebody outside sends Alice 250 USDC on {first.name}, and Bob 300 DAI on {second.name}")
     to_bob = _address(bob, second)
     sent = local.transfer(second.url, "DAI", to_bob, 300 * ETHER, seconds=None)
-    say(f"  on {second.name} to Bob's address {to_bob}: transaction {sent}")
+    say(f"  on {second.name}, to Bob's address {to_bob}:")
+    say(f"  transaction {sent}")
     address = _address(alice, first)
     with first.blocks_by_hand():
         before = local_blocks.take_snapshot(first.url)
         tx_hash = local.transfer(first.url, "USDC", address, 250 * 10**6, seconds=None)
-        say(f"  on {first.name} to Alice's address {address}: transaction {tx_hash}")
+        say(f"  on {first.name}, to Alice's address {address}:")
+        say(f"  transaction {tx_hash}")
         local.mine(first.url)
         until("the deposit is seen", lambda: _deposit_states(alice) == ["pending"])
         seen = alice.get("/v1/deposits")["items"][0]
