@@ -38,7 +38,7 @@ from custody.intents import KeyRef, NativeTransfer
 from custody.keystore import Argon2Cost
 from custody.launcher import launch_signer
 from custody.policy_file import parse
-from custody.policy_starter import Limits, starter_policy
+from custody.policy_starter import Limits, NetworkStart, starter_policy
 
 CLIENTS = 16
 
@@ -211,9 +211,7 @@ def _signer() -> Iterator[_Running]:
 
 def _policy() -> str:
     """The starter's, with a hot sender for each client."""
-    text = starter_policy(
-        chain_id=CHAIN, tokens={}, native=_LIMITS, top_ups=_LIMITS, fee_wei_max=10**18, highest_deposit_index=999_999
-    )
+    text = starter_policy(NetworkStart(chain_id=CHAIN, tokens={}, native=_LIMITS, top_ups=_LIMITS, fee_wei_max=10**18))
     one_sender = "\nhot = 0\n"
     assert one_sender in text, "the starter policy names the highest index of each role"
     return text.replace(one_sender, f"\nhot = {CLIENTS - 1}\n")

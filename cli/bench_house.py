@@ -95,15 +95,17 @@ def _installed(home: Path, chain: LocalChain, senders: int, passphrase: bytes) -
     return install(
         home,
         passphrase=passphrase,
-        chain=ChainChoice(
-            name="local",
-            url=chain.url,
-            chain_id=chain.chain_id,
-            genesis_hash=chain.record.genesis_hash,
-            tokens={"USDC": (token.address.lower(), token.decimals)},
-            spendable_depth=2,
-            final_depth=FINAL_DEPTH,
-        ),
+        chains=[
+            ChainChoice(
+                name="local",
+                url=chain.url,
+                chain_id=chain.chain_id,
+                genesis_hash=chain.record.genesis_hash,
+                tokens={"USDC": (token.address.lower(), token.decimals)},
+                spendable_depth=2,
+                final_depth=FINAL_DEPTH,
+            )
+        ],
         banks=(),
         clock=SystemClock(),
         entropy=SystemEntropy(),

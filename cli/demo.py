@@ -1,106 +1,44 @@
-"""`onebook demo`: all processes on a new book, new keys and a new chain, the story played on them; then they stay up.
+"""`onebook demo`: all processes on a new book, new keys and two new chains, a story played on them; then they stay up.
 
 Everything lies under `.onebook/demo/` and is made anew each time; production data is never touched.
 """
 
-import asyncio
 import fcntl
 import os
 import shlex
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from datetime import time as time_of_day
 from pathlib import Path
 
-from base.clock import SystemClock
-from base.entropy import SystemEntropy
 from base.errors import ConfigError
 from base.files import write_atomically
-from chain import local_prices
-from chain.local import LocalChain, NodeKind
+from chain.local import LocalChain, LocalNodeDown, NodeKind, ToolsMissing
 from chain.signing import OwnKey, Role
 from cli.demo_bank import DemoBank, last_business_day, running_bank
+from cli.demo_house import BANK_FOLDER, EUROS, LOGS, POUNDS, DemoChain, running_house
 from cli.demo_rails import DemoRails, running_rails
-from cli.install import BankChoice, ChainChoice, install
-from cli.journey import BANK_ACCOUNT, Ending, Person, Stage, play
+from cli.journey.people import Person
+from cli.journey.stage import Ending, Net, Stage
+from cli.journey.story import play
 from cli.output import Exit, say
 from cli.supervisor import Supervisor
-from custody.keystore import Argon2Cost
 from db.server import clean
-from wiring.preparing import first_operator_key, prepare_book
 from wiring.running import read_running
-from wiring.settings import Environment, load_settings
 from wiring.signing import XpubAddresses
 
 HOME = Path(".onebook/demo")
-LOGS = Path(".onebook/logs")
 LOCK = Path(".onebook/demo.lock")
 """Outside of HOME, which each demo makes anew."""
 
-BANK_IBAN = "NL30MOCK0000000005"
-BANK_FOLDER = "bank"
+FIRST, SECOND = "local", "local-2"
+"""The demo's networks, by their names in the book."""
+
 BLOCK_SECONDS = 1
-"""The demo chain makes a block every second."""
-
-SPENDABLE_DEPTH, FINAL_DEPTH = 2, 4
-REPLACE_AFTER_SECONDS = 2
-"""Blocks; small, since nothing reorganises a chain of one node but its owner."""
-
-ETHER_PRICE = 3150_25000000
-"""What the demo's price feed contract tells, in its own units; the rates file tells the same."""
-
-EXCHANGE = """
-# Two sources of rates: the rates file, and a price feed contract on the demo's chain.
-[exchange]
-reference = "USD"
-every_seconds = 1
-max_age_seconds = 604800
-value_max = "10000.00"
-
-[[exchange.sources]]
-name = "desk"
-kind = "file"
-path = "rates.toml"
-
-[[exchange.sources]]
-name = "onchain"
-kind = "chain"
-network = "local"
-pairs = [{{ base = "ETH", quote = "USD", contract = "{feed}" }}]
-
-[[exchange.exposures]]
-asset = "USDC"
-least = "100.00"
-"""
-
-TARIFF = """
-# What the demo's users pay, and how much they may move (docs/tariff.md).
-default_tier = "standard"
-reference = "USD"
-
-[tiers.standard]
-limits.out = { operation = "5000.00", day = "10000.00" }
-free.transfer = { operations = 10 }
-
-[[fees]]
-operation = "conversion"
-percent = "0.10"
-
-[[fees]]
-operation = "withdrawal"
-asset = "USDC"
-flat = "0.05"
-
-[[fees]]
-operation = "transfer"
-percent = "0.20"
-"""
-
-QUICK_KEYS = Argon2Cost(memory_kib=8 * 1024, passes=1, lanes=1)
-"""The demo's passphrase is random and dies with it, so that stretching it longer would only cost time."""
+"""Each of the demo's chains makes a block every second."""
 
 
 def run_demo(*, exit_after: bool, kind: NodeKind) -> Exit:
@@ -128,37 +66,64 @@ def _run(*, exit_after: bool, kind: NodeKind) -> Exit:
     home.mkdir(mode=0o700, parents=True)
     say("Starting the processes")
     with (
-        LocalChain.start(kind, home / "chain", block_seconds=BLOCK_SECONDS) as chain,
+        _chain(FIRST, kind, home / "chain") as first,
+        _second_chain(kind, home / "chain-2") as second,
         running_bank(at=_morning(), log=LOGS / "bank.log") as bank,
         running_rails(log=LOGS / "rails.log") as rails,
-        _service(home, chain, rails) as (supervisor, operator_key),
+        running_house(
+            home, (DemoChain(FIRST, ("USDC",), first), DemoChain(SECOND, ("USDC", "DAI"), second)), rails
+        ) as (supervisor, operator_key),
     ):
-        say(f"  chain: {chain.kind} on {chain.url}, chain id {chain.chain_id}, a block every {BLOCK_SECONDS} s")
+        chains = {FIRST: first, SECOND: second}
+        for name, chain in chains.items():
+            what = f"{chain.kind} on {chain.url}, chain id {chain.chain_id}"
+            say(f"  network {name}: {what}, a block every {BLOCK_SECONDS} s")
         say(f"  bank: mock-bank on {bank.url}")
         say(f"  Stripe and PayPal: simulated, told what to do at {rails.control_url}")
-        bank.open_account(BANK_ACCOUNT, iban=BANK_IBAN)
-        settings = supervisor.settings
-        addresses = XpubAddresses(settings.xpubs)
-        hot = addresses.address(OwnKey(Role.HOT, 0))
+        for account in (EUROS, POUNDS):
+            bank.open_account(account.name, iban=account.iban, currency=account.asset)
         stage = Stage(
             api_url=supervisor.api_url,
             operator_key=operator_key,
-            chain_url=chain.url,
-            block_seconds=BLOCK_SECONDS,
-            hot_address=hot,
+            first=Net(FIRST, first.url, BLOCK_SECONDS),
+            second=Net(SECOND, second.url, BLOCK_SECONDS),
+            hot_address=XpubAddresses(supervisor.settings.xpubs).address(OwnKey(Role.HOT, 0)),
             bank=bank,
-            bank_iban=BANK_IBAN,
+            euros=EUROS,
+            pounds=POUNDS,
             bank_folder=home / BANK_FOLDER,
             rails=rails,
         )
         rails.send_webhooks_to(supervisor.api_url)
         ending = play(stage)
-        _write_env(home / "env", ending.people, supervisor, chain, bank, rails)
-        _say_where(supervisor, chain)
+        _write_env(home / "env", ending.people, supervisor, tuple(chains.values()), bank, rails)
+        _say_where(supervisor, chains)
         say(_verdict(ending))
         if not exit_after:
             supervisor.watch()
         return Exit.OK if ending.agrees else Exit.DISAGREES
+
+
+@contextmanager
+def _chain(name: str, kind: NodeKind, folder: Path) -> Iterator[LocalChain]:
+    """A network's node for the length of a `with` block. Raises LocalNodeDown, which says whose, and ToolsMissing."""
+    try:
+        started = LocalChain.start(kind, folder, block_seconds=BLOCK_SECONDS)
+    except LocalNodeDown as problem:
+        raise LocalNodeDown(f"the chain of the network {name} didn't start: {problem.message}") from problem
+    with started as chain:
+        yield chain
+
+
+@contextmanager
+def _second_chain(kind: NodeKind, folder: Path) -> Iterator[LocalChain]:
+    """anvil, which costs less than a second Hardhat; where there is none for this machine, the first one's kind."""
+    with ExitStack() as stack:
+        try:
+            chain = stack.enter_context(_chain(SECOND, NodeKind.ANVIL, folder))
+        except ToolsMissing:
+            chain = stack.enter_context(_chain(SECOND, kind, folder))
+        yield chain
 
 
 def _leave_production_alone() -> None:
@@ -195,51 +160,6 @@ def _where_it_runs() -> str:
     return f"a demo runs already: {running.api_url} (its keys: source {HOME}/env); Ctrl-C there ends it"
 
 
-@contextmanager
-def _service(home: Path, chain: LocalChain, rails: DemoRails) -> Iterator[tuple[Supervisor, str]]:
-    passphrase = SystemEntropy().draw(32).hex().encode()
-    token = chain.tokens["USDC"]
-    feed = local_prices.deploy_feed(chain.url, "ETH/USD")
-    local_prices.tell_price(chain.url, feed, ETHER_PRICE)
-    made = install(
-        home,
-        passphrase=passphrase,
-        chain=ChainChoice(
-            name="local",
-            url=chain.url,
-            chain_id=chain.chain_id,
-            genesis_hash=chain.record.genesis_hash,
-            tokens={"USDC": (token.address.lower(), token.decimals)},
-            spendable_depth=SPENDABLE_DEPTH,
-            final_depth=FINAL_DEPTH,
-            replace_after_seconds=REPLACE_AFTER_SECONDS,
-        ),
-        banks=(BankChoice("main", BANK_IBAN, "EUR"),),
-        clock=SystemClock(),
-        entropy=SystemEntropy(),
-        worker_pause_ms=250,
-        requests_per_minute=6_000,
-        cost=QUICK_KEYS,
-        logs=LOGS.resolve(),
-        public_books=True,
-        bank_folder=Path(BANK_FOLDER),
-        environment=Environment.TEST,
-        rails=rails.settings(home),
-        exchange=EXCHANGE.format(feed=feed),
-    )
-    write_atomically(home / "tariff.toml", TARIFF.encode())
-    settings = load_settings(made.config)
-    with Supervisor(settings, config=made.config, passphrase=passphrase, say=lambda t: say(f"  {t}")) as supervisor:
-        supervisor.start_database()
-        asyncio.run(prepare_book(supervisor.settings, report=lambda _: None))
-        operator_key = asyncio.run(first_operator_key(supervisor.settings))
-        supervisor.start_signer()
-        supervisor.start_worker()
-        supervisor.start_api()
-        supervisor.record()
-        yield supervisor, operator_key
-
-
 def _morning() -> datetime:
     """Nine o'clock of the newest business day that is over: its statement can be out."""
     return datetime.combine(last_business_day(datetime.now(UTC).date()), time_of_day(9), UTC)
@@ -249,15 +169,17 @@ def _write_env(
     path: Path,
     people: Mapping[str, Person],
     supervisor: Supervisor,
-    chain: LocalChain,
+    chains: Sequence[LocalChain],
     bank: DemoBank,
     rails: DemoRails,
 ) -> None:
+    numbered = dict(zip(("", "_2"), chains, strict=True))
     told = {
         "ONEBOOK_URL": supervisor.api_url,
         "ONEBOOK_CONFIG": str(supervisor.settings.home / "onebook.toml"),
-        "ONEBOOK_RPC": chain.url,
-        "ONEBOOK_USDC": chain.tokens["USDC"].address,
+        **{f"ONEBOOK_RPC{suffix}": chain.url for suffix, chain in numbered.items()},
+        **{f"ONEBOOK_USDC{suffix}": chain.tokens["USDC"].address for suffix, chain in numbered.items()},
+        "ONEBOOK_DAI_2": numbered["_2"].tokens["DAI"].address,
         "BANK_URL": bank.url,
         "RAILS_URL": rails.control_url,
         **{f"{name.upper()}_KEY": person.key for name, person in people.items()},
@@ -267,26 +189,27 @@ def _write_env(
     write_atomically(path, text.encode())
 
 
-def _say_where(supervisor: Supervisor, chain: LocalChain) -> None:
+def _say_where(supervisor: Supervisor, chains: Mapping[str, LocalChain]) -> None:
     say()
     say(f"API    {supervisor.api_url}   (pages: /  /docs)")
     say(f"watch  {supervisor.metrics_url}   (for Prometheus: docs/operations/)")
-    say(f"chain  {chain.url}")
+    say(f"chains {', '.join(f'{chain.url} ({name})' for name, chain in chains.items())}")
     say(f"keys   source {HOME}/env")
     say(f"logs   {LOGS}/")
 
 
 def _verdict(ending: Ending) -> str:
-    """The treasury's one sentence: how much was compared, at which block, and what didn't agree."""
+    """The treasury's one sentence: how much was compared, at which block of each network, and what didn't agree."""
     compared = ", ".join(
         (
             _many(ending.assets, "asset"),
             _many(ending.accounts, "account"),
-            _many(ending.networks, "network"),
+            _many(len(ending.blocks), "network"),
         )
     )
     agree = "all agree" if ending.agrees else "they do not all agree"
-    return f"{compared}: {agree} at block {ending.block}; {_many(ending.breaks, 'break')}"
+    blocks = ", ".join(f"{name} block {block}" for name, block in ending.blocks.items()) or "no block"
+    return f"{compared}: {agree} at {blocks}; {_many(ending.breaks, 'break')}"
 
 
 def _many(count: int, what: str) -> str:

@@ -1,6 +1,6 @@
 """Making an installation: its folder with configuration, keys, policy and the signer's journal. Starts no server."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
@@ -22,21 +22,43 @@ from custody.enrolment import enrol
 from custody.intents import NATIVE
 from custody.keystore import Argon2Cost
 from custody.policy_file import parse
-from custody.policy_starter import Limits, PayoutContract, starter_policy
+from custody.policy_starter import Limits, NetworkStart, PayoutContract, starter_policy
 from fiat.personal import KEY_NAME as PERSONAL_KEY_NAME
 from fiat.personal import make_key_file
 from ledger.seals import KEY_NAME, make_seal_key
 from wiring.settings import CONFIG_NAME, Environment
 
-ASSETS = (
-    {"code": "USD", "kind": "fiat", "scale": 2},
-    {"code": "EUR", "kind": "fiat", "scale": 2},
-    {"code": "USDC", "kind": "stablecoin", "scale": 6},
-    {"code": "ETH", "kind": "crypto", "scale": 18},
-)
-"""What a new installation can hold; more are added in its configuration."""
 
-_MILLION_USDC = 10**6 * 10**6
+@dataclass(frozen=True, slots=True)
+class KnownAsset:
+    """An asset that needs no more than its name. `rate`: what one is worth in USD, as an example to begin with."""
+
+    code: str
+    kind: str
+    scale: int
+    rate: str | None
+
+
+KNOWN = {
+    asset.code: asset
+    for asset in (
+        KnownAsset("USD", "fiat", 2, None),
+        KnownAsset("EUR", "fiat", 2, "1.0842"),
+        KnownAsset("GBP", "fiat", 2, "1.2705"),
+        KnownAsset("USDC", "stablecoin", 6, "1.0000"),
+        KnownAsset("DAI", "stablecoin", 18, "1.0000"),
+        KnownAsset("ETH", "crypto", 18, "3150.25"),
+    )
+}
+"""What `onebook init` can be asked for by name; others are added in the configuration."""
+
+ALWAYS = frozenset({"USD", "EUR", "USDC", "ETH"})
+"""What every new installation can hold, whether or not a token or bank account of it was named."""
+
+COIN = "ETH"
+"""What gas is paid in on every network that an installation begins with."""
+
+_MILLION = 10**6
 _ETHER = 10**18
 _templates = Templates(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -48,7 +70,7 @@ _templates = Templates(
 
 @dataclass(frozen=True, slots=True)
 class ChainChoice:
-    """The one EVM network of a new installation. `tokens`: asset -> (contract, decimals there)."""
+    """An EVM network of a new installation. `tokens`: asset -> (contract, decimals there)."""
 
     name: str
     url: str
@@ -83,8 +105,8 @@ def install(
     home: Path,
     *,
     passphrase: bytes,
-    chain: ChainChoice | None,
-    banks: tuple[BankChoice, ...],
+    chains: Sequence[ChainChoice],
+    banks: Sequence[BankChoice],
     clock: Clock,
     entropy: Entropy,
     api_port: int = 8080,
@@ -101,21 +123,26 @@ def install(
 ) -> Installed:
     """Write a new installation into `home`. Raises ConfigError when one is there already: nothing is overwritten.
 
-    `rails`: each payment provider's settings by its name, as in the file. `exchange`: TOML of `[exchange]`.
+    `rails`: each payment provider's settings by its name, as in the file. `exchange`: TOML of `[exchange]`. Raises
+    ConfigError also for an asset that isn't KNOWN and for two networks of one name or chain id, before anything is
+    written.
     """
     config = home / CONFIG_NAME
     if config.exists():
         raise ConfigError(f"{config} is there already: an installation is never written over", code="already_installed")
+    _must_differ(chains)
+    assets = _assets(chains, banks)
     home.mkdir(parents=True, exist_ok=True)
     created = create_keys(home / "keys", passphrase=passphrase, entropy=entropy, cost=cost)
     fingerprints = {role: key.fingerprint for role, key in created.items()}
     make_seal_key(home / KEY_NAME)
     make_key_file(home / PERSONAL_KEY_NAME)
-    if chain is not None:
-        text = _policy(chain, fingerprints, hot_senders)
+    if chains:
+        text = _policy(chains, fingerprints, hot_senders)
         write_atomically(home / "policy.toml", text.encode())
         enrol(home / "journal.sqlite", keys_of(created), parse(text), clocks=SystemClocks())
-    _render(home, "rates.toml", as_of=clock.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    as_of = clock.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    _render(home, "rates.toml", as_of=as_of, assets=[asset for asset in assets if asset.rate is not None])
     _render(home, "tariff.toml")
     _render(
         home,
@@ -128,9 +155,10 @@ def install(
         logs=str(logs),
         public_books=public_books,
         xpubs={role.value: key.xpub for role, key in created.items()},
-        assets=ASSETS,
-        networks=[chain] if chain else [],
-        deployments=_deployments(chain) if chain else [],
+        assets=assets,
+        coin=COIN,
+        networks=chains,
+        deployments=[deployment for chain in chains for deployment in _deployments(chain)],
         bank_accounts=banks,
         bank_folder=bank_folder,
         environment=environment.value,
@@ -144,29 +172,49 @@ def install(
     )
 
 
-def _policy(chain: ChainChoice, fingerprints: Mapping[Role, bytes], hot_senders: int) -> str:
+def _must_differ(chains: Sequence[ChainChoice]) -> None:
+    for what, told in (("name", [one.name for one in chains]), ("chain id", [one.chain_id for one in chains])):
+        if len(set(told)) < len(told):
+            raise ConfigError(f"two networks have the same {what}: {', '.join(map(str, told))}")
+
+
+def _assets(chains: Sequence[ChainChoice], banks: Sequence[BankChoice]) -> list[KnownAsset]:
+    """Those that every installation has, and those that a token or a bank account is of."""
+    named = {asset for chain in chains for asset in chain.tokens} | {bank.asset for bank in banks}
+    if unknown := sorted(named - KNOWN.keys()):
+        raise ConfigError(
+            f"{unknown[0]} isn't known by name, only {', '.join(KNOWN)}: make the installation without it and add it to"
+            " onebook.toml ([[assets]], docs/configuration.md)",
+            code="unknown_asset",
+        )
+    return [asset for asset in KNOWN.values() if asset.code in ALWAYS | named]
+
+
+def _policy(chains: Sequence[ChainChoice], fingerprints: Mapping[Role, bytes], hot_senders: int) -> str:
     """Small change per transfer and day, as a start; the operator raises it knowingly."""
-    named = chain.tokens.items()
-    return starter_policy(
+    return starter_policy(*map(_network_start, chains), fingerprints=fingerprints, hot_senders=hot_senders)
+
+
+def _network_start(chain: ChainChoice) -> NetworkStart:
+    tokens = chain.tokens.items()
+    return NetworkStart(
         chain_id=chain.chain_id,
         tokens={
-            contract: Limits(per_transfer=_MILLION_USDC // 10, per_day=_MILLION_USDC)
-            for contract, _ in chain.tokens.values()
+            contract: Limits(per_transfer=_MILLION // 10 * 10**decimals, per_day=_MILLION * 10**decimals)
+            for _, (contract, decimals) in tokens
         },
         native=Limits(per_transfer=10 * _ETHER, per_day=100 * _ETHER),
         top_ups=Limits(per_transfer=_ETHER // 10, per_day=_ETHER),
         fee_wei_max=300_000 * 500 * GWEI,
-        fingerprints=fingerprints,
         gas_per_day=3 * _ETHER // 2,
         payout=PayoutContract(code_hash=bytes(keccak(payout_code().creation)), fee_wei_max=_ETHER),
-        hot_senders=hot_senders,
-        names={NATIVE: ("ETH", 18)} | {contract: (asset, decimals) for asset, (contract, decimals) in named},
+        names={NATIVE: (COIN, 18)} | {contract: (asset, decimals) for asset, (contract, decimals) in tokens},
     )
 
 
 def _deployments(chain: ChainChoice) -> list[dict[str, object]]:
     native: dict[str, object] = {
-        "asset": "ETH",
+        "asset": COIN,
         "network": chain.name,
         "contract": None,
         "decimals": 18,

@@ -31,7 +31,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "demo": Command(
         "cli.commands.demo:demo",
-        "Play a real journey on a new book, new keys and a new chain; then stay up until Ctrl-C.",
+        "Play a real journey on a new book, new keys and two new chains; then stay up until Ctrl-C.",
     ),
     "init": Command(
         "cli.commands.service:init",

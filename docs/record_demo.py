@@ -18,8 +18,11 @@ PAUSE_MAX_SECONDS = 2.0
 REST_SECONDS = 12.0
 """How long the finished picture stands before it begins again."""
 
-LINE, TOP, LEFT, WIDTH = 17, 46, 18, 900
+LINE, TOP, LEFT = 17, 46, 18
 """Geometry of the picture, in pixels."""
+
+CHARACTER = 7.6
+"""How wide one character is, in pixels: the longest line decides the picture's width."""
 
 STYLE = """
 text { font: 12.5px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fill: #d7dde5; white-space: pre }
@@ -60,14 +63,15 @@ def draw(lines: list[Printed], took: float) -> str:
     total = clock + REST_SECONDS
     rows = "\n".join(row(number, at, total, text) for number, (at, text) in enumerate(shown))
     height = TOP + LINE * len(lines) + 20
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" role="img"
+    width = 2 * LEFT + round(CHARACTER * max(len(line.text) for line in lines))
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" role="img"
   aria-label="The demo's output, line by line">
 <title>onebook demo, as it was printed; the run took {took:.0f} seconds</title>
 <style>{STYLE}</style>
 <rect width="100%" height="100%" rx="10" fill="#14181d"/>
 <circle cx="20" cy="20" r="6" fill="#ff6159"/><circle cx="40" cy="20" r="6" fill="#ffbd2e"/>
 <circle cx="60" cy="20" r="6" fill="#28c941"/>
-<text x="{WIDTH - 18}" y="24" text-anchor="end" class="dim">recorded; {took:.0f} s in all</text>
+<text x="{width - LEFT}" y="24" text-anchor="end" class="dim">recorded; {took:.0f} s in all</text>
 {rows}
 </svg>
 """

@@ -10,11 +10,13 @@ from chain.local import NodeKind
 
 def demo(
     exit_: Annotated[bool, typer.Option("--exit", help="Leave when the story has been played.")] = False,
-    kind: Annotated[NodeKind, typer.Option(help="The local chain's node.")] = NodeKind.HARDHAT,
+    kind: Annotated[
+        NodeKind, typer.Option(help="The first local chain's node; the second is an anvil.")
+    ] = NodeKind.HARDHAT,
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
     clean: Annotated[bool, typer.Option("--clean", help="Only remove what demos left behind.")] = False,
 ) -> None:
-    """Play a real journey on a new book, new keys and a new chain; then stay up until Ctrl-C.
+    """Play a real journey on a new book, new keys and two new chains; then stay up until Ctrl-C.
 
     Example: onebook demo --exit --kind anvil
     """

@@ -26,11 +26,21 @@ if TYPE_CHECKING:
 
 def init(
     folder: Annotated[Path, typer.Argument(help="Where the installation goes.")] = Path(),
-    chain_url: Annotated[str | None, typer.Option(help="An EVM node; its chain id and genesis are asked.")] = None,
-    network: Annotated[str, typer.Option(help="The network's name in the book.")] = "evm",
-    token: Annotated[list[str] | None, typer.Option(help="A token on it, as USDC=0xCONTRACT:6.")] = None,
+    chain_url: Annotated[
+        list[str] | None, typer.Option(help="An EVM node; its chain id and genesis are asked. Again for each network.")
+    ] = None,
+    network: Annotated[
+        list[str] | None, typer.Option(help="Its network's name in the book; one for each node, in their order.  [evm]")
+    ] = None,
+    token: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A token, as USDC=0xCONTRACT:6; of several networks with its own: USDC=0xCONTRACT:6@NETWORK."
+        ),
+    ] = None,
     start_height: Annotated[
-        int | None, typer.Option(help="The first block to read; none: the node's newest one now.", min=0)
+        list[int] | None,
+        typer.Option(help="The first block to read, for each node in their order; none: its newest one now.", min=0),
     ] = None,
     depth: Annotated[int, typer.Option(help="Blocks until a deposit can be spent; final at twice that.")] = 12,
     bank: Annotated[list[str] | None, typer.Option(help="A bank account of yours, as NAME=IBAN:EUR.")] = None,
@@ -46,11 +56,10 @@ def init(
     from cli.supervisor import Supervisor
 
     passphrase = ask_passphrase(confirm=True)
-    chosen = _chain(chain_url, network, token or [], depth, start_height) if chain_url else None
     made = install(
         folder,
         passphrase=passphrase,
-        chain=chosen,
+        chains=_chains(chain_url or [], network or [], token or [], depth, start_height or []),
         banks=tuple(_bank(text) for text in bank or []),
         clock=SystemClock(),
         entropy=SystemEntropy(),
@@ -142,7 +151,30 @@ def _become(module: str, config: Path | None) -> None:
     os.execv(sys.executable, [sys.executable, "-m", module])  # noqa: S606 - our own interpreter and module
 
 
-def _chain(url: str, network: str, tokens: list[str], depth: int, start_height: int | None) -> ChainChoice:
+def _chains(
+    urls: list[str], names: list[str], tokens: list[str], depth: int, start_heights: list[int]
+) -> list[ChainChoice]:
+    """The networks that were asked for. Ends the command where their options don't belong together."""
+    names = names or (["evm"] if len(urls) == 1 else [])
+    for option, told in (("--network", names), ("--start-height", start_heights)):
+        if len(told) != len(urls) and (told or option == "--network"):
+            fail(f"{option} once for each --chain-url: {len(told)} for {len(urls)}", Exit.USAGE)
+    placed: dict[str, dict[str, tuple[str, int]]] = {name: {} for name in names}
+    for text in tokens:
+        asset, where, token = _token(text)
+        network = where or (names[0] if len(names) == 1 else "")
+        if network not in placed:
+            fail(f"{text!r}: on which network? Write ASSET=0xCONTRACT:DECIMALS@NETWORK, one of {names}", Exit.USAGE)
+        placed[network][asset] = token
+    heights: list[int | None] = [*start_heights] or [None] * len(urls)
+    return [
+        _chain(url, name, placed[name], depth, height) for url, name, height in zip(urls, names, heights, strict=True)
+    ]
+
+
+def _chain(
+    url: str, network: str, tokens: dict[str, tuple[str, int]], depth: int, start_height: int | None
+) -> ChainChoice:
     import httpx
 
     from cli.install import ChainChoice
@@ -163,19 +195,21 @@ def _chain(url: str, network: str, tokens: list[str], depth: int, start_height: 
         url=url,
         chain_id=int(str(ask("eth_chainId")), 16),
         genesis_hash=str(genesis["hash"]),
-        tokens=dict(_token(text) for text in tokens),
+        tokens=tokens,
         start_height=int(str(ask("eth_blockNumber")), 16) if start_height is None else start_height,
         spendable_depth=depth,
         final_depth=2 * depth,
     )
 
 
-def _token(text: str) -> tuple[str, tuple[str, int]]:
+def _token(text: str) -> tuple[str, str, tuple[str, int]]:
+    """Asset, network (empty where unsaid), contract and decimals."""
     asset, _, place = text.partition("=")
-    contract, _, decimals = place.partition(":")
+    contract, _, rest = place.partition(":")
+    decimals, _, network = rest.partition("@")
     if not (asset and contract.startswith("0x") and decimals.isdigit()):
         fail(f"{text!r} is no token: write ASSET=0xCONTRACT:DECIMALS", Exit.USAGE)
-    return asset, (contract.lower(), int(decimals))
+    return asset, network, (contract.lower(), int(decimals))
 
 
 def _bank(text: str) -> BankChoice:

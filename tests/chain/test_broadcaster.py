@@ -24,7 +24,7 @@ from chain.signing import OwnAddress, OwnKey, Role
 from chain.transaction_states import Kind, State, WaitingFor
 from chain.transactions import find, reserve
 from custody.approvals import freeze_statement, lift_statement, sign_statement
-from custody.policy_starter import Limits, starter_policy
+from custody.policy_starter import Limits, NetworkStart, starter_policy
 from db.engine import tx
 from db.errors import UniqueBroken
 from tests.chain.paying import STRANGER, KillAt, Killed, start_paying
@@ -543,7 +543,9 @@ class TestRefused:
         token = anvil.token("USDC").lower()
         narrow = Limits(per_transfer=50, per_day=1_000)
         policy = starter_policy(
-            chain_id=anvil.chain_id, tokens={token: narrow}, native=narrow, top_ups=narrow, fee_wei_max=10**18
+            NetworkStart(
+                chain_id=anvil.chain_id, tokens={token: narrow}, native=narrow, top_ups=narrow, fee_wei_max=10**18
+            )
         )
         signer = start_signer(tmp_path / "narrow", policy)
         paying = await start_paying(anvil, signer, following)

@@ -331,16 +331,18 @@ def _install(home: Path, chain: RunningChain, urls: Sequence[str]) -> Path:
     made = install(
         home,
         passphrase=PASSPHRASE,
-        chain=ChainChoice(
-            name=NETWORK,
-            url=chain.url,
-            chain_id=chain.chain_id,
-            genesis_hash=chain.genesis_hash,
-            tokens={"USDC": (token.address.lower(), token.decimals)},
-            spendable_depth=SPENDABLE_DEPTH,
-            final_depth=FINAL_DEPTH,
-            replace_after_seconds=REPLACE_AFTER_SECONDS,
-        ),
+        chains=[
+            ChainChoice(
+                name=NETWORK,
+                url=chain.url,
+                chain_id=chain.chain_id,
+                genesis_hash=chain.genesis_hash,
+                tokens={"USDC": (token.address.lower(), token.decimals)},
+                spendable_depth=SPENDABLE_DEPTH,
+                final_depth=FINAL_DEPTH,
+                replace_after_seconds=REPLACE_AFTER_SECONDS,
+            )
+        ],
         banks=(),
         clock=SystemClock(),
         entropy=SystemEntropy(),

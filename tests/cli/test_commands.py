@@ -41,7 +41,7 @@ def installed(home: Path) -> Path:
     made = install(
         home,
         passphrase=b"of the test",
-        chain=chain,
+        chains=[chain],
         banks=(BankChoice("main", "NL30MOCK0000000005", "EUR"),),
         clock=ManualClock(datetime(2026, 1, 1, tzinfo=UTC)),
         entropy=SeededEntropy(1),

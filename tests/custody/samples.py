@@ -1,6 +1,6 @@
 """Policies with known limits, people who may approve, and intents that they allow."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -27,7 +27,7 @@ from custody.intents import (
     TopUp,
 )
 from custody.policy_file import parse
-from custody.policy_starter import Limits, starter_policy
+from custody.policy_starter import Limits, NetworkStart, starter_policy
 
 CHAIN = 31_337
 TOKEN = bytes.fromhex("5fbdb2315678afecb367f032d93f642f64180aa3")
@@ -48,16 +48,18 @@ PEOPLE = {name: Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32, b"\
 """Approvers, their keys made from their names: for tests only."""
 
 
-def policy_text(**changes: Any) -> str:
-    stated: dict[str, Any] = {
-        "chain_id": CHAIN,
-        "tokens": {"0x" + TOKEN.hex(): TOKEN_LIMITS},
-        "native": NATIVE_LIMITS,
-        "top_ups": Limits(per_transfer=10**17, per_day=10**18),
-        "fee_wei_max": FEE_WEI_MAX,
-        "highest_deposit_index": 5_000,
-    }
-    return starter_policy(**(stated | changes))
+def policy_text(*, chain_ids: Sequence[int] = (CHAIN,), **changes: Any) -> str:
+    networks = [
+        NetworkStart(
+            chain_id=chain_id,
+            tokens={"0x" + TOKEN.hex(): TOKEN_LIMITS},
+            native=NATIVE_LIMITS,
+            top_ups=Limits(per_transfer=10**17, per_day=10**18),
+            fee_wei_max=FEE_WEI_MAX,
+        )
+        for chain_id in chain_ids
+    ]
+    return starter_policy(*networks, **({"highest_deposit_index": 5_000} | changes))
 
 
 _COMMON: dict[str, Any] = {

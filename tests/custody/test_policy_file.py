@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -245,6 +246,17 @@ def test_a_policy_for_every_kind_and_the_starter_are_read():
     marks = {role: bytes([place]) * 32 for place, role in enumerate(Role)}
     assert parse(policy_text(fingerprints=marks)).keys == marks
     assert parse(policy_text()).people == ()
+
+
+def test_a_starter_for_several_networks_says_of_each_what_its_own_would():
+    both = parse(policy_text(chain_ids=(CHAIN, 7)))
+    assert both.networks == {CHAIN, 7}
+    for chain_id in (CHAIN, 7):
+        alone = parse(policy_text(chain_ids=(chain_id,)))
+        ours = [rule for rule in both.rules if rule.chain_id == chain_id]
+        assert [replace(rule, name=rule.name.removesuffix(f" on {chain_id}")) for rule in ours] == list(alone.rules)
+        assert {key for key in both.gas_budgets if key.chain_id == chain_id} == alone.gas_budgets.keys()
+    assert (both.highest_index, both.version) == (parse(policy_text()).highest_index, 1)
 
 
 def turned(name: str) -> str:

@@ -19,18 +19,25 @@ import psutil
 import pytest
 
 from base.children import start_child
+from chain import local
+from chain.local import ChainRecord
 from tests.support.command import ENTRY, PROGRAM, onebook, surroundings
 from tests.support.forked import Forked
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]
 
-PLAYED_SECONDS = 120
+PLAYED_SECONDS = 200
 """How long the story may take on a busy machine."""
 
 ENDED_SECONDS = 30
-FAMILY = 7
-"""Processes of a demo, PostgreSQL's own children aside: itself, chain, bank, database, signer, worker, API."""
+FAMILY = 9
+"""Processes of a demo, PostgreSQL's children aside: itself, two chains, bank, rails, database, signer, worker, API."""
+
+NETWORKS = {"local": "", "local-2": "_2"}
+"""The demo's networks, with the ends of the names of variables about each."""
+
+ASSETS = {"DAI", "ETH", "EUR", "GBP", "USD", "USDC"}
 
 STOCK = "house/fx/USDC"
 """An account that the story leaves with a balance."""
@@ -126,6 +133,7 @@ def started_demo(folder: Path, *options: str, afresh: bool = False) -> Iterator[
             demo.must_be_gone(family)
         cleaned = onebook("demo", "--clean", cwd=folder)
         assert cleaned.returncode == 0, cleaned.stderr
+        assert not (folder / ".onebook" / "demo").exists()
 
 
 @pytest.fixture(scope="module")
@@ -144,19 +152,21 @@ def test_demo_with_exit_plays_agrees_and_leaves_nothing(tmp_path: Path):
         assert demo.process.wait(timeout=PLAYED_SECONDS) == 0, demo.output
         demo.must_be_gone(family)
     lines = demo.output.splitlines()
-    told = re.fullmatch(r"3 assets, (\d+) accounts, 1 network: all agree at block \d+; 0 breaks", lines[-1])
+    counted = r"6 assets, (\d+) accounts, 2 networks"
+    told = re.fullmatch(rf"{counted}: all agree at local block \d+, local-2 block \d+; 0 breaks", lines[-1])
     assert told is not None, lines[-1]
     trial = lines[lines.index("Trial balance: what the house owes (+) and has (-)") + 2 :]
     assert int(told[1]) == trial.index("")
     table = lines[lines.index("Coverage: what is held, of what is owed and on its way out") + 2 :]
-    covered = {row.split()[0]: row.split()[-1] for row in table[:4]}
-    assert covered == {"ETH": "yes", "EUR": "yes", "USD": "yes", "USDC": "yes"}
+    covered = {row.split()[0]: row.split()[-1] for row in table[: table.index("")]}
+    assert covered == dict.fromkeys(ASSETS, "yes")
     sums = lines[lines.index("Sum over all accounts") + 2 :]
     totals = {row.split()[0]: row.split()[-1] for row in sums[: sums.index("")]}
-    assert totals == {"ETH": "0.00", "EUR": "0.00", "USDC": "0.00"}
+    assert totals == dict.fromkeys(ASSETS, "0.00")
     for heading in ("Alice's book", "Bob's book"):
         assert heading in lines
     a_deposit_was_taken_away_and_given_back(lines)
+    one_asset_left_on_each_network(lines)
     a_withdrawal_was_outbid_and_paid_once(lines)
     alices_balances_are_proven(lines)
 
@@ -165,16 +175,31 @@ def a_deposit_was_taken_away_and_given_back(lines: list[str]) -> None:
     """In this order; every figure was read through the API."""
     began = lines.index("* A reorganisation: the chain takes that deposit away, and gives it back")
     assert lines[began - 2] == "  credited; Alice has 250.00 USDC"
-    story = lines[began + 1 : began + 5]
+    story = lines[began + 1 : began + 6]
     assert story[1] == "  taken back; Alice has 0.00 USDC"
     assert re.fullmatch(r"  the same transaction, now in block \d+: a new deposit, credited", story[2])
     assert story[3] == "  Alice has 250.00 USDC, once"
+    assert re.fullmatch(r"  nothing of that on local-2: Bob's deposit there is \w+; he has 300\.00 DAI", story[4])
+
+
+def one_asset_left_on_each_network(lines: list[str]) -> None:
+    """What is in custody on each afterwards, by the treasurer's trial balance: what came in less what left there."""
+    trial = lines[lines.index("Trial balance: what the house owes (+) and has (-)") + 2 :]
+    rows = [row.split() for row in trial[: trial.index("")]]
+    custody = {row[0].removeprefix("house/custody:"): row[2] for row in rows if row[0].startswith("house/custody:")}
+    assert custody["local:hot/USDC"] == f"-{5_000 - 30 - 25}.00"
+    assert custody["local-2:hot/USDC"] == f"-{2_000 - 40}.00"
+    assert (custody["local:deposit/USDC"], custody["local-2:deposit/DAI"]) == ("-250.00", "-300.00")
+    assert all(-2 < Decimal(custody[f"{name}:hot/ETH"]) < 0 for name in ("local", "local-2"))
+    (paid,) = [line for line in lines if line.startswith("  local-2: transaction ")]
+    assert re.fullmatch(r"  local-2: transaction 0x[0-9a-f]{64} in block \d+; fee [\d.]+ USDC", paid)
 
 
 def a_withdrawal_was_outbid_and_paid_once(lines: list[str]) -> None:
     """The transaction that was mined is the second, since the block left the first one out."""
     began = lines.index("* Alice withdraws 25.00 USDC, and the price of gas jumps before it's mined")
-    asked, first, left_out, second, mined = lines[began + 1 : began + 6]
+    asked, first, left_out, second = lines[began + 1 : began + 5]
+    mined = lines[lines.index("* The withdrawal whose fees were raised") + 1]
     assert re.fullmatch(r"  wdr_\w+: held 25\.00 and at most [\d.]+ USDC for the network's fee", asked)
     offered, wanted = re.findall(r"[\d.]+ ?(?=gwei|,)", left_out)
     assert Decimal(offered) < Decimal(wanted), left_out
@@ -200,6 +225,21 @@ def test_second_demo_says_where_the_first_runs(demo: Demo):
     refused = onebook("demo", "--clean", cwd=demo.folder)
     assert refused.returncode == 2
     assert "a demo runs already" in refused.stderr
+
+
+def test_each_chain_can_be_reached_by_what_the_file_exports(demo: Demo):
+    env, folders = demo.env(), (".onebook/demo/chain", ".onebook/demo/chain-2")
+    records = [ChainRecord.read(demo.folder / folder) for folder in folders]
+    assert [env["ONEBOOK_RPC"], env["ONEBOOK_RPC_2"]] == [record and record.url for record in records]
+    for suffix, asset in (("", "USDC"), ("_2", "USDC"), ("_2", "DAI")):
+        assert local.token_at(env[f"ONEBOOK_RPC{suffix}"], asset).address == env[f"ONEBOOK_{asset}{suffix}"]
+    networks = httpx.get(f"{env['ONEBOOK_URL']}/v1/networks", headers=bearer(env["ALICE_KEY"]), trust_env=False)
+    listed = {(one["name"], one["chain_id"]) for one in networks.json()["items"]}
+    assert listed == {(name, local.status(env[f"ONEBOOK_RPC{end}"]).chain_id) for name, end in NETWORKS.items()}
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
 
 
 def test_reconcile_and_audit_find_nothing(demo: Demo, tmp_path: Path):

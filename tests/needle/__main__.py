@@ -46,12 +46,18 @@ def play(
     folder: Path, hands: Sequence[Hand], accounts: int, cycles: int, seconds: float, seed: int
 ) -> tuple[list[Found], Quiet]:
     """Every hand, then the clean cycles."""
-    with throwaway_server("needle") as server, start_local_chain(folder) as chain:
+    with (
+        throwaway_server("needle") as server,
+        start_local_chain(folder) as chain,
+        start_local_chain(folder / "beside") as beside,
+    ):
         for name in ("signer", "home"):
             (folder / name).mkdir()
-        signer = start_signer(folder / "signer", generous_policy(chain.chain_id, chain.token("USDC").lower()))
+        others = {beside.chain_id: [beside.token("USDC").lower()]}
+        policy = generous_policy(chain.chain_id, chain.token("USDC").lower(), beside=others)
+        signer = start_signer(folder / "signer", policy)
         try:
-            making = barn(server, chain, signer, folder / "home", straws=accounts, seed=seed)
+            making = barn(server, chain, beside, signer, folder / "home", straws=accounts, seed=seed)
             return asyncio.run(_play(making, hands, accounts, cycles, seconds, seed))
         finally:
             signer.stop()

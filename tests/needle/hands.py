@@ -18,6 +18,8 @@ from ledger.accounts import house_account, user_account
 from ledger.commands import BankEvidence, ChainEvidence
 from tests.fiat.statements import Entry
 from tests.needle.haystack import FINAL_DEPTH, POINTS, Haystack, custody
+from tests.support.chain import RunningChain
+from tests.support.whole_house import BESIDE
 from tests.wallet.foreign_world import stolen
 from wiring.exchange import ConversionTrades, build_rates
 
@@ -29,17 +31,26 @@ NOBODY = "0x" + "de" * 20
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Where a hand has put it: the account (or several), and the network or rail."""
+    """Where a hand has put it: the account (or several), and the network or rail.
+
+    `beside`: accounts that have to be named as well, with the network BESIDE.
+    """
 
     accounts: tuple[str, ...]
     network: str = ""
+    beside: tuple[str, ...] = ()
     one_will_do: bool = False
     """Of several accounts one is enough: it shows on any of them."""
 
     def met_by(self, named: Collection[str]) -> bool:
         """Whether these accounts are those that had to be named."""
-        met = {*self.accounts} & {*named}
-        return bool(met) if self.one_will_do else met == {*self.accounts}
+        wanted = {*self.accounts, *self.beside}
+        met = wanted & {*named}
+        return bool(met) if self.one_will_do else met == wanted
+
+    def is_at(self, account: str, network: str) -> bool:
+        """Whether this account is to be named, with this network or rail."""
+        return (account in self.accounts and network == self.network) or (account in self.beside and network == BESIDE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +178,14 @@ async def a_posting_and_the_balances_rewritten_alike(stack: Haystack) -> Put:
 @hand("chain_differs", check="chain")
 async def a_token_burn_without_an_event(stack: Haystack) -> Put:
     """As the token's owner can behind a proxy."""
-    _set_token_balance(stack, stack.person().address, -1)
+    _set_token_balance(stack.chain, stack.person().address, -1)
     stack.chain.mine(FINAL_DEPTH + 1)
     return Put((custody(Role.DEPOSIT, "USDC"),), NETWORK)
 
 
 @hand("chain_differs", check="chain")
 async def a_token_minted_without_an_event(stack: Haystack) -> Put:
-    _set_token_balance(stack, stack.hot, 1)
+    _set_token_balance(stack.chain, stack.hot, 1)
     stack.chain.mine(FINAL_DEPTH + 1)
     return Put((custody(Role.HOT, "USDC"),), NETWORK)
 
@@ -200,14 +211,14 @@ async def a_transfer_out_signed_outside(stack: Haystack) -> Put:
 
 @hand("surplus", check="surplus")
 async def ether_that_nothing_tells_of(stack: Haystack) -> Put:
-    _add_ether(stack, stack.person().address, 1)
+    _add_ether(stack.chain, stack.person().address, 1)
     await _until_final(stack)
     return Put((house_account("suspense", "ETH"),), NETWORK)
 
 
 @hand("foreign_outflow", check="foreign")
 async def ether_that_is_gone(stack: Haystack) -> Put:
-    _add_ether(stack, stack.person().address, -1)
+    _add_ether(stack.chain, stack.person().address, -1)
     await _until_final(stack)
     return Put((house_account("suspense", "ETH"),), NETWORK)
 
@@ -294,6 +305,28 @@ async def an_entry_by_hand(stack: Haystack) -> Put:
     account = custody(Role.HOT, "USDC")
     await stack.post("by hand", account, house_account("capital", "USDC"), "USDC")
     return Put((account,), NETWORK)
+
+
+@hand("surplus", check="surplus")
+async def ether_that_nothing_tells_of_on_the_second_network(stack: Haystack) -> Put:
+    _add_ether(stack.beside, stack.person().address, 1)
+    await _until_final(stack)
+    return Put((), beside=(house_account("suspense", "ETH"),))
+
+
+@hand("chain_differs", check="chain")
+async def a_token_burn_on_the_second_network(stack: Haystack) -> Put:
+    _set_token_balance(stack.beside, stack.person().address, -1)
+    stack.beside.mine(FINAL_DEPTH + 1)
+    return Put((), beside=(custody(Role.DEPOSIT, "USDC", BESIDE),))
+
+
+@hand("chain_differs", check="chain")
+async def a_unit_booked_on_the_other_network(stack: Haystack) -> Put:
+    """Of the asset as much is held as is booked: only who looks at each network by itself can tell."""
+    here, there = custody(Role.HOT, "USDC"), custody(Role.HOT, "USDC", BESIDE)
+    await stack.post("the wrong network", there, here, "USDC")
+    return Put((here,), NETWORK, beside=(there,))
 
 
 # Banks and providers
@@ -383,13 +416,13 @@ async def _until_final(stack: Haystack) -> None:
     await stack.house.work(blocks=1)
 
 
-def _set_token_balance(stack: Haystack, address: str, step: int) -> None:
+def _set_token_balance(chain: RunningChain, address: str, step: int) -> None:
     """Behind the token's back: its first mapping is who has how much."""
     slot = "0x" + keccak(bytes(12) + bytes.fromhex(address[2:]) + bytes(32)).hex()
-    units = stack.chain.balance("USDC", address) + step
-    stack.chain.rpc("anvil_setStorageAt", stack.chain.token("USDC"), slot, f"0x{units:064x}")
-    assert stack.chain.balance("USDC", address) == units
+    units = chain.balance("USDC", address) + step
+    chain.rpc("anvil_setStorageAt", chain.token("USDC"), slot, f"0x{units:064x}")
+    assert chain.balance("USDC", address) == units
 
 
-def _add_ether(stack: Haystack, address: str, step: int) -> None:
-    stack.chain.rpc("anvil_setBalance", address, hex(stack.chain.balance("ETH", address) + step))
+def _add_ether(chain: RunningChain, address: str, step: int) -> None:
+    chain.rpc("anvil_setBalance", address, hex(chain.balance("ETH", address) + step))

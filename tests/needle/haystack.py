@@ -27,7 +27,7 @@ from tests.support.chain import RunningChain
 from tests.support.postgres import Database, fresh_database
 from tests.support.signer import RunningSigner
 from tests.support.waiting import eventually
-from tests.support.whole_house import WholeHouse, whole_house
+from tests.support.whole_house import BESIDE, WholeHouse, whole_house
 
 POINTS = "PTS"
 """What the straws hold: given by the house, so that nothing outside tells of it."""
@@ -90,6 +90,12 @@ class Haystack:
     @property
     def chain(self) -> RunningChain:
         return self.house.chain
+
+    @property
+    def beside(self) -> RunningChain:
+        """The second network's chain."""
+        assert self.house.beside is not None
+        return self.house.beside
 
     @property
     def statement(self) -> str:
@@ -182,12 +188,13 @@ class Barn:
 
     server: Running
     chain: RunningChain
+    beside: RunningChain
     signer: RunningSigner
     home: Path
     straws: int
     template: str = ""
     first: Haystack | None = None
-    snapshot: str = ""
+    snapshots: tuple[str, ...] = ()
     numbers: int = 0
 
     @asynccontextmanager
@@ -201,7 +208,13 @@ class Barn:
         async with fresh_database(self.server, self.template) as database:
             await _is_the_original(database)
             async with whole_house(
-                self.chain, database, home, signer=self.signer, again=first.house, **settings_of(home)
+                self.chain,
+                database,
+                home,
+                signer=self.signer,
+                again=first.house,
+                beside=self.beside,
+                **settings_of(home),
             ) as house:
                 house.steps = {name: step for name, step in house.steps.items() if name != "reconcile"}
                 people = [
@@ -218,8 +231,13 @@ class Barn:
                     told_cents=first.told_cents,
                 )
         if not last:
-            self.chain.revert(self.snapshot)
-            self.snapshot = self.chain.snapshot()
+            for chain, snapshot in zip((self.chain, self.beside), self.snapshots, strict=True):
+                chain.revert(snapshot)
+            self.remember()
+
+    def remember(self) -> None:
+        """Both chains as they are now, to go back to."""
+        self.snapshots = (self.chain.snapshot(), self.beside.snapshot())
 
 
 async def _is_the_original(database: Database) -> None:
@@ -244,16 +262,23 @@ def settings_of(home: Path) -> dict[str, Any]:
 
 @asynccontextmanager
 async def barn(
-    server: Running, chain: RunningChain, signer: RunningSigner, home: Path, *, straws: int, seed: int
+    server: Running,
+    chain: RunningChain,
+    beside: RunningChain,
+    signer: RunningSigner,
+    home: Path,
+    *,
+    straws: int,
+    seed: int,
 ) -> AsyncIterator[Barn]:
     """Make the first haystack, and let others be copied from it."""
-    made = Barn(server, chain, signer, home, straws)
+    made = Barn(server, chain, beside, signer, home, straws)
     async with fresh_database(server) as database:
-        async with whole_house(chain, database, home, signer=signer, **settings_of(home)) as house:
+        async with whole_house(chain, database, home, signer=signer, beside=beside, **settings_of(home)) as house:
             made.first = await _fill(house, database, signer, straws, random.Random(seed))
         await database.leave()
         made.template = database.name
-        made.snapshot = chain.snapshot()
+        made.remember()
         yield made
 
 
@@ -272,9 +297,10 @@ async def _fill(
     )
     await house.work()
     await _strew(house, straws)
-    for role, units in ((KeyRole.HOT, 10 * ETHER), (KeyRole.GAS, ETHER)):
-        house.chain.faucet("0x" + signer.address(role).hex(), units)
-    house.chain.faucet(stack.hot, 5_000 * DOLLAR, "USDC")
+    for chain in house.chains.values():
+        for role, units in ((KeyRole.HOT, 10 * ETHER), (KeyRole.GAS, ETHER)):
+            chain.faucet("0x" + signer.address(role).hex(), units)
+        chain.faucet(stack.hot, 5_000 * DOLLAR, "USDC")
     identity = house.services.identity
     for number in range(PEOPLE):
         user = await identity.create_user(handle=f"person{number}")
@@ -282,8 +308,9 @@ async def _fill(
         caller = Caller(house.api, key.secret, user.id)
         person = Person(caller, await house.address(caller))
         stack.people.append(person)
-        house.chain.faucet(person.address, 100 * DOLLAR + number, "USDC")
-        house.chain.faucet(person.address, ETHER + number)
+        for chain in house.chains.values():
+            chain.faucet(person.address, 100 * DOLLAR + number, "USDC")
+            chain.faucet(person.address, ETHER + number)
     await stack.bank_sends(Entry(OPENING_CENTS, "capital of the founders"))
     for person in stack.people[:3]:
         paid = await person.caller.post(
@@ -297,10 +324,12 @@ async def _fill(
 
 
 async def _withdraw(stack: Haystack) -> None:
-    """Some of each asset has left, so that gas and payments stand in the book."""
-    for number, (asset, amount) in enumerate((("USDC", "7.5"), ("ETH", "0.01"), ("USDC", "1.25"))):
+    """Some of each asset has left, on both networks, so that gas and payments stand in the book."""
+    for number, (network, asset, amount) in enumerate(
+        (("local", "USDC", "7.5"), ("local", "ETH", "0.01"), (BESIDE, "USDC", "1.25"))
+    ):
         to = f"0x{0xABC0 + number:040x}"
-        body = {"asset": asset, "network": "local", "amount": amount, "address": to}
+        body = {"asset": asset, "network": network, "amount": amount, "address": to}
         asked = await stack.people[number].caller.post("/v1/withdrawals", body)
         assert asked.status_code in (201, 202), asked.text
     for _ in range(12):
@@ -327,6 +356,6 @@ async def _strew(house: WholeHouse, straws: int) -> None:
             assert all(outcome.accepted for outcome in outcomes), outcomes
 
 
-def custody(role: Role, asset: str) -> str:
-    """The house's account of what its addresses of a role hold."""
-    return house_account(f"custody:local:{role}", asset)
+def custody(role: Role, asset: str, network: str = "local") -> str:
+    """The house's account of what its addresses of a role hold on a network."""
+    return house_account(f"custody:{network}:{role}", asset)

@@ -19,7 +19,7 @@ DEEPEST = 3
 
 @dataclass(slots=True)
 class Load:
-    """A few acts and a few of the worker's steps at a time, drawn by `chance`."""
+    """A few acts and a few of the worker's steps at a time, on either network, drawn by `chance`."""
 
     stack: Haystack
     chance: random.Random
@@ -55,7 +55,9 @@ class Load:
             await self.stack.settle()
             return
         names = list(self.stack.house.steps)
-        chosen = set(self.chance.sample(names, min(STEPS, len(names)))) | {"follow:local"}
+        chosen = set(self.chance.sample(names, min(STEPS, len(names)))) | {
+            f"follow:{name}" for name in self.stack.house.chains
+        }
         for name in names:
             if name in chosen:
                 try:
@@ -82,14 +84,16 @@ class Load:
         asset = self.chance.choice(("USDC", "ETH"))
         to = self.chance.choice([*(person.address for person in self.stack.people), self.stack.hot])
         unit = DOLLAR if asset == "USDC" else ETHER // 100
-        self.stack.chain.faucet(to, unit * self.chance.randint(1, 5) + self.number, asset)
+        chain = self.chance.choice([*self.stack.house.chains.values()])
+        chain.faucet(to, unit * self.chance.randint(1, 5) + self.number, asset)
         self.done["payments in"] += 1
 
     async def withdraw(self) -> None:
         person = self.stack.person()
         asset, amount = self.chance.choice((("USDC", "1.5"), ("ETH", "0.001")))
         to = f"0x{0xABCD_0000 + self.number:040x}"
-        body = {"asset": asset, "network": "local", "amount": amount, "address": to}
+        network = self.chance.choice([*self.stack.house.chains])
+        body = {"asset": asset, "network": network, "amount": amount, "address": to}
         answer = await person.caller.post("/v1/withdrawals", body, key=f"withdrawal-{self.number}-{self.done.total()}")
         self.done["withdrawals" if answer.status_code == 201 else f"withdrawals {answer.json().get('code')}"] += 1
 
@@ -101,13 +105,14 @@ class Load:
 
     async def mine(self) -> None:
         blocks = self.chance.randint(1, 3)
-        self.stack.chain.mine(blocks)
+        for chain in self.stack.house.chains.values():
+            chain.mine(blocks)
         self.done["blocks"] += blocks
 
     async def reorg(self) -> None:
         """The last blocks are replaced, and what was in them is forgotten."""
         deep = self.chance.randint(1, DEEPEST)
-        self.stack.chain.reorg(deep, longer=1)
+        self.chance.choice([*self.stack.house.chains.values()]).reorg(deep, longer=1)
         self.done["reorganisations"] += 1
 
     async def bank(self) -> None:

@@ -101,8 +101,9 @@ async def try_hand(barn: Barn, hand: Hand, seed: int) -> Found:
         await stack.settle()
         with switched_off(hand.check):
             blind = list((await cycle(reconciler)).breaks)
-            if put.network == NETWORK:
-                stack.chain.mine(FINAL_DEPTH)
+            if put.network == NETWORK or put.beside:
+                for chain in stack.house.chains.values():
+                    chain.mine(FINAL_DEPTH)
                 await stack.settle()
                 blind += (await cycle(reconciler)).breaks
         if named := [found for found in blind if _names(found, hand, put)]:
@@ -117,8 +118,7 @@ async def try_hand(barn: Barn, hand: Hand, seed: int) -> Found:
 
 
 def _names(found: Break, hand: Hand, put: Put) -> bool:
-    same = found.reason.value in hand.kinds and found.account in put.accounts
-    return same and found.network == put.network
+    return found.reason.value in hand.kinds and put.is_at(found.account, found.network)
 
 
 def _said(breaks: object) -> str:
@@ -150,7 +150,8 @@ async def stay_quiet(barn: Barn, cycles: int, seed: int, say: Callable[[str], No
             if number % SAID_EVERY == 0:
                 say(f"{number} of {cycles} cycles, {load.told()}; alarms: {len(wrong) or 'none'}")
         await stack.settle()
-        stack.chain.mine(FINAL_DEPTH + 1)
+        for chain in stack.house.chains.values():
+            chain.mine(FINAL_DEPTH + 1)
         await stack.settle()
         end = await reconciler.run()
         if end.breaks or end.in_flight or any(network.skipped for network in end.networks):

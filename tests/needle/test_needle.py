@@ -17,5 +17,6 @@ def test_f57_one_unit_is_found_in_one_cycle_whatever_check_it_takes_and_clean_cy
     one_each = list({hand.check: hand for hand in HANDS}.values())
     found, quiet = play(tmp_path, one_each, ACCOUNTS, CYCLES, SECONDS, SEED)
     assert len(HANDS) >= 20
+    assert "a unit booked on the other network" in {one.hand for one in found}
     assert [(one.hand, one.wrong) for one in found if one.wrong] == []
     assert (len(found), quiet.cycles, quiet.wrong) == (len(one_each), CYCLES, ())

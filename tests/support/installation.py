@@ -243,15 +243,17 @@ def _install(home: Path, chain: RunningChain, banks: tuple[BankChoice, ...]) -> 
     made = install(
         home,
         passphrase=PASSPHRASE,
-        chain=ChainChoice(
-            name="local",
-            url=chain.url,
-            chain_id=chain.chain_id,
-            genesis_hash=chain.genesis_hash,
-            tokens={"USDC": (token.address.lower(), token.decimals)},
-            spendable_depth=SPENDABLE_DEPTH,
-            final_depth=FINAL_DEPTH,
-        ),
+        chains=[
+            ChainChoice(
+                name="local",
+                url=chain.url,
+                chain_id=chain.chain_id,
+                genesis_hash=chain.genesis_hash,
+                tokens={"USDC": (token.address.lower(), token.decimals)},
+                spendable_depth=SPENDABLE_DEPTH,
+                final_depth=FINAL_DEPTH,
+            )
+        ],
         banks=banks,
         clock=SystemClock(),
         entropy=SystemEntropy(),

@@ -6,7 +6,7 @@ where a test asks what the signer's own process is like.
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -21,7 +21,7 @@ from custody.enrolment import enrol
 from custody.keystore import Argon2Cost, PassphraseWrap
 from custody.launcher import LaunchedSigner, launch_signer
 from custody.policy_file import parse
-from custody.policy_starter import Limits, starter_policy
+from custody.policy_starter import Limits, NetworkStart, starter_policy
 from tests.support.forked import Forked
 
 PASSPHRASE = b"correct horse battery staple"
@@ -107,22 +107,30 @@ def write_policy(folder: Path, text: str) -> Path:
 
 
 def generous_policy(
-    chain_id: int, *contracts: str, hot_senders: int = 1, domains: Mapping[str, tuple[str, str]] | None = None
+    chain_id: int,
+    *contracts: str,
+    hot_senders: int = 1,
+    domains: Mapping[str, tuple[str, str]] | None = None,
+    beside: Mapping[int, Sequence[str]] | None = None,
 ) -> str:
     """A policy that lets a test pay: 10**24 units at once and a hundred times that in a day, 1 ETH of gas at most.
 
-    `domains`: of which tokens sweeps may be authorised, with their names and versions for EIP-712.
+    `domains`: of which tokens sweeps may be authorised, with their names and versions for EIP-712. `beside`: the tokens
+    of other networks, by chain id.
     """
     much = Limits(per_transfer=10**24, per_day=10**26)
-    return starter_policy(
-        chain_id=chain_id,
-        tokens=dict.fromkeys(contracts, much),
-        native=much,
-        top_ups=much,
-        fee_wei_max=10**18,
-        domains=domains,
-        hot_senders=hot_senders,
-    )
+    networks = [
+        NetworkStart(
+            chain_id=number,
+            tokens=dict.fromkeys(tokens, much),
+            native=much,
+            top_ups=much,
+            fee_wei_max=10**18,
+            domains=(domains or {}) if number == chain_id else {},
+        )
+        for number, tokens in ({chain_id: contracts} | dict(beside or {})).items()
+    ]
+    return starter_policy(*networks, hot_senders=hot_senders)
 
 
 def _launch(folder: Path) -> subprocess.Popen[bytes]:

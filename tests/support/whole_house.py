@@ -36,6 +36,9 @@ from wiring.wallet import build_own_signer
 ROUNDS_MAX = 60
 """Rounds of all steps after which a house must have come to rest."""
 
+BESIDE = "beside"
+"""The second network's name, of a house that has one."""
+
 TAKING_IN = "follow:"
 """The steps that find something to do in every block."""
 
@@ -45,6 +48,7 @@ class WholeHouse:
     """Alice and Bob have user keys. `trouble`: what each step could not do when it last ran."""
 
     chain: RunningChain
+    beside: RunningChain | None
     parts: Parts
     services: Services
     steps: Mapping[str, Step]
@@ -54,14 +58,20 @@ class WholeHouse:
     treasurer: Caller
     trouble: dict[str, Unavailable] = field(default_factory=dict)
 
+    @property
+    def chains(self) -> dict[str, RunningChain]:
+        """Each network's chain, by the network's name."""
+        return {"local": self.chain} | ({} if self.beside is None else {BESIDE: self.beside})
+
     async def work(self, *, blocks: int = 0, only: str = "") -> bool:
-        """Mine, then run the worker's steps (those whose names begin with `only`) until nothing moves.
+        """Mine on each network, then run the worker's steps (those whose names begin with `only`) until nothing moves.
 
         Whether there was more to do than taking in the blocks. Who found nothing isn't tried again before anything was
         written (`db.changes`), as in the worker.
         """
         if blocks:
-            self.chain.mine(blocks)
+            for chain in self.chains.values():
+                chain.mine(blocks)
         found_work = False
         wanted = {name: step for name, step in self.steps.items() if name.startswith(only)}
         found_nothing_in: dict[str, str] = {}
@@ -124,7 +134,8 @@ class WholeHouse:
     async def require_agreement(self) -> None:
         """The book is balanced, and what our addresses hold on chain."""
         run = await self.services.reconciler.run()
-        assert (run.breaks, run.in_flight, [judged.skipped for judged in run.networks]) == ((), (), [None])
+        judged = {one.network: one.skipped for one in run.networks}
+        assert (run.breaks, run.in_flight, judged) == ((), (), dict.fromkeys(self.chains))
 
 
 @asynccontextmanager
@@ -139,29 +150,36 @@ async def whole_house(
     ether: Mapping[str, Any] | None = None,
     tokens: Sequence[Mapping[str, Any]] = (),
     again: WholeHouse | None = None,
+    beside: RunningChain | None = None,
     **more: Any,
 ) -> AsyncIterator[WholeHouse]:
     """The house that follows `chain`. `network`, `usdc`, `ether` and `more` change the settings of its network, of the
     two deployments there, and its others; `tokens` are deployments beside those. `again`: its people are this house's,
-    which its database knows."""
+    which its database knows. `beside`: the chain of a second network, with USDC and ETH and the same settings."""
+    chains = {"local": chain} | ({} if beside is None else {BESIDE: beside})
     settings = settings_for(
         home,
         networks=[
             {
-                "name": "local",
-                "chain_id": chain.chain_id,
-                "rpc_urls": [chain.url],
+                "name": name,
+                "chain_id": one.chain_id,
+                "rpc_urls": [one.url],
                 "native_asset": "ETH",
                 "spendable_depth": 2,
                 "final_depth": 4,
                 **(network or {}),
             }
+            for name, one in chains.items()
         ],
         deployments=[
-            {"asset": "USDC", "network": "local", "contract": chain.token("USDC"), "decimals": 6, **(usdc or {})},
-            {"asset": "ETH", "network": "local", "decimals": 18, **(ether or {})},
-            *({"network": "local", **token} for token in tokens),
-        ],
+            placed
+            for name, one in chains.items()
+            for placed in (
+                {"asset": "USDC", "network": name, "contract": one.token("USDC"), "decimals": 6, **(usdc or {})},
+                {"asset": "ETH", "network": name, "decimals": 18, **(ether or {})},
+            )
+        ]
+        + [{"network": "local", **token} for token in tokens],
         database_url=SecretStr(database.app_url),
         database_owner_url=SecretStr(database.owner_url),
         **({} if signer is None else {"xpubs": dict(signer.xpubs), "signer_socket": signer.socket}),
@@ -184,7 +202,7 @@ async def whole_house(
                 alice, bob, treasurer = await _people(services, api)
             else:
                 alice, bob, treasurer = (replace(one, api=api) for one in (again.alice, again.bob, again.treasurer))
-            yield WholeHouse(chain, parts, services, steps, api, alice, bob, treasurer)
+            yield WholeHouse(chain, beside, parts, services, steps, api, alice, bob, treasurer)
         app.state, app.middleware_stack = State(), None  # FastAPI's caches keep every app there ever was
         await identity.aclose()
 

@@ -35,7 +35,7 @@ from chain.senders import Senders
 from chain.signing import OwnAddress, OwnKey, Role
 from chain.token_watch import TokenWatch
 from custody.derivation import keccak
-from custody.policy_starter import Limits, starter_policy
+from custody.policy_starter import Limits, NetworkStart, starter_policy
 from custody.policy_starter import PayoutContract as PayoutRules
 from db.engine import tx
 from ledger.accounts import house_account, user_account
@@ -86,12 +86,14 @@ def batch_signer(folder: Path, chain: RunningChain) -> Iterator[RunningSigner]:
     """A signer whose policy lets gas:0 create the payout contract first of all, and hot pay by it."""
     much = Limits(per_transfer=10**24, per_day=10**26)
     policy = starter_policy(
-        chain_id=chain.chain_id,
-        tokens={chain.token("USDC").lower(): replace(much, per_transfer=PER_TRANSFER)},
-        native=much,
-        top_ups=much,
-        fee_wei_max=10**18,
-        payout=PayoutRules(code_hash=bytes(keccak(payout_code().creation)), fee_wei_max=10**19),
+        NetworkStart(
+            chain_id=chain.chain_id,
+            tokens={chain.token("USDC").lower(): replace(much, per_transfer=PER_TRANSFER)},
+            native=much,
+            top_ups=much,
+            fee_wei_max=10**18,
+            payout=PayoutRules(code_hash=bytes(keccak(payout_code().creation)), fee_wei_max=10**19),
+        )
     )
     running = start_signer(folder / "signer", policy)
     try:
