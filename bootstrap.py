@@ -1,15 +1,18 @@
 """Makes a fresh clone ready: checks the machine, then `.venv` with the locked packages, then Node's packages.
 
     python3 bootstrap.py
+    python3 bootstrap.py --service      # where nothing but the service runs: without Node and what only tests use
 
 Runs on the standard library alone. Each step is stamped when it's done (`.onebook/stamps/`), so an interrupted run
 resumes where it stopped, and one that has nothing to do takes no network and a blink.
 """
 
+import argparse
 import hashlib
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -25,15 +28,21 @@ DISK_GIB = 3
 
 
 def main() -> int:
+    asked = argparse.ArgumentParser(description="Make this folder ready to run.")
+    asked.add_argument("--service", action="store_true", help="leave out Node and what only tests use")
+    asked.add_argument("--packages", action="store_true", help="install the locked packages alone, not the project")
+    told = asked.parse_args()
     missing = problems()
     if missing:
         for line in missing:
             print(f"onebook: {line}", file=sys.stderr)
         return 1
     try:
-        make_venv()
-        install_project()
-        prepare_node()
+        make_venv(service=told.service)
+        if not told.packages:
+            install_project()
+        if not (told.packages or told.service):
+            prepare_node()
     except subprocess.CalledProcessError as failure:
         print(f"onebook: {failure.cmd[0]} failed with status {failure.returncode}; run the same again", file=sys.stderr)
         return 1
@@ -67,10 +76,17 @@ def problems() -> list[str]:
     return found
 
 
-def make_venv() -> None:
-    """`.venv` with exactly what requirements.txt locks."""
+def make_venv(*, service: bool) -> None:
+    """`.venv` with exactly what requirements.txt locks; `service`: but for what only tests use."""
     lock = HERE / "requirements.txt"
-    stamp = stamp_for("venv", lock.read_bytes() + platform.python_version().encode() + str(VENV).encode())
+    text = lock.read_text(encoding="utf-8")
+    if service:
+        left_out = of_tests(text, (HERE / "pyproject.toml").read_text(encoding="utf-8"))
+        text = "".join(block for name, block in blocks(text) if name not in left_out)
+        lock = STAMPS / "requirements-service.txt"
+        STAMPS.mkdir(parents=True, exist_ok=True)
+        lock.write_text(text, encoding="utf-8")
+    stamp = stamp_for("venv", text.encode() + platform.python_version().encode() + str(VENV).encode())
     made_for = VENV / "made-for"
     told = f"{VENV}\n{platform.python_version()}\n"
     fits = (VENV / "bin" / "python").exists() and made_for.exists() and made_for.read_text(encoding="utf-8") == told
@@ -82,6 +98,39 @@ def make_venv() -> None:
         made_for.write_text(told, encoding="utf-8")
     run(VENV / "bin" / "pip", *PIP, "--require-hashes", "--no-deps", "-r", lock)
     done(stamp, started)
+
+
+NEEDED_TO_INSTALL = {"hatchling", "editables"}
+"""Of the extra `dev`: what builds the editable install."""
+
+
+def of_tests(lock: str, project: str) -> set[str]:
+    """The locked packages that only tests and developers use: those of the extra `dev`, and what only these need."""
+    dev = names_of(project, "dev = [") - names_of(project, "dependencies = [") - NEEDED_TO_INSTALL
+    needed_by = {name: set(re.findall(r"^    # (?:via|  ) ?([a-z].*)$", block, re.M)) for name, block in blocks(lock)}
+    found: set[str] = set()
+    while True:
+        more = {
+            name
+            for name, by in needed_by.items()
+            if name not in found and all(who in found or (who.startswith("onebook") and name in dev) for who in by)
+        }
+        if not more:
+            return found
+        found |= more
+
+
+def blocks(lock: str) -> list[tuple[str, str]]:
+    """Each locked package's name and lines: its version, its hashes, and who needs it."""
+    found = re.split(r"^(?=[a-z0-9])", lock, flags=re.M)
+    return [(re.split(r"[=\[]", block, maxsplit=1)[0], block) for block in found if block.strip()]
+
+
+def names_of(project: str, opening: str) -> set[str]:
+    """The packages that a list of pyproject.toml names. (tomllib is there from Python 3.11 on, this runs on older ones
+    too, to say that they're too old.)"""
+    listed = project.split(opening, 1)[1].split("\n]", 1)[0]
+    return {name.lower() for name in re.findall(r'^  "([A-Za-z0-9._-]+)', listed, re.M)}
 
 
 def install_project() -> None:

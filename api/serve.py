@@ -18,6 +18,7 @@ from api.app import create_app
 from api.protocol import Http
 from base.collector import calm_collector
 from base.errors import OnebookError
+from base.exits import exit_code
 from chain.evm.node import load_libraries
 from wiring.assemble import build_services
 from wiring.journal_watching import look_at_journal
@@ -101,7 +102,7 @@ def main() -> int:
             runner.run(serve(settings, port=asked.port, socket=asked.socket, fd=asked.fd))
     except OnebookError as error:
         sys.stderr.write(f"onebook api: {error.message}\n")
-        return 2
+        return exit_code(error)
     return 0
 
 

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from base.errors import OnebookError
-from cli.output import exit_code
+from base.exits import exit_code
 
 EXITS = """
 Exit codes: 0 fine, 1 refused or something disagrees, 2 wrong usage or configuration, 3 something needed doesn't answer
@@ -40,6 +40,10 @@ COMMANDS = {
     "up": Command(
         "cli.commands.service:up",
         "Run all processes of the installation until Ctrl-C: database (unless configured), signer, worker, API.",
+    ),
+    "prepare": Command(
+        "cli.commands.service:prepare",
+        "Bring the database to this version's tables and the configuration's assets; again is harmless.",
     ),
     "serve": Command("cli.commands.service:serve", "Run the API alone, in this process."),
     "worker": Command("cli.commands.service:worker", "Run the worker alone, in this process."),

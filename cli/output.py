@@ -3,28 +3,13 @@
 import json
 import sys
 from collections.abc import Sequence
-from enum import IntEnum
 from typing import NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from base.errors import BrokenInvariant, ConfigError, OnebookError, Unavailable
-
-
-class Exit(IntEnum):
-    """Exit codes of every command."""
-
-    OK = 0
-    DISAGREES = 1
-    """The command ran and found that something doesn't agree, or a request was refused."""
-    USAGE = 2
-    """Wrong arguments or configuration; nothing was done."""
-    UNAVAILABLE = 3
-    """Something that is needed doesn't answer; try again."""
-    BROKEN = 4
-    """An invariant is broken: look before going on."""
+from base.exits import Exit as Exit
 
 
 PIPE_COLUMNS = 200
@@ -65,16 +50,3 @@ def fail(text: str, code: Exit) -> NoReturn:
     """Say in one line what went wrong, on standard error, and end with this exit code."""
     sys.stderr.write(f"onebook: {text}\n")
     raise typer.Exit(code)
-
-
-def exit_code(error: OnebookError) -> Exit:
-    """The exit code of an error's kind."""
-    match error:
-        case ConfigError():
-            return Exit.USAGE
-        case Unavailable():
-            return Exit.UNAVAILABLE
-        case BrokenInvariant():
-            return Exit.BROKEN
-        case _:
-            return Exit.DISAGREES

@@ -1,6 +1,7 @@
 """Settings: one `onebook.toml`, each scalar of it overridable by an `ONEBOOK_*` variable. Values; nothing is built.
 
-Paths are relative to the file's own folder. Secrets (database passwords) may stand in the environment alone.
+Paths are relative to the file's own folder. Secrets (database passwords) may stand in the environment alone, or better
+in files: see `CREDENTIALS_VARIABLE`.
 """
 
 import os
@@ -23,7 +24,13 @@ from pydantic import (
 )
 from pydantic import BaseModel as PydanticModel
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from base.errors import ConfigError, OnebookError
 from chain.errors import InvalidAddress
@@ -53,6 +60,9 @@ HOT_SENDERS_MAX = 64
 
 CONFIG_NAME = "onebook.toml"
 CONFIG_VARIABLE = "ONEBOOK_CONFIG"
+CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
+"""Names a folder with a file per secret setting, such as `onebook_database_url`: systemd's LoadCredential= sets it,
+containers point it to where their secrets are mounted. Between the variable of the same name and onebook.toml."""
 
 Code = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{1,11}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
@@ -312,7 +322,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings  # a variable overrides the file
+        credentials = SecretsSettingsSource(settings_cls, _credentials())
+        return env_settings, credentials, init_settings  # a variable overrides a credential, and that the file
 
     def path(self, path: Path) -> Path:
         """A path of the file, made absolute."""
@@ -355,7 +366,11 @@ def load_settings(named: Path | None = None) -> Settings:
     try:
         settings = Settings(home=path.parent, **told)
     except SettingsError as error:  # names the setting, never the value
-        raise ConfigError(f"a variable ONEBOOK_... that is a table must hold it as JSON: {error}") from None
+        if isinstance(error.__cause__, OSError):
+            raise ConfigError(f"a credential can't be read: {error.__cause__}") from None
+        raise ConfigError(
+            f"a variable ONEBOOK_... or a credential onebook_... that is a table must hold it as JSON: {error}"
+        ) from None
     except ValidationError as error:
         faults = "; ".join(
             f"{_where(path, text, fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
@@ -366,6 +381,14 @@ def load_settings(named: Path | None = None) -> Settings:
     if faults := "; ".join(_contradictions(settings)):
         raise ConfigError(faults)
     return settings
+
+
+def _credentials() -> str | None:
+    """The folder of credentials, None where none is named. Raises ConfigError."""
+    folder = os.environ.get(CREDENTIALS_VARIABLE)
+    if folder and not Path(folder).is_dir():
+        raise ConfigError(f"{CREDENTIALS_VARIABLE} names {folder}, which is no folder")
+    return folder or None
 
 
 def _unfit_amounts(settings: Settings, number: int, entry: DeploymentSettings) -> Iterator[str]:

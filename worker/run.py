@@ -17,6 +17,7 @@ import structlog
 
 from base.children import listen
 from base.errors import OnebookError, Unavailable
+from base.exits import exit_code
 from chain.checkpoints import Checkpoint
 from chain.evm.node import load_libraries
 from db.changes import state
@@ -129,7 +130,7 @@ def main(checkpoint: Checkpoint | None = None, arguments: Sequence[str] = ()) ->
         asyncio.run(work(settings, checkpoint=checkpoint, metrics=metrics))
     except OnebookError as error:
         sys.stderr.write(f"onebook worker: {error.message}\n")
-        return 2
+        return exit_code(error)
     return 0
 
 

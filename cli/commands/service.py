@@ -1,4 +1,4 @@
-"""Installing and running the service: init, up, serve, worker, config."""
+"""Installing and running the service: init, up, prepare, serve, worker, config."""
 
 from __future__ import annotations
 
@@ -104,6 +104,20 @@ def up(config: Config = None) -> None:
         supervisor.watch()
 
 
+def prepare(config: Config = None) -> None:
+    """Bring the database to this version's tables and the configuration's assets; again is harmless.
+
+    It needs the database's owner (database_owner_url). `onebook up` does it by itself; before processes of a new
+    version are started one by one it's done by hand, with the old ones stopped.
+
+    Example: ONEBOOK_DATABASE_OWNER_URL=postgresql://... onebook prepare
+    """
+    from wiring.assemble import prepare_book
+
+    asyncio.run(prepare_book(with_database(load_settings(find_config(config))), report=say))
+    say("prepared")
+
+
 def serve(config: Config = None) -> None:
     """Run the API alone, in this process.
 
@@ -142,12 +156,10 @@ async def _prepare_with_key(supervisor: Supervisor) -> str:
 
 
 def _become(module: str, config: Path | None) -> None:
-    """Go on as another module in this very process, with the configuration's address and the database's."""
+    """Go on as another module in this very process, with the configuration's address."""
     path = find_config(config)
-    settings = with_database(load_settings(path))
-    if settings.database_url is not None:
-        os.environ["ONEBOOK_DATABASE_URL"] = settings.database_url.get_secret_value()
-    os.environ[CONFIG_VARIABLE] = str(path)
+    with_database(load_settings(path))  # what's wrong is said at once; the module reads them itself, so that no
+    os.environ[CONFIG_VARIABLE] = str(path)  # password gets into its environment
     os.execv(sys.executable, [sys.executable, "-m", module])  # noqa: S606 - our own interpreter and module
 
 
