@@ -24,7 +24,7 @@ from treasury.reports.service import Asked, Reports
 FIGURE = "report_1m_mib"
 LINES, _QUICK_LINES = 1_000_000, 20_000
 FORM = Form.CSV
-"""The quickest. Of a workbook the tests look at fewer lines; a PDF has at most 200,000, whose pages are made in memory."""
+"""The quickest. Of a workbook the tests look at fewer lines; a PDF has at most 200,000, its pages made in memory."""
 
 _USER = "usr_" + "0" * 26
 _YUAN = Asset("CNY", AssetKind.FIAT, 2)

@@ -26,7 +26,7 @@ from tests.support.chain import start_local_chain
 from tests.support.installation import LIGHT, PASSPHRASE
 from tests.support.require import require
 from tests.support.waiting import until
-from wiring.assemble import first_operator_key
+from wiring.preparing import first_operator_key
 from wiring.settings import load_settings
 
 EXPOSURE_MAX = {"onebook-signer": 10, "onebook-api": 15, "onebook-worker": 15, "onebook-prepare": 15}
@@ -193,14 +193,16 @@ def _installed(folder: Path, server: Running) -> Iterator[Places]:
             install(
                 places.house,
                 passphrase=PASSPHRASE,
-                chain=ChainChoice(
-                    name="local",
-                    url=chain.url,
-                    chain_id=chain.chain_id,
-                    genesis_hash=chain.genesis_hash,
-                    tokens={"USDC": (token.address.lower(), token.decimals)},
-                    spendable_depth=1,
-                    final_depth=3,
+                chains=(
+                    ChainChoice(
+                        name="local",
+                        url=chain.url,
+                        chain_id=chain.chain_id,
+                        genesis_hash=chain.genesis_hash,
+                        tokens={"USDC": (token.address.lower(), token.decimals)},
+                        spendable_depth=1,
+                        final_depth=3,
+                    ),
                 ),
                 banks=(),
                 clock=SystemClock(),
