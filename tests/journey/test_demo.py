@@ -242,6 +242,25 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
+def test_the_worker_tells_prometheus_what_positions_tell(demo: Demo):
+    (told,) = re.findall(r"^watch  (\S+)", demo.output, re.MULTILINE)
+    page = httpx.get(told, trust_env=False, timeout=30).text
+    owed = dict(re.findall(r'^onebook_position\{asset="(\w+)",figure="owed"\} (\S+)$', page, re.MULTILINE))
+    treasurer = {**demo.env(), "ONEBOOK_API_KEY": demo.env()["TREASURER_KEY"]}
+    positions = onebook("positions", "--json", cwd=demo.folder, environment=treasurer)
+    assert {asset: float(amount) for asset, amount in owed.items()} == {
+        one["asset"]: float(one["owed"]) for one in json.loads(positions.stdout)["items"]
+    }
+    assert owed.keys() == ASSETS
+    steps = re.findall(r'^onebook_worker_steps_total\{job="([\w:-]+)"\} (\S+)$', page, re.MULTILINE)
+    assert {job for job, count in steps if float(count) > 0} >= {
+        "follow:local",
+        "follow:local-2",
+        "deposits",
+        "withdrawals",
+    }
+
+
 def test_reconcile_and_audit_find_nothing(demo: Demo, tmp_path: Path):
     config = demo.env()["ONEBOOK_CONFIG"]
     environment = {"ONEBOOK_CONFIG": config}
