@@ -42,7 +42,7 @@ from wiring.backups import (
     seal_files,
     single_files,
 )
-from wiring.settings import Settings
+from wiring.settings import CREDENTIALS_VARIABLE, Settings
 
 _SEAL_TRIES, _SEAL_PAUSE_SECONDS = 50, 0.1
 """The worker writes a seal's file right after its row: so long a file is waited for."""
@@ -164,6 +164,8 @@ def _flush(path: Path) -> None:
 
 
 def _from_environment() -> Iterator[str]:
-    """Names of variables that settings come from: what a restore must be given again."""
+    """Names of variables and credentials that settings come from: what a restore must be given again."""
     known = {f"ONEBOOK_{name.upper()}" for name in Settings.model_fields}
-    yield from (name for name in os.environ if name.upper() in known)
+    credentials = Path(os.environ.get(CREDENTIALS_VARIABLE) or "/nonexistent")
+    files = [path.name for path in credentials.iterdir()] if credentials.is_dir() else []
+    yield from {name.upper() for name in (*os.environ, *files)} & known

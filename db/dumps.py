@@ -220,6 +220,7 @@ async def _run(
     process = await asyncio.create_subprocess_exec(
         programs.folder / name,
         *options,
+        "--no-password",  # it would ask at the terminal
         f"--dbname={address}",
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,

@@ -73,8 +73,8 @@ class JournalTold(_Told, frozen=True):
 
 class Manifest(_Told, frozen=True):
     """What a backup is of. `seq`, `seals`: the book's last command and its last seal in the dump; `schema`: its newest
-    migration. `config`: the settings' file. `variables`: names of the settings that came from the environment, whose
-    values are in no backup. `journal`: None where nothing is signed. `keys`: whether keys are in it.
+    migration. `config`: the settings' file. `variables`: names of the settings that came from the environment or from
+    credentials, whose values are in no backup. `journal`: None where nothing is signed. `keys`: whether keys are in it.
     """
 
     format: str
@@ -152,6 +152,8 @@ def single_files(settings: Settings, config: Path, *, with_keys: bool) -> Iterat
     if settings.screening_list is not None:
         named.append(settings.path(settings.screening_list))
     named += [settings.path(one.path) for one in settings.exchange.sources if isinstance(one, FileSourceSettings)]
+    if settings.rails.paypal is not None and settings.rails.paypal.certificate_roots is not None:
+        named.append(settings.path(settings.rails.paypal.certificate_roots))
     if with_keys:
         named += [settings.path(settings.seal_key), settings.path(settings.personal_key)]
     yield from (path for path in dict.fromkeys(named) if path.is_file())

@@ -61,7 +61,7 @@ def backup(
     if made.unsealed:
         say(f"{len(made.unsealed)} seals have no file where the settings say, so the backup hasn't them either")
     if told.variables:
-        say(f"not in it, since they came from the environment: {', '.join(told.variables)}")
+        say(f"not in it, since they came from the environment or credentials: {', '.join(told.variables)}")
     say(f"Try it: onebook doctor --restore-drill --from {made.folder}")
 
 
@@ -104,7 +104,9 @@ def restore(
     for source, target in made.by_hand.items():
         say(f"to be put back by hand: {source} to {target}")
     if made.manifest.variables:
-        say(f"to be set again, since they came from the environment: {', '.join(made.manifest.variables)}")
+        say(
+            f"to be set again, since they came from the environment or credentials: {', '.join(made.manifest.variables)}"
+        )
     if not made.manifest.keys:
         say("the backup has no keys: put key files, personal.key and seal.key where the settings say")
     say(f"Next: onebook up --config {made.config}; beside it onebook recover, then onebook reconcile (docs/backup.md)")

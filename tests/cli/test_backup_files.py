@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from base.errors import ConfigError
+from cli.backing_up import _from_environment
 from tests.cli.test_commands import installed
 from wiring.backups import (
     DATABASE,
@@ -104,6 +105,16 @@ def test_seals_behind_the_dump_s_last_are_left_where_they_are(tmp_path: Path):
         (folder / f"{number:08}.json").touch()
     there, lacking = seal_files(settings, 3)
     assert ([path.name for path in there], lacking) == (["00000001.json", "00000003.json"], [2])
+
+
+def test_settings_that_no_file_holds_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "onebook_database_url").write_text("postgresql://secret")
+    (tmp_path / "onebook-signer-passphrase").touch()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("ONEBOOK_BOOK", "main")
+    monkeypatch.setenv("ONEBOOK_SIGNER_PASSPHRASE", "no setting")
+    assert {"ONEBOOK_DATABASE_URL", "ONEBOOK_BOOK"} <= {*_from_environment()}
+    assert not [name for name in _from_environment() if "PASSPHRASE" in name]
 
 
 WHOLE = {DATABASE: b"dump", f"{HOME}/onebook.toml": b"x = 1\n", f"{HOME}/keys/hot.key": b"key"}
