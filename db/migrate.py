@@ -1,6 +1,7 @@
 """Brings a database to the schema of this version: Alembic, configured in code, all pending revisions in one tx."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -24,14 +25,14 @@ async def migrate(owner_url: str, *, report: Callable[[str], None] = lambda line
     """Apply every pending revision as the owning role, then ANALYZE the tables; `report` gets a line per revision.
 
     All or nothing. A second migration at the same time waits for the first. Without ANALYZE plpgsql would keep
-    sequential-scan plans made for empty tables.
+    sequential-scan plans made for empty tables. Where no revision is pending only tables that never were are analysed.
     """
     engine = create_engine(owner_url, pool_size=1, statement_seconds=_LONG_SECONDS, application_name="onebook migrate")
     try:
         async with tx(engine) as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            await connection.run_sync(_upgrade, report)
-        await _analyze(engine)
+            upgraded = await connection.run_sync(_upgrade, report)
+        await _analyze(engine, only_new=not upgraded)
     finally:
         await engine.dispose()
 
@@ -53,16 +54,25 @@ async def pending(url: str) -> list[str]:
 
 def head() -> str:
     """The newest revision of this version of Onebook."""
-    return str(ScriptDirectory(str(_FOLDER)).get_current_head())
+    return str(_scripts().get_current_head())
+
+
+@cache
+def _scripts() -> ScriptDirectory:
+    """The revisions. Reading them all takes longer than asking a database which one it has."""
+    return ScriptDirectory(str(_FOLDER))
 
 
 def revisions() -> list[str]:
     """All revisions of this version of Onebook, oldest first."""
-    return [script.revision for script in ScriptDirectory(str(_FOLDER)).walk_revisions()][::-1]
+    return [script.revision for script in _scripts().walk_revisions()][::-1]
 
 
-def _upgrade(connection: Connection, report: Callable[[str], None]) -> None:
+def _upgrade(connection: Connection, report: Callable[[str], None]) -> bool:
+    """Whether anything was pending."""
     missing = _missing(current_in(connection))
+    if not missing:
+        return False
 
     def applied(*, step: object, **_: object) -> None:
         revision = str(getattr(step, "up_revision_id", ""))
@@ -73,6 +83,7 @@ def _upgrade(connection: Connection, report: Callable[[str], None]) -> None:
     config.attributes["connection"] = connection
     config.attributes["applied"] = applied
     command.upgrade(config, "head")
+    return True
 
 
 def current_in(connection: Connection) -> str | None:
@@ -81,16 +92,17 @@ def current_in(connection: Connection) -> str | None:
 
 
 def _missing(have: str | None) -> list[str]:
-    newest_first = ScriptDirectory(str(_FOLDER)).iterate_revisions("head", have or "base")
+    newest_first = _scripts().iterate_revisions("head", have or "base")
     return [script.revision for script in newest_first][::-1]
 
 
-async def _analyze(engine: AsyncEngine) -> None:
+async def _analyze(engine: AsyncEngine, *, only_new: bool) -> None:
     owned = text(
         "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.relkind IN ('r', 'p') AND pg_has_role(c.relowner, 'USAGE')"
         " AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'"
+        " AND (c.reltuples = -1 OR NOT :only_new)"
     )
     async with tx(engine) as connection:
-        for table in (await connection.scalars(owned)).all():
+        for table in (await connection.scalars(owned, {"only_new": only_new})).all():
             await connection.execute(text(f"ANALYZE {table}"))

@@ -46,6 +46,25 @@ async def test_migrating_again_changes_nothing(empty_url):
 
 
 @pytest.mark.slow
+async def test_a_start_cut_short_after_its_migrations_has_its_tables_analysed_by_the_next(empty_url):
+    await migrate(empty_url)
+    engine = create_engine(empty_url)
+    unknown = text("SELECT relname FROM pg_class WHERE relkind = 'r' AND reltuples = -1")
+    known = text("SELECT analyze_count FROM pg_stat_user_tables WHERE relname = 'chain_networks'")
+    try:
+        async with tx(engine) as connection:
+            assert (await connection.scalars(unknown)).all() == []
+            before = await connection.scalar(known)
+            await connection.execute(text("CREATE TABLE never_looked_at ()"))  # as one that a migration has just made
+        await migrate(empty_url)
+        async with tx(engine) as connection:
+            assert (await connection.scalars(unknown)).all() == []
+            assert await connection.scalar(known) == before == 1
+    finally:
+        await engine.dispose()
+
+
+@pytest.mark.slow
 async def test_keys_from_before_generations_are_the_first(empty_url):
     """A book whose addresses, pool and payments say nothing of generations."""
     engine = create_engine(empty_url)

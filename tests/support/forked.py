@@ -6,7 +6,8 @@ with Forked("cli.__main__:run", ["onebook", "up"], cwd=folder, env=environment, 
 
 They have a pid, signals, descriptors, a terminal, an environment, a folder and an exit code of their own, like any
 process; they begin where a new interpreter would be after its imports. What a new interpreter itself does (its hash
-seed, what is imported for which command, Ctrl-C during an import) is seen only in one that `subprocess` starts.
+seed, what is imported for which command, Ctrl-C during an import, what it says while it takes itself apart) is seen
+only in one that `subprocess` starts.
 
 Below are both ends: the one in the tests, and the stem that they're forked off, which ends when the tests' end closes.
 """
@@ -264,9 +265,38 @@ def grow(descriptor: int) -> None:
     gc.collect()
     gc.freeze()
     assert threading.active_count() == 1, "what has threads can't be forked"
-    begin = _answer_until_forked(socket.socket(fileno=descriptor))
-    status = begin()
-    sys.exit(status if isinstance(status, int) else 0)  # as `python -m` does with what its main returns
+    _end_as(_answer_until_forked(socket.socket(fileno=descriptor)))
+
+
+def _end_as(begin: Callable[[], Any]) -> NoReturn:
+    """Do it, and end as an interpreter ends, but that nothing is taken apart: all that was imported would have to be
+    copied for that, page by page, which takes longer than most commands."""
+    status = _outcome(begin)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BrokenPipeError):
+            stream.flush()
+    if status == -signal.SIGINT:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(status)
+
+
+def _outcome(begin: Callable[[], Any]) -> int:
+    """The exit status that `python -m` has with such a main; negative: the signal that it ends by."""
+    try:
+        sys.exit(begin())
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return (end.code or 0) & 0xFF
+        print(end.code, file=sys.stderr)
+    except KeyboardInterrupt:
+        sys.excepthook(*sys.exc_info())
+        return -signal.SIGINT
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    return 1
 
 
 def _answer_until_forked(asked: socket.socket) -> Callable[[], object]:
