@@ -11,7 +11,6 @@ from rich.table import Table
 
 from base.exits import Exit as Exit
 
-
 PIPE_COLUMNS = 200
 """Width of tables where there is no terminal to tell its own: wide enough for an account's name on one line."""
 

@@ -103,7 +103,7 @@ def prepare(config: Config = None) -> None:
 
     Example: ONEBOOK_DATABASE_OWNER_URL=postgresql://... onebook prepare
     """
-    from wiring.assemble import prepare_book
+    from wiring.preparing import prepare_book
 
     asyncio.run(prepare_book(with_database(load_settings(find_config(config))), report=say))
     say("prepared")

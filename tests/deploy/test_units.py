@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from base.children import free_port
 from base.clock import SystemClock
@@ -26,7 +27,7 @@ from tests.support.chain import start_local_chain
 from tests.support.installation import LIGHT, PASSPHRASE
 from tests.support.require import require
 from tests.support.waiting import until
-from wiring.assemble import first_operator_key
+from wiring.preparing import first_operator_key
 from wiring.settings import load_settings
 
 EXPOSURE_MAX = {"onebook-signer": 10, "onebook-api": 15, "onebook-worker": 15, "onebook-prepare": 15}
@@ -231,13 +232,7 @@ def hand_over(places: Places) -> None:
 def _operator_key(places: Places) -> str:
     settings = load_settings(places.house / "onebook.toml")
     url = (places.etc / "database-url").read_text().strip()
-    return asyncio.run(first_operator_key(settings.model_copy(update={"database_url": _secret(url)})))
-
-
-def _secret(text: str) -> Any:
-    from pydantic import SecretStr
-
-    return SecretStr(text)
+    return asyncio.run(first_operator_key(settings.model_copy(update={"database_url": SecretStr(url)})))
 
 
 def _status(url: str) -> int:
