@@ -17,7 +17,9 @@ from api.metrics import Metrics
 from api.problems import problem_of, response_for
 from api.ratelimit import RateLimit
 from api.routes import ROUTERS
+from api.traced import Traced
 from api.turns import Turns
+from base import tracing
 from base.errors import OnebookError
 from ledger.money import Asset
 from wiring.services import Services
@@ -53,7 +55,8 @@ def create_app(services: Services) -> FastAPI:
         app.router.routes.extend(router.routes)  # as they are: an included router is matched anew at every request
     # Around the framework's own layers, so that a request that goes straight to its route passes none of them.
     express = Express(app.build_middleware_stack(), on_error=_on_error)
-    app.middleware_stack = Envelope(express, clock=services.clock, entropy=services.entropy, metrics=metrics)
+    envelope = Envelope(express, clock=services.clock, entropy=services.entropy, metrics=metrics)
+    app.middleware_stack = envelope if tracing.active is None else Traced(envelope, tracing.active)
     return app
 
 
@@ -81,6 +84,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 async def _answer(request: Request, error: OnebookError) -> Response:
     """The problem for `error`; what is our own fault is logged and counted."""
     row = problem_of(error)
+    request.state.problem = error.code
     if row.status >= 500:
         record: Callable[..., None] = log.error if row.status == 500 else log.warning
         record(

@@ -25,7 +25,7 @@ REQUEST_ID_HEADER = "Request-Id"
 _VERSION_NAME = VERSION_HEADER.lower().encode()
 _REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Methods that get a series of their own; made-up ones share one."""
 
 _FIXED = tuple(
@@ -67,7 +67,7 @@ class Envelope:
             await self._fail(error, exchange, scope, receive)
         finally:
             self._metrics.observe(
-                method=scope["method"] if scope["method"] in _METHODS else "other",
+                method=scope["method"] if scope["method"] in METHODS else "other",
                 route=route_of(scope),
                 status=exchange.status,
                 seconds=time.perf_counter() - began,
@@ -76,6 +76,7 @@ class Envelope:
     async def _fail(self, error: Exception, exchange: "_Exchange", scope: Scope, receive: Receive) -> None:
         """Answer for a failure that nothing inside has answered for."""
         ours = from_anything(error)
+        scope["state"]["problem"] = ours.code
         response = response_for(ours, request_id=exchange.request_id)
         if response.status_code >= 500:
             log.error("failed", code=ours.code, request_id=exchange.request_id, path=scope["path"], exc_info=error)

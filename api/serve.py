@@ -28,6 +28,7 @@ from wiring.preparing import refuse_lost_tiers
 from wiring.running import with_database
 from wiring.screening import listed_addresses
 from wiring.settings import Settings, load_settings
+from wiring.telemetry import traced
 
 BACKLOG = 2048
 """Connections that the kernel keeps waiting."""
@@ -98,7 +99,7 @@ def main() -> int:
         settings = with_database(load_settings())
         if settings.networks:
             load_libraries()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with traced(settings, process="api"), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, port=asked.port, socket=asked.socket, fd=asked.fd))
     except OnebookError as error:
         sys.stderr.write(f"onebook api: {error.message}\n")

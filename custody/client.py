@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from base import tracing
 from custody import wire
 from custody.approvals import Mandate, Signature, mandate_map, signature_list
 from custody.derivation import AddressSource, Role, fingerprint
@@ -214,8 +215,9 @@ class SignerClient:
         """One question, one answer, within `seconds`. A connection that failed in any way is never used again."""
         frame = wire.encode(question)
         try:
-            async with asyncio.timeout(self.seconds), self._turn:
-                told = await self._exchange(frame)
+            with tracing.child(f"signer {question['call']}", tracing.Kind.CLIENT):
+                async with asyncio.timeout(self.seconds), self._turn:
+                    told = await self._exchange(frame)
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as problem:
             reason = "it didn't answer in time" if isinstance(problem, TimeoutError) else "nobody answers at its socket"
             raise SignerUnavailable(f"the signer can't be reached: {reason}") from problem

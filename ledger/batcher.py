@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from base import tracing
 from base.clock import Clock
 from base.entropy import Entropy
 from base.errors import OnebookError, Unavailable
@@ -24,6 +25,7 @@ from db.errors import PoolExhausted, UniqueBroken, translate
 from ledger import store
 from ledger.batch import Batch
 from ledger.commands import Group
+from ledger.commit_spans import commit_span
 from ledger.errors import BookBusy, BookCorrupt, OutcomeUnknown
 from ledger.known import Head, Missing
 from ledger.outcomes import Outcome
@@ -122,6 +124,10 @@ class Batcher:
         loop = asyncio.get_running_loop()
         parts = parts_of(groups, loop)
         size = sum(part.size for part in parts)
+        if tracing.active is not None:
+            here = tracing.active.here()
+            for part in parts:
+                part.place = here
         if self._is_closing:
             raise BookBusy("the service is stopping; nothing was written", retry_after=1)
         if self._queued + size > self._queue_max:
@@ -302,9 +308,13 @@ class Batcher:
             while self._open and self._failure is None:
                 self._in_flight, self._open = self._open, []
                 batch = working.flush()
-                if batch.ids and not await self._write(writer, working, batch):
-                    self._locked_left = LOCKED_BATCHES
-                    raise Overtaken
+                if batch.ids:
+                    with commit_span((item.waiting for item in self._in_flight), way="ahead") as span:
+                        is_written = await self._write(writer, working, batch)
+                        span.set("onebook.commit.lines", len(batch.lines))
+                        if not is_written:
+                            self._locked_left = LOCKED_BATCHES
+                            raise Overtaken
                 working.durable = batch.through
                 in_flight, self._in_flight = self._in_flight, []
                 for item in in_flight:
@@ -425,7 +435,8 @@ class Batcher:
         while True:
             attempt = Attempt()
             try:
-                return await self._commit(taken, attempt)
+                with commit_span(taken, way="locked") as span:
+                    return await self._commit(taken, attempt, span)
             except BookCorrupt:
                 raise
             except Exception as error:
@@ -443,7 +454,9 @@ class Batcher:
             await asyncio.sleep(pause)
             pause = min(1.0, pause * 2)
 
-    async def _commit(self, taken: Sequence[Waiting], attempt: Attempt) -> list[list[tuple[Outcome, ...]] | None]:
+    async def _commit(
+        self, taken: Sequence[Waiting], attempt: Attempt, span: tracing.Span
+    ) -> list[list[tuple[Outcome, ...]] | None]:
         """One tx: lock, load, decide, write. None stands for a caller whose rider's row is locked elsewhere."""
         async with tx(self._engine) as connection:
             head = await store.lock_book(connection, self._book)
@@ -470,6 +483,7 @@ class Batcher:
                 if not await self._write(raw, working, batch):
                     raise BookCorrupt(f"book {self._book!r} isn't where its lock said that it is")
                 await store.write_riders(connection, riding)
+                span.set("onebook.commit.lines", len(batch.lines))
             attempt.sent = decided
         working.durable = batch.through
         self._working = working

@@ -9,6 +9,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from base.errors import OnebookError
+from base.tracing import Place
 from db.errors import SerializationConflict
 from ledger.commands import Group
 from ledger.errors import BookBusy, OutcomeUnknown
@@ -23,6 +24,7 @@ STRETCH_MAX = 200
 class Waiting:
     """Groups of one caller, decided next to each other, and where the answer goes. `size` is how many commands.
 
+    `place` is where in a trace the caller is, if it's recorded.
     `lost` is what we decided for this caller and sent in a COMMIT whose answer never came: ids with seq and instant.
     """
 
@@ -31,6 +33,7 @@ class Waiting:
     size: int
     since: float = field(default_factory=time.monotonic)
     rounds: int = 0
+    place: Place | None = None
     lost: dict[str, tuple[int, datetime]] = field(default_factory=dict)
 
 

@@ -5,6 +5,7 @@ in files: see `CREDENTIALS_VARIABLE`.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator
 from datetime import timedelta
@@ -250,6 +251,30 @@ class MetricsSettings(_Table):
     every_seconds: int = Field(default=15, ge=1, le=3_600)
 
 
+_COLLECTOR = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?")
+
+
+class TelemetrySettings(_Table):
+    """Where traces go, if anywhere. `otlp_endpoint`: an OpenTelemetry collector's address for OTLP over HTTP, without
+    the path `/v1/traces`. `sample_ratio`: so much of what no caller has decided on. Processes are called
+    `<service_name>-api` and `<service_name>-worker`.
+    """
+
+    otlp_endpoint: str | None = None
+    sample_ratio: float = Field(default=1.0, ge=0, le=1)
+    service_name: Name = "onebook"
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _an_address(cls, told: str | None) -> str | None:
+        if told is not None and not _COLLECTOR.fullmatch(told):
+            said = "an address such as http://127.0.0.1:4318, without a user, a query or /v1/traces at its end"
+            raise PydanticCustomError("otlp_endpoint", said)
+        if told is not None and told.rstrip("/").endswith("/v1/traces"):
+            raise PydanticCustomError("otlp_endpoint", "the address without /v1/traces at its end: that is added")
+        return told
+
+
 class Environment(StrEnum):
     """LIVE: real value. TEST: a book of its own without any, in which the sandbox may credit users."""
 
@@ -300,6 +325,7 @@ class Settings(BaseSettings):
     reconciliation: ReconciliationSettings = ReconciliationSettings()
     solvency: SolvencySettings = SolvencySettings()
     metrics: MetricsSettings = MetricsSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     environment: Environment = Environment.LIVE
     rails: RailsSettings = RailsSettings()
     exchange: ExchangeSettings = ExchangeSettings()

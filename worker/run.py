@@ -15,6 +15,7 @@ from functools import partial
 
 import structlog
 
+from base import tracing
 from base.children import listen
 from base.errors import OnebookError, Unavailable
 from base.exits import exit_code
@@ -29,6 +30,7 @@ from wiring.running import with_database
 from wiring.screening import listed_addresses, refuse_silent_oracles
 from wiring.settings import Settings, load_settings
 from wiring.steps import Step, open_steps
+from wiring.telemetry import traced
 from wiring.token_checks import refuse_misfits
 from wiring.treasury import build_alerts
 from wiring.wallet import build_own_signer
@@ -36,6 +38,7 @@ from worker.alerts import AlertLog
 from worker.loops import Job, run_jobs
 from worker.metrics import InstallationCollector, serving
 from worker.stillness import Stillness
+from worker.traced import traced_step
 
 OUTSIDE = frozenset({"journal", "follow", "bank-files", "rates"})
 """Steps whose work comes from the signer, a node, a folder or a feed. The others' comes from the database or with time:
@@ -69,6 +72,8 @@ async def work(
         if (unnoted := await note_start(parts, "worker")) is not None:
             log.warning("the start isn't in the audit log", reason=unnoted)
         log.info("worker started", jobs=list(steps))
+        if (recording := tracing.active) is not None:
+            steps = {name: traced_step(name, step, recording) for name, step in steps.items()}
         jobs = [Job(name, step, outside=name.partition(":")[0] in OUTSIDE) for name, step in steps.items()]
         jobs.append(Job("alerts", AlertLog(build_alerts(parts), clock=parts.clock).step))
         still = Stillness(partial(state, parts.engine))
@@ -127,7 +132,8 @@ def main(checkpoint: Checkpoint | None = None, arguments: Sequence[str] = ()) ->
         if settings.networks:
             load_libraries()
         metrics = None if fd is None else socket.socket(fileno=fd)
-        asyncio.run(work(settings, checkpoint=checkpoint, metrics=metrics))
+        with traced(settings, process="worker"):
+            asyncio.run(work(settings, checkpoint=checkpoint, metrics=metrics))
     except OnebookError as error:
         sys.stderr.write(f"onebook worker: {error.message}\n")
         return exit_code(error)

@@ -9,11 +9,13 @@ import importlib.util
 import itertools
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
 import httpx
 import msgspec
 
+from base import tracing
 from base.tls import trusted_roots
 from chain.errors import NodeBusy, NodeMisbehaved, NodeRefused, NodeUnavailable, from_node
 
@@ -62,7 +64,8 @@ class HttpRpc:
     async def call(self, method: str, *params: object) -> Json:
         """The result. Raises NodeRefused (typed), NodeUnavailable, NodeMisbehaved."""
         request = self._request(method, params)
-        reply = await self._post(request)
+        with tracing.child(f"node {method}", tracing.Kind.CLIENT, {"rpc.system": "jsonrpc", "rpc.method": method}):
+            reply = await self._post(request)
         if not isinstance(reply, dict) or reply.get("id") != request["id"]:
             raise NodeMisbehaved(f"{method}: the answer isn't to the question")
         result = _result(method, reply)
@@ -83,7 +86,8 @@ class HttpRpc:
 
     async def _one_batch(self, calls: Sequence[Call]) -> list[Json | NodeRefused]:
         requests = [self._request(method, params) for method, params in calls]
-        replies = await self._post(requests)
+        with _batch_span(calls):
+            replies = await self._post(requests)
         if isinstance(replies, dict) and "error" in replies:  # the whole batch was refused
             refused = _result("batch", replies)
             raise refused if isinstance(refused, NodeRefused) else NodeMisbehaved("a batch answered by one result")
@@ -121,6 +125,15 @@ class HttpRpc:
             raise NodeMisbehaved(f"the node at {self.url} answers something else than JSON") from problem
         except RecursionError as problem:  # a trace of calls a thousand levels deep
             raise NodeMisbehaved(f"the node at {self.url} answers JSON that is nested too deeply") from problem
+
+
+def _batch_span(calls: Sequence[Call]) -> AbstractContextManager[tracing.Span]:
+    if tracing.active is None:
+        return tracing.SILENT
+    methods = sorted({method for method, _ in calls})
+    told: dict[str, tracing.Value] = {"rpc.system": "jsonrpc", "rpc.method": ",".join(methods)}
+    name = methods[0] if len(methods) == 1 else "batch"
+    return tracing.child(f"node {name}", tracing.Kind.CLIENT, told | {"onebook.calls": len(calls)})
 
 
 async def _read(answer: httpx.Response) -> bytes:

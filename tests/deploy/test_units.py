@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from base.children import free_port
 from base.clock import SystemClock
@@ -233,13 +234,7 @@ def hand_over(places: Places) -> None:
 def _operator_key(places: Places) -> str:
     settings = load_settings(places.house / "onebook.toml")
     url = (places.etc / "database-url").read_text().strip()
-    return asyncio.run(first_operator_key(settings.model_copy(update={"database_url": _secret(url)})))
-
-
-def _secret(text: str) -> Any:
-    from pydantic import SecretStr
-
-    return SecretStr(text)
+    return asyncio.run(first_operator_key(settings.model_copy(update={"database_url": SecretStr(url)})))
 
 
 def _status(url: str) -> int:

@@ -7,6 +7,7 @@ HTTP 401, which had no effect. Neither a body nor a token ever gets into an erro
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from base import tracing
 from base.clock import Clock
 from fiat.rails.errors import EffectUnknown, RateLimited, RefusedByProvider
 from fiat.rails.paypal.account import PayPalAccount
@@ -149,16 +151,22 @@ class Client:
         return Token(value, asked_at + max(life - TOKEN_MARGIN, life // 2))
 
     async def _send(self, request: httpx.Request, bytes_max: int) -> Answer:
-        answer = await self._http.send(request, stream=True)
-        try:
-            body = bytearray()
-            async for part in answer.aiter_bytes():
-                body += part
-                if len(body) > bytes_max:
-                    raise EffectUnknown(f"PayPal's answer is larger than {bytes_max} bytes")
-            return Answer(answer.status_code, bytes(body), answer.headers)
-        finally:
-            await answer.aclose()
+        with tracing.child(f"paypal {request.method} {_shape(request.url.path)}", tracing.Kind.CLIENT):
+            answer = await self._http.send(request, stream=True)
+            try:
+                body = bytearray()
+                async for part in answer.aiter_bytes():
+                    body += part
+                    if len(body) > bytes_max:
+                        raise EffectUnknown(f"PayPal's answer is larger than {bytes_max} bytes")
+                return Answer(answer.status_code, bytes(body), answer.headers)
+            finally:
+                await answer.aclose()
+
+
+def _shape(path: str) -> str:
+    """A path without what names one object of PayPal's: `/v2/checkout/orders/{}/capture`."""
+    return "/".join(part if re.fullmatch(r"v[0-9]|[a-z-]*|oauth2", part) else "{}" for part in path.split("/"))
 
 
 def _basic(account: PayPalAccount) -> str:

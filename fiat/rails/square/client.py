@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from base import tracing
 from fiat.rails.errors import Declined, EffectUnknown, RateLimited, RefusedByProvider
 from fiat.rails.protocol import CALL_SECONDS
 from fiat.rails.square.declines import REASONS, Meaning, meaning, public
@@ -65,8 +66,9 @@ class Client:
         from square.core.api_error import ApiError
 
         try:
-            async with asyncio.timeout(self._seconds):
-                return await call
+            with tracing.child(f"square {getattr(call, '__qualname__', 'call')}", tracing.Kind.CLIENT):
+                async with asyncio.timeout(self._seconds):
+                    return await call
         except (TimeoutError, httpx.TimeoutException):
             raise EffectUnknown(f"{self._rail} gave no answer within {self._seconds:g} s") from None
         except httpx.HTTPError as error:

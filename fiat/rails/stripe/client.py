@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from base import tracing
 from fiat.rails.errors import Declined, EffectUnknown, RateLimited, RefusedByProvider
 from fiat.rails.protocol import CALL_SECONDS
 from fiat.rails.stripe.declines import FINAL, LATER, MOVED_ON, REASONS, public
@@ -91,8 +92,9 @@ class Client:
         import stripe
 
         try:
-            async with asyncio.timeout(self._seconds):
-                made = await call
+            with tracing.child(f"stripe {getattr(call, '__qualname__', 'call')}", tracing.Kind.CLIENT):
+                async with asyncio.timeout(self._seconds):
+                    made = await call
         except TimeoutError:
             raise EffectUnknown(f"{self._rail} gave no answer within {self._seconds:g} s") from None
         except stripe.StripeError as error:
