@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from base.clock import Clock
 from base.entropy import Entropy
@@ -31,13 +31,15 @@ from ledger.errors import NotSealed
 from ledger.proving import prove_entry
 from ledger.requests import worker_id
 from ledger.riders import Insert
-from treasury import solvency_files, solvency_store
+from treasury import anchor_store, handed_store, solvency_files, solvency_store
+from treasury.anchor_states import Anchored, AnchorState, anchored
 from treasury.errors import EpochUnfit, NoEpoch, NoLeaf, TreasuryCorrupt
 from treasury.solvency import Owed, read_owed, snapshot, tree_of
 from treasury.solvency_files import Draft, drafted
-from treasury.solvency_reserves import Found, Reserves
+from treasury.solvency_reserves import Found, Reserves, Telling
 from treasury.solvency_statements import (
     FORMAT,
+    AnchorTold,
     AtAddress,
     ControlTold,
     ListTold,
@@ -51,20 +53,26 @@ from treasury.solvency_store import EpochRow
 from treasury.solvency_tree import KEY_BYTES
 from treasury.tables import solvency_epochs
 
+READING, STATING = "reading what is owed", "stating it in the book"
+"""What is told of making an epoch, beside what is held and what is hashed."""
+
 FINISHED_AT_ONCE = 5
 """Epochs that one step seals and signs at most, the latest first."""
-
-Telling = Callable[[str, int, int], object]
-"""Hears how far a list is: its asset, how much was hashed since the last time, and how much there is in all."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownEpoch:
-    """An epoch with what is known of it by now. `controls`: the addresses that were asked to sign."""
+    """An epoch with what is known of it by now. `controls`: the addresses that were asked to sign.
+
+    `anchor`: what became of writing its hash on a chain; None where that wasn't asked for. `handed`: signatures that
+    were made elsewhere.
+    """
 
     row: EpochRow
     statement: Statement
     controls: tuple[Control, ...]
+    anchor: Anchored | None
+    handed: tuple[ControlTold, ...] = ()
 
     @property
     def published(self) -> Published:
@@ -72,12 +80,16 @@ class KnownEpoch:
         return Published(
             statement=self.statement,
             digest=self.row.digest,
-            controls=tuple(
-                ControlTold(network=one.network, address=one.owner.address, signature=one.signature.hex())
-                for one in self.controls
-                if one.signature is not None
+            controls=(
+                *(
+                    ControlTold(network=one.network, address=one.owner.address, signature=one.signature.hex())
+                    for one in self.controls
+                    if one.signature is not None
+                ),
+                *self.handed,
             ),
             seal=None if self.row.seal is None else json.loads(self.row.seal),
+            anchor=None if self.anchor is None else _told_anchor(self.anchor),
         )
 
 
@@ -130,11 +142,14 @@ class Epochs:
             async with snapshot(self._engine) as connection:
                 number = await solvency_store.last_number(connection, book) + 1
                 sides = await self._reserves.sides(connection)
+                told(READING, 0, 1)
                 owed = await read_owed(connection, book, spool)
-            found = await self._reserves.read(sides, scales)
+                told(READING, 1, 1)
+            found = await self._reserves.read(sides, scales, told=told)
             lists = await asyncio.to_thread(_listed, draft, owed, spool, number, told)
         made_at = self._clock.now()
         statement = _statement(owed, number, lists, found, key=key_hash(draft.key), made_at=made_at.isoformat())
+        told(STATING, 0, 1)
         async with tx(self._engine) as connection:
             await self._reserves.unchanged(connection, sides)
         draft.name(number)
@@ -147,6 +162,7 @@ class Epochs:
         (refusal,) = await work(self._ledger, lambda attempt: _recorded(statement, row, attempt))
         if refusal is not None:
             raise EpochUnfit(f"epoch {statement.epoch} was made meanwhile ({refusal.code}): try again")
+        told(STATING, 1, 1)
         return await self.epoch(number)
 
     @asynccontextmanager
@@ -172,14 +188,29 @@ class Epochs:
             if row is None:
                 which = "no epoch yet: make one with `onebook solvency new`" if number is None else f"no epoch {number}"
                 raise NoEpoch(f"book {book} has {which}", param="epoch")
-            return _known(row, await control_store.load(connection, book, row.number))
+            (known,) = await self._known(connection, [row])
+            return known
 
     async def recent(self, *, before: int | None = None, limit: int = 50) -> list[KnownEpoch]:
         """Epochs, the latest first, those with a lower number than `before`."""
         book = self._ledger.book
         async with tx(self._engine) as connection:
             rows = await solvency_store.load_epochs(connection, book, before=before, limit=limit)
-            return [_known(row, await control_store.load(connection, book, row.number)) for row in rows]
+            return await self._known(connection, rows)
+
+    async def _known(self, connection: AsyncConnection, rows: Sequence[EpochRow]) -> list[KnownEpoch]:
+        book = self._ledger.book
+        anchors = await anchor_store.load_anchors(connection, book, [row.digest for row in rows])
+        return [
+            KnownEpoch(
+                row,
+                statement_of(row),
+                tuple(await control_store.load(connection, book, row.number)),
+                anchored(anchors.get(row.digest, [])),
+                tuple(await handed_store.load(connection, book, row.number)),
+            )
+            for row in rows
+        ]
 
     def prove(self, epoch: KnownEpoch, owner: str, asset: str) -> bytes:
         """A user's proof in one asset. Raises NoLeaf; EpochFilesMissing where they aren't here, TreasuryCorrupt."""
@@ -262,7 +293,7 @@ def _listed(draft: Draft, owed: Owed, spool: IO[bytes], number: int, told: Telli
 
 
 def _telling(asset: str, total: int, told: Telling) -> Callable[[int], object]:
-    return lambda step: told(asset, step, total)
+    return lambda step: told(f"hashing what is owed in {asset}", step, total)
 
 
 def _statement(
@@ -299,8 +330,19 @@ def _recorded(statement: Statement, row: Mapping[str, object], attempt: int) -> 
     return alone(command, Insert(solvency_epochs.name, key, {**row, "command": id}))
 
 
-def _known(row: EpochRow, controls: Sequence[Control]) -> KnownEpoch:
-    return KnownEpoch(row, statement_of(row), tuple(controls))
+def _told_anchor(anchor: Anchored) -> AnchorTold | None:
+    """What everybody is shown of it: nothing before it's in a block."""
+    if anchor.mined is None:
+        return None
+    return AnchorTold(
+        network=anchor.network,
+        sender=anchor.sender,
+        to=anchor.to,
+        tx=anchor.mined.tx_hash,
+        block_number=anchor.mined.block_number,
+        block_hash=anchor.mined.block_hash,
+        state="final" if anchor.state is AnchorState.FINAL else "mined",
+    )
 
 
 def statement_of(row: EpochRow) -> Statement:
