@@ -104,9 +104,8 @@ def restore(
     for source, target in made.by_hand.items():
         say(f"to be put back by hand: {source} to {target}")
     if made.manifest.variables:
-        say(
-            f"to be set again, since they came from the environment or credentials: {', '.join(made.manifest.variables)}"
-        )
+        told = ", ".join(made.manifest.variables)
+        say(f"to be set again, since they came from the environment or credentials: {told}")
     if not made.manifest.keys:
         say("the backup has no keys: put key files, personal.key and seal.key where the settings say")
     say(f"Next: onebook up --config {made.config}; beside it onebook recover, then onebook reconcile (docs/backup.md)")
