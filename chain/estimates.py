@@ -11,13 +11,16 @@ from chain.evm.signed import transfer_call
 from chain.fees import GAS_MARGIN_PERCENT, FeeEstimate, Market, estimate
 from chain.networks import Deployment
 from chain.orders import called
-from chain.signing import Carry
+from chain.signing import Anchor, Carry
 
 TOKEN_GAS = 100_000
 """Gas limit for a token transfer that can't be tried now (the sender lacks funds): about twice what tokens take."""
 
 NATIVE_GAS = 60_000
 """The same for the native coin: enough for an ordinary receiving contract; an ordinary address takes 21,000."""
+
+ANCHOR_GAS = 24_000
+"""What writing 32 bytes takes where it can't be tried now: 22,280 at most, at an address without code (EIP-7623)."""
 
 
 MARKET_FRESH = timedelta(seconds=1)
@@ -69,6 +72,25 @@ class NetworkFees:
             gas = await node.estimate_gas(sender=sender, to="0x" + contract.hex(), value=value, call=call)
         except Reverted as problem:
             raise PaymentRefused(f"the token wouldn't take the authorisation: {problem.message}") from problem
+        return estimate(
+            await self._market(node),
+            gas_limit=-(-gas * GAS_MARGIN_PERCENT // 100),
+            tip_floor=node.network.tip_floor,
+            network_cap=node.network.max_fee_per_gas_cap,
+        )
+
+    async def anchor(self, network: str, order: Anchor, *, sender: str, to: str) -> FeeEstimate | None:
+        """The cost of writing a root to `to`; None while gas is above the network's cap.
+
+        Raises PaymentRefused (a contract stands there that refuses it), NodeRefused, NodeUnavailable, NodeMisbehaved.
+        """
+        node = self._nodes[network]
+        try:
+            gas = await node.estimate_gas(sender=sender, to=to, value=0, call=order.root)
+        except Reverted as problem:
+            raise PaymentRefused(f"a contract at {to} refuses what is to be written to it", param="to") from problem
+        except InsufficientFunds:
+            gas = ANCHOR_GAS
         return estimate(
             await self._market(node),
             gas_limit=-(-gas * GAS_MARGIN_PERCENT // 100),

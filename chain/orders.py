@@ -5,7 +5,7 @@ from typing import Any, assert_never
 from eth_hash.auto import keccak
 
 from chain import payout
-from chain.signing import Allow, Batch, Carry, Claims, Deploy, Leg, Order, OwnAddress, OwnKey, Role
+from chain.signing import Allow, Anchor, Batch, Carry, Claims, Deploy, Leg, Order, OwnAddress, OwnKey, Role
 
 _APPROVE = bytes.fromhex("095ea7b3")
 """First four bytes of keccak("approve(address,uint256)"), ERC-20."""
@@ -32,6 +32,8 @@ def order_map(order: Order) -> dict[str, Any]:
                 "valid_before": valid_before,
                 "signature": signature.hex(),
             }
+        case Anchor(root):
+            return {"does": "anchor", "root": root.hex()}
         case _ as never:
             assert_never(never)
 
@@ -50,6 +52,8 @@ def order_of(told: dict[str, Any]) -> Order:
             owner = OwnAddress(OwnKey(Role(role), index, generation), address)
             signature = bytes.fromhex(told["signature"])
             return Carry(told["authorisation"], owner, told["valid_before"], signature)
+        case "anchor":
+            return Anchor(bytes.fromhex(told["root"]))
     raise AssertionError(f"an order does one of these, not {told['does']!r}")
 
 
@@ -123,6 +127,8 @@ def called(order: Order, *, chain_id: int, contract: str | None, to: str, amount
             r, s, v = signature[:32], signature[32:64], signature[64]
             words = _words(_address(owner.address), _address(to), amount, 0, valid_before, nonce, v, r, s)
             return _address(contract), 0, _CARRY + words
+        case Anchor(root):
+            return _address(to), 0, root
         case _ as never:
             assert_never(never)
 

@@ -117,7 +117,14 @@ class Carry:
     signature: bytes
 
 
-Order = Batch | Allow | Deploy | Carry
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Write `root` (32 bytes) on the chain: a call of `to` with nothing but it; no amount goes with it."""
+
+    root: bytes
+
+
+Order = Batch | Allow | Deploy | Carry | Anchor
 """What a transaction does that isn't a plain transfer to its recipient."""
 
 

@@ -437,7 +437,8 @@ transactions = Table(
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     CheckConstraint(
-        "kind IN ('withdrawal', 'sweep', 'gas_topup', 'refill', 'batch', 'allowance', 'deployment', 'cancel')",
+        "kind IN ('withdrawal', 'sweep', 'gas_topup', 'refill', 'batch', 'allowance', 'deployment', 'anchor',"
+        " 'cancel')",
         name="kind_known",
     ),
     CheckConstraint(
@@ -467,7 +468,13 @@ transactions = Table(
         "ix_chain_transactions_for_the_house",
         "book",
         "id",
-        postgresql_where=text("kind IN ('allowance', 'deployment')"),
+        postgresql_where=text("kind IN ('allowance', 'deployment', 'anchor')"),
+    ),
+    Index(
+        "ix_chain_transactions_anchored",
+        "book",
+        text("(\"order\" ->> 'root')"),
+        postgresql_where=text("kind = 'anchor'"),
     ),
 )
 """Own transactions, one per subject and per (network, sender, nonce)."""

@@ -21,6 +21,7 @@ class Kind(StrEnum):
     BATCH = "batch"
     ALLOWANCE = "allowance"
     DEPLOYMENT = "deployment"
+    ANCHOR = "anchor"
     CANCEL = "cancel"
 
 

@@ -1,24 +1,29 @@
-"""What `onebook verify solvency` finds out, and how it says it. No database, no network, no installation."""
+"""What `onebook verify solvency` finds out, and how it says it. No database, no installation; a node only if named."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from base.errors import ConfigError
+from cli.anchor_check import AnchorSeen, look_up
 from cli.output import say
 from ledger import proofs
 from ledger.seals import SignedSeal
 from treasury import solvency_proofs
 from treasury.errors import SolvencyProofInvalid
 from treasury.solvency_reading import Held, Standing, check_fits, check_published, read_given, read_published
-from treasury.solvency_statements import BlockTold, Coverage, Published
+from treasury.solvency_statements import AnchorTold, BlockTold, Coverage, Published
 from treasury.solvency_tree import DIGEST_BYTES, Inclusion
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a file shows. `published` and all after it are None where nothing of the epoch came along."""
+    """What a file shows. `published` and all after it are None where nothing of the epoch came along.
+
+    `anchor`: what a node of the reader's own shows of it; None where none was asked.
+    """
 
     proofs: tuple[Inclusion, ...]
     published: Published | None
@@ -28,6 +33,7 @@ class Checked:
     is_user_compared: bool
     is_key_compared: bool
     published_at: str | None
+    anchor: AnchorSeen | None
 
     def document(self) -> dict[str, object]:
         """The same as plain JSON."""
@@ -66,8 +72,19 @@ class Checked:
                 "books": statement.books,
                 "seal": None if self.seal is None else self.seal.document(),
                 "key_compared": self.is_key_compared,
+                "anchor": self._anchor_document(self.published.anchor),
             }
         return told
+
+    def _anchor_document(self, told: AnchorTold | None) -> dict[str, object] | None:
+        if told is None:
+            return None
+        seen = self.anchor
+        return {
+            **msgspec.to_builtins(told),
+            "checked": seen is not None,
+            "written_at": None if seen is None else seen.at.isoformat(),
+        }
 
 
 def check(
@@ -78,11 +95,12 @@ def check(
     root: str | None,
     published: bytes | None,
     trusted: Collection[bytes],
+    rpc: str | None = None,
 ) -> Checked:
     """Everything that a user's file shows. Raises SolvencyProofInvalid or ProofInvalid at the first thing that's wrong.
 
     `root` is the list's, or the epoch's hash where the epoch came along; `published` is what the reader fetched from
-    where everybody does.
+    where everybody does. `rpc`: the address of a node of their own, which is asked whether the hash is on its chain.
     """
     given = read_given(content)
     if epoch is not None and "/" not in epoch and given.proofs:
@@ -100,6 +118,9 @@ def check(
     held: Sequence[Held] = () if shown is None else check_published(shown, digest=compared)
     if shown is not None and epoch is not None and shown.statement.epoch != epoch:
         raise SolvencyProofInvalid(f"it's epoch {shown.statement.epoch}, not {epoch}", code="other_epoch")
+    if rpc is not None and shown is None:
+        raise SolvencyProofInvalid("a lone proof doesn't say where its epoch's hash is written", code="not_anchored")
+    anchor = None if rpc is None or shown is None else asyncio.run(look_up(rpc, shown))
     return Checked(
         proofs=given.proofs,
         published=shown,
@@ -109,6 +130,7 @@ def check(
         is_user_compared=user is not None,
         is_key_compared=bool(trusted),
         published_at=given.published_at,
+        anchor=anchor,
     )
 
 
@@ -183,12 +205,27 @@ def _show_held(published: Published, found: Checked) -> None:
         say(f"  not counted, since they couldn't be asked: {', '.join(statement.untold)}")
     if statement.books > 1:
         say(f"  what is held is for the users of {statement.books} books, of which this is one")
+    if published.anchor is not None:
+        _show_anchor(published.anchor, found.anchor)
     if found.seal is None:
         say("  no seal covers it yet: ask again later")
         return
     seal = found.seal.seal
     trust = "and that is signed by the key that you gave" if found.is_key_compared else f"by key {found.seal.key.hex()}"
     say(f"  the epoch's hash stands in the book under seal {seal.number}, made {seal.sealed_at.isoformat()}, {trust}")
+
+
+def _show_anchor(told: AnchorTold, seen: AnchorSeen | None) -> None:
+    if seen is None:
+        say(
+            f"  anchored, not checked: the house says that the hash is on {told.network}, in transaction {told.tx} of"
+            f" block {told.block_number}; look at a node of your own with --rpc URL"
+        )
+        return
+    say(
+        f"  anchored: the hash is on {told.network}, in transaction {told.tx} of block {seen.block_number}, made"
+        f" {seen.at.isoformat()} and final, as the node that you named shows; sent by {told.sender}"
+    )
 
 
 def _show_coverage(told: Coverage, held: Held) -> None:

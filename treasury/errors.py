@@ -31,6 +31,7 @@ OnebookError
 │   ├── PeriodOpen          a report of a closed period was asked for, and this one is open
 │   ├── ReportUnfit         what a report was asked to be can't be meant: what it may know of, whom it's about
 │   ├── EpochUnfit          an epoch of what is owed and held is being made, or was made, by somebody else
+│   ├── AnchorUnfit         an epoch's hash can't be written on a chain now, or is already
 │   ├── ChainUnsettled      an epoch can't be made now: a reorg is under way, or a network is halted
 │   ├── NoLeaf              nothing of that asset was kept for this user (NotFound)
 │   ├── NoEpoch             there is no such epoch (NotFound)
@@ -104,6 +105,10 @@ class SolvencyProofInvalid(Rejected):
 
 class EpochUnfit(Rejected):
     default_code = "epoch_unfit"
+
+
+class AnchorUnfit(Rejected):
+    default_code = "anchor_unfit"
 
 
 class FreezeUnfit(Rejected):

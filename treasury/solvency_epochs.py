@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from base.clock import Clock
 from base.entropy import Entropy
@@ -31,13 +31,15 @@ from ledger.errors import NotSealed
 from ledger.proving import prove_entry
 from ledger.requests import worker_id
 from ledger.riders import Insert
-from treasury import solvency_files, solvency_store
+from treasury import anchor_store, solvency_files, solvency_store
+from treasury.anchor_states import Anchored, AnchorState, anchored
 from treasury.errors import EpochUnfit, NoEpoch, NoLeaf, TreasuryCorrupt
 from treasury.solvency import Owed, read_owed, snapshot, tree_of
 from treasury.solvency_files import Draft, drafted
 from treasury.solvency_reserves import Found, Reserves
 from treasury.solvency_statements import (
     FORMAT,
+    AnchorTold,
     AtAddress,
     ControlTold,
     ListTold,
@@ -60,11 +62,15 @@ Telling = Callable[[str, int, int], object]
 
 @dataclass(frozen=True, slots=True)
 class KnownEpoch:
-    """An epoch with what is known of it by now. `controls`: the addresses that were asked to sign."""
+    """An epoch with what is known of it by now. `controls`: the addresses that were asked to sign.
+
+    `anchor`: what became of writing its hash on a chain; None where that wasn't asked for.
+    """
 
     row: EpochRow
     statement: Statement
     controls: tuple[Control, ...]
+    anchor: Anchored | None
 
     @property
     def published(self) -> Published:
@@ -78,6 +84,7 @@ class KnownEpoch:
                 if one.signature is not None
             ),
             seal=None if self.row.seal is None else json.loads(self.row.seal),
+            anchor=None if self.anchor is None else _told_anchor(self.anchor),
         )
 
 
@@ -172,14 +179,28 @@ class Epochs:
             if row is None:
                 which = "no epoch yet: make one with `onebook solvency new`" if number is None else f"no epoch {number}"
                 raise NoEpoch(f"book {book} has {which}", param="epoch")
-            return _known(row, await control_store.load(connection, book, row.number))
+            (known,) = await self._known(connection, [row])
+            return known
 
     async def recent(self, *, before: int | None = None, limit: int = 50) -> list[KnownEpoch]:
         """Epochs, the latest first, those with a lower number than `before`."""
         book = self._ledger.book
         async with tx(self._engine) as connection:
             rows = await solvency_store.load_epochs(connection, book, before=before, limit=limit)
-            return [_known(row, await control_store.load(connection, book, row.number)) for row in rows]
+            return await self._known(connection, rows)
+
+    async def _known(self, connection: AsyncConnection, rows: Sequence[EpochRow]) -> list[KnownEpoch]:
+        book = self._ledger.book
+        anchors = await anchor_store.load_anchors(connection, book, [row.digest for row in rows])
+        return [
+            KnownEpoch(
+                row,
+                statement_of(row),
+                tuple(await control_store.load(connection, book, row.number)),
+                anchored(anchors.get(row.digest, [])),
+            )
+            for row in rows
+        ]
 
     def prove(self, epoch: KnownEpoch, owner: str, asset: str) -> bytes:
         """A user's proof in one asset. Raises NoLeaf; EpochFilesMissing where they aren't here, TreasuryCorrupt."""
@@ -299,8 +320,19 @@ def _recorded(statement: Statement, row: Mapping[str, object], attempt: int) -> 
     return alone(command, Insert(solvency_epochs.name, key, {**row, "command": id}))
 
 
-def _known(row: EpochRow, controls: Sequence[Control]) -> KnownEpoch:
-    return KnownEpoch(row, statement_of(row), tuple(controls))
+def _told_anchor(anchor: Anchored) -> AnchorTold | None:
+    """What everybody is shown of it: nothing before it's in a block."""
+    if anchor.mined is None:
+        return None
+    return AnchorTold(
+        network=anchor.network,
+        sender=anchor.sender,
+        to=anchor.to,
+        tx=anchor.mined.tx_hash,
+        block_number=anchor.mined.block_number,
+        block_hash=anchor.mined.block_hash,
+        state="final" if anchor.state is AnchorState.FINAL else "mined",
+    )
 
 
 def statement_of(row: EpochRow) -> Statement:

@@ -31,8 +31,11 @@ from treasury.solvency_statements import (
 )
 from treasury.solvency_tree import SUM_END, Inclusion
 
-BUNDLE_FORMAT = "onebook-solvency-file-2"
+BUNDLE_FORMAT = "onebook-solvency-file-3"
 """A user's proofs together with what was published of their epoch."""
+
+_EARLIER_FORMATS = ("onebook-solvency-file-2",)
+"""Files that say less, and are read all the same: 2 has no anchors."""
 
 PUBLISHED_BYTES_MAX = 32_000_000
 """What is published of an epoch, a user's proofs included; anything longer isn't that."""
@@ -87,7 +90,7 @@ def read_given(content: bytes) -> Given:
     if len(content) <= DOCUMENT_BYTES_MAX and b'"onebook-solvency-file-' not in content:
         return Given((read_proof(content),), None)
     told = _decoded(content)
-    if not isinstance(told, dict) or told.get("format") != BUNDLE_FORMAT:
+    if not isinstance(told, dict) or told.get("format") not in (BUNDLE_FORMAT, *_EARLIER_FORMATS):
         raise _malformed(f"it's neither a proof nor a file of the format {BUNDLE_FORMAT}")
     if told.keys() != {"format", "published_at", "epoch", "proofs"} or not isinstance(told["proofs"], list):
         raise _malformed("it lacks what a file of proofs has, or has too much")
@@ -141,6 +144,7 @@ def check_published(published: Published, *, digest: bytes | None = None) -> lis
         if again := next((name for name, times in Counter(names).items() if times > 1), None):
             raise _wrong("told_twice", f"{what} {again} is told twice: it would be counted twice")
     _check_sums(statement)
+    _check_anchor(published)
     signed = _signed(published)
     held: dict[str, dict[Standing, int]] = {one.asset: {} for one in statement.coverage}
     for reserve in statement.reserves:
@@ -203,6 +207,18 @@ def _check_sums(statement: Statement) -> None:
             raise _wrong(
                 "coverage_differs", f"the coverage of {one.asset} isn't what its list and its reserves add up to"
             )
+
+
+def _check_anchor(published: Published) -> None:
+    """Raise unless an anchor can be what it says it is: on a chain of the statement's, after the block it tells."""
+    anchor = published.anchor
+    if anchor is None:
+        return
+    block = next((one for one in published.statement.networks if one.network == anchor.network), None)
+    if block is None:
+        raise _wrong("anchor_differs", f"its hash is said to be on {anchor.network}, of which the epoch tells no block")
+    if anchor.block_number <= block.block_number:
+        raise _wrong("anchor_differs", "its hash is said to be on a chain before the block that it tells of")
 
 
 def _signed(published: Published) -> set[tuple[str, str]]:

@@ -9,7 +9,7 @@ How far each reserve is shown is never told by the house: whoever checks works i
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -209,13 +209,29 @@ class ControlTold(_Told, frozen=True, kw_only=True):
     signature: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{130}$")]
 
 
+class AnchorTold(_Told, frozen=True, kw_only=True):
+    """Where the epoch's hash is written on a chain: the data of a transaction. Anybody can look at a node."""
+
+    network: Name
+    sender: Address
+    to: Address
+    tx: Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-f]{64}$")]
+    block_number: Count
+    block_hash: Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-f]{64}$")]
+    state: Literal["mined", "final"]
+
+
 class Published(_Told, frozen=True, kw_only=True):
-    """What everybody is shown of an epoch. `seal`: how the book's seals cover its hash, as docs/proof.md has it."""
+    """What everybody is shown of an epoch. `seal`: how the book's seals cover its hash, as docs/proof.md has it.
+
+    `anchor`: None while its hash is on no chain.
+    """
 
     statement: Statement
     digest: Digest
     controls: Annotated[tuple[ControlTold, ...], msgspec.Meta(max_length=RESERVES_MAX)]
     seal: dict[str, Any] | None
+    anchor: AnchorTold | None = None
 
     def document(self) -> bytes:
         """Its JSON."""

@@ -158,7 +158,7 @@ def _at(withdrawal: Withdrawal, mined: Mined, place: str) -> ChainEvidence:
 
 
 def own_gas(paid: GasPaid, postings: tuple[Posting, ...], row: Rider, attempt: int) -> Group:
-    """What an allowance or a deployment cost."""
+    """What an allowance, a deployment or an anchor cost."""
     post = Post(
         id=worker_id(f"own-gas:{paid.transaction}", attempt),
         subject=paid.transaction,

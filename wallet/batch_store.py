@@ -261,13 +261,13 @@ class GasPaid:
 async def load_unbooked_own(
     connection: AsyncConnection, book: str, networks: Collection[str], *, limit: int
 ) -> list[GasPaid]:
-    """Final allowances and deployments whose gas isn't booked, oldest first."""
+    """Final allowances, deployments and anchors whose gas isn't booked, oldest first."""
     own = chain.transactions.c
     known = exists().where(own_gas.c.book == book, own_gas.c.transaction_id == own.id)
     query = select(chain.transactions).where(
         own.book == book,
         own.network.in_(networks),
-        own.kind.in_((Kind.ALLOWANCE, Kind.DEPLOYMENT)),
+        own.kind.in_((Kind.ALLOWANCE, Kind.DEPLOYMENT, Kind.ANCHOR)),
         own.state.in_((State.FINAL, State.REVERTED, State.CANCELLED)),
         ~known,
     )

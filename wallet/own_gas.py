@@ -1,4 +1,4 @@
-"""Books what the house's transactions for itself cost, once they're final: allowances and deployments.
+"""Books what the house's transactions for itself cost, once they're final: allowances, deployments, anchors.
 
 They pay nobody, so no withdrawal or sweep books them. What an allowance cost is shared by its batch's legs as well, but
 by what users pay, not by another booking.

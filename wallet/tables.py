@@ -322,4 +322,4 @@ own_gas = Table(
     Column("fee_wei", Amount, nullable=False),
     Column("booked_at", Instant, nullable=False),
 )
-"""Final transactions that pay nobody (allowances, deployments) and whose gas is booked."""
+"""Final transactions that pay nobody (allowances, deployments, anchors) and whose gas is booked."""

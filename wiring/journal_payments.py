@@ -10,7 +10,7 @@ from chain.fees import Bid
 from chain.networks import Registry
 from chain.payments import Payment
 from chain.rebuilding import JournalAttempt, JournalPayment
-from chain.signing import Allow, Batch, Carry, Deploy, KeySet, Leg, Order, OwnAddress, OwnKey, Role
+from chain.signing import Allow, Anchor, Batch, Carry, Deploy, KeySet, Leg, Order, OwnAddress, OwnKey, Role
 from chain.transaction_states import Kind
 from custody import intents
 from custody.signed_subjects import SignedAttempt, SignedSubject
@@ -94,6 +94,8 @@ def _terms(intent: intents.Payment, addresses: XpubAddresses) -> tuple[Kind, Map
             sender = bytes.fromhex(_own(intent.sender, addresses).address[2:])
             made = _hex(created_address(sender, intent.nonce))
             return Kind.DEPLOYMENT, _of(None, made, 0, Deploy(intent.code))
+        case intents.Anchor():
+            return Kind.ANCHOR, _of(None, _hex(intent.to), 0, Anchor(intent.root))
         case _:
             raise OutOfReach(f"nothing here books a transaction of kind {intent.kind}")
 

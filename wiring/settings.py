@@ -220,11 +220,19 @@ class BankSettings(_Table):
 _EVERY = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
+class AnchorSettings(_Table):
+    """On which network sealed epochs' hashes are written, and to which address, which the signer's policy lists."""
+
+    network: Name
+    to: Address
+
+
 class SolvencySettings(_Table):
     """Epochs of what is owed and held. `folder`: where their files are. `every`: how often the worker makes one.
 
     `deposit_addresses`: so many of a network's are named, with what they hold, and sign. `public`: whether anybody may
-    read epochs without a key. `published_at`: where everybody sees them, told in users' files.
+    read epochs without a key. `published_at`: where everybody sees them, told in users' files. `anchor`: where their
+    hashes are written; None: on no chain.
     """
 
     folder: Path = Path("solvency")
@@ -232,6 +240,7 @@ class SolvencySettings(_Table):
     deposit_addresses: int = Field(default=0, ge=0, le=1_000)
     public: bool = True
     published_at: str | None = Field(default=None, pattern=r"^https?://[!-~]{1,500}$")
+    anchor: AnchorSettings | None = None
 
     @property
     def interval(self) -> timedelta | None:
@@ -445,6 +454,12 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     yield from exchange_faults(settings.exchange, assets, networks, settings.where)
     yield from treasury_faults(settings.treasury, assets, settings.exchange.reference, settings.where)
     yield from reconciliation_faults(settings.reconciliation, settings.where)
+    if (anchor := settings.solvency.anchor) is not None:
+        where = settings.where("solvency", "anchor", "network")
+        if anchor.network not in networks:
+            yield f"{where}: no network {anchor.network}; there is {', '.join(sorted(networks)) or 'none'}"
+        elif not any(one.network == anchor.network and one.contract is None for one in settings.deployments):
+            yield f"{where}: the own coin of {anchor.network} has no [[deployments]], so its gas couldn't be booked"
     told: dict[str, int] = {}
     for number, payout in enumerate(settings.payouts):
         if payout.network not in networks:

@@ -11,6 +11,7 @@ from chain.errors import SignerRefused as ChainSignerRefused
 from chain.errors import SignerUnavailable as ChainSignerUnavailable
 from chain.signing import (
     Allow,
+    Anchor,
     AuthorisationIntent,
     Batch,
     CancelIntent,
@@ -241,6 +242,9 @@ def _ordered(
             return intents.PayoutBatch(**common, via=to, contract=contract, legs=told)
         case Deploy(code):
             return intents.Deployment(**common, code=code)
+        case Anchor(root):
+            assert isinstance(to, bytes), "what is written to is no key of ours"
+            return intents.Anchor(**common, to=to, root=root)
     assert contract is not None, "what is left is about a token"
     match order:
         case Allow(batch):

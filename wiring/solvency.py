@@ -1,9 +1,13 @@
-"""Building what makes epochs: for every process that may, and with the signer for the worker alone."""
+"""Building what makes epochs and anchors them: for every process that may, and with the signer for the worker alone."""
 
 from pathlib import Path
 
+from base.errors import ConfigError
+from chain.checkpoints import Checkpoint
 from chain.controls import Controls
+from chain.estimates import NetworkFees
 from chain.signing import ControlSigner
+from treasury.solvency_anchors import Anchors
 from treasury.solvency_epochs import Epochs
 from treasury.solvency_reserves import ProviderBalances, Reserves
 from wiring.banking import build_bank
@@ -38,4 +42,25 @@ def build_epochs(parts: Parts, rails: ProviderBalances, *, signer: ControlSigner
         entropy=parts.entropy,
         every=told.interval,
         controls=None if signer is None else Controls(parts.engine, signer=signer, clock=parts.clock),
+    )
+
+
+def build_anchors(parts: Parts, checkpoint: Checkpoint | None = None) -> Anchors:
+    """What writes epochs' hashes on a chain. Raises ConfigError where no network is named for it."""
+    told = parts.settings.solvency.anchor
+    if told is None:
+        raise ConfigError(
+            "no network is named for it: [solvency] anchor = { network, to } in onebook.toml (docs/solvency.md)",
+            code="no_anchor",
+        )
+    return Anchors(
+        parts.engine,
+        book=parts.settings.book,
+        network=parts.registry.network(told.network),
+        to=told.to,
+        node=parts.nodes[told.network],
+        fees=NetworkFees(parts.nodes, clock=parts.clock),
+        clock=parts.clock,
+        entropy=parts.entropy,
+        checkpoint=checkpoint,
     )

@@ -33,7 +33,7 @@ from wiring.parts import Parts, build_identity
 from wiring.preparing import house_keys
 from wiring.rails import rail_steps
 from wiring.signing import CustodySigner, SignerKeys, SignerReservations
-from wiring.solvency import build_epochs
+from wiring.solvency import build_anchors, build_epochs
 from wiring.sweeps import build_refills, build_sweeping
 from wiring.treasury import build_reconciler
 from wiring.wallet import (
@@ -144,6 +144,8 @@ async def open_steps(
             steps["seals"] = sealing.step
         epochs = build_epochs(parts, rails_of(parts).balances, signer=signer)
         steps["solvency"], steps["solvency-ends"] = epochs.step, epochs.end_step
+        if signer is not None and parts.settings.solvency.anchor is not None:
+            steps["solvency-anchors"] = build_anchors(parts, checkpoint).step
         yield {name: step if only_looks(name) else parts.gate.guard(step) for name, step in steps.items()}
 
 

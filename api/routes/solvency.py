@@ -16,13 +16,14 @@ from api.parts import Parts, assets_of
 from api.ratelimit import RateLimit
 from identity.keys import Principal
 from identity.scopes import Scope
+from treasury.anchor_states import Anchored
 from treasury.errors import NoEpoch
 from treasury.solvency_epochs import KnownEpoch
 from treasury.solvency_reading import place_of, standing_of, write_bundle
 from wiring.services import Services
 
 PUBLIC_SECONDS = 60
-"""How long anybody may keep what they read of epochs: only signatures and the seal come later."""
+"""How long anybody may keep what they read of epochs: only signatures, the seal and the anchor come later."""
 
 router = resource("solvency")
 public = APIRouter(prefix="/v1", tags=["solvency"], responses=PROBLEMS)
@@ -62,6 +63,16 @@ class BlockView(TypedDict):
     nodes: int
 
 
+class AnchorView(TypedDict):
+    network: str
+    state: str
+    tx: str | None
+    block_number: int | None
+    block_hash: str | None
+    sender: str
+    to: str
+
+
 class EpochView(TypedDict):
     epoch: str
     number: int
@@ -75,6 +86,7 @@ class EpochView(TypedDict):
     networks: list[BlockView]
     untold: list[str]
     seal: int | None
+    anchor: AnchorView | None
 
 
 class EpochList(TypedDict):
@@ -93,6 +105,8 @@ class MadeEpochView(EpochView):
     asked_by: str | None
     controls_at: str | None
     controls: list[ControlView]
+    anchor_waiting_for: str | None
+    anchor_reason: str | None
 
 
 class MadeEpochList(TypedDict):
@@ -112,6 +126,7 @@ class PublishedView(TypedDict):
     digest: str
     controls: list[dict[str, object]]
     seal: dict[str, object] | None
+    anchor: dict[str, object] | None
 
 
 def epoch_view(epoch: KnownEpoch, assets: Assets) -> EpochView:
@@ -158,11 +173,27 @@ def epoch_view(epoch: KnownEpoch, assets: Assets) -> EpochView:
         ],
         "untold": list(told.untold),
         "seal": None if published.seal is None else published.seal["seal"]["statement"]["number"],
+        "anchor": None if epoch.anchor is None else anchor_view(epoch.anchor),
+    }
+
+
+def anchor_view(anchor: Anchored) -> AnchorView:
+    """What everybody may know of it, also while it's in no block."""
+    mined = anchor.mined
+    return {
+        "network": anchor.network,
+        "state": anchor.state.value,
+        "tx": None if mined is None else mined.tx_hash,
+        "block_number": None if mined is None else mined.block_number,
+        "block_hash": None if mined is None else mined.block_hash,
+        "sender": anchor.sender,
+        "to": anchor.to,
     }
 
 
 def made_epoch_view(epoch: KnownEpoch, assets: Assets) -> MadeEpochView:
-    """With who asked for it, and what became of each address's signature."""
+    """With who asked for it, what became of each address's signature, and what its anchor lacks."""
+    anchor = epoch.anchor
     return {
         **epoch_view(epoch, assets),
         "asked_by": epoch.row.asked_by,
@@ -176,6 +207,8 @@ def made_epoch_view(epoch: KnownEpoch, assets: Assets) -> MadeEpochView:
             }
             for one in epoch.controls
         ],
+        "anchor_waiting_for": None if anchor is None else anchor.waiting_for,
+        "anchor_reason": None if anchor is None else anchor.reason,
     }
 
 

@@ -20,10 +20,11 @@ from wiring.running import with_database
 from wiring.settings import Settings, find_config, load_settings
 
 if TYPE_CHECKING:
+    from treasury.anchor_states import Anchored
     from treasury.solvency_epochs import Epochs, KnownEpoch
 
 app = typer.Typer(
-    help="What is owed to users and held for them, provable to each: new, show, proof.",
+    help="What is owed to users and held for them, provable to each: new, show, proof, anchor.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -35,7 +36,7 @@ Out = Annotated[Path | None, typer.Option("--out", help="Where to write it; else
 
 @app.callback()
 def solvency() -> None:
-    """What is owed to users and held for them, provable to each: new, show, proof."""
+    """What is owed to users and held for them, provable to each: new, show, proof, anchor."""
 
 
 @app.command()
@@ -82,6 +83,22 @@ def proof(
     say(f"{out}: check it with `onebook verify solvency {out} --user {user} --root ROOT`")
 
 
+@app.command()
+def anchor(
+    epoch: Annotated[int | None, typer.Argument(help="The epoch's number; else the latest sealed one.", min=1)] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Have an epoch's hash written on the chain that [solvency] anchor names. The worker carries it out.
+
+    It's asked for once: exit code 1 where it's written already, is being written, or can't be now. What the signer
+    refused, and what failed on chain, may be asked for again.
+
+    Example: onebook solvency anchor 7
+    """
+    _show(asyncio.run(_anchor(_settings(config), epoch)), json=json)
+
+
 def _settings(config: Path | None) -> Settings:
     return with_database(load_settings(find_config(config)))
 
@@ -106,6 +123,16 @@ async def _prove(settings: Settings, user: str, asset: str | None, number: int |
             return epochs.prove(known, user, asset)
         at = settings.solvency.published_at
         return write_bundle(epochs.prove_all(known, user), known.published, published_at=at)
+
+
+async def _anchor(settings: Settings, number: int | None) -> KnownEpoch:
+    from wiring.parts import open_parts
+    from wiring.solvency import build_anchors  # here: they need all of the service
+    from wiring.treasury import build_command_epochs
+
+    async with open_parts(settings, name="onebook solvency") as parts:
+        asked = await build_anchors(parts).ask(number)
+        return await build_command_epochs(parts).epoch(asked)
 
 
 @asynccontextmanager
@@ -162,3 +189,12 @@ def _show(epoch: KnownEpoch, *, json: bool) -> None:
     if epoch.row.controls_at is None:
         say("addresses haven't all been asked to sign yet: the worker does that, with the signer")
     say("no seal covers it yet" if published.seal is None else "a seal of the book covers it")
+    if epoch.anchor is not None:
+        _show_anchor(epoch.anchor)
+
+
+def _show_anchor(anchor: Anchored) -> None:
+    at, lacks = anchor.mined, "" if anchor.waiting_for is None else f", waits for {anchor.waiting_for}"
+    where = "" if at is None else f" by {at.tx_hash} in block {at.block_number}"
+    why = "" if anchor.reason is None else f": {anchor.reason}"
+    say(f"its hash on {anchor.network}: {anchor.state}{where}{lacks}{why}")

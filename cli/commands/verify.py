@@ -1,4 +1,4 @@
-"""`onebook verify`: checks what somebody gave you, without a database, a network or an installation."""
+"""`onebook verify`: checks what somebody gave you, without a database or an installation; without a network, mostly."""
 
 from pathlib import Path
 from typing import Annotated
@@ -77,11 +77,16 @@ def solvency(
     key: Annotated[
         str | None, typer.Option("--key", help="The public key of seals that you trust: a PEM file, or 64 hex digits.")
     ] = None,
+    rpc: Annotated[
+        str | None,
+        typer.Option("--rpc", help="A node of your own, by its URL: it must show the epoch's hash in a final block."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Check that what you are owed is counted in a total, and what is held beside it. Exit code 1 if it isn't so.
 
     Without --root or --published only the file's own consistency is shown: anybody can make a list of their own.
+    Nothing is asked of a network but with --rpc. Exit code 3 if that node doesn't answer.
 
     Example: onebook verify solvency usdc.proof.json --user usr_alice --root ROOT
     """
@@ -94,6 +99,7 @@ def solvency(
         root=root,
         published=None if published is None else content(published),
         trusted=() if key is None else (parse_public_key(key),),
+        rpc=rpc,
     )
     if json:
         show_json(found.document())
