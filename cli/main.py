@@ -83,7 +83,8 @@ COMMANDS = {
         "Write the proof that an entry is in the book: `onebook verify entry` checks it, also at somebody else's.",
     ),
     "solvency": Command(
-        "cli.commands.solvency:app", "What is owed to users and held for them, provable to each: new, show, proof."
+        "cli.commands.solvency:app",
+        "What is owed to users and held for them, provable to each: new, show, proof, anchor.",
     ),
     "verify": Command("cli.commands.verify:app", "Check a proof, offline."),
     "import": Command("cli.commands.imports:app", "Take a bank statement, or a file of entries, into the book."),

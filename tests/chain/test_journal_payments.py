@@ -5,12 +5,22 @@ from typing import Any
 import pytest
 
 from chain.networks import Network, Registry
-from chain.signing import Batch, Claims
+from chain.signing import Anchor, Batch, Claims
 from chain.transaction_states import Kind
 from custody.derivation import AccountKeys, Role
 from custody.journal_file import Head
 from custody.signed_subjects import SignedAttempt, SignedSubject
-from tests.custody.samples import CHAIN, TOKEN, batch, native_transfer, sweep, token_transfer, top_up
+from tests.custody.samples import (
+    ANCHOR,
+    CHAIN,
+    TOKEN,
+    anchor,
+    batch,
+    native_transfer,
+    sweep,
+    token_transfer,
+    top_up,
+)
 from wiring.journal_payments import OutOfReach, journal_payment
 from wiring.signing import XpubAddresses
 
@@ -59,6 +69,12 @@ def test_the_claims_of_a_batch_are_its_legs_own():
     assert isinstance(made.order, Batch)
     assert made.order.legs[0].claims == Claims("usr_a/wallet/USDC", "USDC", 5, None)
     assert {leg.claims for leg in made.order.legs[1:]} <= {None}
+
+
+def test_an_anchor_is_one_of_nothing_that_writes_its_root():
+    made = payment_of(signed(anchor()))
+    assert (made.kind, made.amount, made.to) == (Kind.ANCHOR, 0, "0x" + ANCHOR.hex())
+    assert made.order == Anchor(bytes(range(32)))
 
 
 def test_what_was_promised_bounds_the_fee_of_later_attempts():

@@ -11,6 +11,7 @@ from chain.evm.signed import check_signed, transfer_call
 from chain.orders import order_map, order_of
 from chain.signing import (
     Allow,
+    Anchor,
     Batch,
     CancelIntent,
     Carry,
@@ -213,6 +214,7 @@ ORDERS = {
     "carried authorisation": replace(
         TOKENS, sender=OwnKey(Role.GAS, 0), order=Carry("swp_1", OWNER, 1_800_000_000, b"\x01" * 64 + b"\x1b")
     ),
+    "anchor": replace(NATIVE, sender=OwnKey(Role.GAS, 0), amount=0, order=Anchor(bytes(range(32)))),
 }
 
 

@@ -1,5 +1,8 @@
 """An epoch's hash on a real chain by the real signer: once, watched to its end, its gas booked, whatever goes wrong."""
 
+import json
+from datetime import UTC, datetime
+
 import pytest
 import pytest_asyncio
 
@@ -7,6 +10,7 @@ from chain.transaction_states import Kind
 from custody.derivation import Role
 from db.engine import tx
 from tests.support.chain import start_local_chain
+from tests.support.command import onebook
 from tests.support.postgres import fresh_database
 from tests.treasury.solvency_world import (
     ANCHOR,
@@ -18,6 +22,7 @@ from tests.treasury.solvency_world import (
     running_signer,
     shown,
     solvent_house,
+    unanchored,
     written,
 )
 from treasury.errors import AnchorUnfit, ChainUnsettled, NoEpoch
@@ -30,7 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.asyncio(lo
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-    with start_local_chain(tmp_path_factory.mktemp("anchors")) as running:
+    with start_local_chain(tmp_path_factory.mktemp("anchors"), epoch_slots=2) as running:
         yield running
 
 
@@ -118,25 +123,15 @@ async def test_a_sealed_epoch_is_written_once_its_gas_is_booked_once_and_everybo
 
 async def test_of_epochs_before_the_last_that_was_written_none_is_by_itself_but_by_hand(house):
     anchors, known = build_anchors(house.parts), len(await all_written(house))
-    first, second, third = [await _unwritten(house) for _ in range(3)]
+    first, second, third = [await unanchored(house) for _ in range(3)]
     await anchors.ask(third.row.number)
     assert await anchors.step() == 0, "older ones are a person's affair"
     await anchors.ask(first.row.number)
-    fourth, fifth = await _unwritten(house), await _unwritten(house)
+    fourth, fifth = await unanchored(house), await unanchored(house)
     assert await anchors.step() == 2
     await house.work(blocks=1)
     assert (await all_written(house))[known:] == [f"0x{one.row.digest}" for one in (third, first, fourth, fifth)]
     assert (await shown(house, second.row.number))["anchor"] is None
-
-
-async def _unwritten(house):
-    """A sealed epoch, while the step that would write its hash doesn't run."""
-    steps = dict(house.steps)
-    house.steps = {name: step for name, step in steps.items() if name != "solvency-anchors"}
-    try:
-        return await made(house)
-    finally:
-        house.steps = steps
 
 
 async def test_a_reorganisation_takes_it_back_and_the_same_bytes_are_sent_again(house, chain):
@@ -162,6 +157,84 @@ async def test_a_reorganisation_takes_it_back_and_the_same_bytes_are_sent_again(
     assert (await all_written(house)).count("0x" + epoch.row.digest) == 1
     assert len(await gas_rows(house)) == rows + 1
     await house.require_agreement()
+
+
+async def test_whoever_has_a_node_of_their_own_checks_that_the_hash_is_on_its_chain(house, chain, tmp_path):
+    epoch = await made(house)
+    await house.work(blocks=1)
+    young = (await house.alice.get("/v1/solvency")).json()
+    assert young["epoch"]["anchor"]["state"] == "mined"
+    refused(tmp_path, young, chain.url, "final: ask again later")
+    await house.work(blocks=8)
+    file = (await house.alice.get("/v1/solvency")).json()
+
+    offline = verified(tmp_path, file)
+    assert offline.returncode == 0
+    assert "anchored, not checked: the house says that the hash is on local" in offline.stdout
+    told = json.loads(verified(tmp_path, file, "--json").stdout)["epoch"]["anchor"]
+    assert (told["checked"], told["written_at"], told["tx"]) == (False, None, file["epoch"]["anchor"]["tx"])
+
+    checked = verified(tmp_path, file, "--rpc", chain.url)
+    assert (checked.returncode, "as the node that you named shows" in checked.stdout) == (0, True), checked.stderr
+    told = json.loads(verified(tmp_path, file, "--rpc", chain.url, "--json").stdout)["epoch"]["anchor"]
+    block = chain.rpc("eth_getBlockByNumber", hex(told["block_number"]), False)
+    at = datetime.fromtimestamp(int(block["timestamp"], 16), UTC)
+    assert (told["checked"], told["written_at"]) == (True, at.isoformat())
+    assert chain.rpc("eth_getTransactionByHash", told["tx"])["input"] == "0x" + epoch.row.digest
+    assert verified(tmp_path, young, "--rpc", chain.url).returncode == 0, "it's final by now, whatever the file knew"
+
+
+async def test_a_node_that_shows_something_else_than_the_file_says_is_believed(house, chain, tmp_path):
+    first = await made(house)
+    await house.work(blocks=1)
+    other = (await shown(house, first.row.number))["anchor"]
+    await made(house)
+    await house.work(blocks=1)
+    await house.work(blocks=8)
+    file = (await house.alice.get("/v1/solvency")).json()
+    paid = chain.faucet(ANCHOR, 1)
+    chain.mine(8)
+    anchor, digest = file["epoch"]["anchor"], file["epoch"]["digest"]
+    for change, words in (
+        ({"tx": paid}, "for from: not"),
+        ({"tx": "0x" + "12" * 32}, "knows no transaction"),
+        ({name: other[name] for name in ("tx", "block_number", "block_hash")}, f"for input: not 0x{digest}"),
+        ({"sender": "0x" + "5e" * 20}, "for from: not"),
+        ({"to": "0x" + "5e" * 20}, "for to: not"),
+        ({"block_number": anchor["block_number"] + 1}, "not in the block that is told"),
+        ({"block_hash": "0x" + "12" * 32}, "not in the block that is told"),
+    ):
+        forged = file | {"epoch": file["epoch"] | {"anchor": anchor | change}}
+        assert verified(tmp_path, forged).returncode == 0, "nobody can tell without a node"
+        refused(tmp_path, forged, chain.url, words)
+    nothing = file | {"epoch": file["epoch"] | {"anchor": None}}
+    refused(tmp_path, nothing, chain.url, "nothing in it says")
+    refused(tmp_path, file["proofs"][0], chain.url, "a lone proof doesn't say")
+    away = verified(tmp_path, file, "--rpc", "http://127.0.0.1:9")
+    assert (away.returncode, "doesn't answer" in away.stderr) == (3, True), away.stderr
+
+
+async def test_a_node_of_another_chain_shows_nothing_of_it(house, tmp_path):
+    await made(house)
+    await house.work(blocks=1)
+    await house.work(blocks=8)
+    file = (await house.alice.get("/v1/solvency")).json()
+    with start_local_chain(tmp_path) as other:
+        assert other.chain_id != house.chain.chain_id
+        refused(tmp_path, file, other.url, "the node serves chain")
+
+
+def verified(folder, file, *options):
+    path = folder / "file.json"
+    path.write_text(json.dumps(file))
+    return onebook("verify", "solvency", path, *options, cwd=folder)
+
+
+def refused(folder, file, url, words):
+    """A node that is asked about it proves it wrong, for this reason."""
+    ended = verified(folder, file, "--rpc", url)
+    assert ended.returncode == 1, ended.stdout
+    assert words in ended.stderr, ended.stderr
 
 
 async def test_a_signer_whose_policy_has_no_rule_for_it_refuses_and_nothing_is_claimed(postgres, tmp_path):
@@ -209,7 +282,7 @@ async def test_without_gas_it_waits_and_tells_and_on_a_halted_network_nothing_is
             assert await all_written(house) == ["0x" + epoch.row.digest]
             await house.require_agreement()
 
-            later = await _unwritten(house)
+            later = await unanchored(house)
             chain.reorg(6, longer=3)
             await house.work(only="follow")
             assert (await house.network())["halted"] == "reorg_below_final"

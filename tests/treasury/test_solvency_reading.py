@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from custody.derivation import AccountKeys, AddressSource, Role
@@ -14,6 +15,7 @@ from treasury.solvency_proofs import write_proof
 from treasury.solvency_reading import Standing, check_fits, check_published, read_given, read_published, write_bundle
 from treasury.solvency_statements import (
     FORMAT,
+    AnchorTold,
     AtAddress,
     AtBank,
     BlockTold,
@@ -143,6 +145,36 @@ def test_a_users_file_is_read_as_it_was_written():
     given = read_given(content)
     assert (given.published, given.published_at) == (published(GOOD), "https://x.test/7")
     assert [one.amount for one in given.proofs] == [70]
+
+
+def anchored(**more) -> Published:
+    told: dict[str, Any] = {
+        "network": "local",
+        "sender": "0x" + "5e" * 20,
+        "to": "0x" + "a2" * 20,
+        "tx": "0x" + "77" * 32,
+        "block_number": 10,
+        "block_hash": "0x" + "bb" * 32,
+        "state": "final",
+    }
+    return msgspec.structs.replace(published(GOOD), anchor=AnchorTold(**(told | more)))
+
+
+def test_an_anchor_stands_beside_the_statement_and_not_in_its_hash():
+    check_published(anchored(), digest=GOOD.digest())
+    assert read_published(anchored().document()) == anchored()
+
+
+@pytest.mark.parametrize("change", [{"network": "other"}, {"block_number": 9}, {"block_number": 8}])
+def test_an_anchor_that_cannot_be_the_epochs_is_refused(change):
+    refused("anchor_differs", anchored(**change))
+
+
+def test_a_file_from_before_anchors_is_read():
+    content = json.loads(write_bundle([write_proof(TREE.inclusion(owner(0)))], published(GOOD), published_at=None))
+    del content["epoch"]["anchor"]
+    content["format"] = "onebook-solvency-file-2"
+    assert read_given(json.dumps(content).encode()).published == published(GOOD)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"[" * 50_000, b'{"format":"onebook-solvency-file-2"}'])
