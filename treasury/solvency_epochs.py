@@ -36,7 +36,7 @@ from treasury.anchor_states import Anchored, AnchorState, anchored
 from treasury.errors import EpochUnfit, NoEpoch, NoLeaf, TreasuryCorrupt
 from treasury.solvency import Owed, read_owed, snapshot, tree_of
 from treasury.solvency_files import Draft, drafted
-from treasury.solvency_reserves import Found, Reserves
+from treasury.solvency_reserves import Found, Reserves, Telling
 from treasury.solvency_statements import (
     FORMAT,
     AnchorTold,
@@ -53,11 +53,11 @@ from treasury.solvency_store import EpochRow
 from treasury.solvency_tree import KEY_BYTES
 from treasury.tables import solvency_epochs
 
+READING, STATING = "reading what is owed", "stating it in the book"
+"""What is told of making an epoch, beside what is held and what is hashed."""
+
 FINISHED_AT_ONCE = 5
 """Epochs that one step seals and signs at most, the latest first."""
-
-Telling = Callable[[str, int, int], object]
-"""Hears how far a list is: its asset, how much was hashed since the last time, and how much there is in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +137,14 @@ class Epochs:
             async with snapshot(self._engine) as connection:
                 number = await solvency_store.last_number(connection, book) + 1
                 sides = await self._reserves.sides(connection)
+                told(READING, 0, 1)
                 owed = await read_owed(connection, book, spool)
-            found = await self._reserves.read(sides, scales)
+                told(READING, 1, 1)
+            found = await self._reserves.read(sides, scales, told=told)
             lists = await asyncio.to_thread(_listed, draft, owed, spool, number, told)
         made_at = self._clock.now()
         statement = _statement(owed, number, lists, found, key=key_hash(draft.key), made_at=made_at.isoformat())
+        told(STATING, 0, 1)
         async with tx(self._engine) as connection:
             await self._reserves.unchanged(connection, sides)
         draft.name(number)
@@ -154,6 +157,7 @@ class Epochs:
         (refusal,) = await work(self._ledger, lambda attempt: _recorded(statement, row, attempt))
         if refusal is not None:
             raise EpochUnfit(f"epoch {statement.epoch} was made meanwhile ({refusal.code}): try again")
+        told(STATING, 1, 1)
         return await self.epoch(number)
 
     @asynccontextmanager
@@ -283,7 +287,7 @@ def _listed(draft: Draft, owed: Owed, spool: IO[bytes], number: int, told: Telli
 
 
 def _telling(asset: str, total: int, told: Telling) -> Callable[[int], object]:
-    return lambda step: told(asset, step, total)
+    return lambda step: told(f"hashing what is owed in {asset}", step, total)
 
 
 def _statement(

@@ -4,7 +4,7 @@ Which block, is told by the snapshot in which users are read as well: the one th
 in. Nothing is told while a chain isn't settled, or where too few nodes tell the same: an epoch is refused then.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
@@ -21,11 +21,17 @@ from treasury.errors import ChainUnsettled, ReservesUnavailable
 from treasury.sample_store import OwnedBy
 from treasury.solvency_statements import AtAddress, AtAddresses, AtBank, AtProvider, BlockTold, Reserve
 
+PROVIDERS = "asking payment providers what they owe us"
+"""What is told of that part."""
+
 COLD, DEPOSIT = "cold", "deposit"
 """Roles of addresses: no process here has the keys of the first, and users know the second."""
 
 AT_ONCE = 200
 """Balances asked for in one call."""
+
+Telling = Callable[[str, int, int], object]
+"""Hears how far something is: what, how much was done since the last time (0: it begins), how much there is in all."""
 
 
 class ReserveNode(Protocol):
@@ -151,21 +157,25 @@ class Reserves:
             if now is None or now.halted is not None or (live, now.epoch) != (side.final_hash, side.at.epoch):
                 raise ChainUnsettled(f"network {network} changed while its balances were read: try again")
 
-    async def read(self, sides: Sequence[Side], scales: Mapping[str, int]) -> Found:
+    async def read(self, sides: Sequence[Side], scales: Mapping[str, int], *, told: Telling = lambda *_: None) -> Found:
         """Ask nodes, banks and providers. Raises ChainUnsettled, ReservesUnavailable, and what the nodes do."""
         lines: list[Reserve] = []
         for side in sides:
             node = self._nodes[side.network.name]
             await _check_settled(side, node)
-            lines += await self._on_chain(side, node, scales)
+            lines += await self._on_chain(side, node, scales, told)
         for bank in self._banks:
-            lines += [_at_bank(told) for told in await bank.closing_balances() if told.balance]
-        standings = [] if self._rails is None else await self._rails.rail_balances()
-        for told in standings:
-            if told.unjudged is None:
+            lines += [_at_bank(one) for one in await bank.closing_balances() if one.balance]
+        standings: Sequence[RailStanding] = []
+        if self._rails is not None:
+            told(PROVIDERS, 0, 1)
+            standings = await self._rails.rail_balances()
+            told(PROVIDERS, 1, 1)
+        for one in standings:
+            if one.unjudged is None:
                 lines += [
-                    AtProvider(asset=asset, amount=str(amount), provider=told.rail)
-                    for asset, amount in sorted(told.balances.items())
+                    AtProvider(asset=asset, amount=str(amount), provider=one.rail)
+                    for asset, amount in sorted(one.balances.items())
                     if amount
                 ]
         blocks = tuple(
@@ -180,10 +190,16 @@ class Reserves:
         )
         return Found(blocks, tuple(lines), tuple(one.rail for one in standings if one.unjudged is not None))
 
-    async def _on_chain(self, side: Side, node: ReserveNode, scales: Mapping[str, int]) -> list[Reserve]:
+    async def _on_chain(self, side: Side, node: ReserveNode, scales: Mapping[str, int], told: Telling) -> list[Reserve]:
         held: dict[tuple[OwnedBy, str], int] = {}
-        for deployment in self._registry.on(side.network.name):
-            for own, units in await _balances(side, node, deployment):
+        deployments = self._registry.on(side.network.name)
+        total = len(deployments) * len(side.addresses)
+
+        def asked(step: int) -> None:
+            told(f"asking the nodes of {side.network.name} what is held", step, total)
+
+        for deployment in deployments:
+            for own, units in await _balances(side, node, deployment, asked):
                 held[own, deployment.asset] = to_ledger_units(units, deployment, scale=scales[deployment.asset])
         named = _named(held, self._named_deposits)
         lines: list[Reserve] = []
@@ -226,9 +242,15 @@ async def _check_settled(side: Side, node: ReserveNode) -> None:
         raise ReservesUnavailable(f"the nodes of {name} disagree about block {final.number}")
 
 
-async def _balances(side: Side, node: ReserveNode, deployment: Deployment) -> list[tuple[OwnedBy, int]]:
-    """What each own address holds of one asset at the final block; only those that hold something."""
+async def _balances(
+    side: Side, node: ReserveNode, deployment: Deployment, asked: Callable[[int], None]
+) -> list[tuple[OwnedBy, int]]:
+    """What each own address holds of one asset at the final block; only those that hold something.
+
+    `asked` hears for how many more the nodes have answered; 0 before they're asked.
+    """
     found = []
+    asked(0)
     for start in range(0, len(side.addresses), AT_ONCE):
         part = side.addresses[start : start + AT_ONCE]
         at = side.final_hash
@@ -244,6 +266,7 @@ async def _balances(side: Side, node: ReserveNode, deployment: Deployment) -> li
                 )
             if units:
                 found.append((own, units))
+        asked(len(part))
     return found
 
 

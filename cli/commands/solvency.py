@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from base.errors import ConfigError
+from base.errors import ConfigError, Unavailable
 from base.files import write_atomically
 from base.progress import Progress
 from cli.options import Config
@@ -40,15 +40,25 @@ def solvency() -> None:
 
 
 @app.command()
-def new(config: Config = None, json: Json = False) -> None:
+def new(
+    wait: Annotated[
+        int, typer.Option("--wait", help="Seconds to wait for signatures, the seal and the chain.", min=0, max=86_400)
+    ] = 0,
+    config: Config = None,
+    json: Json = False,
+) -> None:
     """List what is owed to every user and held for them now, as the book's next epoch. Its hash is stated in the book.
 
-    Addresses sign it, and a seal covers it, by the worker's next steps. Exit code 1 while a chain isn't settled, 3
-    where nodes don't tell what is held: then nothing is kept.
+    Addresses sign it, a seal covers it, and it's written on a chain where that is set, by the worker's next steps; with
+    --wait they're waited for, exit code 3 if that takes longer. Exit code 1 while a chain isn't settled, 3 where nodes
+    don't tell what is held: then nothing is kept.
 
-    Example: onebook solvency new --json
+    Example: onebook solvency new --wait 900
     """
-    _show(asyncio.run(_make(_settings(config))), json=json)
+    made, lacks = asyncio.run(_make(_settings(config), wait))
+    _show(made, json=json)
+    if wait and lacks:
+        raise Unavailable(f"epoch {made.statement.epoch} is made; after {wait} s it still {'; '.join(lacks)}")
 
 
 @app.command()
@@ -103,10 +113,17 @@ def _settings(config: Path | None) -> Settings:
     return with_database(load_settings(find_config(config)))
 
 
-async def _make(settings: Settings) -> KnownEpoch:
+async def _make(settings: Settings, wait: int) -> tuple[KnownEpoch, tuple[str, ...]]:
+    """The epoch, and what it still lacks after so many seconds."""
+    from cli.solvency_waiting import lacking, wait_for
+
     async with _epochs(settings) as epochs:
-        with _progress() as told:
-            return await epochs.make(told=told)
+        with _progress() as (progress, told):
+            epoch = await epochs.make(told=told)
+            is_anchored = settings.solvency.anchor is not None
+            if wait:
+                epoch = await wait_for(epochs, epoch, progress, seconds=wait, is_anchored=is_anchored)
+    return epoch, lacking(epoch, is_anchored=is_anchored)
 
 
 async def _read(settings: Settings, number: int | None) -> KnownEpoch:
@@ -145,17 +162,17 @@ async def _epochs(settings: Settings) -> AsyncIterator[Epochs]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], object]]:
-    """A bar for each list, one after the other."""
+def _progress() -> Iterator[tuple[Progress, Callable[[str, int, int], object]]]:
+    """A bar for each part, one after the other: it's there as soon as the part begins."""
     with Progress() as progress, ExitStack() as stack:
         bars: dict[str, Callable[[int], None]] = {}
 
-        def told(asset: str, step: int, total: int) -> None:
-            if asset not in bars:
-                bars[asset] = stack.enter_context(progress.bar(f"hashing what is owed in {asset}", total))
-            bars[asset](step)
+        def told(what: str, step: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = stack.enter_context(progress.bar(what, total))
+            bars[what](step)
 
-        yield told
+        yield progress, told
 
 
 def _show(epoch: KnownEpoch, *, json: bool) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, cast
@@ -103,11 +105,43 @@ def test_killed_at_any_step_of_an_anchor_its_hash_is_written_once(house, worker,
     house.must_agree()
 
 
-def test_by_command_an_epoch_is_asked_for_once(house, worker, gas):
-    ended = onebook("solvency", "anchor", "1", "--config", house.config, cwd=house.config.parent)
-    assert (ended.returncode, "is written on local already" in ended.stderr + ended.stdout) == (1, True), ended.stderr
-    shown = onebook("solvency", "show", "--json", "--config", house.config, cwd=house.config.parent)
-    assert json.loads(shown.stdout)["anchor"]["state"] == "final"
+def test_the_command_says_what_it_waits_for_until_all_of_it_is_there(house, worker, gas):
+    def by_command(*options: str) -> subprocess.CompletedProcess[str]:
+        """Tried again while a block is just being taken in."""
+        for _ in range(20):
+            until("the chain is followed", lambda: house.operator.get("/v1/networks")["items"][0]["behind"] == 0)
+            ended = onebook("solvency", "new", *options, "--config", house.config, cwd=house.config.parent)
+            if not any(words in ended.stderr for words in ("try again", "blocks behind", "the book is at")):
+                return ended
+        raise AssertionError(ended.stderr)
+
+    impatient = by_command("--wait", "1")
+    assert (impatient.returncode, "it still" in impatient.stderr, "lacks a seal" in impatient.stderr) == (3, True, True)
+    for words in ("reading what is owed: 1 of 1", "asking the nodes of local what is held:", "stating it in the book:"):
+        assert words in impatient.stderr, impatient.stderr
+    before = len(house.treasurer.get("/v1/treasury/solvency")["items"])
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(by_command, "--wait", "60", "--json")
+
+        def goes_on() -> bool:
+            """Nothing is mined before the epoch is made, which needs the book at the node's head."""
+            if len(house.treasurer.get("/v1/treasury/solvency")["items"]) > before:
+                asyncio.run(_seal(house))
+                house.mined_on()
+            return waiting.done()
+
+        until("it has ended", goes_on, seconds=90)
+    patient = waiting.result()
+    assert patient.returncode == 0, patient.stderr
+    for words in ("lacks a seal", "isn't final on a chain: ", "waiting for the book's seal: 1 of 1"):
+        assert words in patient.stderr, patient.stderr
+    told = json.loads(patient.stdout)
+    assert (told["anchor"]["state"], told["seal"] is not None, len(told["controls"])) == ("final", True, 2)
+
+    again = onebook("solvency", "anchor", "--config", house.config, cwd=house.config.parent)
+    assert (again.returncode, "is written on local already" in again.stderr) == (1, True), again.stderr
+    shown = onebook("solvency", "show", "--config", house.config, cwd=house.config.parent)
+    assert f"its hash on local: final by {told['anchor']['tx']} in block" in shown.stdout
 
 
 def make(house: Installation) -> int | None:

@@ -197,6 +197,13 @@ async def test_a_folder_that_cannot_be_made_is_named(epochs, tmp_path):
 async def test_progress_ends_at_what_was_announced(epochs):
     heard: list[tuple[str, int, int]] = []
     await epochs.make(told=lambda *words: heard.append(words))
+    assert list(dict.fromkeys(about for about, _, _ in heard)) == [
+        "reading what is owed",
+        "hashing what is owed in ETH",
+        "hashing what is owed in USD",
+        "stating it in the book",
+    ]
     for asset in ("ETH", "USD"):
-        assert {total for about, _, total in heard if about == asset} == {6}
-        assert sum(step for about, step, _ in heard if about == asset) == 6
+        hashing = [(step, total) for about, step, total in heard if about == f"hashing what is owed in {asset}"]
+        assert {total for _, total in hashing} == {6}
+        assert sum(step for step, _ in hashing) == 6

@@ -260,6 +260,23 @@ async def test_an_epoch_that_cannot_be_made_keeps_no_earlier_one_from_being_sign
     assert len((await stand.epochs.epoch(1)).published.controls) == 3
 
 
+async def test_it_is_told_who_is_asked_for_what_is_held_before_they_answer(stand):
+    heard: list[tuple[str, int, int]] = []
+    await stand.epochs.make(told=lambda *words: heard.append(words))
+    nodes = [(step, total) for about, step, total in heard if about == "asking the nodes of local what is held"]
+    assert nodes[0][0] == 0
+    assert sum(step for step, _ in nodes) == nodes[0][1] > 0
+    providers = [(step, total) for about, step, total in heard if about == "asking payment providers what they owe us"]
+    assert providers == [(0, 1), (1, 1)]
+    assert heard[-1] == ("stating it in the book", 1, 1)
+
+    heard.clear()
+    stand.pool.forgetful = True
+    with pytest.raises(ReservesUnavailable):
+        await stand.epochs.make(told=lambda *words: heard.append(words))
+    assert heard[-1] == ("asking the nodes of local what is held", 0, nodes[0][1]), "so it's seen where it stopped"
+
+
 # Faults
 
 
