@@ -84,7 +84,7 @@ COMMANDS = {
     ),
     "solvency": Command(
         "cli.commands.solvency:app",
-        "What is owed to users and held for them, provable to each: new, show, proof, anchor.",
+        "What is owed to users and held for them, provable to each: new, show, proof, anchor, control.",
     ),
     "verify": Command("cli.commands.verify:app", "Check a proof, offline."),
     "import": Command("cli.commands.imports:app", "Take a bank statement, or a file of entries, into the book."),

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import msgspec
 
 from base.errors import ConfigError
-from cli.anchor_check import AnchorSeen, look_up
+from cli.node_check import AnchorSeen, look_up
 from cli.output import say
 from ledger import proofs
 from ledger.seals import SignedSeal
 from treasury import solvency_proofs
 from treasury.errors import SolvencyProofInvalid
-from treasury.solvency_reading import Held, Standing, check_fits, check_published, read_given, read_published
+from treasury.solvency_reading import Held, Place, Standing, check_fits, check_published, read_given, read_published
 from treasury.solvency_statements import AnchorTold, BlockTold, Coverage, Published
 from treasury.solvency_tree import DIGEST_BYTES, Inclusion
 
@@ -22,7 +22,8 @@ from treasury.solvency_tree import DIGEST_BYTES, Inclusion
 class Checked:
     """What a file shows. `published` and all after it are None where nothing of the epoch came along.
 
-    `anchor`: what a node of the reader's own shows of it; None where none was asked.
+    `anchor`, `confirmed`: what a node of the reader's own shows of it, and which contracts' signatures; nothing where
+    none was asked.
     """
 
     proofs: tuple[Inclusion, ...]
@@ -34,6 +35,7 @@ class Checked:
     is_key_compared: bool
     published_at: str | None
     anchor: AnchorSeen | None
+    confirmed: frozenset[Place]
 
     def document(self) -> dict[str, object]:
         """The same as plain JSON."""
@@ -120,7 +122,9 @@ def check(
         raise SolvencyProofInvalid(f"it's epoch {shown.statement.epoch}, not {epoch}", code="other_epoch")
     if rpc is not None and shown is None:
         raise SolvencyProofInvalid("a lone proof doesn't say where its epoch's hash is written", code="not_anchored")
-    anchor = None if rpc is None or shown is None else asyncio.run(look_up(rpc, shown))
+    said = None if rpc is None or shown is None else asyncio.run(look_up(rpc, shown))
+    if said is not None and shown is not None:
+        held = check_published(shown, digest=compared, confirmed=said.confirmed)
     return Checked(
         proofs=given.proofs,
         published=shown,
@@ -130,7 +134,8 @@ def check(
         is_user_compared=user is not None,
         is_key_compared=bool(trusted),
         published_at=given.published_at,
-        anchor=anchor,
+        anchor=None if said is None else said.anchor,
+        confirmed=frozenset() if said is None else said.confirmed,
     )
 
 
@@ -201,6 +206,12 @@ def _show_held(published: Published, found: Checked) -> None:
     for block in statement.networks:
         _show_block(block)
     say("  proven: the address's key signed this epoch; attested: a bank or provider told the house; stated: only told")
+    for control in published.controls:
+        if control.kind == "contract" and (control.network, control.address) not in found.confirmed:
+            say(
+                f"  not checked: the house says that the contract {control.address} on {control.network} signed; look"
+                " at a node of your own with --rpc URL. What is there counts as stated"
+            )
     if statement.untold:
         say(f"  not counted, since they couldn't be asked: {', '.join(statement.untold)}")
     if statement.books > 1:

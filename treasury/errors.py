@@ -32,6 +32,7 @@ OnebookError
 │   ├── ReportUnfit         what a report was asked to be can't be meant: what it may know of, whom it's about
 │   ├── EpochUnfit          an epoch of what is owed and held is being made, or was made, by somebody else
 │   ├── AnchorUnfit         an epoch's hash can't be written on a chain now, or is already
+│   ├── ControlUnfit        what was handed in doesn't show control of an address, or isn't wanted
 │   ├── ChainUnsettled      an epoch can't be made now: a reorg is under way, or a network is halted
 │   ├── NoLeaf              nothing of that asset was kept for this user (NotFound)
 │   ├── NoEpoch             there is no such epoch (NotFound)
@@ -109,6 +110,10 @@ class EpochUnfit(Rejected):
 
 class AnchorUnfit(Rejected):
     default_code = "anchor_unfit"
+
+
+class ControlUnfit(Rejected):
+    default_code = "control_unfit"
 
 
 class FreezeUnfit(Rejected):

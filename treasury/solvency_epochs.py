@@ -31,7 +31,7 @@ from ledger.errors import NotSealed
 from ledger.proving import prove_entry
 from ledger.requests import worker_id
 from ledger.riders import Insert
-from treasury import anchor_store, solvency_files, solvency_store
+from treasury import anchor_store, handed_store, solvency_files, solvency_store
 from treasury.anchor_states import Anchored, AnchorState, anchored
 from treasury.errors import EpochUnfit, NoEpoch, NoLeaf, TreasuryCorrupt
 from treasury.solvency import Owed, read_owed, snapshot, tree_of
@@ -64,13 +64,15 @@ FINISHED_AT_ONCE = 5
 class KnownEpoch:
     """An epoch with what is known of it by now. `controls`: the addresses that were asked to sign.
 
-    `anchor`: what became of writing its hash on a chain; None where that wasn't asked for.
+    `anchor`: what became of writing its hash on a chain; None where that wasn't asked for. `handed`: signatures that
+    were made elsewhere.
     """
 
     row: EpochRow
     statement: Statement
     controls: tuple[Control, ...]
     anchor: Anchored | None
+    handed: tuple[ControlTold, ...] = ()
 
     @property
     def published(self) -> Published:
@@ -78,10 +80,13 @@ class KnownEpoch:
         return Published(
             statement=self.statement,
             digest=self.row.digest,
-            controls=tuple(
-                ControlTold(network=one.network, address=one.owner.address, signature=one.signature.hex())
-                for one in self.controls
-                if one.signature is not None
+            controls=(
+                *(
+                    ControlTold(network=one.network, address=one.owner.address, signature=one.signature.hex())
+                    for one in self.controls
+                    if one.signature is not None
+                ),
+                *self.handed,
             ),
             seal=None if self.row.seal is None else json.loads(self.row.seal),
             anchor=None if self.anchor is None else _told_anchor(self.anchor),
@@ -202,6 +207,7 @@ class Epochs:
                 statement_of(row),
                 tuple(await control_store.load(connection, book, row.number)),
                 anchored(anchors.get(row.digest, [])),
+                tuple(await handed_store.load(connection, book, row.number)),
             )
             for row in rows
         ]

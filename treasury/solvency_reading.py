@@ -6,7 +6,7 @@ passes that on. `stated`: the house says so; of a named address anybody can look
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -24,6 +24,7 @@ from treasury.solvency_statements import (
     AtAddresses,
     AtBank,
     AtProvider,
+    ControlTold,
     Published,
     Reserve,
     Statement,
@@ -35,12 +36,15 @@ BUNDLE_FORMAT = "onebook-solvency-file-3"
 """A user's proofs together with what was published of their epoch."""
 
 _EARLIER_FORMATS = ("onebook-solvency-file-2",)
-"""Files that say less, and are read all the same: 2 has no anchors."""
+"""Files that say less, and are read all the same: 2 has no anchors and no contracts' signatures."""
 
 PUBLISHED_BYTES_MAX = 32_000_000
 """What is published of an epoch, a user's proofs included; anything longer isn't that."""
 
 _LEVELS_MAX = 24
+
+Place = tuple[str, str]
+"""A network and an address on it."""
 
 
 class Standing(StrEnum):
@@ -129,10 +133,13 @@ def _published(told: Any) -> Published:
 # Checking
 
 
-def check_published(published: Published, *, digest: bytes | None = None) -> list[Held]:
+def check_published(
+    published: Published, *, digest: bytes | None = None, confirmed: Collection[Place] = ()
+) -> list[Held]:
     """What of each asset is held, and how far that is shown. Raises SolvencyProofInvalid, saying what isn't right.
 
-    `digest`: the epoch's hash that everybody else was shown, if the reader knows it.
+    `digest`: the epoch's hash that everybody else was shown, if the reader knows it. `confirmed`: where a node of the
+    reader's own showed that a contract took its signature; others of contracts show nothing.
     """
     statement = published.statement
     found = statement.digest()
@@ -145,7 +152,7 @@ def check_published(published: Published, *, digest: bytes | None = None) -> lis
             raise _wrong("told_twice", f"{what} {again} is told twice: it would be counted twice")
     _check_sums(statement)
     _check_anchor(published)
-    signed = _signed(published)
+    signed = _signed(published, confirmed)
     held: dict[str, dict[Standing, int]] = {one.asset: {} for one in statement.coverage}
     for reserve in statement.reserves:
         by_standing = held[reserve.asset]
@@ -221,35 +228,52 @@ def _check_anchor(published: Published) -> None:
         raise _wrong("anchor_differs", "its hash is said to be on a chain before the block that it tells of")
 
 
-def _signed(published: Published) -> set[tuple[str, str]]:
-    """The (network, address) pairs whose keys signed the epoch. Raises for any signature that isn't such a one."""
+def _signed(published: Published, confirmed: Collection[Place]) -> set[Place]:
+    """Where the epoch was signed. Raises for any signature that isn't what it says."""
     statement = published.statement
-    chains = {one.network: one.chain_id for one in statement.networks}
-    found: set[tuple[str, str]] = set()
+    blocks = {one.network: one for one in statement.networks}
+    seen: set[Place] = set()
+    found: set[Place] = set()
     for control in published.controls:
         where = (control.network, control.address)
-        if control.network not in chains or where in found:
+        if control.network not in blocks or where in seen:
             raise _wrong("control_invalid", f"there is no reserve, or two signatures, at {control.address}")
-        digest = proof_digest(
-            bytes.fromhex(control.address[2:]),
-            chain_id=chains[control.network],
-            epoch=str(statement.number),
-            root=bytes.fromhex(published.digest),
-        )
-        try:
-            signer = message_signer(digest, bytes.fromhex(control.signature))
-        except IntentInvalid:
-            signer = b""
-        if "0x" + signer.hex() != control.address:
+        seen.add(where)
+        if control.kind == "contract":
+            if control.block_hash is None or (control.block_number or 0) < blocks[control.network].block_number:
+                raise _wrong("control_invalid", f"no block is told at which {control.address} took its signature")
+            found |= {where} & set(confirmed)
+        elif not is_by_key(control_digest(published, control.network, control.address), control):
             raise _wrong(
                 "control_invalid",
                 f"the signature at {control.address} isn't by its key over epoch {statement.number} and its hash",
             )
-        found.add(where)
+        else:
+            found.add(where)
     return found
 
 
-def _standing(reserve: Reserve, signed: set[tuple[str, str]]) -> Standing:
+def control_digest(published: Published, network: str, address: str) -> bytes:
+    """The 32 bytes that are signed for an address on a network of the epoch's."""
+    chain_id = next(one.chain_id for one in published.statement.networks if one.network == network)
+    return proof_digest(
+        bytes.fromhex(address[2:]),
+        chain_id=chain_id,
+        epoch=str(published.statement.number),
+        root=bytes.fromhex(published.digest),
+    )
+
+
+def is_by_key(digest: bytes, control: ControlTold) -> bool:
+    """Whether the address's own key signed."""
+    try:
+        signer = message_signer(digest, bytes.fromhex(control.signature))
+    except IntentInvalid:
+        return False
+    return "0x" + signer.hex() == control.address
+
+
+def _standing(reserve: Reserve, signed: set[Place]) -> Standing:
     match reserve:
         case AtAddress():
             return Standing.PROVEN if (reserve.network, reserve.address) in signed else Standing.STATED
@@ -260,7 +284,7 @@ def _standing(reserve: Reserve, signed: set[tuple[str, str]]) -> Standing:
 
 
 def standing_of(reserve: Reserve, published: Published) -> Standing:
-    """How far one reserve is shown, where the signatures were checked already."""
+    """How far one reserve is shown, where the signatures were checked already, those of contracts as well."""
     return _standing(reserve, {(one.network, one.address) for one in published.controls})
 
 

@@ -202,11 +202,18 @@ def covered(
 
 
 class ControlTold(_Told, frozen=True, kw_only=True):
-    """The signature of an address's key (65 bytes, EIP-191) over this epoch's number and hash."""
+    """A signature over this epoch's number and hash (EIP-191).
+
+    `key`: by the address's own, 65 bytes. `contract`: what the contract there took as its own at this block (ERC-1271),
+    which only a node can tell.
+    """
 
     network: Name
     address: Address
-    signature: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{130}$")]
+    signature: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2}){0,8192}$")]
+    kind: Literal["key", "contract"] = "key"
+    block_number: Count | None = None
+    block_hash: Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-f]{64}$")] | None = None
 
 
 class AnchorTold(_Told, frozen=True, kw_only=True):

@@ -473,3 +473,24 @@ solvency_epochs = Table(
     ),
 )
 """Epochs of what is owed and held: a row rides with the book's command that states its hash."""
+
+handed_controls = Table(
+    "treasury_handed_controls",
+    metadata,
+    Column("book", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("network", Text, primary_key=True),
+    Column("address", Text, primary_key=True),
+    Column("kind", Text, nullable=False),  # `key`: by the address's own; `contract`: the contract there took it
+    Column("signature", LargeBinary, nullable=False),
+    Column("block_number", BigInteger),  # the final block at which a contract was asked
+    Column("block_hash", Text),
+    Column("handed_at", Instant, nullable=False),
+    ForeignKeyConstraint(["book", "number"], ["treasury_solvency_epochs.book", "treasury_solvency_epochs.number"]),
+    CheckConstraint("kind IN ('key', 'contract')", name="kind_known"),
+    CheckConstraint(
+        "(kind = 'contract') = (block_number IS NOT NULL) AND (kind = 'contract') = (block_hash IS NOT NULL)",
+        name="contracts_at_a_block",
+    ),
+)
+"""Proofs of control that were made elsewhere and handed in: of cold addresses, whose keys no process here has."""

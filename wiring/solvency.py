@@ -9,6 +9,7 @@ from chain.estimates import NetworkFees
 from chain.signing import ControlSigner
 from treasury.solvency_anchors import Anchors
 from treasury.solvency_epochs import Epochs
+from treasury.solvency_handed import HandedControls
 from treasury.solvency_reserves import ProviderBalances, Reserves
 from wiring.banking import build_bank
 from wiring.parts import Parts
@@ -64,3 +65,8 @@ def build_anchors(parts: Parts, checkpoint: Checkpoint | None = None) -> Anchors
         entropy=parts.entropy,
         checkpoint=checkpoint,
     )
+
+
+def build_handed_controls(parts: Parts, epochs: Epochs) -> HandedControls:
+    """What takes signatures that were made elsewhere."""
+    return HandedControls(parts.engine, epochs=epochs, registry=parts.registry, nodes=parts.nodes, clock=parts.clock)

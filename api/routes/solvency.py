@@ -194,19 +194,23 @@ def anchor_view(anchor: Anchored) -> AnchorView:
 def made_epoch_view(epoch: KnownEpoch, assets: Assets) -> MadeEpochView:
     """With who asked for it, what became of each address's signature, and what its anchor lacks."""
     anchor = epoch.anchor
+    asked: list[ControlView] = [
+        {
+            "network": one.network,
+            "address": one.owner.address,
+            "signed": one.signature is not None,
+            "refusal": one.refusal,
+        }
+        for one in epoch.controls
+    ]
+    handed: list[ControlView] = [
+        {"network": one.network, "address": one.address, "signed": True, "refusal": None} for one in epoch.handed
+    ]
     return {
         **epoch_view(epoch, assets),
         "asked_by": epoch.row.asked_by,
         "controls_at": maybe_instant(epoch.row.controls_at),
-        "controls": [
-            {
-                "network": one.network,
-                "address": one.owner.address,
-                "signed": one.signature is not None,
-                "refusal": one.refusal,
-            }
-            for one in epoch.controls
-        ],
+        "controls": [*asked, *handed],
         "anchor_waiting_for": None if anchor is None else anchor.waiting_for,
         "anchor_reason": None if anchor is None else anchor.reason,
     }

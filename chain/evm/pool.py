@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from base.errors import Unavailable
 from chain.errors import NodeBusy, NodeMisbehaved, NodeRefused, NodeUnavailable, RateLimited, WrongChain
 from chain.evm.blocks import Block
+from chain.evm.contract_signatures import is_signed
 from chain.evm.node import Node
 from chain.evm.rpc import Call, Json
 from chain.evm.token_reader import TokenReader
@@ -226,6 +227,17 @@ class Pool(Node):
         told = [Counter(one for one in ones if one is not None) for ones in zip(*answers, strict=True)]
         most = [next(iter(counts.most_common(1)), (None, 0)) for counts in told]
         return [one if times >= WITNESSES else None for one, times in most]
+
+    async def signature_witnessed(self, contract: str, digest: bytes, signature: bytes, *, block: str) -> bool | None:
+        """As `is_signed`, but of two endpoints that say the same, where there are so many; None: no two do."""
+        told = await self._ask_each(
+            "signature",
+            lambda node: is_signed(node.rpc, contract, digest, signature, block_hash=block),
+            self._awake(),
+        )
+        answers = Counter(answer for answer in told.values() if answer is not None)
+        found, times = next(iter(answers.most_common(1)), (None, 0))
+        return found if times >= min(WITNESSES, len(self.endpoints)) else None
 
     async def token_states(self, contracts: Sequence[str], *, block: str) -> dict[str, TokenState]:
         """Each contract at a block, as two endpoints tell it, where there are so many.

@@ -14,6 +14,7 @@ import typer
 from base.errors import ConfigError, Unavailable
 from base.files import write_atomically
 from base.progress import Progress
+from chain.evm.addresses import parse_address
 from cli.options import Config
 from cli.output import say, show_table
 from wiring.running import with_database
@@ -22,9 +23,11 @@ from wiring.settings import Settings, find_config, load_settings
 if TYPE_CHECKING:
     from treasury.anchor_states import Anchored
     from treasury.solvency_epochs import Epochs, KnownEpoch
+    from treasury.solvency_handed import ToSign
+    from treasury.solvency_statements import ControlTold
 
 app = typer.Typer(
-    help="What is owed to users and held for them, provable to each: new, show, proof, anchor.",
+    help="What is owed to users and held for them, provable to each: new, show, proof, anchor, control.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -36,7 +39,7 @@ Out = Annotated[Path | None, typer.Option("--out", help="Where to write it; else
 
 @app.callback()
 def solvency() -> None:
-    """What is owed to users and held for them, provable to each: new, show, proof, anchor."""
+    """What is owed to users and held for them, provable to each: new, show, proof, anchor, control."""
 
 
 @app.command()
@@ -107,6 +110,68 @@ def anchor(
     Example: onebook solvency anchor 7
     """
     _show(asyncio.run(_anchor(_settings(config), epoch)), json=json)
+
+
+@app.command()
+def control(
+    network: Annotated[str, typer.Argument(help="The network's name.")],
+    address: Annotated[str, typer.Argument(help="A cold address that the epoch names.")],
+    epoch: Number = None,
+    signature: Annotated[
+        str | None,
+        typer.Option(
+            "--signature", help="0x and hex digits, or a file with them; without it, the text to sign is told."
+        ),
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Tell what a cold address is to sign for an epoch; or take its signature, made elsewhere, and keep it if it's so.
+
+    A wallet's personal_sign (EIP-191) of exactly the line that is printed. A contract wallet, such as a Safe, is asked
+    at a final block (ERC-1271). Exit code 1 where the signature isn't the address's: nothing is kept then.
+
+    Example: onebook solvency control ethereum 0x1d... --signature signed.txt
+    """
+    told = None if signature is None else _signature(signature)
+    settings, place = _settings(config), parse_address(address)
+    to_sign, kept = asyncio.run(_control(settings, network, place, epoch, told))
+    if kept is None:
+        say(to_sign.text)
+        typer.echo(f"its EIP-191 hash, as contract wallets are asked: 0x{to_sign.digest.hex()}", err=True)
+    elif kept.kind == "key":
+        say(f"kept: the key of {kept.address} signed it")
+    else:
+        say(f"kept: the contract {kept.address} took it as its own at block {kept.block_number}")
+
+
+def _signature(told: str) -> bytes:
+    """The bytes, given themselves or in a file. Raises ConfigError."""
+    text = told
+    if not told.startswith("0x"):
+        try:
+            text = Path(told).read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--signature: {told} can't be read: {error}") from error
+    try:
+        return bytes.fromhex(text.removeprefix("0x"))
+    except ValueError as error:
+        raise ConfigError("--signature: it isn't 0x and hex digits") from error
+
+
+async def _control(
+    settings: Settings, network: str, address: str, number: int | None, signature: bytes | None
+) -> tuple[ToSign, ControlTold | None]:
+    from wiring.parts import open_parts
+    from wiring.solvency import build_handed_controls  # here: they need all of the service
+    from wiring.treasury import build_command_epochs
+
+    async with open_parts(settings, name="onebook solvency") as parts:
+        handed = build_handed_controls(parts, build_command_epochs(parts))
+        if signature is None:
+            _, to_sign = await handed.wanted(network, address, number)
+            return to_sign, None
+        epoch, to_sign = await handed.wanted(network, address, number)
+        return to_sign, await handed.hand_in(network, address, signature, epoch.row.number)
 
 
 def _settings(config: Path | None) -> Settings:

@@ -21,10 +21,10 @@ ROOT = Path(__file__).parents[2]
 REACHABLE = ("api", "identity", "wallet", "treasury", "fiat", "chain", "ledger", "db")
 """Packages whose errors can come out of a request. The signer's and the command line's can't."""
 
-OFFLINE = {"ProofInvalid", "BadFile", "ListUnfit", "SolvencyProofInvalid", "AnchorUnfit"}
+OFFLINE = {"ProofInvalid", "BadFile", "ListUnfit", "SolvencyProofInvalid", "AnchorUnfit", "ControlUnfit"}
 """Kinds of errors that no request meets: a proof's reader does at home, whoever imports a file at the command line.
 
-Anchors are asked for there, too.
+Anchors are asked for, and signatures handed in, there as well.
 """
 
 

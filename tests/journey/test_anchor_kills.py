@@ -10,6 +10,8 @@ from decimal import Decimal
 from typing import Any, cast
 
 import pytest
+from eth_account import Account
+from eth_account.messages import encode_defunct
 
 from chain.signing import OwnKey, Role
 from ledger.sealing import SealBook
@@ -23,6 +25,9 @@ from wiring.parts import open_parts
 from wiring.signing import XpubAddresses
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+COLD = Account.from_key("0x" + "c0" * 32)
+"""Its key is a person's: no process of the installation has it."""
 
 POINTS = (
     "anchor.reserving",  # inside the tx that takes the nonce: nothing may stay of it
@@ -41,6 +46,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """An installation on anvil that writes epochs' hashes on its chain, by a policy that allows it."""
     with start_installation(tmp_path_factory.mktemp("anchors")) as running:
         home = running.config.parent
+        named = f'name = "local"\ncold_addresses = ["{COLD.address}"]\n'
+        running.config.write_text(running.config.read_text().replace('name = "local"\n', named, 1))
+        running.chain.faucet(COLD.address, 10**18)
         with running.config.open("a") as config:
             config.write(f'\n[solvency]\nanchor = {{ network = "local", to = "{ANCHOR}" }}\n')
         rule = f"""
@@ -137,11 +145,23 @@ def test_the_command_says_what_it_waits_for_until_all_of_it_is_there(house, work
         assert words in patient.stderr, patient.stderr
     told = json.loads(patient.stdout)
     assert (told["anchor"]["state"], told["seal"] is not None, len(told["controls"])) == ("final", True, 2)
+    control = ("solvency", "control", "local", COLD.address, "--config", house.config)
+    text = onebook(*control, cwd=house.config.parent).stdout.strip()
+    assert text.endswith(f" for {told['statement']['number']} {told['digest']}")
+    signed = house.config.parent / "signed.txt"
+    signed.write_text(COLD.sign_message(encode_defunct(text=f"{text}.")).signature.to_0x_hex() + "\n")
+    refused = onebook(*control, "--signature", signed, cwd=house.config.parent)
+    assert (refused.returncode, "isn't by the key of" in refused.stderr) == (1, True), refused.stderr
+    good = COLD.sign_message(encode_defunct(text=text)).signature.to_0x_hex()
+    kept = onebook(*control, "--signature", good, cwd=house.config.parent)
+    assert (kept.returncode, kept.stdout) == (0, f"kept: the key of {COLD.address.lower()} signed it\n"), kept.stderr
 
     again = onebook("solvency", "anchor", "--config", house.config, cwd=house.config.parent)
     assert (again.returncode, "is written on local already" in again.stderr) == (1, True), again.stderr
     shown = onebook("solvency", "show", "--config", house.config, cwd=house.config.parent)
     assert f"its hash on local: final by {told['anchor']['tx']} in block" in shown.stdout
+    row = next(line for line in shown.stdout.splitlines() if f"cold address {COLD.address.lower()}" in line)
+    assert "proven" in row
 
 
 def make(house: Installation) -> int | None:

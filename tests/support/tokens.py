@@ -78,14 +78,19 @@ def deploy_weth(chain: RunningChain) -> Token:
     return Token(chain, local.deploy(chain.url, _published("canonical-weth/build/contracts/WETH9.json")).lower())
 
 
-def deploy_safe(chain: RunningChain, owners: list[str], threshold: int) -> str:
-    """A Safe 1.4.1 of its publisher's bytes behind its own proxy: the address in lower case."""
+def deploy_safe(chain: RunningChain, owners: list[str], threshold: int, *, signs: bool = False) -> str:
+    """A Safe 1.4.1 of its publisher's bytes behind its own proxy: the address in lower case.
+
+    `signs`: it has the handler by which it says whose signatures it takes (ERC-1271).
+    """
     folder = "@safe-global/safe-contracts/build/artifacts/contracts"
     singleton = local.deploy(chain.url, _published(f"{folder}/Safe.sol/Safe.json"))
     proxy = _published(f"{folder}/proxies/SafeProxy.sol/SafeProxy.json") + encode(["address"], [singleton])
     safe = local.deploy(chain.url, proxy).lower()
+    name = "CompatibilityFallbackHandler"
+    handler = local.deploy(chain.url, _published(f"{folder}/handler/{name}.sol/{name}.json")) if signs else NOBODY
     types = ["address[]", "uint256", "address", "bytes", "address", "address", "uint256", "address"]
-    call = local.encode_call(f"setup({','.join(types)})", owners, threshold, NOBODY, b"", NOBODY, NOBODY, 0, NOBODY)
+    call = local.encode_call(f"setup({','.join(types)})", owners, threshold, NOBODY, b"", handler, NOBODY, 0, NOBODY)
     local.send(chain.url, to=safe, call=call)
     return safe
 

@@ -1,0 +1,31 @@
+"""Whether a contract says that a signature is its own (ERC-1271), at one block: for wallets that are contracts."""
+
+from chain.errors import NodeRefused, Reverted
+from chain.evm.rpc import Rpc
+
+_IS_VALID = bytes.fromhex("1626ba7e")
+"""First four bytes of keccak("isValidSignature(bytes32,bytes)"); the same four, and 28 zeros, are a yes."""
+
+_YES = "0x" + _IS_VALID.hex().ljust(64, "0")
+
+
+def signed_call(digest: bytes, signature: bytes) -> bytes:
+    """Call data that asks a contract whether `signature` is its own over the 32 bytes of `digest`."""
+    words = -(-len(signature) // 32)
+    head = digest + (64).to_bytes(32) + len(signature).to_bytes(32)
+    return _IS_VALID + head + signature.ljust(32 * words, b"\0")
+
+
+async def is_signed(rpc: Rpc, contract: str, digest: bytes, signature: bytes, *, block_hash: str) -> bool | None:
+    """What the contract says at the block with this hash; False where none stands. None: the node can't tell.
+
+    Raises NodeUnavailable, NodeMisbehaved.
+    """
+    asked = {"to": contract, "data": "0x" + signed_call(digest, signature).hex()}
+    try:
+        told = await rpc.call("eth_call", asked, {"blockHash": block_hash})
+    except Reverted:
+        return False
+    except NodeRefused:
+        return None
+    return isinstance(told, str) and told.lower() == _YES
