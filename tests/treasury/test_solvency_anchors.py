@@ -1,5 +1,6 @@
 """An epoch's hash on a real chain by the real signer: once, watched to its end, its gas booked, whatever goes wrong."""
 
+import asyncio
 import json
 from datetime import UTC, datetime
 
@@ -132,6 +133,15 @@ async def test_of_epochs_before_the_last_that_was_written_none_is_by_itself_but_
     await house.work(blocks=1)
     assert (await all_written(house))[known:] == [f"0x{one.row.digest}" for one in (third, first, fourth, fifth)]
     assert (await shown(house, second.row.number))["anchor"] is None
+
+
+async def test_of_two_who_ask_at_once_one_is_refused_and_it_is_written_once(house):
+    epoch = await unanchored(house)
+    one, other = build_anchors(house.parts), build_anchors(house.parts)
+    asked = await asyncio.gather(one.ask(), other.ask(), return_exceptions=True)
+    assert sorted(str(type(said).__name__) for said in asked) == ["AnchorUnfit", "int"], asked
+    await house.work(blocks=1)
+    assert (await all_written(house)).count("0x" + epoch.row.digest) == 1
 
 
 async def test_a_reorganisation_takes_it_back_and_the_same_bytes_are_sent_again(house, chain):
