@@ -9,6 +9,9 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 
 from chain import local
+from chain.evm.node import Node
+from chain.evm.pool import Pool
+from chain.evm.rpc import HttpRpc
 from custody.derivation import Role
 from tests.support.chain import start_local_chain
 from tests.support.command import onebook
@@ -194,6 +197,27 @@ async def test_a_safe_is_asked_at_a_final_block_and_a_reader_at_a_node_of_their_
         forged = file | {"epoch": file["epoch"] | {"controls": [*others, own | change]}}
         ended = verified(tmp_path, forged, "--rpc", chain.url)
         assert (ended.returncode, words in ended.stderr) == (1, True), ended.stderr
+
+
+async def test_of_two_nodes_both_must_say_that_a_contract_took_it(house, handed, chain, safe, tmp_path):
+    await made(house)
+    _, to_sign = await handed.wanted("local", safe)
+    good, block = by_owners(chain, safe, to_sign.digest), chain.block_hash(chain.height())
+    network = house.parts.registry.network("local")
+    with start_local_chain(tmp_path, chain_id=chain.chain_id) as other:
+
+        async def said(urls, signature):
+            rpcs = [HttpRpc(url) for url in urls]
+            pool = Pool(network, [Node(network, rpc) for rpc in rpcs])
+            try:
+                return await pool.signature_witnessed(safe, to_sign.digest, signature, block=block)
+            finally:
+                for rpc in rpcs:
+                    await rpc.close()
+
+        assert [await said([chain.url, chain.url], one) for one in (good, good[:-1])] == [True, False]
+        assert await said([chain.url, other.url], good) is None, "the other doesn't know the block"
+        assert await said([other.url], good) is None
 
 
 async def test_nobody_signs_for_what_the_epoch_does_not_name(house, handed, hot):
