@@ -79,7 +79,7 @@ def gas(house: Installation, worker: KillableWorker) -> str:
     address = XpubAddresses(house.settings.xpubs).address(OwnKey(Role.GAS, 0))
     house.chain.faucet(address, 10**18)
     asked = {"asset": "ETH", "amount": "1", "debit": "suspense", "credit": "capital", "reason": "for gas"}
-    until("the gas is booked", lambda: house.mined_on() and house.balances().get("house/suspense/ETH"))
+    until("the gas is booked", lambda: house.mined_on() and house.balances().get("house/suspense/ETH"), seconds=60)
     house.treasurer.post("/v1/treasury/adjustments", asked)
     return address
 
@@ -88,9 +88,9 @@ def gas(house: Installation, worker: KillableWorker) -> str:
 def test_killed_at_any_step_of_an_anchor_its_hash_is_written_once(house, worker, gas, point):
     before, nonce = house.balances(), nonce_of(house, gas)
     worker.arm(point)
-    number = cast("int", until("an epoch is made", lambda: house.mined_on() and make(house)))
-    until("it is sealed", lambda: sealed(house, number))
-    assert worker.await_kill(meanwhile=house.mined_on) == point
+    number = cast("int", until("an epoch is made", lambda: make(house), seconds=60))
+    until("it is sealed", lambda: sealed(house, number), seconds=60)
+    assert worker.await_kill(meanwhile=house.mined_on, seconds=60) == point
     worker.start()
 
     def final() -> object:
@@ -108,7 +108,7 @@ def test_killed_at_any_step_of_an_anchor_its_hash_is_written_once(house, worker,
         found = {name: after.get(name, Decimal(0)) - before.get(name, Decimal(0)) for name in after | before}
         return {name: by for name, by in found.items() if by}
 
-    until("its gas is booked", lambda: house.mined_on() and moved())
+    until("its gas is booked", lambda: house.mined_on() and moved(), seconds=60)
     assert moved() == {"house/custody:local:gas/ETH": cost, "house/network-fees/ETH": -cost}
     house.must_agree()
 
@@ -165,7 +165,7 @@ def test_the_command_says_what_it_waits_for_until_all_of_it_is_there(house, work
 
 
 def make(house: Installation) -> int | None:
-    """A new epoch's number; None while the book hasn't come as far as the node."""
+    """A new epoch's number; None while the book hasn't come as far as the node, so nothing is mined meanwhile."""
     made = house.treasurer.ask("/v1/treasury/solvency")
     assert made.status_code in (201, 409, 503), made.text
     return int(made.json()["number"]) if made.status_code == 201 else None
