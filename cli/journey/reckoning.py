@@ -6,7 +6,7 @@ from typing import Any
 from cli import solvency_check
 from cli.commands.positions import show_coverage
 from cli.journey.people import Person, StoryStopped, is_zero, until
-from cli.journey.stage import Ending
+from cli.journey.stage import Ending, Stage
 from cli.output import say, show_table
 from ledger.money import Asset, format_amount
 
@@ -14,7 +14,7 @@ _UNSETTLED = frozenset({"chain_unsettled", "reserves_unavailable"})
 """Why there's no epoch while a block is just being replaced, or the book hasn't taken the newest ones in."""
 
 
-def reckoning(people: Mapping[str, Person]) -> Ending:
+def reckoning(people: Mapping[str, Person], stage: Stage) -> Ending:
     """Show all of it, and compare book, chains, bank and providers. Raises StoryStopped, Unavailable."""
     treasurer = people["treasurer"]
     for name in ("alice", "bob"):
@@ -30,7 +30,9 @@ def reckoning(people: Mapping[str, Person]) -> Ending:
     say()
     show_table("Sum over all accounts", ("asset", "users", "house", "sum"), sums, right=(1, 2, 3))
     _coverage(treasurer)
-    _a_proof_is_checked(people["alice"], treasurer)
+    # An epoch waits for a book that is at the newest blocks of both networks, which a busy machine may never be.
+    with stage.first.blocks_by_hand(), stage.second.blocks_by_hand():
+        _a_proof_is_checked(people["alice"], treasurer)
     found = treasurer.post("/v1/treasury/reconciliations")
     for item in found["breaks"]:
         say(f"  BREAK {item['account']}: expected {item['expected']}, found {item['found']} ({item['reason']})")

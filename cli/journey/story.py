@@ -34,7 +34,7 @@ def play(stage: Stage) -> Ending:
         stuck = withdrawing.one_is_stuck(alice, stage)
         paying_out.alice_is_paid_out_by_bank(alice, stage)
         withdrawing.the_stuck_one_was_paid(alice, stage, stuck)
-        return reckoning(people)
+        return reckoning(people, stage)
 
 
 def _cast(api: httpx.Client, stage: Stage) -> dict[str, Person]:
