@@ -69,7 +69,8 @@ async def _held(stage: Stage, amount: str) -> None:
 
 async def test_a_sampled_block_is_compared_and_another_names_the_nearest(followed: Stage):
     ask = followed.treasurer.get
-    for asked in ({"block": "local:8"}, {"network": "local", "block": "8"}):
+    same: list[dict[str, Any]] = [{"block": "local:8"}, {"network": "local", "block": "8"}]
+    for asked in same:
         told = (await ask("/v1/treasury/positions", **asked)).json()
         assert told["block"] == {"network": "local", "number": 8, "hash": hash_of(8)}
         nodes = told["told_by_nodes"]
