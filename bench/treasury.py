@@ -42,7 +42,7 @@ TARGETS = {
     "proof_verify_ms": 50.0,
     "reconcile_1m_s": 60.0,
     "reconcile_cycle_s": 2.0,
-    "report_1m_mib": 128.0,
+    "report_300k_mib": 64.0,
 }
 """What figures may be at most."""
 

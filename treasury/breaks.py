@@ -95,7 +95,7 @@ class Breaks:
     # What one person does
 
     async def own(self, id: str, *, owner: str | None, by: str) -> Break:
-        """Give a break to somebody (a key's id), or to nobody. Raises NoBreak, BreakClosed."""
+        """Give a break to somebody (a person, or a key's id), or to nobody. Raises NoBreak, BreakClosed."""
         async with self._locked(id) as (connection, entry):
             _require_standing(entry)
             if entry.owner == owner:

@@ -188,7 +188,7 @@ class Cause:
 class Break:
     """A finding that is remembered until a run no longer sees it.
 
-    `causes` are what may be behind it, the likeliest first; `owner` is the key of the treasurer who looks after it.
+    `causes` are what may be behind it, the likeliest first; `owner` is the treasurer who looks after it.
     `explained_at`: when two people accounted for it, by an entry or, until `accepted_until`, as a matter of time.
     """
 

@@ -106,7 +106,7 @@ class BreakDetailView(BreakView):
 
 
 class NewOwner(Asked):
-    """Who looks after a break: a treasury key's id, `me`, or null for nobody."""
+    """Who looks after a break: a person, a treasury key's id, `me`, or null for nobody."""
 
     owner: str | None = Field(max_length=64, examples=["me", "key_01jd3v5q8m2c7x9k4n6p0r1s2t"])
 
@@ -227,7 +227,9 @@ async def list_breaks(
     network: Annotated[
         str | None, Query(max_length=64, description="On this network; a provider's is `rail:NAME`.")
     ] = None,
-    owner: Annotated[str | None, Query(max_length=64, description="That this key looks after.")] = None,
+    owner: Annotated[
+        str | None, Query(max_length=64, description="That this person, or key of nobody, looks after.")
+    ] = None,
 ) -> Response:
     wanted = Wanted(tuple(state or ()), everything=all, reason=kind, network=network, owner=owner)
     found = await parts.breaks.list(wanted, after=page.starting_after, limit=page.limit + 1)

@@ -33,7 +33,7 @@ def list_(
     state: Annotated[str | None, typer.Option(help="open, proposed, awaiting_cycle, accepted or resolved.")] = None,
     kind: Annotated[str | None, typer.Option(help="Such as chain_differs; docs/reconciliation.md has all.")] = None,
     network: Annotated[str | None, typer.Option(help="Of this network; a provider's is rail:NAME.")] = None,
-    owner: Annotated[str | None, typer.Option(help="That this key looks after.")] = None,
+    owner: Annotated[str | None, typer.Option(help="That this person (or key) looks after.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False,
     api: Api = None,
     config: Config = None,
@@ -80,7 +80,7 @@ def show(id: Id, api: Api = None, config: Config = None, json: Json = False) -> 
 @app.command()
 def own(
     id: Id,
-    to: Annotated[str, typer.Option("--to", help="A treasury key's id, `me`, or `nobody`.")] = "me",
+    to: Annotated[str, typer.Option("--to", help="A person, a treasury key's id, `me`, or `nobody`.")] = "me",
     api: Api = None,
     config: Config = None,
     json: Json = False,
