@@ -105,8 +105,8 @@ def test_one_trace_leads_from_a_request_to_its_commit_and_from_a_step_to_the_nod
         assert {span.service for span in got.below(followed)} == {"onebook-worker"}
         reserved = until("the signer was asked", lambda: got.named("signer reserve"))[0]
         assert [span.name for span in got.spans if span.id == reserved.parent] == ["step address-pool"]
-        credited = until("the deposit is booked", lambda: got.named("step deposits"))[0]
-        assert "ledger commit" in {span.name for span in got.below(credited)}
+        # a deposit takes several steps: not each of them books something
+        until("the deposit is booked", lambda: any(booked_below(got, step) for step in got.named("step deposits")))
         steps = [span for span in list(got.spans) if span.name.startswith("step ")]
         assert [span for span in steps if not span.attributes.get("onebook.moved") and not span.failed] == []
         assert {span.parent for span in steps} == {""}
