@@ -29,9 +29,7 @@ structlog.configure(  # plain tracebacks: coloured ones take a tenth of the time
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
     ]
 )
-gc.set_threshold(
-    50_000, 20, 100
-)  # a test process holds hundreds of modules, which the collector need not walk so often
+gc.set_threshold(50_000, 20, 100)  # most of what is made lives as long as its test
 
 
 share_compiled_statements()
@@ -44,6 +42,12 @@ hypothesis.settings.load_profile("onebook")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long tests first: while one process has them, the others take what comes behind, and all end together."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_collection_finish() -> None:
+    """The collector looks at what the tests make, and never again at hundreds of modules and thousands of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
