@@ -6,8 +6,7 @@ import resource
 import socket
 import stat
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,9 +25,25 @@ from custody.service import SignerService
 from custody.signer import Desk
 from custody.stores import FileStore
 from tests.custody.samples import policy_text, token_transfer
-from tests.support.signer import PASSPHRASE, PROJECT, RunningSigner
+from tests.support import forked
+from tests.support.signer import PASSPHRASE, PROJECT, RunningSigner, start_signer
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def signer(tmp_path: Path) -> Iterator[RunningSigner]:
+    """Forked off what has imported everything: most tests here end it at once, for its files."""
+    running = start_signer(tmp_path, policy_text())
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def fresh_signer(tmp_path: Path) -> Iterator[RunningSigner]:
+    running = start_signer(tmp_path, policy_text(), afresh=True)
+    yield running
+    running.stop()
 
 
 def run(
@@ -43,14 +58,12 @@ def run(
     }
     options = [text for name, path in places.items() for text in (f"--{name}", str(path))]
     base = {name: value for name, value in os.environ.items() if name != PASSPHRASE_ENV}
-    return subprocess.run(
-        [sys.executable, "-m", "custody.signer", *options],
+    return forked.run(
+        "custody.signer:_run",
+        ["signer", *options],
         cwd=PROJECT,
         env=base | ({PASSPHRASE_ENV: PASSPHRASE.decode()} if env is None else env),
-        capture_output=True,
-        text=True,
         timeout=30,
-        check=False,
     )
 
 
@@ -164,12 +177,12 @@ def test_f50_a_damaged_key_file_is_reported_and_the_copy_serves(signer: RunningS
     assert "hot.key is damaged or missing; the copy opened" in signer.log()
 
 
-def test_no_secret_stands_in_arguments_environment_or_log(signer: RunningSigner):
-    proc = Path(f"/proc/{signer.child.pid}")
-    seen = (proc / "cmdline").read_bytes() + (proc / "environ").read_bytes() + signer.log().encode()
+def test_no_secret_stands_in_arguments_environment_or_log(fresh_signer: RunningSigner):
+    proc = Path(f"/proc/{fresh_signer.child.pid}")
+    seen = (proc / "cmdline").read_bytes() + (proc / "environ").read_bytes() + fresh_signer.log().encode()
     assert PASSPHRASE not in seen
-    assert not any(" ".join(key.words.split()[:3]) in signer.log() for key in signer.keys.values())
-    assert resource.prlimit(signer.child.pid, resource.RLIMIT_CORE) == (0, 0)
+    assert not any(" ".join(key.words.split()[:3]) in fresh_signer.log() for key in fresh_signer.keys.values())
+    assert resource.prlimit(fresh_signer.child.pid, resource.RLIMIT_CORE) == (0, 0)
 
 
 def test_socket_folder_and_files_are_for_their_owner_only(signer: RunningSigner):
