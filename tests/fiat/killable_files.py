@@ -45,5 +45,6 @@ async def main(url: str, folder: str, key: str, point: str) -> None:
     await engine.dispose()
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The program."""
     asyncio.run(main(*sys.argv[1:]))

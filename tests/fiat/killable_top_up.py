@@ -63,5 +63,6 @@ async def main(url: str, provider: str, api_key: str, secret: str, at: str, poin
     await engine.dispose()
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The program."""
     asyncio.run(main(*sys.argv[1:]))

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +14,7 @@ from ledger.service import PostgresLedger
 from railsim.house import House
 from railsim.server import running
 from tests.fiat.killable_top_up import ADA, USD
+from tests.support import forked
 from tests.support.postgres import Database
 
 pytestmark = pytest.mark.slow
@@ -72,15 +72,12 @@ async def _balance(ledger: PostgresLedger, account: str) -> int:
 async def _run(provider: House, database: Database, at: datetime, point: str) -> tuple[int, str]:
     stripe = provider.stripe
     arguments = [database.app_url, stripe.url, stripe.api_key, stripe.webhook_secret, at.isoformat(), point]
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.fiat.killable_top_up", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ended = await asyncio.to_thread(
+        forked.run,
+        "tests.fiat.killable_top_up:run",
+        ["killable_top_up", *arguments],
+        cwd=forked.PROJECT,
+        env=os.environ,
+        timeout=KILLED_WITHIN,
     )
-    try:
-        out, _ = await asyncio.wait_for(child.communicate(), KILLED_WITHIN)
-    finally:
-        if child.returncode is None:
-            child.kill()
-    assert child.returncode is not None
-    return child.returncode, out.decode()
+    return ended.returncode, ended.stdout

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import signal
-import sys
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,6 +27,7 @@ from fiat.top_ups import BANK
 from ledger.accounts import house_account
 from tests.fiat.conftest import MOCK
 from tests.fiat.test_payouts import ADA, ask, available, balance, fund
+from tests.support import forked
 
 NS = "{urn:iso:std:iso:20022:tech:xsd:pain.001.001.09}"
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
@@ -223,10 +223,11 @@ async def test_killed_at_any_instant_no_payout_is_sent_twice_and_none_is_lost(
 
 
 async def _run(url, folder, key, point):
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.fiat.killable_files", url, str(folder), str(key), point
+    arguments = ["killable_files", url, folder, key, point]
+    ended = await asyncio.to_thread(
+        forked.run, "tests.fiat.killable_files:run", arguments, cwd=forked.PROJECT, env=os.environ, timeout=60
     )
-    return await asyncio.wait_for(child.wait(), 60)
+    return ended.returncode
 
 
 def _carry_off(folder):

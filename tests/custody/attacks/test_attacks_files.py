@@ -3,7 +3,6 @@
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from custody.service import SignerService
 from custody.stores import FileStore
 from tests.custody.attacks.stage import ACCOUNTS, Line, Scene, question
 from tests.custody.samples import CHAIN, PEOPLE, full_policy, mandate, token_transfer
+from tests.support.forked import PIPE, Forked
 from tests.support.signer import LIGHT, PASSPHRASE, PROJECT, RunningSigner
 
 pytestmark = pytest.mark.slow
@@ -123,18 +123,19 @@ def ended(folder: Path) -> str:
     """What a signer says that can't start on these files; "" when it started (and is stopped again)."""
     places = {"socket": "run/signer.sock", "keys": "keys", "policy": "policy.toml", "journal": "journal.sqlite"}
     options = [word for name, place in places.items() for word in (f"--{name}", str(folder / place))]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "custody.signer", *options],
+    with Forked(
+        "custody.signer:_run",
+        ["signer", *options],
         cwd=PROJECT,
         env={"ONEBOOK_SIGNER_PASSPHRASE": PASSPHRASE.decode(), "PATH": "/usr/bin"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
         text=True,
-    )
-    assert child.stdout is not None
-    if child.stdout.readline():
-        child.terminate()
-    _, told = child.communicate(timeout=30)
+    ) as child:
+        assert child.stdout is not None
+        if child.stdout.readline():
+            child.terminate()
+        _, told = child.communicate(timeout=30)
     return told.splitlines()[-1] if child.returncode else ""
 
 
