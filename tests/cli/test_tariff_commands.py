@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from tariff.schedule import Tier
 from tariff.tiers import Tiers
 from tests.api.conftest import RATES
 from tests.cli.test_commands import installed
+from tests.support import forked
 from tests.support.command import onebook
 from tests.support.postgres import Database
 from wiring.settings import load_settings
@@ -164,8 +164,6 @@ async def test_nothing_starts_while_users_are_in_a_tier_that_the_file_lost(tmp_p
     await tiers.change("usr_alice", to="gold", reason="asked", by="key_1")
     (tmp_path / "tariff.toml").unlink()
     env = os.environ | {"ONEBOOK_CONFIG": str(tmp_path / "onebook.toml"), "ONEBOOK_DATABASE_URL": database.app_url}
-    ended = subprocess.run(
-        [sys.executable, "-m", module], env=env, capture_output=True, text=True, timeout=60, check=False
-    )
+    ended = forked.run(f"{module}:main", [module], cwd=forked.PROJECT, env=env, timeout=60)
     assert ended.returncode == 2
     assert "users are in tiers that the tariff hasn't: gold (1 user)" in ended.stderr

@@ -4,15 +4,15 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from base.children import start_child, stop_child
+from base.children import stop_child
 from base.entropy import SystemEntropy
 from base.errors import ConfigError
 from cli.supervisor import Supervisor
@@ -31,7 +31,8 @@ from custody.rolekeys import address_source
 from custody.transactions import read
 from tests.custody.samples import CHAIN, GAS, HOT, policy_text, token_transfer, top_up
 from tests.support import hsm
-from tests.support.command import onebook, surroundings
+from tests.support.command import ENTRY, PROGRAM, onebook, surroundings
+from tests.support.forked import Forked
 from wiring.settings import load_settings
 
 pytestmark = pytest.mark.slow
@@ -92,8 +93,10 @@ class House:
         log = self.home / "signer.log"
         log.touch()
         start = log.stat().st_size
-        command = [sys.executable, "-m", "cli", "signer", "run"]
-        return LaunchedSigner(start_child(command, log=log, env=surroundings(**variables), cwd=self.home), log, start)
+        command: list[str | Path] = [PROGRAM, "signer", "run"]
+        with log.open("ab") as said:
+            child = Forked(ENTRY, command, cwd=self.home, env=surroundings(**variables), stdout=said, stderr=said)
+        return LaunchedSigner(cast("subprocess.Popen[bytes]", child), log, start)
 
     @contextmanager
     def signer(self, **variables: str) -> Iterator[SignerClient]:

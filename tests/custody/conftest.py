@@ -12,7 +12,7 @@ from tests.support.signer import RunningSigner, start_signer
 
 @pytest.fixture
 def signer(tmp_path: Path) -> Iterator[RunningSigner]:
-    running = start_signer(tmp_path, policy_text(), afresh=True)
+    running = start_signer(tmp_path, policy_text())
     yield running
     running.stop()
 

@@ -32,14 +32,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def signer(tmp_path: Path) -> Iterator[RunningSigner]:
-    """Forked off what has imported everything: most tests here end it at once, for its files."""
-    running = start_signer(tmp_path, policy_text())
-    yield running
-    running.stop()
-
-
-@pytest.fixture
 def fresh_signer(tmp_path: Path) -> Iterator[RunningSigner]:
     running = start_signer(tmp_path, policy_text(), afresh=True)
     yield running

@@ -37,5 +37,6 @@ async def main(url: str, when: str, now: str) -> None:
     await AccountFees(engine, ledger=ledger, tariff=FEES, people=Directory(), clock=clock).step()
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The program."""
     asyncio.run(main(*sys.argv[1:]))

@@ -1,8 +1,7 @@
 """The monthly fee of accounts: once, by the tier at the month's beginning, and what becomes of what isn't there."""
 
 import asyncio
-import subprocess
-import sys
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,6 +10,7 @@ from ledger.accounts import house_account, user_account
 from ledger.commands import Freeze, FreezeScope, alone
 from ledger.owing import receivable_account
 from tariff.account_fees import AccountFees
+from tests.support import forked
 from tests.tariff.conftest import ALICE, BOB, Process, World
 from tests.tariff.fee_people import FEES, Directory, User
 
@@ -60,8 +60,10 @@ async def test_it_is_taken_once_a_month_however_often_it_is_begun(world):
 async def test_killed_and_repeated_it_is_taken_once(world, when):
     process = world.process(FEES)
     await world.fund(process, ALICE, "EUR", 10_00)
-    asked = [sys.executable, "-m", "tests.tariff.killable_fees", world.database.app_url, when]
-    ended = await asyncio.to_thread(subprocess.run, [*asked, world.clock.now().isoformat()], check=False)
+    arguments = ["killable_fees", world.database.app_url, when, world.clock.now().isoformat()]
+    ended = await asyncio.to_thread(
+        forked.run, "tests.tariff.killable_fees:run", arguments, cwd=forked.PROJECT, env=os.environ
+    )
     assert ended.returncode == -9
     assert await balance(process, user_account(ALICE, "EUR")) == (10_00 if when == "before" else 8_00)
     await to_the_end(service(world, process))
