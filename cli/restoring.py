@@ -11,6 +11,7 @@ from base.progress import Progress
 from cli.drill_sheet import NAMED_MAX
 from cli.whole_folders import made_whole
 from custody.journal_copy import copy_journal
+from custody.journal_file import Head
 from db import dumps
 from db.engine import create_engine, tx
 from db.server import PostgresServer
@@ -37,7 +38,7 @@ def restore(backup: Path, home: Path, *, journal: Path | None, progress: Progres
 
     The database goes into a server of its own in that folder, or, where the backup's settings name one, into that: it
     must be empty. `journal`: the signer's own, which knows more than the backup's copy. Raises ConfigError for a backup
-    that isn't what its manifest says, and what `db.dumps` raises.
+    that isn't what its manifest says, JournalBehind for a journal that knows less, and what `db.dumps` raises.
     """
     manifest = backups.read_manifest(backup)
     with progress.bar("hashing", manifest.size) as told:
@@ -48,7 +49,7 @@ def restore(backup: Path, home: Path, *, journal: Path | None, progress: Progres
         by_hand = _put_files_back(backup, draft, manifest)
         config = draft / PurePosixPath(manifest.config).relative_to(HOME)
         settings = load_settings(config)
-        rows = _put_journal_back(journal or (backup / JOURNAL if manifest.journal else None), settings, draft, by_hand)
+        rows = _put_journal_back(journal, backup, manifest, settings, draft, by_hand)
         _put_database_back(backup, settings, manifest, draft, progress)
     return Restored(home / config.name, manifest, by_hand, rows)
 
@@ -66,7 +67,12 @@ def _put_files_back(backup: Path, draft: Path, manifest: Manifest) -> dict[str, 
     return by_hand
 
 
-def _put_journal_back(journal: Path | None, settings: Settings, draft: Path, by_hand: dict[str, str]) -> int | None:
+def _put_journal_back(
+    given: Path | None, backup: Path, manifest: Manifest, settings: Settings, draft: Path, by_hand: dict[str, str]
+) -> int | None:
+    """How far the journal goes; None where nothing was signed, or where it lies outside."""
+    told = manifest.journal
+    journal = given or (None if told is None else backup / JOURNAL)
     if journal is None:
         return None
     place = place_in_backup(settings, settings.journal)
@@ -75,7 +81,8 @@ def _put_journal_back(journal: Path | None, settings: Settings, draft: Path, by_
         return None
     target = draft.joinpath(*place.parts[1:])
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return copy_journal(journal, target).sequence
+    knowing = None if told is None else Head(told.sequence, bytes.fromhex(told.hash))
+    return copy_journal(journal, target, knowing=knowing).sequence
 
 
 def _put_database_back(backup: Path, settings: Settings, manifest: Manifest, draft: Path, progress: Progress) -> None:

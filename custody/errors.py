@@ -100,6 +100,10 @@ class JournalExists(ConfigError):
     default_code = "journal_exists"
 
 
+class JournalBehind(ConfigError):
+    default_code = "journal_behind"
+
+
 class JournalInUse(ConfigError):
     default_code = "journal_in_use"
 

@@ -3,7 +3,7 @@
 What stands open in a period is told first. It can be closed all the same, by two people: what stood open stays with it.
 """
 
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 
@@ -64,12 +64,12 @@ class Periods:
         period: Period,
         reason: str,
         confirmed_by: str | None = None,
-        in_spite_of: Collection[str] = (),
+        in_spite_of: Sequence[Mapping[str, str]] = (),
         noted: Noted = unnoted,
     ) -> ClosedPeriod:
         """Close everything before its `until`, for good: what comes later with an earlier date takes effect then.
 
-        A second treasurer (`confirmed_by`) may have it closed though items of these kinds stand open in it. Raises
+        A second treasurer (`confirmed_by`) may have it closed though these items stand open in it, and no more. Raises
         ReasonMissing, PeriodUnfit (`period_open_items`), RequestConflict, RefusedByBook (`effective_in_future`,
         `period_closed`).
         """
@@ -79,7 +79,7 @@ class Periods:
         is_over = period.until <= self._clock.now()  # else the book refuses, whatever stands open
         open_items = await self.open_items(period.until) if is_over else ()
         borne = in_spite_of if confirmed_by is not None else ()
-        if any(one["item"] not in borne for one in open_items):
+        if store.beyond(open_items, borne):
             raise PeriodUnfit(
                 "something stands open in that period", code="period_open_items", open_items=list(open_items)
             )

@@ -262,7 +262,7 @@ class Proposals:
                     period=Period(datetime.fromisoformat(terms["until"]).astimezone(UTC), terms["period"]),
                     reason=found.reason,
                     confirmed_by=by,
-                    in_spite_of=[one["item"] for one in terms["open_items"]],
+                    in_spite_of=terms["open_items"],
                     noted=noted,
                 )
                 return closed.replayed

@@ -1,4 +1,8 @@
-"""Whether a contract says that a signature is its own (ERC-1271), at one block: for wallets that are contracts."""
+"""Whether a contract says that a signature is its own (ERC-1271), at one block: for wallets that are contracts.
+
+A contract that takes whatever it's asked about says nothing by its yes, and anybody could call what it holds their own.
+So it's asked about other 32 bytes as well, and must say no to these.
+"""
 
 from chain.errors import NodeRefused, Reverted
 from chain.evm.rpc import Rpc
@@ -17,10 +21,18 @@ def signed_call(digest: bytes, signature: bytes) -> bytes:
 
 
 async def is_signed(rpc: Rpc, contract: str, digest: bytes, signature: bytes, *, block_hash: str) -> bool | None:
-    """What the contract says at the block with this hash; False where none stands. None: the node can't tell.
+    """What the contract says at the block with this hash; False where none stands, and where it takes anything.
 
-    Raises NodeUnavailable, NodeMisbehaved.
+    None: the node can't tell. Raises NodeUnavailable, NodeMisbehaved.
     """
+    said = await _said(rpc, contract, digest, signature, block_hash)
+    if not said:
+        return said
+    takes_anything = await _said(rpc, contract, bytes(255 - byte for byte in digest), signature, block_hash)
+    return None if takes_anything is None else not takes_anything
+
+
+async def _said(rpc: Rpc, contract: str, digest: bytes, signature: bytes, block_hash: str) -> bool | None:
     asked = {"to": contract, "data": "0x" + signed_call(digest, signature).hex()}
     try:
         told = await rpc.call("eth_call", asked, {"blockHash": block_hash})

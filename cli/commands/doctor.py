@@ -130,9 +130,15 @@ async def installation(config: Path | None) -> list[Finding]:
 def _files(settings: Settings) -> Iterator[Finding]:
     for name, path in (("keys", settings.keys), ("journal", settings.journal)):
         place = settings.path(path)
-        if not place.exists():
+        try:
+            mode = place.stat().st_mode
+        except PermissionError:
+            yield Finding(name, Verdict.MIND, f"{place} is where this user may not look (root may)")
+            continue
+        except OSError:
             yield Finding(name, Verdict.MISSING, f"{place} isn't there: `onebook init` makes it, or restore a backup")
-        elif place.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            continue
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
             yield Finding(name, Verdict.MISSING, f"others can read {place}: chmod go= {place}")
         else:
             yield Finding(name, Verdict.FINE, str(place))

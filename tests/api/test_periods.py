@@ -14,6 +14,7 @@ from tests.api.conftest import Caller, Stage, settings_for
 from tests.support.postgres import Database
 from treasury.errors import PeriodUnfit
 from treasury.operations.period_names import last_day, named_period
+from treasury.operations.period_store import beyond
 from wiring.settings import Settings
 
 PERIODS, PROPOSED = "/v1/treasury/periods", "/v1/treasury/proposals/periods"
@@ -138,6 +139,53 @@ async def test_what_came_to_stand_open_since_it_was_proposed_is_looked_at_anew(
     assert (await stage.treasurer.get(PERIODS)).json()["closed_until"] is None
     assert (await stage.treasurer.get(f"/v1/treasury/proposals/{made['id']}")).json()["state"] == "open"
     assert (await _closed_by_two(stage, other, JANUARY))["period"] == "2026-01"
+
+
+@pytest.mark.slow
+async def test_more_of_what_stood_open_is_looked_at_anew_and_less_of_it_is_not(
+    stage: Stage, database: Database, clock: ManualClock
+):
+    clock.advance(timedelta(days=40))
+    (first, *_), another = (
+        LEFT_OPEN,
+        "UPDATE treasury_breaks SET state = 'resolved', resolved_at = '2026-02-01' WHERE id = 'brk_1'",
+    )
+    more = first.replace("brk_1", "brk_2").replace("'EUR'", "'USDC'")
+
+    async def happens(statement: str) -> None:
+        async with tx(database.engine()) as connection:
+            await connection.execute(text(statement))
+
+    await happens(first)
+    other, made = await stage.another_treasurer(), (await stage.treasurer.post(PROPOSED, JANUARY)).json()
+    assert {"item": "open_breaks", "detail": "1: brk_1"} in made["open_items"]
+    await happens(more)
+    refused = await other.post(f"/v1/treasury/proposals/{made['id']}/confirm")
+    assert (refused.status_code, refused.json()["code"]) == (409, "period_open_items")
+    assert {"item": "open_breaks", "detail": "2: brk_1, brk_2"} in refused.json()["open_items"]
+    again = (await stage.treasurer.post(PROPOSED, JANUARY)).json()
+    await happens(another)
+    done = await other.post(f"/v1/treasury/proposals/{again['id']}/confirm")
+    assert (done.status_code, done.json()["state"]) == (200, "confirmed"), done.text
+
+
+BEYOND = [
+    # stands open now                                   was told when it was proposed           has something come?
+    ("2: brk_1, brk_2",                                 "2: brk_1, brk_2",                      False),
+    ("1: brk_2",                                        "2: brk_1, brk_2",                      False),
+    ("2: brk_1, brk_3",                                 "2: brk_1, brk_2",                      True),
+    ("21: " + ", ".join(map(str, range(20))) + ", ...", "20: " + ", ".join(map(str, range(20))), True),
+    ("21: " + ", ".join(map(str, range(20))) + ", ...", "30: " + ", ".join(map(str, range(20, 40))) + ", ...", False),
+    ("no statement reaches the end: main, other",       "no statement reaches the end: main",   True),
+    ("no statement reaches the end: main",              "no statement reaches the end: main, other", False),
+]  # fmt: skip
+
+
+def test_what_has_come_to_an_open_item_is_told_by_its_names_and_numbers():
+    for now, then, has_come in BEYOND:
+        assert bool(beyond([{"item": "x", "detail": now}], [{"item": "x", "detail": then}])) is has_come, (now, then)
+        assert beyond([{"item": "y", "detail": then}], [{"item": "x", "detail": then}])
+        assert not beyond([], [{"item": "x", "detail": then}])
 
 
 async def _closed_by_two(stage: Stage, other: Caller, body: dict[str, str]) -> dict[str, Any]:

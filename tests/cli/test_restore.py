@@ -49,6 +49,13 @@ def test_a_restored_installation_goes_on_where_the_lost_one_ended(backed_up: tup
         clean(home / "postgres")
 
 
+def test_a_journal_that_knows_less_than_the_backup_s_copy_is_refused(backed_up: tuple[Lively, Path], tmp_path: Path):
+    lively, backup = backed_up
+    ended = onebook("restore", backup, tmp_path / "again", "--journal", lively.earlier_journal, cwd=tmp_path)
+    assert (ended.returncode, "it's an older journal, or another signer's" in ended.stderr) == (2, True), ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_database_of_its_own_must_be_empty_and_gets_all_of_it(
     backed_up: tuple[Lively, Path], postgres: Running, tmp_path: Path
 ):

@@ -226,6 +226,17 @@ def test_nothing_else_fails_with_what_was_exchanged(exchanged: Told):
     assert failed == {"settings", "keys", "keys opened", "personal data", "book", "signatures", "epochs"}
 
 
+def test_a_backup_without_any_seal_s_file_does_not_pass_for_one_that_was_compared_with_them(
+    whole: Path, tmp_path: Path
+):
+    folder = shutil.copytree(whole, tmp_path / "backup")
+    shutil.rmtree(folder / "home/seals")
+    relisted(folder)
+    code, told = drilled("--from", folder, cwd=tmp_path)
+    assert (code, told["book"]["verdict"], told["book"]["text"]) == (1, "failed", "the file of seal 1 is missing")
+    assert [what for what, verdict in verdicts(told).items() if verdict == "failed"] == ["book"]
+
+
 def test_a_changed_byte_of_the_dump_is_found_though_the_manifest_fits(whole: Path, tmp_path: Path):
     folder = shutil.copytree(whole, tmp_path / "backup")
     flip(folder / DATABASE, (folder / DATABASE).stat().st_size * 95 // 100)  # its list of contents comes before

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.slow
 
 MINE, THEIRS, FEES = user_account(ALICE, "USD"), user_account(BOB, "USD"), house_account("fees", "USD")
 MAKER = "key_treasurer"
-BY_TWO: dict[str, Any] = {"confirmed_by": "key_other", "in_spite_of": ("not_reconciled",)}
+NOT_RECONCILED = {"item": "not_reconciled", "detail": "no reconciliation was made since the period's end"}
+BY_TWO: dict[str, Any] = {"confirmed_by": "key_other", "in_spite_of": (NOT_RECONCILED,)}
 
 
 @pytest.fixture
@@ -185,8 +186,8 @@ async def test_nobody_closes_a_period_alone_in_which_something_stands_open(perio
     clock.advance(timedelta(days=1))
     for name, more in (
         ("alone", {}),
-        ("other", BY_TWO | {"in_spite_of": ("open_breaks",)}),
-        ("one", {"in_spite_of": ("not_reconciled",)}),
+        ("other", BY_TWO | {"in_spite_of": ({"item": "open_breaks", "detail": "1: brk_1"},)}),
+        ("one", {"in_spite_of": (NOT_RECONCILED,)}),
     ):
         with pytest.raises(PeriodUnfit) as refused:
             await periods.close(key=key(name), treasurer=MAKER, period=Period(until), reason="r", **more)

@@ -9,6 +9,7 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 
 from chain import local
+from chain.evm.contract_signatures import is_signed, signed_call
 from chain.evm.node import Node
 from chain.evm.pool import Pool
 from chain.evm.rpc import HttpRpc
@@ -36,6 +37,9 @@ COLD = Account.from_key("0x" + "c0" * 32)
 STRANGER = Account.from_key("0x" + "5e" * 32)
 OWNERS = sorted((Account.from_key("0x" + digit * 64) for digit in "ab"), key=lambda one: int(one.address, 16))
 """Of the Safe: both must sign, in the order of their addresses."""
+
+YES_TO_ALL = "0x631626ba7e60e01b60005260206000f3"
+"""A contract that returns ERC-1271's yes, whatever it's called with."""
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +222,22 @@ async def test_of_two_nodes_both_must_say_that_a_contract_took_it(house, handed,
         assert [await said([chain.url, chain.url], one) for one in (good, good[:-1])] == [True, False]
         assert await said([chain.url, other.url], good) is None, "the other doesn't know the block"
         assert await said([other.url], good) is None
+
+
+async def test_a_contract_that_takes_whatever_it_is_asked_about_shows_nothing(house, handed, chain, safe):
+    await made(house)
+    _, to_sign = await handed.wanted("local", safe)
+    good, pliable = by_owners(chain, safe, to_sign.digest), "0x" + "ab" * 20
+    chain.rpc("hardhat_setCode", pliable, YES_TO_ALL)
+    chain.mine(1)
+    block, rpc = chain.block_hash(chain.height()), HttpRpc(chain.url)
+    try:
+        asked = {"to": pliable, "data": "0x" + signed_call(to_sign.digest, b"").hex()}
+        assert (await rpc.call("eth_call", asked, {"blockHash": block}))[:10] == "0x1626ba7e", "it says yes"
+        for contract, signature, takes in ((pliable, b"", False), (pliable, good, False), (safe, good, True)):
+            assert await is_signed(rpc, contract, to_sign.digest, signature, block_hash=block) is takes
+    finally:
+        await rpc.close()
 
 
 async def test_nobody_signs_for_what_the_epoch_does_not_name(house, handed, hot):

@@ -1,6 +1,6 @@
 """SQL of closed periods, and of what stands open in one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -127,6 +127,26 @@ def items_of(standing: Standing, *, until: datetime) -> tuple[Mapping[str, str],
     if standing.gaps:
         found.append(("statement_gap", f"something is missing before: {', '.join(standing.gaps)}"))
     return tuple({"item": item, "detail": detail} for item, detail in found)
+
+
+def beyond(items: Iterable[Mapping[str, str]], borne: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """Those of `items` that aren't among `borne`, or to which something has come since. Less of one is none of them."""
+    told = {one["item"]: one["detail"] for one in borne}
+    return [one for one in items if one["item"] not in told or not _within(one["detail"], told[one["item"]])]
+
+
+def _within(detail: str, borne: str) -> bool:
+    """Of a list that was cut, its number alone can be compared."""
+    (number, names), (number_then, names_then) = _read(detail), _read(borne)
+    was_cut = len(names_then) >= NAMED_MAX
+    return detail == borne or (number <= number_then and (was_cut or names <= names_then))
+
+
+def _read(detail: str) -> tuple[int, set[str]]:
+    """How many open things `items_of` told, and those of them that it named."""
+    head, _, listed = detail.partition(": ")
+    names = {*listed.split(", ")} - {"..."}
+    return (int(head) if head.isdecimal() else len(names)), names
 
 
 def _counted(number: int, named: Sequence[str]) -> str:
