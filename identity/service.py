@@ -182,6 +182,13 @@ class Identity:
                 connection, self._book, scope=scope, at=self._clock.now(), person=person, limit=PAGE_MAX
             )
 
+    async def keys_that_may(self, *scopes: Scope) -> list[ApiKey]:
+        """Keys that may do all of this now, whoever has them, oldest first, at most PAGE_MAX."""
+        async with tx(self._engine) as connection:
+            return await store.find_keys_that_may(
+                connection, self._book, scopes=scopes, at=self._clock.now(), limit=PAGE_MAX
+            )
+
     async def key(self, key_id: str) -> ApiKey:
         """The key with this id. Raises UnknownKey."""
         await self._uses.settled()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, insert, select, update
+from sqlalchemy import ColumnElement, Table, insert, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.engine import Driver
@@ -103,10 +103,29 @@ async def find_staff_keys(
     connection: AsyncConnection, book: str, *, scope: Scope, at: datetime, person: str | None, limit: int
 ) -> list[ApiKey]:
     """Keys of this person (None: of nobody) that have this scope and could be used at `at`, oldest first."""
+    is_theirs = api_keys.c.person.is_(None) if person is None else api_keys.c.person == person
+    return await _usable(connection, book, is_theirs, scopes=[scope], at=at, limit=limit)
+
+
+async def find_keys_that_may(
+    connection: AsyncConnection, book: str, *, scopes: Sequence[Scope], at: datetime, limit: int
+) -> list[ApiKey]:
+    """Keys that have all of these scopes and could be used at `at`, oldest first."""
+    return await _usable(connection, book, true(), scopes=scopes, at=at, limit=limit)
+
+
+async def _usable(
+    connection: AsyncConnection,
+    book: str,
+    which: ColumnElement[bool],
+    *,
+    scopes: Sequence[Scope],
+    at: datetime,
+    limit: int,
+) -> list[ApiKey]:
     row = api_keys.c
     usable = row.revoked_at.is_(None) & (row.expires_at.is_(None) | (row.expires_at > at))
-    is_theirs = row.person.is_(None) if person is None else row.person == person
-    asked = (row.book == book) & usable & is_theirs & row.scopes.contains([scope.value])
+    asked = (row.book == book) & usable & which & row.scopes.contains([scope.value for scope in scopes])
     found = await connection.execute(select(api_keys).where(asked).order_by(row.id).limit(limit))
     return [_key(dict(one)) for one in found.mappings()]
 

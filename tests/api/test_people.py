@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cli.staff_check import nobodys_keys
+from cli.staff_check import doubtful_keys
 from tests.api.conftest import Caller, Stage, settings_for
 from wiring.settings import Settings
 
@@ -95,18 +95,26 @@ async def test_a_break_is_given_to_a_person_or_to_whose_key_it_is(funded: Stage)
         assert (await funded.treasurer.post(path, {"owner": owner}, key=None)).json()["code"] == code
 
 
-async def test_treasury_keys_that_say_no_person_are_named_until_they_are_revoked(funded: Stage):
+async def test_treasury_keys_with_which_one_could_be_two_are_named_until_they_are_revoked(funded: Stage):
     identity = funded.services.identity
     first = (await funded.treasurer.get("/v1/me")).json()["key"]["id"]
     operator = (await funded.operator.get("/v1/me")).json()["key"]["id"]  # may write for the treasury as well
     await funded.another_treasurer("ada")
     await funded.operator.post(KEYS, {"label": "reader", "scopes": ["treasury:read"]})
-    told = await nobodys_keys(identity)
-    assert told is not None
-    assert {word.strip(",") for word in told.split() if word.startswith("key_")} == {first, operator}
+    both = {"label": "both", "scopes": ["treasury:write", "keys:write"], "person": "ben"}
+    maker = (await funded.operator.post(KEYS, both)).json()["id"]
+    nobodys, makers = [told async for told in doubtful_keys(identity)]
+    assert keys_in(nobodys) == {first, operator}
+    assert keys_in(makers) == {operator, maker}
     for key in (first, operator):
         await identity.revoke_key(key)
-    assert await nobodys_keys(identity) is None
+    assert [keys_in(told) async for told in doubtful_keys(identity)] == [{maker}]
+    await identity.revoke_key(maker)
+    assert [told async for told in doubtful_keys(identity)] == []
+
+
+def keys_in(sentence: str) -> set[str]:
+    return {word.strip(",") for word in sentence.split() if word.startswith("key_")}
 
 
 WRONG: list[dict[str, Any]] = [
