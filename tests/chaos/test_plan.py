@@ -72,7 +72,7 @@ def test_the_points_at_which_workers_die_are_those_that_the_code_names():
         for path in (root / folder).rglob("*.py")
         for found in re.findall(r'\.reached\(f?"([^"]+)"\)', path.read_text())
     }
-    elsewhere = {name for name in named if name.partition(".")[0] in ("addresses", "reanchor", "recover")}
+    elsewhere = {name for name in named if name.partition(".")[0] in ("addresses", "anchor", "reanchor", "recover")}
     stepwise = {name for name in named if "{" in name}
     assert stepwise == {
         f"{row}.{{{row}.state}}.{side}" for row in ("withdrawal", "sweep") for side in ("before", "after")
